@@ -1,0 +1,148 @@
+"""What can go wrong, by name. Every error survives pickling, so it can cross a process or a Ray cluster.
+
+The distinction that matters most: `NotFoundInStore` says that a blob *is not there*;
+`StoreNotAvailable` says that *we do not know*. One is never reported as the other.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "AccessDenied",
+    "BitstoreError",
+    "InvalidDataFound",
+    "InvalidURI",
+    "LookupFailed",
+    "NotFoundInStore",
+    "StoreNotAvailable",
+]
+
+
+class BitstoreError(Exception):
+    """Base of all errors of this library.
+
+    Parameters
+    ----------
+    message
+        The text for a human being.
+    *params
+        The constructor arguments of the subclass, from which unpickling builds the error anew.
+    """
+
+    def __init__(self, message: str, *params: Any) -> None:
+        self._params = params
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._params
+
+
+class StoreNotAvailable(BitstoreError):
+    """A store could not answer: it may or may not hold the blob.
+
+    Parameters
+    ----------
+    store
+        The store, or its name.
+    reason
+        What happened, in a few words.
+    """
+
+    def __init__(self, store: object, reason: str | None = None) -> None:
+        suffix = "" if reason is None else f": {reason}"
+        super().__init__(f"{store} is not available{suffix}", str(store), reason)
+        self.reason = reason
+
+
+class AccessDenied(StoreNotAvailable, PermissionError):
+    """A store refused to answer (401, 403). Whether the blob exists stays unknown."""
+
+
+class NotFoundInStore(BitstoreError, FileNotFoundError):
+    """A store said that it does not hold the blob."""
+
+    def __init__(self, store: object, uri: object) -> None:
+        super().__init__(f"{store} does not contain '{uri}'", str(store), str(uri))
+        self.uri = str(uri)
+
+    def __str__(self) -> str:  # OSError would print its errno here
+        return str(self.args[0])
+
+
+class InvalidDataFound(NotFoundInStore):
+    """A store holds bytes under this name, but they do not match it.
+
+    It is a `NotFoundInStore` because the blob that was asked for is indeed not there; inside a
+    composite, bad bytes in a cache count as missing (and are replaced), in a source as a failure.
+    """
+
+    def __init__(self, store: object, uri: object, reason: str | None = None) -> None:
+        super().__init__(store, uri)
+        self.reason = reason
+        self._params = (str(store), str(uri), reason)
+        detail = "its bytes do not match the digest" if reason is None else reason
+        self.args = (f"{store} holds invalid data for '{uri}': {detail}",)
+
+
+class InvalidURI(BitstoreError, ValueError):
+    """What was asked for is not a name that the store can understand."""
+
+    def __init__(self, store: object, uri: object, hint: str | None = None) -> None:
+        name = store if isinstance(store, str) else type(store).__name__
+        suffix = "" if hint is None else f" (hint: {hint})"
+        super().__init__(f"URI '{uri}' is invalid for {name}{suffix}", name, str(uri), hint)
+
+
+class LookupFailed(StoreNotAvailable):
+    """No tier had the blob and at least one could not say, so it is neither found nor missing.
+
+    Parameters
+    ----------
+    store
+        The composite.
+    uri
+        What was asked for.
+    failures
+        `(tier name, error)` of each tier that failed, in the order they were asked.
+    missing
+        Names of the tiers that said that they do not hold the blob.
+    """
+
+    def __init__(
+        self,
+        store: object,
+        uri: object,
+        failures: Sequence[tuple[str, BaseException]],
+        missing: Sequence[str] = (),
+    ) -> None:
+        told = "; ".join(f"{name}: {_describe(error)}" for name, error in failures)
+        if missing:
+            told += f" (missing in {', '.join(missing)})"
+        BitstoreError.__init__(
+            self, f"{store} could not look up '{uri}': {told}", str(store), str(uri), list(failures), list(missing)
+        )
+        self.uri = str(uri)
+        self.reason = told
+        self.failures = list(failures)
+        self.missing = list(missing)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        store, uri, failures, missing = self._params
+        return type(self), (store, uri, [(name, _portable(name, error)) for name, error in failures], missing)
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, BitstoreError) else f"{type(error).__name__}: {error}"
+
+
+def _portable(name: str, error: BaseException) -> BaseException:
+    """The error itself where it survives a round trip through pickle, else one that tells the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        # A user's exception may pickle in any broken way (locks inside, odd constructors): its text must still arrive.
+        return StoreNotAvailable(name, _describe(error))
+    return error

@@ -1,0 +1,193 @@
+"""What a store is: the one contract that everything in this library meets.
+
+A user's own store needs `is_valid` and `get`, and `put` if it is to serve as a cache. The library's
+own stores write their lookup as steps (`bitstore.transfer.steps`) besides, so that thousands of them
+can share one thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from bitstore.blob import Blob
+from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.transfer.run import run
+from bitstore.transfer.steps import Call, Found, Steps
+
+__all__ = ["Store", "Write", "exists_steps", "get_steps", "put_steps"]
+
+Errors: TypeAlias = Literal["return", "raise", "ignore", "log"]
+
+
+class Store(ABC):
+    """Anything that answers `get(uri)` with bytes.
+
+    Attributes
+    ----------
+    URI_HINT
+        What a right URI looks like; `InvalidURI` shows it.
+    paid
+        True where a `get` costs money or quota: a composite asks such a store last, and never while an
+        earlier tier's failure leaves the answer open.
+    """
+
+    URI_HINT: ClassVar[str | None] = None
+    paid: bool = False
+
+    @abstractmethod
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a name that this store understands."""
+
+    @abstractmethod
+    def get(self, uri: Any) -> Any:
+        """The bytes stored under `uri`.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a name that this store understands.
+        NotFoundInStore
+            The store says that it does not hold the blob.
+        StoreNotAvailable
+            The store could not say. A user's own store may raise any other exception: it means the same.
+        """
+
+    def put(self, uri: Any, data: bytes) -> None:
+        """Keep `data` under `uri`. Optional: only caches and writable stores have it."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement the 'put' method")
+
+    def exists(self, uri: Any) -> bool:
+        """Whether the store holds `uri`. Raises what `get` raises, except `NotFoundInStore`.
+
+        This default fetches the blob to find out.
+        """
+        try:
+            self.get(uri)
+        except NotFoundInStore:
+            return False
+        return True
+
+    def get_many(
+        self,
+        uris: Iterable[Any],
+        *,
+        ordered: bool = False,
+        errors: Errors = "return",
+        timeout: float | None = None,
+        in_flight: int | None = None,
+        max_bytes: int | str = "256MB",
+    ) -> Iterator[Blob]:
+        """Look up many blobs at once, in bounded memory; answers come as they arrive.
+
+        Parameters
+        ----------
+        uris
+            Any iterable, also an endless one; it is read as answers are taken, a bounded window ahead.
+        ordered
+            Give the answers in the order of `uris`.
+        errors
+            `"return"`: a `Blob` with `error` set; `"raise"`: raise the first one; `"ignore"`: leave such
+            blobs out; `"log"`: leave them out and log each.
+        timeout
+            Seconds that one lookup may take in all; None: as long as its tiers' own limits allow.
+        in_flight
+            How many lookups may be under way or waiting to be taken; None: chosen by the library.
+        max_bytes
+            About how many bytes of blobs may be held at once (a number, or a size such as `"256MB"`).
+
+        Yields
+        ------
+        Blob
+            One per input, duplicates included.
+        """
+        from bitstore.batch import get_many
+
+        return get_many(
+            self, uris, ordered=ordered, errors=errors, timeout=timeout, in_flight=in_flight, max_bytes=max_bytes
+        )
+
+    def _check_valid(self, uri: Any) -> None:
+        if not self.is_valid(uri):
+            raise InvalidURI(self, uri, hint=self.URI_HINT)
+
+    @property
+    def label(self) -> str:
+        """A short name for statistics and error messages."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Write:
+    """How a write treats what is there already.
+
+    Attributes
+    ----------
+    only_if_absent
+        Leave an existing blob alone (`If-None-Match: *`); finding one is a success.
+    replacing
+        Overwrite only the copy that has this ETag (`If-Match`); finding another is a success too,
+        because somebody else has replaced the bad one meanwhile.
+    """
+
+    __slots__ = ("only_if_absent", "replacing")
+
+    def __init__(self, *, only_if_absent: bool = False, replacing: str | None = None) -> None:
+        self.only_if_absent = only_if_absent
+        self.replacing = replacing
+
+
+OVERWRITE = Write()
+
+
+def get_steps(store: Store, uri: Any) -> Steps[Found]:
+    """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`."""
+    if _has_steps(type(store), "get", "_get_steps") and "get" not in getattr(store, "__dict__", ()):
+        steps: Steps[Found] = store._get_steps(uri)  # type: ignore[attr-defined]
+        return steps
+    return _call_get(store, uri)
+
+
+def exists_steps(store: Store, uri: Any) -> Steps[bool]:
+    """Whether `store` holds `uri`, as steps."""
+    if _has_steps(type(store), "exists", "_exists_steps"):
+        steps: Steps[bool] = store._exists_steps(uri)  # type: ignore[attr-defined]
+        return steps
+    return _call(store.exists, uri) if hasattr(store, "exists") else _call(Store.exists, store, uri)
+
+
+def put_steps(store: Store, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+    """The write of `data` as steps. A store that has only `put` overwrites, whatever `write` says."""
+    if _has_steps(type(store), "put", "_put_steps"):
+        steps: Steps[None] = store._put_steps(uri, data, write)  # type: ignore[attr-defined]
+        return steps
+    return _call(store.put, uri, data)
+
+
+def run_get(store: Store, uri: Any) -> Any:
+    """`get` for stores whose lookup is written as steps."""
+    return run(get_steps(store, uri)).data
+
+
+def _call_get(store: Store, uri: Any) -> Steps[Found]:
+    data = yield Call(store.get, uri)
+    return Found(data, getattr(store, "label", type(store).__name__))
+
+
+def _call(function: Any, *args: Any) -> Steps[Any]:
+    return (yield Call(function, *args))
+
+
+@lru_cache(maxsize=1024)
+def _has_steps(cls: type, method: str, steps: str) -> bool:
+    # A subclass that overrides only `get` means its `get`: the steps of its base class must not bypass it.
+    for base in cls.__mro__:
+        if steps in vars(base):
+            return True
+        if method in vars(base):
+            return False
+    return False

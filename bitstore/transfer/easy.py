@@ -1,0 +1,231 @@
+"""libcurl handles: configured once per profile and method, used again and again.
+
+Everything that touches pycurl's options is here. A handle belongs to the process that made it:
+a forked child never uses, nor closes, what its parent had open (closing would send a TLS
+"goodbye" on a connection that the parent still uses).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from functools import cache
+from typing import Any
+
+import pycurl
+
+from bitstore.transfer.request import Profile, Request, Response, TransferError
+
+__all__ = ["Handle", "Handles", "handles"]
+
+# One write callback per 16 KB (libcurl's default) costs 2.5 times the CPU per MB of large blobs.
+_BUFFER_BYTES = 512 * 1024
+_NO_HEADERS: dict[str, str] = {}
+
+
+class Handle:
+    """One easy handle and the buffers of the transfer it carries."""
+
+    __slots__ = ("chunks", "curl", "key", "lines", "owner", "request")
+
+    def __init__(self, profile: Profile, method: str) -> None:
+        self.key = (profile, method)
+        self.chunks: list[bytes] = []
+        self.lines: list[bytes] = []
+        self.request: Request | None = None
+        self.owner: Any = None
+        self.curl = _configured(profile, method)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
+        self.curl.handle = self
+
+    def prepare(self, request: Request, timeout: float | None) -> None:
+        """Set what differs from request to request; `timeout` in seconds bounds the whole exchange."""
+        curl = self.curl
+        self.request = request
+        curl.setopt(pycurl.URL, request.url)
+        if request.headers or request.body is not None or request.want_headers or request.max_bytes is not None:
+            self._prepare_rest(request)
+        total = request.profile.total_timeout
+        if timeout is not None and (total is None or timeout < total):
+            total = timeout
+        if total is not None:
+            curl.setopt(pycurl.TIMEOUT_MS, max(1, int(total * 1000)))
+
+    def _prepare_rest(self, request: Request) -> None:
+        curl = self.curl
+        if request.headers:
+            curl.setopt(pycurl.HTTPHEADER, [*request.profile.headers, *request.headers])
+        if request.body is not None:
+            # POSTFIELDS rather than a read callback: libcurl can send it again when a kept connection has died.
+            curl.setopt(pycurl.POSTFIELDS, request.body)
+            curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+        if request.want_headers:
+            curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        if request.max_bytes is not None:
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
+
+    def finish(self, code: int, message: str) -> Response:
+        """The answer, after libcurl has ended the transfer with `code`. Raises `TransferError` unless it is whole."""
+        request, chunks, curl = self.request, self.chunks, self.curl
+        assert request is not None
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        status: int = curl.getinfo(pycurl.RESPONSE_CODE)
+        headers = _parse(self.lines) if request.want_headers else _NO_HEADERS
+        retry_after = 0.0
+        if status in (429, 503):
+            retry_after = float(curl.getinfo(pycurl.RETRY_AFTER))
+        elif 300 <= status < 400:
+            headers = {**headers, "location": curl.getinfo(pycurl.REDIRECT_URL) or ""}
+        self.clear()
+        if code:
+            raise TransferError(code, message or "transfer failed", status, headers, body)
+        return Response(status, body, headers, retry_after)
+
+    def clear(self) -> None:
+        """Forget the request, and set back what `prepare` may have changed."""
+        request, curl = self.request, self.curl
+        self.chunks.clear()
+        if request is None:
+            return
+        self.request = None
+        self.owner = None
+        if request.headers:
+            curl.setopt(pycurl.HTTPHEADER, list(request.profile.headers))
+        if request.want_headers:
+            self.lines.clear()
+            curl.unsetopt(pycurl.HEADERFUNCTION)
+        if request.max_bytes is not None:
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
+        if request.body is not None:
+            curl.setopt(pycurl.POSTFIELDS, b"")
+        total = request.profile.total_timeout
+        curl.setopt(pycurl.TIMEOUT_MS, 0 if total is None else max(1, int(total * 1000)))
+
+
+class Handles:
+    """The idle handles of one process, by profile and method."""
+
+    MAX_IDLE = 256  # per profile and method; a handle of the blocking driver keeps its connection
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[Profile, str], deque[Handle]] = {}
+
+    def take(self, request: Request) -> Handle:
+        """An idle handle fit for `request`, or a new one."""
+        try:
+            return self._idle[request.profile, request.method].pop()
+        except (KeyError, IndexError):
+            return Handle(request.profile, request.method)
+
+    def give(self, handle: Handle) -> None:
+        """Take back a handle that carries no transfer."""
+        idle = self._idle.setdefault(handle.key, deque(maxlen=self.MAX_IDLE))
+        idle.append(handle)
+
+    def perform(self, request: Request, *, timeout: float | None = None) -> Response:
+        """Send `request` and wait for the whole answer.
+
+        Raises
+        ------
+        TransferError
+            No whole answer came.
+        """
+        handle = self.take(request)
+        try:
+            handle.prepare(request, timeout)
+            try:
+                handle.curl.perform()
+            except pycurl.error as error:
+                code, message = error.args[0], error.args[1] if len(error.args) > 1 else ""
+                response = handle.finish(code, message)  # raises
+            else:
+                response = handle.finish(0, "")
+        finally:
+            handle.clear()
+            self.give(handle)
+        return response
+
+
+def _configured(profile: Profile, method: str) -> Any:
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.NOSIGNAL, 1)  # libcurl must not use SIGALRM: we are in threads
+    curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
+    curl.setopt(pycurl.TCP_KEEPALIVE, 1)
+    curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(profile.connect_timeout * 1000)))
+    curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+    curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
+    if profile.total_timeout is not None:
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(profile.total_timeout * 1000)))
+    curl.setopt(pycurl.CAINFO, profile.ca_bundle or _ca_bundle())
+    if profile.proxy is not None:
+        curl.setopt(pycurl.PROXY, profile.proxy)
+    if profile.username is not None:
+        curl.setopt(pycurl.USERNAME, profile.username)
+        curl.setopt(pycurl.PASSWORD, profile.password or "")
+    if profile.sigv4 is not None:
+        curl.setopt(pycurl.AWS_SIGV4, profile.sigv4)
+    if profile.path_as_is:
+        curl.setopt(pycurl.PATH_AS_IS, 1)
+    if profile.headers:
+        curl.setopt(pycurl.HTTPHEADER, list(profile.headers))
+    if method == "HEAD":
+        curl.setopt(pycurl.NOBODY, 1)
+    elif method != "GET":
+        curl.setopt(pycurl.CUSTOMREQUEST, method)
+    return curl
+
+
+@cache
+def _ca_bundle() -> str:
+    import certifi
+
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name):
+            return path
+    return certifi.where()
+
+
+def _parse(lines: list[bytes]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(b"HTTP/"):  # a new answer (100 Continue, proxy): the last one counts
+            headers.clear()
+            continue
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+    return headers
+
+
+class _Process:
+    """The handles of this process, made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.handles: Handles | None = None
+        self.abandoned: list[Handles] = []  # never freed: freeing would close the parent's connections
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+        if self.handles is not None:
+            self.abandoned.append(self.handles)
+            self.handles = None
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.after_fork)
+
+
+def handles() -> Handles:
+    """The handles of this process."""
+    found = _process.handles
+    if found is None:
+        with _process.lock:
+            if _process.handles is None:
+                _process.handles = Handles()
+            found = _process.handles
+    return found

@@ -1,0 +1,144 @@
+"""HTTP requests and responses, as the data plane sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Profile", "Request", "Response", "TransferError"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Profile:
+    """What many requests have in common. Handles are kept per profile, so make one and use it often.
+
+    Attributes
+    ----------
+    sigv4
+        libcurl's signing scheme, `"aws:amz:<region>:s3"`; None sends no signature.
+    username, password
+        The signing key and secret (with `sigv4`), or HTTP basic credentials (without).
+    headers
+        Lines `"Name: value"` that every request carries.
+    path_as_is
+        Send `.` and `..` segments of the path unchanged (cannot be combined with `sigv4`).
+    connect_timeout
+        Seconds to wait for a connection.
+    stall_timeout
+        Seconds without a byte (before the first or between two) after which a transfer is given up.
+    total_timeout
+        Seconds that one attempt may take in all; None: no limit as long as bytes flow.
+    ca_bundle
+        Path of a PEM file of certificate authorities; None: the system's or certifi's.
+    proxy
+        Proxy URL; None: what the environment says (`https_proxy`, `no_proxy`, ...).
+    """
+
+    sigv4: str | None = None
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    headers: tuple[str, ...] = field(default=(), repr=False)
+    path_as_is: bool = False
+    connect_timeout: float = 5.0
+    stall_timeout: float = 15.0
+    total_timeout: float | None = None
+    ca_bundle: str | None = None
+    proxy: str | None = None
+
+
+class Request:
+    """One HTTP exchange.
+
+    Parameters
+    ----------
+    profile
+        How to sign, connect and give up.
+    url
+        The whole URL, percent-encoded.
+    method
+        `GET`, `HEAD`, `PUT`, `POST` or `DELETE`.
+    body
+        What to send (PUT, POST).
+    headers
+        Further lines `"Name: value"` of this request alone.
+    want_headers
+        Collect the response headers. Off by default: each line costs a call back into Python.
+    max_bytes
+        Give up on a body larger than this; None: no limit.
+    """
+
+    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "url", "want_headers")
+
+    def __init__(
+        self,
+        profile: Profile,
+        url: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: tuple[str, ...] = (),
+        want_headers: bool = False,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.profile = profile
+        self.url = url
+        self.method = method
+        self.body = body
+        self.headers = headers
+        self.want_headers = want_headers
+        self.max_bytes = max_bytes
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.url})"
+
+
+class Response(NamedTuple):
+    """A whole answer of a server, whatever its status.
+
+    Attributes
+    ----------
+    status
+        The HTTP status code.
+    body
+        All bytes of the body, as sent (no content decoding).
+    headers
+        Lower-case names to values. Without `want_headers` there is at most `location`: the absolute URL
+        that a 3xx answer points to. Redirects are never followed here.
+    retry_after
+        Seconds that the server asks to wait before the next try; 0: it said nothing.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    retry_after: float
+
+
+class TransferError(Exception):
+    """No whole answer came: connection, TLS, time-out, cut body.
+
+    Attributes
+    ----------
+    code
+        libcurl's error number (https://curl.se/libcurl/c/libcurl-errors.html).
+    status
+        The HTTP status, if the head of an answer had arrived; else 0.
+    headers
+        The response headers so far (empty unless the request had `want_headers`).
+    partial
+        The bytes of the body that had arrived.
+    """
+
+    def __init__(
+        self, code: int, message: str, status: int = 0, headers: Mapping[str, str] | None = None, partial: bytes = b""
+    ) -> None:
+        super().__init__(code, message, status, headers or {}, partial)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.headers: Mapping[str, str] = headers or {}
+        self.partial = partial
+
+    def __str__(self) -> str:
+        return f"{self.message} (curl error {self.code})"

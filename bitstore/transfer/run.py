@@ -1,0 +1,67 @@
+"""The blocking driver: performs the steps of one lookup in the caller's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
+
+__all__ = ["run"]
+
+T = TypeVar("T")
+
+
+def run(steps: Steps[T], *, timeout: float | None = None) -> T:
+    """Perform `steps` to their end and return their result.
+
+    Parameters
+    ----------
+    steps
+        The generator of a lookup.
+    timeout
+        Seconds for all of it. When they are over, `Cancelled` is thrown into the steps and comes out here
+        unless they answer otherwise. A blocking call (`Call`) is not interrupted, only followed by that.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    resume: Callable[[Any], Any] = steps.send
+    value: Any = None
+    try:
+        while True:
+            step = resume(value)
+            try:
+                value = _perform(step, deadline)
+                resume = steps.send
+            except BaseException as error:  # also KeyboardInterrupt: the steps' own clean-up must see it
+                value = error
+                resume = steps.throw
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def _perform(step: Any, deadline: float | None) -> Any:
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise Cancelled("timeout")
+    if isinstance(step, Call):
+        return step.function(*step.args)
+    if isinstance(step, Wait):
+        try:
+            step.future.exception(left)
+        except FutureTimeout:
+            raise Cancelled("timeout") from None
+        return None
+    if isinstance(step, Sleep):
+        if left is not None and left < step.seconds:
+            time.sleep(left)
+            raise Cancelled("timeout")
+        time.sleep(step.seconds)
+        return None
+    from bitstore.transfer.easy import handles
+
+    return handles().perform(step, timeout=left)

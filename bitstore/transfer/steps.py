@@ -1,0 +1,73 @@
+"""The steps of a lookup, as data.
+
+A lookup is written once, as a generator that *yields* what it needs (an HTTP request, a blocking
+call, a pause, somebody else's result) and is *sent* the answer. It holds no thread and no socket, so
+the same code serves two drivers: `bitstore.transfer.run.run` performs the steps one after another in
+the caller's thread, and `bitstore.transfer.loop.Loop` drives thousands of lookups in one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from bitstore.transfer.request import Request
+
+__all__ = ["Call", "Cancelled", "Found", "Sleep", "Step", "Steps", "Wait"]
+
+
+class Call:
+    """Run `function(*args)`, which may block: drivers keep it off the transfer thread."""
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function = function
+        self.args = args
+
+
+class Sleep:
+    """Go on after `seconds`."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Wait:
+    """Go on when `future` is done; the answer is always None, the future holds the result."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Future[Any]) -> None:
+        self.future = future
+
+
+class Cancelled(BaseException):
+    """Thrown into a lookup whose time is up. Not an `Exception`: no tier may take it for a failure of its own."""
+
+
+class Found(NamedTuple):
+    """What a successful lookup returns.
+
+    Attributes
+    ----------
+    data
+        The blob: bytes, or whatever a user's own store returned.
+    source
+        Name of the store or tier that had it.
+    etag
+        The ETag under which the bucket holds these bytes, where it is known.
+    """
+
+    data: Any
+    source: str
+    etag: str | None = None
+
+
+T = TypeVar("T")
+Step: TypeAlias = "Request | Call | Sleep | Wait"
+Steps: TypeAlias = Generator[Step, Any, T]
