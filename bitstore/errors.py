@@ -16,6 +16,7 @@ __all__ = [
     "InvalidDataFound",
     "InvalidURI",
     "LookupFailed",
+    "LookupTimedOut",
     "NotFoundInStore",
     "StoreNotAvailable",
 ]
@@ -62,14 +63,26 @@ class AccessDenied(StoreNotAvailable, PermissionError):
 
 
 class NotFoundInStore(BitstoreError, FileNotFoundError):
-    """A store said that it does not hold the blob."""
+    """A store said that it does not hold the blob.
+
+    Parameters
+    ----------
+    store
+        The store, or its name.
+    uri
+        What was asked for.
+    """
 
     def __init__(self, store: object, uri: object) -> None:
-        super().__init__(f"{store} does not contain '{uri}'", str(store), str(uri))
-        self.uri = str(uri)
+        # A lookup meets one of these at every tier that lacks the blob, so the text is made only when somebody reads it.
+        self.store = store
+        self.uri = uri
 
-    def __str__(self) -> str:  # OSError would print its errno here
-        return str(self.args[0])
+    def __str__(self) -> str:
+        return f"{self.store} does not contain '{self.uri}'"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self.store), str(self.uri))
 
 
 class InvalidDataFound(NotFoundInStore):
@@ -79,12 +92,15 @@ class InvalidDataFound(NotFoundInStore):
     composite, bad bytes in a cache count as missing (and are replaced), in a source as a failure.
     """
 
-    def __init__(self, store: object, uri: object, reason: str | None = None) -> None:
+    def __init__(self, store: object, uri: object, reason: str = "its bytes do not match the digest") -> None:
         super().__init__(store, uri)
         self.reason = reason
-        self._params = (str(store), str(uri), reason)
-        detail = "its bytes do not match the digest" if reason is None else reason
-        self.args = (f"{store} holds invalid data for '{uri}': {detail}",)
+
+    def __str__(self) -> str:
+        return f"{self.store} holds invalid data for '{self.uri}': {self.reason}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self.store), str(self.uri), self.reason)
 
 
 class InvalidURI(BitstoreError, ValueError):
@@ -132,6 +148,10 @@ class LookupFailed(StoreNotAvailable):
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params
         return type(self), (store, uri, [(name, _portable(name, error)) for name, error in failures], missing)
+
+
+class LookupTimedOut(LookupFailed, TimeoutError):
+    """The caller's own time limit was over before the tiers had answered."""
 
 
 def _describe(error: BaseException) -> str:

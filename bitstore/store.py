@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
-from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["Store", "Write", "exists_steps", "get_steps", "put_steps"]
@@ -30,12 +29,15 @@ class Store(ABC):
     URI_HINT
         What a right URI looks like; `InvalidURI` shows it.
     paid
-        True where a `get` costs money or quota: a composite asks such a store last, and never while an
-        earlier tier's failure leaves the answer open.
+        True where a `get` costs money or quota: a composite does not ask such a store while an earlier
+        tier's failure leaves the answer open.
+    bytes_only
+        True where `put` takes nothing but bytes: a composite lets other data pass such a cache.
     """
 
     URI_HINT: ClassVar[str | None] = None
     paid: bool = False
+    bytes_only: bool = False
 
     @abstractmethod
     def is_valid(self, uri: Any) -> bool:
@@ -109,6 +111,14 @@ class Store(ABC):
             self, uris, ordered=ordered, errors=errors, timeout=timeout, in_flight=in_flight, max_bytes=max_bytes
         )
 
+    def canonical(self, uri: Any) -> Any:
+        """The one form of all spellings of `uri` (a digest in lower case, say).
+
+        Raises `InvalidURI` unless it is valid.
+        """
+        self._check_valid(uri)
+        return uri
+
     def _check_valid(self, uri: Any) -> None:
         if not self.is_valid(uri):
             raise InvalidURI(self, uri, hint=self.URI_HINT)
@@ -166,11 +176,6 @@ def put_steps(store: Store, uri: Any, data: bytes, write: Write = OVERWRITE) -> 
         steps: Steps[None] = store._put_steps(uri, data, write)  # type: ignore[attr-defined]
         return steps
     return _call(store.put, uri, data)
-
-
-def run_get(store: Store, uri: Any) -> Any:
-    """`get` for stores whose lookup is written as steps."""
-    return run(get_steps(store, uri)).data
 
 
 def _call_get(store: Store, uri: Any) -> Steps[Found]:

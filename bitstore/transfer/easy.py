@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -104,11 +105,18 @@ class Handle:
 
 
 class Handles:
-    """The idle handles of one process, by profile and method."""
+    """The idle handles of one process, by profile and method.
+
+    Parameters
+    ----------
+    configure
+        Called with each new libcurl handle.
+    """
 
     MAX_IDLE = 256  # per profile and method; a handle of the blocking driver keeps its connection
 
-    def __init__(self) -> None:
+    def __init__(self, configure: Callable[[Any], object] = lambda curl: None) -> None:
+        self._configure = configure
         self._idle: dict[tuple[Profile, str], deque[Handle]] = {}
 
     def take(self, request: Request) -> Handle:
@@ -116,7 +124,9 @@ class Handles:
         try:
             return self._idle[request.profile, request.method].pop()
         except (KeyError, IndexError):
-            return Handle(request.profile, request.method)
+            handle = Handle(request.profile, request.method)
+            self._configure(handle.curl)
+            return handle
 
     def give(self, handle: Handle) -> None:
         """Take back a handle that carries no transfer."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
@@ -51,10 +51,10 @@ def _perform(step: Any, deadline: float | None) -> Any:
     if isinstance(step, Call):
         return step.function(*step.args)
     if isinstance(step, Wait):
-        try:
-            step.future.exception(left)
-        except FutureTimeout:
-            raise Cancelled("timeout") from None
+        landed = threading.Event()
+        step.event.on_landing(landed.set)
+        if not landed.wait(left):
+            raise Cancelled("timeout")
         return None
     if isinstance(step, Sleep):
         if left is not None and left < step.seconds:

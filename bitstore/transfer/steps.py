@@ -9,13 +9,12 @@ the caller's thread, and `bitstore.transfer.loop.Loop` drives thousands of looku
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from bitstore.transfer.request import Request
 
-__all__ = ["Call", "Cancelled", "Found", "Sleep", "Step", "Steps", "Wait"]
+__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Wait"]
 
 
 class Call:
@@ -37,13 +36,20 @@ class Sleep:
         self.seconds = seconds
 
 
+class Landing(Protocol):
+    """Something that will happen once."""
+
+    def on_landing(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, from any thread, when it has happened (at once if it already has)."""
+
+
 class Wait:
-    """Go on when `future` is done; the answer is always None, the future holds the result."""
+    """Go on when `event` has happened."""
 
-    __slots__ = ("future",)
+    __slots__ = ("event",)
 
-    def __init__(self, future: Future[Any]) -> None:
-        self.future = future
+    def __init__(self, event: Landing) -> None:
+        self.event = event
 
 
 class Cancelled(BaseException):

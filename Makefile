@@ -1,0 +1,39 @@
+# Two commands need nothing but Python 3.10 or newer, make and git: `make demo` and `make test`.
+# PYTHON=/path/to/python3 names the Python to take; ARGS='...' is passed on to the command.
+
+BIN := .venv/bin
+ARGS ?=
+export PYTHON
+
+# The folders that hold Python by now.
+CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock install-demo install-test
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+install-demo:
+	@sh requirements/install.sh demo
+
+install-test:
+	@sh requirements/install.sh test
+
+demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
+	@$(BIN)/bitstore demo $(ARGS)
+
+test: install-test ## Run the tests against real servers on this machine
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install-test ## Check style and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy --strict $(CODE)
+
+format: install-test ## Format the code
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+lock: ## Write the locks anew (ARGS=--upgrade: with the newest releases)
+	sh requirements/lock.sh $(ARGS)

@@ -1,0 +1,225 @@
+"""Many lookups at once: a bounded window of them under way, answers as they come."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, get_args
+
+from bitstore.blob import Blob
+from bitstore.errors import StoreNotAvailable
+from bitstore.sizes import parse_size
+from bitstore.store import Errors, Store, get_steps
+from bitstore.transfer.loop import Task, loop
+from bitstore.transfer.steps import Cancelled, Found, Steps
+
+__all__ = ["get_many"]
+
+logger = logging.getLogger("bitstore")
+
+_LOOKUPS = 512  # in the window, unless the caller says otherwise
+_FIRST_LOOKUPS = 64  # in the window before anything is known of the blobs' sizes
+
+
+def get_many(
+    store: Store,
+    uris: Iterable[Any],
+    *,
+    ordered: bool,
+    errors: Errors,
+    timeout: float | None,
+    in_flight: int | None,
+    max_bytes: int | str,
+) -> Iterator[Blob]:
+    """See `Store.get_many`. Raises at once, not at the first answer, for options that make no sense."""
+    if errors not in get_args(Errors):
+        raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
+    if isinstance(uris, (str, bytes)):
+        raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"in_flight={in_flight}: must be at least 1")
+    if timeout is not None and timeout <= 0:
+        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    window = _Window(store, iter(uris), timeout=timeout, most=in_flight or _LOOKUPS, max_bytes=parse_size(max_bytes))
+    answers = window.in_order() if ordered else window.as_they_come()
+    return _report(window, answers, errors)
+
+
+def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterator[Blob]:
+    try:
+        for blob in answers:
+            if blob.error is None or errors == "return":
+                yield blob
+            elif errors == "raise":
+                raise blob.error
+            elif errors == "log":
+                logger.warning("%s: %s: %s", blob.uri, type(blob.error).__name__, blob.error)
+    finally:  # also when the consumer stops early
+        window.close()
+
+
+class _Lookup(Task):
+    """One lookup of the window, for all inputs of the window that ask for the same."""
+
+    __slots__ = ("inputs", "key")
+
+    def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
+        super().__init__(steps, window.deliver, window.timeout)
+        self.key = key
+        self.inputs = [first]
+
+    @property
+    def size(self) -> int:
+        return len(self.result.data) if self.result is not None and isinstance(self.result.data, bytes) else 0
+
+
+class _Window:
+    """The lookups that are under way, or answered and not yet taken.
+
+    The consumer's thread reads the inputs, submits lookups and takes answers; the transfer thread only calls
+    `_done`. Each counter is written by one of the two alone, so none needs a lock.
+    """
+
+    def __init__(
+        self, store: Store, uris: Iterator[Any], *, timeout: float | None, most: int, max_bytes: int
+    ) -> None:
+        self._store = store
+        self._canonical = getattr(store, "canonical", lambda uri: uri)
+        self._uris = uris
+        self.timeout = timeout
+        self._most = most
+        self._max_bytes = max_bytes
+        self._loop = loop()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lookups: dict[Any, _Lookup] = {}
+        self._read = 0  # inputs read
+        self._yielded = 0  # inputs whose answer the consumer has
+        self._exhausted = False
+        self._broken: Exception | None = None  # what the caller's iterable raised
+        self._answered = 0  # lookups, by the transfer thread
+        self._bytes_in = 0  # bytes of their blobs
+        self._bytes_out = 0  # bytes of the blobs yielded
+
+    def as_they_come(self) -> Iterator[Blob]:
+        """One answer per input, in the order of arrival."""
+        self._fill()
+        while self._yielded < self._read:
+            for lookup in self._take():
+                for index, uri in lookup.inputs:
+                    self._yielded += 1
+                    yield self.answer(lookup, index, uri)
+                self._bytes_out += lookup.size
+                self._fill()
+        if self._broken is not None:
+            raise self._broken
+
+    def in_order(self) -> Iterator[Blob]:
+        """One answer per input, in the order of the inputs. Early ones wait, within the window."""
+        early: dict[int, tuple[_Lookup, Any]] = {}
+        self._fill()
+        while self._yielded < self._read:
+            while self._yielded not in early:
+                for lookup in self._take():
+                    for index, uri in lookup.inputs:
+                        early[index] = lookup, uri
+            lookup, uri = early.pop(self._yielded)
+            self._bytes_out += lookup.size if lookup.inputs[-1][0] == self._yielded else 0
+            self._yielded += 1
+            yield self.answer(lookup, self._yielded - 1, uri)
+            del lookup
+            self._fill()
+        if self._broken is not None:
+            raise self._broken
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
+        if pending:
+            self._loop.cancel(pending)
+
+    def deliver(self, lookups: list[Task]) -> None:
+        """Called in the transfer thread with lookups that are done."""
+        self._answered += len(lookups)
+        self._bytes_in += sum([lookup.size for lookup in lookups])  # type: ignore[attr-defined]
+        self._answers.put(lookups)
+
+    def _take(self) -> list[_Lookup]:
+        lookups: list[_Lookup] = self._answers.get()
+        for lookup in lookups:
+            if self._lookups.get(lookup.key) is lookup:
+                del self._lookups[lookup.key]  # from now on the same key is a lookup of its own
+        return lookups
+
+    def _fill(self) -> None:
+        """Read inputs and submit their lookups, as far as the window allows."""
+        if self._exhausted:
+            return
+        limit = self._limit()
+        room = limit - (self._read - self._yielded)
+        if room < max(1, limit // 8) and self._read > self._yielded:
+            return  # in portions: one wake-up of the transfer thread for many lookups
+        begun: list[_Lookup] = []
+        try:
+            while room > 0:
+                room -= 1
+                lookup = self._enter(next(self._uris))
+                if lookup is not None:
+                    begun.append(lookup)
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:  # raised when all answers to what came before are taken: nothing is lost
+            self._exhausted = True
+            self._broken = error
+        finally:
+            if begun:
+                self._loop.submit(begun)
+
+    def _limit(self) -> int:
+        """How many inputs may be read and not yet answered to the consumer."""
+        if not self._answered:
+            return min(self._most, _FIRST_LOOKUPS)
+        # Blobs that are here count by their size, those to come by the mean of what has come so far.
+        mean = self._bytes_in / self._answered
+        held = self._bytes_in - self._bytes_out
+        to_come = int((self._max_bytes - held) / mean) if mean >= 1 else self._most
+        here = self._answered - self._yielded
+        return max(1, min(self._most, self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
+
+    def _enter(self, uri: Any) -> _Lookup | None:
+        """Take in one input; returns the lookup to submit, if it needs one of its own."""
+        position = (self._read, uri)
+        self._read += 1
+        try:
+            key = self._canonical(uri)
+        except Exception as error:  # a bad input is an answer of its own, not the end of the batch
+            lookup = _Lookup(object(), position, self, _nothing())
+            lookup.error = error
+            lookup.finished = True
+            self._answers.put([lookup])
+            return None
+        if isinstance(key, Hashable):
+            same = self._lookups.get(key)
+            if same is not None:
+                same.inputs.append(position)
+                return None
+        else:
+            key = object()
+        lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
+        return lookup
+
+    def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
+        """The answer of `lookup` to one of its inputs."""
+        error = lookup.error
+        if error is None:
+            return Blob(index, uri, lookup.result.data, lookup.result.source)
+        if isinstance(error, Cancelled):
+            error = StoreNotAvailable(self._store, f"no answer within {self.timeout} s")
+        elif not isinstance(error, Exception):  # SystemExit and the like, out of a user's store
+            error = StoreNotAvailable(self._store, repr(error))
+        return Blob(index, uri, None, None, error)
+
+
+def _nothing() -> Steps[Found]:
+    yield from ()
+    raise AssertionError("a lookup of nothing was begun")

@@ -1,0 +1,62 @@
+"""Which process this is.
+
+A pid does not tell: containers repeat pids, and so do long chains of forks. So each process holds an
+object of its own, and whatever must not outlive a fork (locks that a thread of the parent may hold,
+what it has counted or read) is kept under that object.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Generic, TypeVar
+
+__all__ = ["PerProcess", "Process", "current"]
+
+
+class Process:
+    """The identity of one process, from its start (or its fork) to its end."""
+
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token = os.urandom(6).hex()  # told in file names, where pids would be ambiguous
+
+
+_current = Process()
+
+
+def current() -> Process:
+    """The identity of the calling process."""
+    return _current
+
+
+def _renew() -> None:
+    global _current
+    _current = Process()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """One value for each process: a forked child does not see that of its parent."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[Process, T] = {}
+
+    def get(self) -> T | None:
+        """The value of this process, or None."""
+        return self._values.get(_current)
+
+    def set_once(self, value: T) -> T:
+        """Make `value` that of this process, unless another thread was first; return the one that counts."""
+        # No lock, because a lock could come locked out of a fork: `setdefault` is atomic, so one value wins.
+        value = self._values.setdefault(_current, value)
+        for process in list(self._values):
+            if process is not _current:
+                self._values.pop(process, None)
+        return value

@@ -1,0 +1,324 @@
+"""The composite: an ordered chain of sources and caches, itself a store."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bitstore.errors import (
+    InvalidDataFound,
+    LookupFailed,
+    LookupTimedOut,
+    NotFoundInStore,
+    StoreNotAvailable,
+)
+from bitstore.flight import Flights
+from bitstore.stats import TierStats
+from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
+from bitstore.transfer.run import run
+from bitstore.transfer.steps import Cancelled, Found, Steps
+
+__all__ = ["Composite"]
+
+logger = logging.getLogger("bitstore")
+
+_KEEP = Write(only_if_absent=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Tier:
+    """One store in a composite.
+
+    Attributes
+    ----------
+    store
+        The store itself.
+    name
+        Its name in statistics, errors and `Blob.source`; unique in the composite.
+    is_cache
+        Whether it is written: it keeps what the tiers below it return.
+    read
+        Whether lookups ask it.
+    keep_result
+        Whether caches keep what it returns; None: those above it do.
+    """
+
+    store: Store
+    name: str
+    is_cache: bool
+    read: bool = True
+    keep_result: bool | None = None
+
+    @property
+    def paid(self) -> bool:
+        return bool(getattr(self.store, "paid", False))
+
+
+class _Live:
+    """What a composite knows only in this process: lookups in progress, counts, warnings given."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.flights = Flights()
+        self.stats: dict[str, TierStats] = {}
+        self.warned: set[str] = set()
+
+
+class Composite(Store):
+    """Sources and caches, asked in the order in which they were appended.
+
+    `get` returns the bytes of the first tier that has them. It raises `NotFoundInStore` only when every
+    tier said that it lacks the blob, and `LookupFailed` when none had it and at least one could not say.
+
+    What a tier returns is kept by every cache *above* it (appended before it) that could not answer.
+
+    Parameters
+    ----------
+    call_when_uncertain
+        Ask paid tiers (API sources) although an earlier tier failed and may hold the blob after all.
+        Off by default, so that an outage of a bucket never becomes a bill.
+    """
+
+    call_when_uncertain = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
+        # Here rather than in __init__: subclasses may not call that, and unpickling does not.
+        self = super().__new__(cls)
+        self._tiers = ()
+        self._current = _Live()
+        return self
+
+    _tiers: tuple[Tier, ...]
+    _current: _Live
+
+    def __init__(self, *, call_when_uncertain: bool = False) -> None:
+        self.call_when_uncertain = call_when_uncertain
+
+    def append_source(
+        self, source: Store, cache_result: bool | None = None, *, name: str | None = None
+    ) -> None:
+        """Add a store that is read.
+
+        Parameters
+        ----------
+        source
+            Any store.
+        cache_result
+            None: every cache appended before this source keeps what it returns. False: none does.
+            True: as None, but where no cache was appended before, the last one appended keeps it.
+        name
+            Name in statistics and errors; default: the store's own label.
+        """
+        self._append(source, is_cache=False, keep_result=cache_result, name=name)
+
+    append_store = append_source
+
+    def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
+        """Add a store that keeps what the tiers appended after it return.
+
+        Parameters
+        ----------
+        cache
+            A store with `put`.
+        read
+            Whether lookups ask it; False: it is only written.
+        name
+            Name in statistics and errors; default: the store's own label.
+        """
+        if getattr(type(cache), "put", Store.put) is Store.put:
+            raise TypeError(f"{cache!r} cannot be a cache: {type(cache).__name__} does not implement 'put'")
+        self._append(cache, is_cache=True, read=read, name=name)
+
+    def _append(self, store: Store, *, name: str | None, **how: Any) -> None:
+        if isinstance(store, type) or not (callable(getattr(store, "get", None)) and hasattr(store, "is_valid")):
+            raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
+        name = name or str(getattr(store, "label", type(store).__name__))
+        taken = {tier.name for tier in self._tiers}
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name} #{number}"
+        # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
+        self._tiers = (*self._tiers, Tier(store, unique, **how))
+
+    @property
+    def sources(self) -> list[Store]:
+        """The stores that lookups ask, in order."""
+        return [tier.store for tier in self._tiers if tier.read]
+
+    @property
+    def cache(self) -> Store | None:
+        """The cache appended last, if any."""
+        caches = [tier.store for tier in self._tiers if tier.is_cache]
+        return caches[-1] if caches else None
+
+    def is_valid(self, uri: Any) -> bool:
+        return any(tier.store.is_valid(uri) for tier in self._tiers if tier.read)
+
+    def canonical(self, uri: Any) -> Any:
+        self._check_valid(uri)
+        return uri
+
+    def get(self, uri: Any, *, timeout: float | None = None) -> Any:
+        """The bytes of `uri` from the first tier that has them.
+
+        Parameters
+        ----------
+        uri
+            What to look up.
+        timeout
+            Seconds for the whole lookup; None: as long as the tiers' own limits allow.
+
+        Raises
+        ------
+        InvalidURI
+            No tier understands `uri`.
+        NotFoundInStore
+            Every tier that could hold the blob said that it does not.
+        LookupFailed
+            No tier had it and at least one could not say; `LookupTimedOut` when `timeout` was over.
+        """
+        return run(self._get_steps(uri), timeout=timeout).data
+
+    def exists(self, uri: Any) -> bool:
+        """Whether a tier holds `uri`. Paid tiers are not asked, so False means "not to be had for free".
+
+        Raises `InvalidURI` and `LookupFailed` as `get` does.
+        """
+        return run(self._exists_steps(uri))
+
+    def stats(self) -> dict[str, TierStats]:
+        """Counts of each tier in this process, by tier name in lookup order."""
+        live = self._live()
+        return {tier.name: self._stats(live, tier) for tier in self._tiers}
+
+    def _live(self) -> _Live:
+        live = self._current
+        if live.pid != os.getpid():
+            # After a fork: flights of the parent's threads never land here, and their locks may be held.
+            live = self._current = _Live()
+        return live
+
+    @staticmethod
+    def _stats(live: _Live, tier: Tier) -> TierStats:
+        found = live.stats.get(tier.name)
+        return live.stats.setdefault(tier.name, TierStats(tier.name)) if found is None else found
+
+    def _get_steps(self, uri: Any) -> Steps[Found]:
+        return (yield from self._live().flights.steps(self.canonical(uri), self._walk))
+
+    def _walk(self, key: Any) -> Steps[Found]:
+        live = self._live()
+        failures: list[tuple[str, BaseException]] = []
+        missing: list[str] = []
+        bad: list[Tier] = []
+        for tier in (tiers := self._tiers):
+            if not tier.read:
+                continue
+            stats = self._stats(live, tier)
+            try:
+                if not tier.store.is_valid(key):
+                    continue
+                if failures and tier.paid and not self.call_when_uncertain:
+                    stats.count("skipped")
+                    reason = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+                    failures.append((tier.name, StoreNotAvailable(tier.name, reason)))
+                    continue
+                found = yield from get_steps(tier.store, key)
+            except InvalidDataFound as error:
+                stats.count("invalid")
+                if tier.is_cache:  # as good as missing: it can be had below, and is then replaced here
+                    stats.count("misses")
+                    bad.append(tier)
+                    missing.append(tier.name)
+                    logger.warning("cache %s: %s; it will be replaced", tier.name, error)
+                else:
+                    stats.count("failures")
+                    failures.append((tier.name, error))
+            except NotFoundInStore:
+                stats.count("misses")
+                missing.append(tier.name)
+            except Exception as error:  # whatever a user's store raises means that we do not know
+                stats.count("failures")
+                failures.append((tier.name, error))
+            except Cancelled:
+                timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
+                raise LookupTimedOut(self, key, [*failures, timeout], missing) from None
+            else:
+                data = found.data
+                stats.hit(len(data) if isinstance(data, bytes) else 0)
+                yield from self._keep(live, tiers, tier, key, data, bad)
+                return Found(data, tier.name, found.etag)
+        if failures:
+            raise LookupFailed(self, key, failures, missing) from failures[-1][1]
+        raise NotFoundInStore(self, key)
+
+    def _keep(
+        self, live: _Live, tiers: tuple[Tier, ...], origin: Tier, key: Any, data: Any, bad: list[Tier]
+    ) -> Steps[None]:
+        for tier in _keepers(tiers, origin):
+            cache = tier.store
+            stats = self._stats(live, tier)
+            try:
+                if (cache_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
+                    continue
+                if tier in bad:
+                    yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
+                else:
+                    yield from put_steps(cache, key, data, _KEEP)
+            except Exception as error:  # a cache that cannot keep never fails a lookup that has its bytes
+                stats.count("write_failures")
+                if tier.name not in live.warned:
+                    live.warned.add(tier.name)
+                    logger.warning(
+                        "cache %s could not keep a blob (%s: %s); lookups go on, further failures are only counted",
+                        tier.name, type(error).__name__, error,
+                    )  # fmt: skip
+            else:
+                stats.count("writes")
+
+    def _exists_steps(self, uri: Any) -> Steps[bool]:
+        key = self.canonical(uri)
+        failures: list[tuple[str, BaseException]] = []
+        for tier in self._tiers:
+            try:
+                if tier.read and not tier.paid and tier.store.is_valid(key) and (yield from exists_steps(tier.store, key)):
+                    return True
+            except Exception as error:  # as in _walk
+                failures.append((tier.name, error))
+        if failures:
+            raise LookupFailed(self, key, failures) from failures[-1][1]
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_current"}
+
+    def __repr__(self) -> str:
+        chain = ", ".join(f"{'cache ' if tier.is_cache else ''}{tier.store!r}" for tier in self._tiers)
+        return f"{type(self).__name__}[{chain}]"
+
+
+def _keepers(tiers: tuple[Tier, ...], origin: Tier) -> Iterable[Tier]:
+    """The caches that keep what `origin` returned: those above it."""
+    if origin.keep_result is False:
+        return ()
+    position = tiers.index(origin)
+    above = [tier for tier in tiers[:position] if tier.is_cache]
+    if not above and origin.keep_result:
+        above = [tier for tier in tiers if tier.is_cache][-1:]
+    return [tier for tier in above if tier.store is not origin.store]
+
+
+def cache_takes_only_bytes(cache: Store) -> bool:
+    return bool(getattr(cache, "bytes_only", False))
+
+
+def _replacement(cache: Store, key: Any) -> Steps[Write]:
+    """How to overwrite the bad copy, and nothing but it, where the cache can tell its ETag."""
+    if not hasattr(cache, "_etag_steps"):
+        return OVERWRITE
+    etag = yield from cache._etag_steps(key)
+    return Write(replacing=etag) if etag else OVERWRITE

@@ -1,0 +1,302 @@
+"""Stores addressed by digest: over a raw store and a prefix, over an API, and composites of them."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from bitstore.compression import BadCompression, TooLarge, codec
+from bitstore.composite import Composite
+from bitstore.digest import algorithm as digest_algorithm
+from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.sizes import parse_size
+from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
+from bitstore.template import key_template
+from bitstore.transfer.run import run
+from bitstore.transfer.steps import Call, Found, Steps
+
+__all__ = [
+    "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore", "VerifyDigestMixin",
+    "Md5APISource", "Md5Cache", "Md5Composite", "Md5Store",
+    "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "VerifySha1Mixin",
+    "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store",
+]  # fmt: skip
+
+logger = logging.getLogger("bitstore")
+
+
+class DigestFormatMixin:
+    """For stores whose URIs are digests of `algorithm` (`"sha1"`, `"sha256"`, `"md5"`)."""
+
+    algorithm: str = "sha256"
+    URI_HINT: ClassVar[str | None] = None  # None: made from the algorithm
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a digest. TypeError unless a str."""
+        if not isinstance(uri, str):
+            raise TypeError(f"expected a {self.algorithm} digest as str, got {type(uri).__name__}")
+        return digest_algorithm(self.algorithm).is_digest(uri) is not None
+
+    def canonical(self, uri: Any) -> Any:
+        """The digest in lower case."""
+        self._check_valid(uri)
+        return uri.lower()
+
+    def _check_valid(self, uri: Any) -> None:
+        if not self.is_valid(uri):
+            algorithm = digest_algorithm(self.algorithm)
+            hint = f"<{algorithm.name}>, {algorithm.length} hexadecimal characters"
+            raise InvalidURI(self, uri, hint=self.URI_HINT or hint)
+
+
+class VerifyDigestMixin:
+    """For stores that check that bytes match the digest they were found under."""
+
+    algorithm: str = "sha256"
+
+    def _verify_data(self, data: Any, digest: str) -> Any:
+        """`data` itself, if it has this digest; else raises `InvalidDataFound`."""
+        actual = digest_algorithm(self.algorithm).of(data)
+        if actual != digest.lower():
+            raise InvalidDataFound(self, digest, f"its bytes have the {self.algorithm} {actual}")
+        return data
+
+
+class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
+    """A raw store's part of blobs that are named by their digest.
+
+    Parameters
+    ----------
+    base_store
+        Any store addressed by URL.
+    prefix
+        URL prefix to which the lower-case digest is appended, or a key template such as
+        `"gs://bucket/{digest[:2]}/{digest}.gz"` (`bitstore.template.KeyTemplate`).
+    verify
+        Check that the (expanded) bytes match their digest, on get and put.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
+    compression
+        `"gzip"`, `"zlib"` or `"zstd"` if the bucket holds compressed bytes; the digest is of the expanded ones.
+    max_blob_size
+        Bytes beyond which a blob is not expanded (a number or a size such as `"2GB"`).
+
+    Attributes
+    ----------
+    base_store, prefix, verify
+        As given; they may be changed at any time.
+    """
+
+    bytes_only = True
+    verify: bool = False
+    compression: str | None = None
+    max_blob_size: int = 5 * 1024**4
+
+    def __init__(
+        self,
+        base_store: Store,
+        prefix: str,
+        verify: bool = False,
+        *,
+        algorithm: str | None = None,
+        compression: str | None = None,
+        max_blob_size: int | str = "5TiB",
+    ) -> None:
+        if algorithm is not None:
+            self.algorithm = digest_algorithm(algorithm).name
+        codec(compression)
+        key_template(prefix)
+        self.base_store = base_store
+        self.prefix = prefix
+        self.verify = verify
+        self.compression = compression
+        self.max_blob_size = parse_size(max_blob_size)
+
+    @property
+    def label(self) -> str:
+        return self.prefix
+
+    def get(self, digest: str) -> Any:
+        return run(self._get_steps(digest)).data
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep `data` under `digest`. With `verify`, raises `InvalidDataFound` unless it matches."""
+        run(self._put_steps(digest, data, OVERWRITE))
+
+    def exists(self, digest: str) -> bool:
+        return run(self._exists_steps(digest))
+
+    def url(self, digest: str) -> str:
+        """The URL in the base store under which the blob of `digest` lies."""
+        self._check_valid(digest)
+        return key_template(self.prefix).url(digest.lower())
+
+    def _get_steps(self, digest: str) -> Steps[Found]:
+        url = self.url(digest)
+        try:
+            found = yield from get_steps(self.base_store, url)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            raise NotFoundInStore(self, digest) from error
+        data = found.data
+        if self.compression is not None:
+            data = self._expand(data, digest)
+        if self.verify:
+            data = self._verify_data(data, digest)
+        return Found(data, self.label, found.etag)
+
+    def _expand(self, data: bytes, digest: str) -> bytes:
+        expander = codec(self.compression)
+        assert expander is not None
+        try:
+            return expander.expand(data, self.max_blob_size)
+        except BadCompression as error:
+            raise InvalidDataFound(self, digest, str(error)) from error
+        except TooLarge as error:
+            raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
+
+    def _exists_steps(self, digest: str) -> Steps[bool]:
+        return (yield from exists_steps(self.base_store, self.url(digest)))
+
+    def _put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
+        url = self.url(digest)
+        if self.verify:
+            self._verify_data(data, digest)
+        packer = codec(self.compression)
+        if packer is not None:
+            data = yield Call(packer.compress, data)
+        yield from put_steps(self.base_store, url, data, write)
+
+    def _etag_steps(self, digest: str) -> Steps[str | None]:
+        if not hasattr(self.base_store, "_etag_steps"):
+            return None
+        etag: str | None = yield from self.base_store._etag_steps(self.url(digest))
+        return etag
+
+    def __repr__(self) -> str:
+        extra = "".join(
+            f", {name}={value!r}"
+            for name, value in (("verify", self.verify), ("compression", self.compression))
+            if value
+        )
+        return f"{type(self).__name__}({self.base_store!r}, {self.prefix!r}{extra})"
+
+
+class DigestCache(DigestStore):
+    """A digest store whose `put` never raises for what the store did: a blob that cannot be kept is only logged.
+
+    Inside a composite such failures are counted, and warned about once.
+    """
+
+    _warned = False
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for a `digest` that is none."""
+        self._check_valid(digest)
+        try:
+            super().put(digest, data)
+        except Exception as error:  # the promise of this class
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
+            logger.log(level, "%r could not keep %s: %s", self, digest, error)
+
+
+class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
+    """A source that costs money or quota per call. Subclasses implement `api_get`.
+
+    Parameters
+    ----------
+    verify
+        Check that the bytes match their digest.
+    """
+
+    paid = True
+    verify: bool = False
+
+    def __init__(self, verify: bool = False) -> None:
+        self.verify = verify
+
+    @abstractmethod
+    def api_get(self, digest: str) -> Any:
+        """The bytes of the lower-case `digest`; None if the API says that it does not have them.
+
+        Any exception means that we do not know.
+        """
+
+    def get(self, digest: str) -> Any:
+        return run(self._get_steps(digest)).data
+
+    def _get_steps(self, digest: str) -> Steps[Found]:
+        self._check_valid(digest)
+        data = yield Call(self.api_get, digest.lower())
+        if data is None:
+            raise NotFoundInStore(self, digest)
+        if self.verify:
+            data = self._verify_data(data, digest)
+        return Found(data, self.label)
+
+
+class DigestComposite(DigestFormatMixin, Composite):
+    """A composite addressed by digest, or by `<algorithm>://<digest>`.
+
+    Parameters
+    ----------
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
+    call_when_uncertain
+        See `Composite`.
+    """
+
+    def __init__(self, *, algorithm: str | None = None, call_when_uncertain: bool = False) -> None:
+        super().__init__(call_when_uncertain=call_when_uncertain)
+        if algorithm is not None:
+            self.algorithm = digest_algorithm(algorithm).name
+
+    def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
+        super().append_cache(cache, read, name=name)
+        if hasattr(cache, "use_algorithm"):
+            cache.use_algorithm(self.algorithm)
+
+    append_cache.__doc__ = Composite.append_cache.__doc__
+
+    def is_valid(self, uri: Any) -> bool:
+        return digest_algorithm(self.algorithm).parse(uri) is not None
+
+    def canonical(self, uri: Any) -> str:
+        digest = digest_algorithm(self.algorithm).parse(uri)
+        if digest is None:
+            hint = f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
+            raise InvalidURI(self, uri, hint=self.URI_HINT or hint)
+        return digest
+
+
+class Sha1FormatMixin(DigestFormatMixin):
+    """For stores whose URIs are SHA-1 digests."""
+
+    algorithm = "sha1"
+    URI_HINT = "<sha1>"
+
+
+class VerifySha1Mixin(VerifyDigestMixin):
+    """For stores that check that bytes match their SHA-1."""
+
+    algorithm = "sha1"
+
+
+# The names that people use. Each is its `Digest...` class with the algorithm set.
+# fmt: off
+class Sha1Store(Sha1FormatMixin, VerifySha1Mixin, DigestStore): """`DigestStore` of SHA-1."""
+class Sha1Cache(Sha1FormatMixin, VerifySha1Mixin, DigestCache): """`DigestCache` of SHA-1."""
+class Sha1APISource(Sha1FormatMixin, VerifySha1Mixin, DigestAPISource): """`DigestAPISource` of SHA-1."""
+class Sha1Composite(DigestComposite): """`DigestComposite` of SHA-1."""; algorithm = "sha1"
+class Sha256Store(DigestStore): """`DigestStore` of SHA-256."""; algorithm = "sha256"
+class Sha256Cache(DigestCache): """`DigestCache` of SHA-256."""; algorithm = "sha256"
+class Sha256APISource(DigestAPISource): """`DigestAPISource` of SHA-256."""; algorithm = "sha256"
+class Sha256Composite(DigestComposite): """`DigestComposite` of SHA-256."""; algorithm = "sha256"
+class Md5Store(DigestStore): """`DigestStore` of MD5."""; algorithm = "md5"
+class Md5Cache(DigestCache): """`DigestCache` of MD5."""; algorithm = "md5"
+class Md5APISource(DigestAPISource): """`DigestAPISource` of MD5."""; algorithm = "md5"
+class Md5Composite(DigestComposite): """`DigestComposite` of MD5."""; algorithm = "md5"
+# fmt: on

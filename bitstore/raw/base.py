@@ -1,0 +1,247 @@
+"""What all stores that are addressed by URL share: configuration, one state per process, the blocking methods."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.raw.answers import Problem
+from bitstore.store import Store, Write
+from bitstore.transfer.request import Profile
+from bitstore.transfer.retry import Retry, Tally
+from bitstore.transfer.run import run
+from bitstore.transfer.steps import Found, Steps
+
+__all__ = ["CONNECT_TIMEOUT", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
+
+CONNECT_TIMEOUT = 5.0
+STALL_TIMEOUT = 15.0
+DEFAULT_RETRY = Retry()
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_USERINFO = re.compile(r"//[^/?#]*@")
+_OVERWRITE = Write()
+
+R = TypeVar("R")
+
+
+class RawStore(Store):
+    """A store addressed by URL, whose lookup is written as steps."""
+
+    @abstractmethod
+    def _get_steps(self, uri: Any) -> Steps[Found]: ...
+
+    @abstractmethod
+    def _exists_steps(self, uri: Any) -> Steps[bool]: ...
+
+    @abstractmethod
+    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]: ...
+
+    @abstractmethod
+    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+        """What `Write(replacing=...)` must be told to overwrite the present copy; None: there is no copy."""
+
+    # The steps are taken from here and not through `bitstore.store.get_steps`: a subclass whose `get`
+    # calls `super().get()` would be asked again by that.
+    def get(self, uri: Any) -> bytes:
+        """The bytes stored under `uri`.
+
+        Raises
+        ------
+        TypeError
+            `uri` is not a str.
+        InvalidURI
+            `uri` is not a URL of this store.
+        NotFoundInStore
+            The store says that it does not hold the blob.
+        StoreNotAvailable
+            The store could not say; the reason tells why.
+        """
+        data: bytes = run(self._get_steps(uri)).data
+        return data
+
+    def exists(self, uri: Any) -> bool:
+        """Whether the store holds `uri`, without fetching it. Raises what `get` raises, except `NotFoundInStore`."""
+        return run(self._exists_steps(uri))
+
+    def put(self, uri: Any, data: bytes) -> None:
+        """Keep `data` (bytes, bytearray or memoryview) under `uri`, in place of what is there.
+
+        Raises
+        ------
+        TypeError, InvalidURI
+            As for `get`; also where `data` is not bytes.
+        StoreNotAvailable
+            The blob was not written, or the answer that it was has been lost.
+        """
+        run(self._put_steps(uri, data, _OVERWRITE))
+
+    def _refuse(self, uri: Any) -> NoReturn:
+        if not isinstance(uri, str):
+            raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
+        raise InvalidURI(self, _USERINFO.sub("//***@", uri), hint=self.URI_HINT)
+
+
+class WireStore(RawStore, Generic[R]):
+    """A raw store behind HTTP.
+
+    `R` is the state that each process builds for itself on first use (credentials, what was learned about
+    buckets). It is never pickled, and never inherited through fork: a lock of the parent may be held for
+    ever in a child.
+    """
+
+    def __init__(
+        self,
+        *,
+        forbidden_is_missing: bool,
+        max_blob_size: int | str | None,
+        connect_timeout: float,
+        stall_timeout: float,
+        ca_bundle: str | os.PathLike[str] | None,
+        proxy: str | None,
+        retry: Retry | None,
+    ) -> None:
+        if not connect_timeout > 0 or not stall_timeout > 0:
+            raise ValueError("connect_timeout and stall_timeout are seconds greater than 0")
+        if ca_bundle is not None and not os.path.isfile(ca_bundle):
+            raise ValueError(f"ca_bundle: there is no file {os.fspath(ca_bundle)!r}")
+        self.forbidden_is_missing = forbidden_is_missing
+        self.max_blob_size = max_blob_size
+        self.connect_timeout = connect_timeout
+        self.stall_timeout = stall_timeout
+        self.ca_bundle = None if ca_bundle is None else os.fspath(ca_bundle)
+        self.proxy = proxy
+        self.retry = DEFAULT_RETRY if retry is None else retry
+        self._max_bytes = _size(max_blob_size)
+        self._tally = Tally()
+        self._states: dict[int, R] = {}
+
+    @abstractmethod
+    def _new_state(self) -> R: ...
+
+    def _state(self) -> R:
+        state = self._states.get(os.getpid())
+        return state if state is not None else self._begin()
+
+    def _begin(self) -> R:
+        # No lock here: a lock could be inherited held. setdefault is atomic, so threads that race get one state.
+        pid = os.getpid()
+        state = self._states.setdefault(pid, self._new_state())
+        for other in [other for other in self._states if other != pid]:
+            self._states.pop(other, None)
+        return state
+
+    def _forget(self) -> None:
+        """Build the state anew at the next use, because the configuration has changed."""
+        self._states = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for mine in ("_states", "_tally"):
+            state.pop(mine, None)
+        if state.get("client") is not None:
+            _check_pickles(self, state["client"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._states = {}
+        self._tally = Tally()
+
+    def _profile(
+        self,
+        *,
+        sigv4: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        headers: Sequence[str] = (),
+        path_as_is: bool = False,
+    ) -> Profile:
+        return Profile(
+            sigv4=sigv4,
+            username=username,
+            password=password,
+            headers=tuple(headers),
+            path_as_is=path_as_is,
+            connect_timeout=self.connect_timeout,
+            stall_timeout=self.stall_timeout,
+            ca_bundle=self.ca_bundle,
+            proxy=self.proxy,
+        )
+
+    def _fail(self, what: str, problem: Problem) -> NoReturn:
+        """Raise what `problem` means, other than a missing blob."""
+        reason = f"{what}: {problem}"
+        if problem.forbidden:
+            reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
+        kind = AccessDenied if problem.refused else StoreNotAvailable
+        raise kind(self, reason) from problem.cause
+
+    def _missing(self, problem: Problem) -> bool:
+        return problem.missing or (problem.forbidden and self.forbidden_is_missing)
+
+    def _fail_or_missing(self, uri: str, problem: Problem) -> NoReturn:
+        if self._missing(problem):
+            raise NotFoundInStore(self, uri) from problem.cause
+        self._fail(f"GET {uri}", problem)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._told())})"
+
+    @abstractmethod
+    def _told(self) -> list[str]:
+        """The configuration that differs from the default, without secrets, as in a constructor call."""
+
+
+def blob_bytes(data: Any) -> bytes:
+    """`data` as bytes. Raises `TypeError` for anything that is not bytes-like."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a blob is bytes, not {type(data).__name__}")
+
+
+def in_header(name: str, value: str | None) -> str | None:
+    """`value`, fit to be sent in a header. Raises `ValueError` for what could break out of one."""
+    if value is not None and (not isinstance(value, str) or not value or _CONTROL.search(value)):
+        raise ValueError(f"{name} must be a text without control characters")
+    return value
+
+
+def endpoint(url: str | None) -> str | None:
+    """`url` without its trailing slash. Raises `ValueError` unless it is an http(s) address without a password."""
+    if url is None:
+        return None
+    if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s\x00-\x1f/?#@]+(/[^\s\x00-\x1f?#]*)?", url):
+        shown = _USERINFO.sub("//***@", str(url))
+        raise ValueError(f"endpoint_url must look like 'https://host:port', not {shown!r}")
+    return url.rstrip("/")
+
+
+def options(store: object, defaults: dict[str, Any]) -> list[str]:
+    """`name=value` of each attribute that differs from its default."""
+    return [f"{name}={value!r}" for name, default in defaults.items() if (value := getattr(store, name)) != default]
+
+
+def _size(size: int | str | None) -> int | None:
+    if size is None:
+        return None
+    from bitstore.sizes import parse_size
+
+    return parse_size(size)
+
+
+def _check_pickles(store: Store, client: object) -> None:
+    try:
+        pickle.dumps(client)
+    except Exception as error:  # clients fail to pickle in many ways (locks, sockets, closures): all mean the same
+        raise TypeError(
+            f"{type(store).__name__} cannot be pickled: its attribute 'client' holds a {type(client).__name__}, "
+            "which does not pickle. Give it credentials and options instead of a client"
+        ) from error

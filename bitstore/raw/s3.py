@@ -1,0 +1,315 @@
+"""Amazon S3, and everything that speaks its REST API.
+
+Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html, signed by libcurl with
+Signature Version 4 (https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from typing import Any
+
+from bitstore.raw.answers import Problem, transfer_problem
+from bitstore.raw.base import (
+    CONNECT_TIMEOUT,
+    DEFAULT_RETRY,
+    STALL_TIMEOUT,
+    WireStore,
+    blob_bytes,
+    endpoint,
+    in_header,
+    options,
+)
+from bitstore.raw.s3_client import S3Client
+from bitstore.raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
+from bitstore.raw.s3_exchange import DOT_SEGMENT, REGION, Asked, exchange
+from bitstore.raw.s3_routes import Route, Routes
+from bitstore.store import Write
+from bitstore.transfer.request import Request, Response, TransferError
+from bitstore.transfer.retry import Retry, send
+from bitstore.transfer.steps import Call, Found, Steps
+
+__all__ = ["ANONYMOUS", "S3Raw"]
+
+# Group 2: a key that needs no percent-encoding, as keys made of digests are. Group 3: any other.
+# NUL, CR and LF are refused, and half surrogates, which have no UTF-8.
+_URL = re.compile(
+    r"s3://([A-Za-z0-9][A-Za-z0-9._-]{0,254})/(?:([A-Za-z0-9/_.~-]+)|([^\x00\r\n\ud800-\udfff]+))"
+).fullmatch
+
+_HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up a transfer thread for milliseconds
+_STYLES = (None, "auto", "path", "virtual")
+
+_DEFAULTS: dict[str, Any] = {
+    "endpoint_url": None,
+    "region": None,
+    "addressing_style": None,
+    "forbidden_is_missing": False,
+    "requester_pays": False,
+    "acl": None,
+    "storage_class": None,
+    "server_side_encryption": None,
+    "kms_key_id": None,
+    "max_blob_size": None,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "stall_timeout": STALL_TIMEOUT,
+    "ca_bundle": None,
+    "retry": DEFAULT_RETRY,
+}
+
+
+class S3Raw(WireStore[Routes]):
+    """Objects of S3 buckets, by `s3://bucket/key`.
+
+    Parameters
+    ----------
+    credentials
+        None: what boto3 finds by itself. `"anonymous"`: send unsigned requests. A dict: arguments of
+        `boto3.Session` (`profile_name`, `aws_access_key_id`, ...). A list of these: tried in this order;
+        the one that a bucket lets in is remembered for that bucket.
+    client
+        A boto3 S3 client to use instead. Everything about credentials and connections is then its business.
+    endpoint_url
+        Address of a service other than Amazon's; None: what the configuration of boto3 says.
+    region
+        Region that requests are signed for; None: what the configuration says. Buckets elsewhere are noticed.
+    addressing_style
+        `"virtual"` puts the bucket into the host name, `"path"` into the path; `"auto"` is virtual on AWS
+        where the name allows it.
+    forbidden_is_missing
+        Count 403 AccessDenied as missing: S3 answers so for a missing key to those who may not list the bucket.
+    requester_pays
+        Agree to pay for requests to buckets of others.
+    acl, storage_class, server_side_encryption, kms_key_id
+        Sent with writes if given, such as `"bucket-owner-full-control"`, `"STANDARD_IA"`, `"aws:kms"`.
+    max_blob_size
+        Give up on larger blobs: bytes, or a size such as `"1GB"`; None: no limit.
+    connect_timeout, stall_timeout
+        Seconds to wait for a connection, and without a single byte.
+    ca_bundle
+        Path of a PEM file of certificate authorities.
+    proxy
+        URL of an HTTP proxy; None: what the environment says; `""`: none.
+    retry
+        How often and how long transient failures are tried again.
+    """
+
+    URI_HINT = "s3://bucket/key"
+
+    def __init__(
+        self,
+        credentials: Credentials | list[Credentials] | tuple[Credentials, ...] = None,
+        *,
+        client: Any = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        addressing_style: str | None = None,
+        forbidden_is_missing: bool = False,
+        requester_pays: bool = False,
+        acl: str | None = None,
+        storage_class: str | None = None,
+        server_side_encryption: str | None = None,
+        kms_key_id: str | None = None,
+        max_blob_size: int | str | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        stall_timeout: float = STALL_TIMEOUT,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(
+            forbidden_is_missing=forbidden_is_missing,
+            max_blob_size=max_blob_size,
+            connect_timeout=connect_timeout,
+            stall_timeout=stall_timeout,
+            ca_bundle=ca_bundle,
+            proxy=proxy,
+            retry=retry,
+        )
+        if addressing_style not in _STYLES:
+            raise ValueError(f"addressing_style is 'auto', 'path' or 'virtual', not {addressing_style!r}")
+        if region is not None and not REGION(region):
+            raise ValueError(f"region must look like 'eu-west-1', not {region!r}")
+        self._credentials = as_list(credentials)
+        self.client = client
+        self.endpoint_url = endpoint(endpoint_url)
+        self.region = region
+        self.addressing_style = addressing_style
+        self.requester_pays = requester_pays
+        self.acl = in_header("acl", acl)
+        self.storage_class = in_header("storage_class", storage_class)
+        self.server_side_encryption = in_header("server_side_encryption", server_side_encryption)
+        self.kms_key_id = in_header("kms_key_id", kms_key_id)
+
+    @classmethod
+    def anonymous(cls) -> S3Raw:
+        """A store that signs nothing, for public buckets."""
+        return cls(ANONYMOUS)
+
+    @property
+    def credentials(self) -> list[Any]:
+        """The credentials to try, in order. Setting it makes the store start anew with the new ones."""
+        return self._credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Any) -> None:
+        self._credentials = as_list(credentials)
+        self._forget()
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is `s3://bucket/key`."""
+        return isinstance(uri, str) and _URL(uri) is not None
+
+    # ------------------------------------------------------------------ lookups as steps
+
+    def _get_steps(self, uri: Any) -> Steps[Found]:
+        match = _URL(uri) if isinstance(uri, str) else None
+        if match is None:
+            self._refuse(uri)
+        bucket, key, awkward = match.groups()
+        if self.client is None:
+            route = self._state().remembered.get(bucket)
+            if key is not None and route is not None and route.fresh_until > time.monotonic():
+                if "." not in key or DOT_SEGMENT(key) is None:
+                    # The hot path: nothing here may block or lock.
+                    request = Request(route.profile, route.prefix + key, max_bytes=self._max_bytes)
+                    try:
+                        response: Response = yield from send(request, self.retry, self._tally)
+                    except TransferError as error:
+                        self._fail(f"GET {uri}", transfer_problem(error, self._max_bytes))
+                    if response.status == 200:
+                        return Found(response.body, self.label)
+                    answer = yield from self._ask(bucket, key, first=(route, response))
+                    return self._found(uri, answer)
+            answer = yield from self._ask(bucket, key or awkward)
+            return self._found(uri, answer)
+        found = yield Call(self._caller().get, bucket, key or awkward, self._max_bytes)
+        if isinstance(found, Problem):
+            self._fail_or_missing(uri, found)
+        return Found(found, self.label)
+
+    def _exists_steps(self, uri: Any) -> Steps[bool]:
+        bucket, key = self._split(uri)
+        if self.client is not None:
+            answer: Any = yield Call(self._caller().etag, bucket, key)
+        else:
+            answer = yield from self._ask(bucket, key, method="HEAD")
+        if not isinstance(answer, Problem):
+            return True
+        if answer.code == "InvalidRange":  # asked for the first byte of an empty blob
+            return True
+        if self._missing(answer):
+            return False
+        self._fail(f"HEAD {uri}", answer)
+
+    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+        bucket, key = self._split(uri)
+        if self.client is not None:
+            answer: Any = yield Call(self._caller().etag, bucket, key)
+        else:
+            answer = yield from self._ask(bucket, key, method="HEAD", want_headers=True)
+        if isinstance(answer, Response):
+            return answer.headers.get("etag")
+        if not isinstance(answer, Problem):
+            return str(answer) if answer is not None else None
+        if self._missing(answer):
+            return None
+        self._fail(f"HEAD {uri}", answer)
+
+    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+        bucket, key = self._split(uri)
+        body = blob_bytes(data)
+        for attempt in (1, 2):
+            if self.client is not None:
+                answer: Any = yield Call(self._caller().put, bucket, key, body, self._put_arguments(write))
+            else:
+                answer = yield from self._put_once(bucket, key, body, write)
+            conflict = isinstance(answer, Problem) and answer.code == "ConditionalRequestConflict"
+            # A conflict means that another write was under way: the second answer tells how that ended.
+            if not conflict or attempt == 2:
+                break
+        if not isinstance(answer, Problem):
+            return
+        conditional = write.only_if_absent or write.replacing is not None
+        if conditional and (answer.status == 412 or answer.code == "ConditionalRequestConflict"):
+            return  # somebody else has written meanwhile, which is what was wanted
+        if write.replacing is not None and answer.code == "NoSuchKey":
+            return
+        self._fail(f"PUT {uri}", answer)
+
+    def _put_once(self, bucket: str, key: str, body: bytes, write: Write) -> Steps[Response | Problem]:
+        if len(body) <= _HASH_INLINE:
+            digest = _sha256(body)
+        else:
+            digest = yield Call(_sha256, body)
+        headers = ["Content-Type: application/octet-stream", f"x-amz-content-sha256: {digest}"]
+        for name, value in (
+            ("x-amz-acl", self.acl),
+            ("x-amz-storage-class", self.storage_class),
+            ("x-amz-server-side-encryption", self.server_side_encryption),
+            ("x-amz-server-side-encryption-aws-kms-key-id", self.kms_key_id),
+            ("If-None-Match", "*" if write.only_if_absent else None),
+            ("If-Match", write.replacing),
+        ):
+            if value is not None:
+                headers.append(f"{name}: {value}")
+        return (yield from self._ask(bucket, key, method="PUT", body=body, headers=tuple(headers)))
+
+    def _ask(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: tuple[str, ...] = (),
+        want_headers: bool = False,
+        first: tuple[Route, Response] | None = None,
+    ) -> Steps[Response | Problem]:
+        asked = Asked(bucket, key, method, body, headers, want_headers, self._max_bytes)
+        return exchange(self._state(), asked, self.retry, self._tally, first)
+
+    # ------------------------------------------------------------------ configuration
+
+    def _split(self, uri: Any) -> tuple[str, str]:
+        match = _URL(uri) if isinstance(uri, str) else None
+        if match is None:
+            self._refuse(uri)
+        return match[1], match[2] or match[3]
+
+    def _found(self, uri: str, answer: Response | Problem) -> Found:
+        if isinstance(answer, Problem):
+            self._fail_or_missing(uri, answer)
+        return Found(answer.body, self.label)
+
+    def _new_state(self) -> Routes:
+        where = Where(self.endpoint_url, self.region, self.addressing_style)
+        headers = ("x-amz-request-payer: requester",) if self.requester_pays else ()
+        return Routes([Entry(entry, where) for entry in self._credentials], self._profile, headers)
+
+    def _caller(self) -> S3Client:
+        return S3Client(self.client, requester_pays=self.requester_pays)
+
+    def _put_arguments(self, write: Write) -> dict[str, str]:
+        arguments = {
+            "ACL": self.acl,
+            "StorageClass": self.storage_class,
+            "ServerSideEncryption": self.server_side_encryption,
+            "SSEKMSKeyId": self.kms_key_id,
+            "IfNoneMatch": "*" if write.only_if_absent else None,
+            "IfMatch": write.replacing,
+        }
+        return {name: value for name, value in arguments.items() if value is not None}
+
+    def _told(self) -> list[str]:
+        shown = [show(entry) if entry is not None else "None" for entry in self._credentials]
+        credentials = [] if self._credentials == [None] else [shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"]
+        client = [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
+        return [*credentials, *client, *options(self, _DEFAULTS)]
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

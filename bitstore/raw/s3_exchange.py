@@ -1,0 +1,182 @@
+"""One exchange with S3, mended where it can be: another region, fresh keys, other keys, each tried once."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+from urllib.parse import quote
+
+from bitstore.raw.answers import Problem, s3_problem, transfer_problem, without
+from bitstore.raw.s3_credentials import Unusable
+from bitstore.raw.s3_routes import Route, Routes
+from bitstore.transfer.request import Request, Response, TransferError
+from bitstore.transfer.retry import Retry, Tally, send
+from bitstore.transfer.steps import Call, Steps
+
+__all__ = ["DOT_SEGMENT", "REGION", "Asked", "exchange"]
+
+DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|$)").search
+REGION = re.compile(r"[a-z0-9-]{1,40}").fullmatch  # it becomes part of a host name: nothing else may get in
+
+
+class Asked(NamedTuple):
+    """What is asked of a bucket, whoever signs it and wherever it goes."""
+
+    bucket: str
+    key: str
+    method: str = "GET"
+    body: bytes | None = None
+    headers: tuple[str, ...] = ()
+    want_headers: bool = False
+    max_bytes: int | None = None
+
+    def one_byte(self) -> Asked:
+        """The same question with an answer that has a body."""
+        return self._replace(method="GET", headers=(*self.headers, "Range: bytes=0-0"))
+
+    def request(self, route: Route) -> Request:
+        """The request, as `route` sends it."""
+        url = route.prefix + quote(self.key, safe="/~")
+        profile = route.profile if self.body is None else route.write_profile
+        headers = self.headers
+        if DOT_SEGMENT(self.key) is not None:
+            profile = route.plain_profile
+            headers = route.sign(self.method, url, self.body, headers)
+        return Request(
+            profile,
+            url,
+            method=self.method,
+            body=self.body,
+            headers=headers,
+            want_headers=self.want_headers,
+            max_bytes=self.max_bytes if self.method == "GET" else None,
+        )
+
+
+class _Refusals:
+    """Credentials that did not help, and why."""
+
+    def __init__(self) -> None:
+        self.tried: set[int] = set()
+        self.told: list[str] = []
+        self.first: Problem | None = None
+        self.all_forbidden = True
+
+    def add(self, route: Route, problem: Problem) -> None:
+        self.tried.add(route.index)
+        self.told.append(f"{route.identity.name}: {problem}")
+        self.all_forbidden = self.all_forbidden and problem.forbidden
+        self.first = self.first or problem
+
+    def add_unusable(self, route: Route, error: Unusable) -> None:
+        self.tried.add(route.index)
+        self.told.append(str(error))
+
+    def problem(self) -> Problem:
+        """What they come to."""
+        if self.first is None:  # not one request could be sent
+            return Problem(message="; ".join(self.told) or "its list of credentials is empty")
+        if len(self.told) > 1:
+            self.first.message = f"no credentials were let in: {'; '.join(self.told)}"
+        self.first.forbidden = self.all_forbidden
+        return self.first
+
+
+def exchange(
+    routes: Routes, asked: Asked, retry: Retry, tally: Tally, first: tuple[Route, Response] | None = None
+) -> Steps[Response | Problem]:
+    """Ask until there is an answer that no remedy can better.
+
+    Parameters
+    ----------
+    routes
+        What this process knows of the buckets, and learns here.
+    asked
+        The question.
+    retry, tally
+        For each request.
+    first
+        An answer that has come already, and its route.
+    """
+    route, response = first if first is not None else (routes.remembered.get(asked.bucket), None)
+    refusals = _Refusals()
+    mended: set[object] = set()
+    while True:
+        if route is None:
+            route, reasons = yield Call(routes.choose, asked.bucket, refusals.tried)
+            if route is None:
+                refusals.told += reasons
+                return refusals.problem()
+        if response is None:
+            if route.fresh_until <= time.monotonic():
+                try:
+                    yield Call(routes.refresh, route)
+                except Unusable as error:
+                    refusals.add_unusable(route, error)
+                    route = None
+                    continue
+            try:
+                response = yield from send(asked.request(route), retry, tally)
+            except TransferError as error:
+                return _scrubbed(transfer_problem(error, asked.max_bytes), route)
+        if 200 <= response.status < 300:
+            routes.remembered[asked.bucket] = route
+            return response
+        if asked.method == "HEAD":
+            if response.status == 404:
+                routes.remembered[asked.bucket] = route
+                return Problem(404, message="Not Found", missing=True)
+            # Such an answer has no body to tell what is wrong.
+            asked, response = asked.one_byte(), None
+            continue
+        problem = _scrubbed(s3_problem(response), route)
+        response = None
+        mend = yield from _mend(routes, route, problem, mended, retry, tally)
+        if mend is not None:
+            route = mend
+        elif problem.refused:
+            refusals.add(route, problem)
+            route = None
+        else:
+            routes.remembered[asked.bucket] = route  # it was let in: that there is no blob is another matter
+            return problem
+
+
+def _mend(
+    routes: Routes, route: Route, problem: Problem, mended: set[object], retry: Retry, tally: Tally
+) -> Steps[Route | None]:
+    """A route by which the same question may get a better answer."""
+    if problem.elsewhere and "region" not in mended:
+        mended.add("region")
+        region = problem.region or (yield from _region_of(route, retry, tally))
+        if region is not None and region != route.region and REGION(region):
+            moved: Route = yield Call(routes.moved, route, region)
+            return moved
+    if problem.code == "RequestTimeout" and problem.code not in mended:
+        mended.add(problem.code)  # the service tired of waiting for bytes: transient, though its status is 400
+        return route
+    if problem.expired and ("expired", route.index) not in mended:
+        mended.add(("expired", route.index))
+        try:
+            renewed: Route | None = yield Call(routes.renewed, route)
+        except Unusable as error:
+            problem.message += f" ({error})"
+        else:
+            return renewed
+    return None
+
+
+def _region_of(route: Route, retry: Retry, tally: Tally) -> Steps[str | None]:
+    """The region of the bucket, from the header that answers about it carry whatever their status."""
+    request = Request(route.profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
+    try:
+        response: Response = yield from send(request, retry, tally)
+    except TransferError:
+        return None  # the answer that led here is then the one that is reported
+    return response.headers.get("x-amz-bucket-region")
+
+
+def _scrubbed(problem: Problem, route: Route) -> Problem:
+    problem.message = without(problem.message, route.secrets)
+    return problem

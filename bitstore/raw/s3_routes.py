@@ -1,0 +1,186 @@
+"""Where the requests for a bucket go and who signs them: what one process knows of S3."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from bitstore.raw.s3_credentials import Entry, Identity, Keys, Unusable
+from bitstore.transfer.request import Profile
+
+__all__ = ["Route", "Routes"]
+
+_UNSIGNED_PAYLOAD = "x-amz-content-sha256: UNSIGNED-PAYLOAD"
+
+# What a virtual-hosted name may be: no dots (they break TLS), no upper case, no underscore.
+_HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_AWS = re.compile(r"(https?://)(s3(?:-fips)?)((?:\.dualstack)?)(?:\.([a-z0-9-]+))?(\.amazonaws\.com(?:\.cn)?)")
+
+
+class Route:
+    """One bucket, reached with one entry of the credentials.
+
+    Attributes
+    ----------
+    prefix
+        The URL of the bucket with its last slash; the percent-encoded key is appended.
+    profile, write_profile, plain_profile
+        For requests without a body, with one (they name its hash), and for those signed elsewhere.
+    headers
+        What every request carries; in the profiles except in the plain one, where they come with the signature.
+    fresh_until
+        `time.monotonic()` from which on `Routes.refresh` must look at the keys again.
+    """
+
+    __slots__ = (
+        "bucket",
+        "fresh_until",
+        "headers",
+        "identity",
+        "index",
+        "keys",
+        "plain_profile",
+        "prefix",
+        "profile",
+        "region",
+        "write_profile",
+    )
+
+    def __init__(self, bucket: str, index: int, identity: Identity, region: str, headers: tuple[str, ...]) -> None:
+        self.bucket = bucket
+        self.index = index
+        self.identity = identity
+        self.region = region
+        self.headers = headers
+        self.prefix = _prefix(bucket, region, identity)
+        self.keys: Keys | None = None
+        self.profile = self.write_profile = self.plain_profile = Profile()
+        self.fresh_until = float("-inf")
+
+    @property
+    def secrets(self) -> tuple[str | None, ...]:
+        """What must not appear in a message."""
+        return () if self.keys is None else (self.keys.secret_key, self.keys.token)
+
+    def sign(self, method: str, url: str, body: bytes | None, headers: tuple[str, ...]) -> tuple[str, ...]:
+        """All headers, with a signature made here: libcurl cannot sign a path with `.` or `..` segments."""
+        headers = (*self.headers, *headers)
+        if self.keys is None:
+            return headers
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        pairs = dict(header.split(": ", 1) for header in headers)
+        request: Any = AWSRequest(method=method, url=url, data=body or b"", headers=pairs)
+        S3SigV4Auth(Credentials(*self.keys), "s3", self.region).add_auth(request)
+        return tuple(f"{name}: {value}" for name, value in request.headers.items())
+
+
+class Routes:
+    """The routes of one store in one process.
+
+    Reading `remembered` needs no lock; everything else blocks and belongs in a `Call`. The lock also keeps
+    boto3 from making two sessions at once, which it cannot do safely.
+    """
+
+    def __init__(
+        self, entries: Collection[Entry], make_profile: Callable[..., Profile], headers: tuple[str, ...]
+    ) -> None:
+        self.remembered: dict[str, Route] = {}  # per bucket, the route that worked
+        self._entries = list(entries)
+        self._make_profile = make_profile
+        self._headers = headers
+        self._regions: dict[str, str] = {}
+        self._known: dict[tuple[str, int], Route] = {}
+        # Handles, and with them connections, are kept per profile: buckets of one region share theirs.
+        self._profiles: dict[tuple[Keys | None, str], tuple[Profile, Profile, Profile]] = {}
+        self._lock = threading.Lock()
+
+    def choose(self, bucket: str, tried: Collection[int] = ()) -> tuple[Route | None, list[str]]:
+        """A fresh route with the first entry outside `tried`, and why entries before it are unusable."""
+        reasons: list[str] = []
+        with self._lock:
+            for index in range(len(self._entries)):
+                if index in tried:
+                    continue
+                try:
+                    return self._route(bucket, index), reasons
+                except Unusable as refusal:
+                    reasons.append(str(refusal))
+        return None, reasons
+
+    def refresh(self, route: Route) -> None:
+        """Look at the keys of `route` again. Raises `Unusable`."""
+        with self._lock:
+            if route.fresh_until <= time.monotonic():
+                self._refresh(route)
+
+    def moved(self, route: Route, region: str) -> Route:
+        """The route to the same bucket in `region`, which is remembered."""
+        with self._lock:
+            self._regions[route.bucket] = region
+            return self._route(route.bucket, route.index)
+
+    def renewed(self, route: Route) -> Route | None:
+        """The same route with credentials built anew; None where that was just done and did not help."""
+        with self._lock:
+            if not self._entries[route.index].renew(route.identity):
+                return None
+            return self._route(route.bucket, route.index)
+
+    def _route(self, bucket: str, index: int) -> Route:
+        identity = self._entries[index].identity()
+        region = self._regions.get(bucket, identity.region)
+        route = self._known.get((bucket, index))
+        if route is None or route.identity is not identity or route.region != region:
+            route = Route(bucket, index, identity, region, self._headers)
+            self._refresh(route)
+            self._known[bucket, index] = route
+        elif route.fresh_until <= time.monotonic():
+            self._refresh(route)
+        return route
+
+    def _refresh(self, route: Route) -> None:
+        keys, seconds = route.identity.keys()
+        profiles = self._profiles.get((keys, route.region))
+        if profiles is None:
+            profiles = self._signed(keys, route.region)
+            if keys != route.keys:
+                self._profiles.pop((route.keys, route.region), None)
+            self._profiles[keys, route.region] = profiles
+        route.keys = keys
+        route.profile, route.write_profile, route.plain_profile = profiles
+        route.fresh_until = time.monotonic() + seconds
+
+    def _signed(self, keys: Keys | None, region: str) -> tuple[Profile, Profile, Profile]:
+        make = self._make_profile
+        plain = make(path_as_is=True)
+        if keys is None:
+            return make(headers=self._headers), make(headers=self._headers), plain
+        headers = self._headers
+        if keys.token:
+            headers = (*headers, f"x-amz-security-token: {keys.token}")
+        scheme = f"aws:amz:{region}:s3"
+        name, secret = keys.access_key, keys.secret_key
+        return (
+            make(sigv4=scheme, username=name, password=secret, headers=(*headers, _UNSIGNED_PAYLOAD)),
+            make(sigv4=scheme, username=name, password=secret, headers=headers),
+            plain,
+        )
+
+
+def _prefix(bucket: str, region: str, identity: Identity) -> str:
+    address = identity.endpoint
+    aws = _AWS.fullmatch(address)
+    if aws is not None and region != aws[4]:
+        # A learned region, or the global name, which would answer with redirects for other regions.
+        address = f"{aws[1]}{aws[2]}{aws[3]}.{region}{aws[5]}"
+    wanted = identity.addressing_style == "virtual" or (identity.addressing_style == "auto" and aws is not None)
+    if wanted and _HOST_LABEL.fullmatch(bucket):
+        scheme, rest = address.split("://", 1)
+        return f"{scheme}://{bucket}.{rest}/"
+    return f"{address}/{bucket}/"

@@ -1,0 +1,338 @@
+"""The transfer thread: drives the steps of many lookups at once over one libcurl multi handle.
+
+Only that thread touches the multi handle, the handles of its transfers and the generators of its tasks.
+Others hand it work through `_inbox` (a deque: append and popleft are atomic) and wake it.
+The thread runs while there are tasks and ends with the last; kept connections outlive it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+import pycurl
+
+from bitstore.transfer.easy import Handle, Handles
+from bitstore.transfer.poller import Poller
+from bitstore.transfer.request import Request, TransferError
+from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
+from bitstore.transfer.workers import Workers
+
+__all__ = ["Loop", "Task", "loop"]
+
+logger = logging.getLogger("bitstore")
+
+
+class Task:
+    """One lookup given to the loop.
+
+    Parameters
+    ----------
+    steps
+        Its generator.
+    deliver
+        Called in the transfer thread with a list of finished tasks, each exactly once unless it is cancelled.
+        Tasks that share one such function are delivered together, once a round.
+    timeout
+        Seconds from the moment the loop takes it up; None: no limit.
+
+    Attributes
+    ----------
+    finished
+        Whether `result` and `error` are final.
+    result, error
+        What the steps returned, or raised.
+    """
+
+    __slots__ = ("deliver", "error", "finished", "handle", "result", "steps", "ticket", "timeout", "until")
+
+    def __init__(
+        self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
+    ) -> None:
+        self.steps = steps
+        self.deliver = deliver
+        self.timeout = timeout
+        self.until: float | None = None  # deadline, on time.monotonic()
+        self.handle: Handle | None = None
+        self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
+        self.finished = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Loop:
+    """One transfer thread, and what it needs.
+
+    Parameters
+    ----------
+    max_transfers
+        How many HTTP exchanges may be under way at once; more wait in order.
+    """
+
+    def __init__(self, *, max_transfers: int = 64) -> None:
+        self.max_transfers = max_transfers
+        self.workers = Workers()
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()  # guards only the thread's coming and going
+        self._thread: threading.Thread | None = None
+        self._tasks: set[Task] = set()
+        self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
+        self._active = 0
+        self._waiting: deque[tuple[Task, int, Request]] = deque()
+        self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = count()
+        self._poller = Poller()
+        self._handles = Handles(self._poller.configure)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
+
+    # What other threads call
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Take up `tasks`."""
+        self._post(self._take_up, list(tasks))
+
+    def cancel(self, tasks: Iterable[Task]) -> None:
+        """Give up those of `tasks` that are not done: close their steps and connections. Returns when that is so."""
+        given_up = threading.Event()
+        self._post(self._give_up, list(tasks), given_up)
+        if threading.current_thread() is not self._thread and not sys.is_finalizing():
+            given_up.wait()
+
+    def _post(self, function: Callable[..., None], *args: Any) -> None:
+        self._inbox.append((function, args))
+        # The thread leaves under the same lock, after it has seen the inbox empty: so either it sees this
+        # entry, or we see here that it is gone.
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bitstore-transfer", daemon=True)
+                self._thread.start()
+        self._poller.wake()
+
+    # The transfer thread
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
+            for task in list(self._tasks):
+                self._finish(task, None, error)
+            self._deliver()
+            with self._lock:
+                self._thread = None
+            raise
+
+    def _turn(self) -> bool:
+        """One round: what others sent, what is due, what arrived. False: nothing left to do, the thread is out."""
+        inbox = self._inbox
+        while inbox:
+            function, args = inbox.popleft()
+            function(*args)
+        if self._timers:
+            now = time.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                _, _, function, args = heapq.heappop(self._timers)
+                function(*args)
+        if self._active:
+            self._multi.perform()
+            self._collect()
+        if self._finished:
+            self._deliver()
+        if not self._tasks:
+            with self._lock:
+                if not inbox:
+                    self._thread = None
+                    self._timers.clear()
+                    self.workers.stop()
+                    return False
+        self._poller.about_to_wait()
+        if inbox:
+            self._poller.no_wait()
+        else:
+            pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else 60.0
+            self._poller.wait(self._multi, pause)
+        return True
+
+    def _take_up(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            self._tasks.add(task)
+            if task.timeout is not None:
+                task.until = time.monotonic() + task.timeout
+                self._at(task.until, self._time_out, task)
+            self._advance(task, task.steps.send, None)
+
+    def _at(self, when: float, function: Callable[..., None], task: Task, *args: Any) -> None:
+        if len(self._timers) > 1000 + 4 * len(self._tasks):
+            # Mostly time limits of lookups that ended long before them.
+            self._timers = [timer for timer in self._timers if not timer[3][0].finished]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (when, next(self._order), function, (task, *args)))
+
+    def _advance(self, task: Task, resume: Callable[[Any], Any], value: Any) -> None:
+        """Resume the steps with an answer and begin what they ask for next."""
+        task.ticket += 1
+        try:
+            step = resume(value)
+        except StopIteration as end:
+            self._finish(task, end.value, None)
+            return
+        except BaseException as error:  # also Cancelled: the task is over, and its owner is told why
+            self._finish(task, None, error)
+            return
+        if type(step) is Request:
+            self._begin(task, step)
+        elif type(step) is Call:
+            ticket = task.ticket
+            self.workers.submit(
+                step.function, step.args, lambda result, error: self._post(self._resume, task, ticket, result, error)
+            )
+        elif type(step) is Wait:
+            ticket = task.ticket
+            step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
+        elif type(step) is Sleep:
+            self._at(time.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
+        else:
+            self._advance(task, task.steps.throw, TypeError(f"not a step of a lookup: {step!r}"))
+
+    def _resume(self, task: Task, ticket: int, value: Any, error: BaseException | None) -> None:
+        if task.finished or task.ticket != ticket:
+            return  # the answer to a step that was given up
+        if error is None:
+            self._advance(task, task.steps.send, value)
+        else:
+            self._advance(task, task.steps.throw, error)
+
+    def _finish(self, task: Task, result: Any, error: BaseException | None) -> None:
+        task.result = result
+        task.error = error
+        task.finished = True
+        self._tasks.discard(task)
+        if task.deliver in self._finished:
+            self._finished[task.deliver].append(task)
+        else:
+            self._finished[task.deliver] = [task]
+
+    def _deliver(self) -> None:
+        """Hand over what finished in this round, all at once: waking a consumer per blob costs more than the blob."""
+        finished, self._finished = self._finished, {}
+        for deliver, tasks in finished.items():
+            deliver(tasks)
+
+    # Transfers
+
+    def _begin(self, task: Task, request: Request) -> None:
+        if self._active >= self.max_transfers:
+            self._waiting.append((task, task.ticket, request))
+            return
+        left = None if task.until is None else max(0.001, task.until - time.monotonic())
+        handle = self._handles.take(request)
+        try:
+            handle.prepare(request, left)
+            self._multi.add_handle(handle.curl)
+        except Exception as error:  # an option that libcurl refuses: this task's trouble, nobody else's
+            self._advance(task, task.steps.throw, TransferError(43, f"libcurl refuses the request: {error}"))
+            return
+        handle.owner = task
+        task.handle = handle
+        self._active += 1
+
+    def _collect(self) -> None:
+        queued = 1
+        while queued:
+            queued, succeeded, failed = self._multi.info_read()
+            for curl in succeeded:
+                self._end(curl.handle, 0, "")
+            for curl, code, message in failed:
+                self._end(curl.handle, code, message)
+
+    def _end(self, handle: Handle, code: int, message: str) -> None:
+        task: Task = handle.owner
+        self._multi.remove_handle(handle.curl)
+        self._active -= 1
+        task.handle = None
+        try:
+            response = handle.finish(code, message)
+        except TransferError as error:
+            self._release(handle)
+            self._advance(task, task.steps.throw, error)
+        else:
+            self._release(handle)
+            self._advance(task, task.steps.send, response)
+
+    def _release(self, handle: Handle) -> None:
+        self._handles.give(handle)
+        while self._waiting and self._active < self.max_transfers:
+            task, ticket, request = self._waiting.popleft()
+            if not task.finished and task.ticket == ticket:
+                self._begin(task, request)
+
+    def _abandon(self, task: Task) -> None:
+        """End the transfer of `task`, if it has one, and its connection."""
+        handle = task.handle
+        if handle is not None:
+            task.handle = None
+            self._multi.remove_handle(handle.curl)
+            self._active -= 1
+            handle.clear()
+            self._release(handle)
+
+    def _time_out(self, task: Task) -> None:
+        if not task.finished:
+            self._abandon(task)
+            # Whatever the steps ask for after this has no time left either.
+            self._at(0.0, self._time_out, task)
+            self._advance(task, task.steps.throw, Cancelled("timeout"))
+
+    def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:
+        try:
+            for task in tasks:
+                if not task.finished:
+                    task.finished = True
+                    self._tasks.discard(task)
+                    self._abandon(task)
+                    try:
+                        task.steps.close()
+                    except Exception:  # the clean-up of one lookup must not keep the others from theirs
+                        logger.exception("a lookup did not end cleanly")
+        finally:
+            given_up.set()
+
+
+class _Process:
+    """The loop of this process, made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loop: Loop | None = None
+        self.abandoned: list[Loop] = []  # never freed: freeing would close the parent's connections
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+        if self.loop is not None:
+            self.abandoned.append(self.loop)
+            self.loop = None
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.after_fork)
+
+
+def loop() -> Loop:
+    """The transfer loop of this process."""
+    found = _process.loop
+    if found is None:
+        with _process.lock:
+            if _process.loop is None:
+                _process.loop = Loop()
+            found = _process.loop
+    return found

@@ -1,0 +1,90 @@
+"""Waiting for libcurl's sockets, or for another thread's word, whichever comes first."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any
+
+import pycurl
+
+__all__ = ["Poller"]
+
+# Where epoll is lacking, nothing can interrupt libcurl's own waiting, so it is kept short.
+_FALLBACK_SECONDS = 0.005
+
+
+class Poller:
+    """Lets one thread sleep until a socket of its transfers, or `wake`, has something for it.
+
+    libcurl's own `select` knows no file descriptor above 1023 and cannot be interrupted. So each socket is
+    made here and registered with an *edge-triggered* epoll once, for both directions. After any event
+    `CurlMulti.perform` looks at all transfers by itself, so events need no bookkeeping, and one that comes
+    between `perform` and `wait` is latched by the kernel.
+    """
+
+    def __init__(self) -> None:
+        self._asleep = False
+        self._epoll: Any = None
+        if hasattr(select, "epoll"):
+            self._epoll = select.epoll()
+            self._read_end, self._write_end = os.pipe()
+            os.set_blocking(self._read_end, False)
+            os.set_blocking(self._write_end, False)
+            self._epoll.register(self._read_end, select.EPOLLIN)
+
+    def configure(self, curl: Any) -> None:
+        """Make the handle's sockets known here."""
+        if self._epoll is not None:
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+
+    def _open_socket(self, purpose: int, address: Any) -> socket.socket:
+        family, kind, protocol, _ = address
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        # pycurl works on a duplicate of the descriptor: the kernel watches what both refer to, and forgets
+        # it when libcurl closes its own.
+        self._epoll.register(made.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        return made
+
+    def about_to_wait(self) -> None:
+        """Announce `wait`. Look for work once more after this and before it: a `wake` from now on counts."""
+        self._asleep = True
+
+    def wait(self, multi: Any, seconds: float) -> None:
+        """Sleep for at most `seconds`, or as long as libcurl allows; a socket or `wake` ends it."""
+        timeout = multi.timeout()  # milliseconds; -1: libcurl has no wish
+        if timeout >= 0:
+            seconds = min(seconds, timeout / 1000)
+        if self._epoll is None:
+            multi.select(min(seconds, _FALLBACK_SECONDS))
+            self._asleep = False
+            return
+        events = self._epoll.poll(seconds) if seconds > 0 else ()
+        self._asleep = False
+        if any(fd == self._read_end for fd, _ in events):
+            try:
+                os.read(self._read_end, 4096)
+            except BlockingIOError:
+                pass
+
+    def no_wait(self) -> None:
+        """Take back `about_to_wait`."""
+        self._asleep = False
+
+    def wake(self) -> None:
+        """End the `wait` of the other thread, or the one it is about to begin."""
+        if self._asleep and self._epoll is not None:
+            try:
+                os.write(self._write_end, b"!")
+            except BlockingIOError:
+                pass  # the pipe is full of calls that the sleeper has yet to hear
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        if self._epoll is not None:
+            self._epoll.close()
+            os.close(self._read_end)
+            os.close(self._write_end)
+            self._epoll = None

@@ -1,0 +1,72 @@
+#!/bin/sh
+# Installs a lock (demo or test) and the checkout itself into .venv, which it makes; does nothing when all is there.
+# PYTHON names the interpreter to make .venv with; otherwise the first python3 from 3.10 on is taken.
+set -eu
+cd "$(dirname "$0")/.."
+name=$1
+lock=requirements/$name.txt
+venv=.venv
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+recent() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+}
+
+version() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        recent "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.10 or newer"
+        echo "$PYTHON"
+        return
+    fi
+    for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
+        if recent "$python"; then
+            echo "$python"
+            return
+        fi
+    done
+    fail "bitstore needs Python 3.10 or newer, and there is none on the PATH; name one with make PYTHON=/path/to/python3"
+}
+
+# What an installed .venv depends on: the pins, and what the package says of itself (dependencies, commands).
+wanted=$(cat "$lock" pyproject.toml requirements/install.sh | cksum)
+# The test lock holds all of the demo's.
+for stamp in "$venv/.installed-$name" "$venv/.installed-test"; do
+    kind=${stamp##*-}
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cat "requirements/$kind.txt" pyproject.toml requirements/install.sh | cksum)" ]; then
+        same=yes
+        if [ -n "${PYTHON:-}" ]; then
+            [ "$(version "$PYTHON")" = "$(version "$venv/bin/python")" ] || same=no
+        fi
+        [ "$same" = yes ] && recent "$venv/bin/python" && exit 0
+    fi
+done
+
+if [ -e "$venv" ] && recent "$venv/bin/python"; then
+    if [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$(version "$venv/bin/python")" ]; then
+        fail "$venv has Python $(version "$venv/bin/python"), PYTHON is $(version "$PYTHON"): remove $venv first"
+    fi
+else
+    [ -e "$venv" ] && fail "$venv holds no working Python 3.10 or newer: remove it first"
+    python=$(find_python)
+    echo "making $venv with Python $(version "$python")"
+    if ! "$python" -m venv "$venv"; then
+        rm -rf "$venv"
+        fail "$python cannot make a virtual environment (some systems have that as a package of its own, python3-venv)"
+    fi
+fi
+
+echo "installing $lock"
+rm -f "$venv/.installed-$name"
+# Wheels only: a source distribution would need a compiler, and build tools that no lock pins.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$lock"
+# The checkout itself, by what is installed now: no network.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+echo "$wanted" >"$venv/.installed-$name"

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Writes the locks anew from pyproject.toml: one file each that serves every supported Python and platform, with the
+# hashes of all files of each release. Pins that still fit are kept; `--upgrade` takes the newest of everything.
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! command -v uv >/dev/null 2>&1; then
+    # uv is only needed here, so it is no part of the locks.
+    spare=$(mktemp -d)
+    trap 'rm -rf "$spare"' EXIT
+    "${PYTHON:-python3}" -m venv "$spare"
+    "$spare/bin/pip" install --quiet uv
+    PATH="$spare/bin:$PATH"
+fi
+
+compile() {
+    file=$1
+    shift
+    uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+        --no-emit-find-links --no-annotate --no-header --output-file "$file" pyproject.toml "$@"
+    # Where packages come from is the business of the machine that installs them.
+    if grep -nE '://|^ *--(index|extra-index|find-links|trusted)' "$file"; then
+        echo "error: $file names an address (above)" >&2
+        exit 1
+    fi
+    echo "$file: $(grep -c '==' "$file") pins"
+}
+
+compile requirements/test.txt --extra all --group dev "$@"
+compile requirements/demo.txt --extra all --group build --constraint requirements/test.txt

@@ -1,0 +1,122 @@
+"""Fixtures: real servers, shared by a test session and started when first asked for; buckets of a test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
+
+# Whatever the person who runs the tests has set up (keys, proxies, clusters, caches) must not reach them.
+_PERSONAL = re.compile(
+    r"AWS_|GOOGLE_|GCLOUD_|GCE_|CLOUDSDK_|STORAGE_EMULATOR_HOST|BOTO|BITSTORE_|RAY_|XDG_|((http|https|all|no|ftp)_proxy$)",
+    re.IGNORECASE,
+)
+_HOME = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Clean the environment of this process, and so of every process that it starts."""
+    for name in list(os.environ):
+        if _PERSONAL.match(name):
+            del os.environ[name]
+    home = tempfile.mkdtemp(prefix="bitstore-home-")
+    config.stash[_HOME] = home
+    os.environ.update(
+        HOME=home,
+        AWS_CONFIG_FILE=f"{home}/aws-config",
+        AWS_SHARED_CREDENTIALS_FILE=f"{home}/aws-credentials",
+        # No test asks a cloud's metadata address who it is: it may not exist, or exist and answer.
+        AWS_EC2_METADATA_DISABLED="true",
+        NO_GCE_CHECK="true",
+        GCE_METADATA_HOST="127.0.0.1:9",
+        GCE_METADATA_IP="127.0.0.1:9",
+        GCE_METADATA_ROOT="127.0.0.1:9",
+        RAY_USAGE_STATS_ENABLED="0",
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_HOME], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[SeaweedS3]:
+    """An S3 server that checks signatures."""
+    with SeaweedS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[FakeGCS]:
+    """A GCS server (it checks no credentials)."""
+    with FakeGCS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    """A second S3 server, which lets everybody do everything."""
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_auth() -> Iterator[MotoServer]:
+    """A second S3 server, with users and policies."""
+    with MotoServer(auth=True) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: SeaweedS3) -> str:
+    """A fresh, empty S3 bucket."""
+    return s3.create_bucket()
+
+
+@pytest.fixture
+def public_bucket(s3: SeaweedS3) -> str:
+    """A fresh, empty S3 bucket that anybody may read."""
+    return s3.create_bucket(public=True)
+
+
+@pytest.fixture
+def gcs_bucket(gcs: FakeGCS) -> str:
+    """A fresh, empty GCS bucket."""
+    return gcs.create_bucket()
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[[str], FaultProxy]]:
+    """Makes proxies: `fault_proxy(s3.endpoint_url)`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda target: stack.enter_context(FaultProxy(target))
+
+
+@pytest.fixture
+def api() -> Iterator[CountedAPI]:
+    """A pretend API that counts its calls."""
+    with CountedAPI() as server:
+        yield server
+
+
+@pytest.fixture
+def aws_env(s3: SeaweedS3, monkeypatch: pytest.MonkeyPatch) -> SeaweedS3:
+    """Make the default session of boto3 mean the S3 server, as its administrator."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture
+def gcs_env(gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> FakeGCS:
+    """Make Google's default client mean the GCS server."""
+    for name, value in gcs.environment().items():
+        monkeypatch.setenv(name, value)
+    return gcs
