@@ -81,9 +81,7 @@ class _Window:
     `_done`. Each counter is written by one of the two alone, so none needs a lock.
     """
 
-    def __init__(
-        self, store: Store, uris: Iterator[Any], *, timeout: float | None, most: int, max_bytes: int
-    ) -> None:
+    def __init__(self, store: Store, uris: Iterator[Any], *, timeout: float | None, most: int, max_bytes: int) -> None:
         self._store = store
         self._canonical = getattr(store, "canonical", lambda uri: uri)
         self._uris = uris

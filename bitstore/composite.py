@@ -54,6 +54,7 @@ class Tier:
 
     @property
     def paid(self) -> bool:
+        """Whether asking it costs money or quota."""
         return bool(getattr(self.store, "paid", False))
 
 
@@ -97,9 +98,7 @@ class Composite(Store):
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
 
-    def append_source(
-        self, source: Store, cache_result: bool | None = None, *, name: str | None = None
-    ) -> None:
+    def append_source(self, source: Store, cache_result: bool | None = None, *, name: str | None = None) -> None:
         """Add a store that is read.
 
         Parameters
@@ -156,9 +155,11 @@ class Composite(Store):
         return caches[-1] if caches else None
 
     def is_valid(self, uri: Any) -> bool:
+        """Whether any tier understands `uri`."""
         return any(tier.store.is_valid(uri) for tier in self._tiers if tier.read)
 
     def canonical(self, uri: Any) -> Any:
+        """`uri` itself: what its spellings are, only the tiers know."""
         self._check_valid(uri)
         return uri
 
@@ -224,7 +225,9 @@ class Composite(Store):
                     continue
                 if failures and tier.paid and not self.call_when_uncertain:
                     stats.count("skipped")
-                    reason = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+                    reason = (
+                        "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+                    )
                     failures.append((tier.name, StoreNotAvailable(tier.name, reason)))
                     continue
                 found = yield from get_steps(tier.store, key)
@@ -285,7 +288,12 @@ class Composite(Store):
         failures: list[tuple[str, BaseException]] = []
         for tier in self._tiers:
             try:
-                if tier.read and not tier.paid and tier.store.is_valid(key) and (yield from exists_steps(tier.store, key)):
+                if (
+                    tier.read
+                    and not tier.paid
+                    and tier.store.is_valid(key)
+                    and (yield from exists_steps(tier.store, key))
+                ):
                     return True
             except Exception as error:  # as in _walk
                 failures.append((tier.name, error))

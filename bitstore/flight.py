@@ -6,6 +6,7 @@ What follows rests on `dict.setdefault`, `dict.pop`, `list.append` and `list.pop
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -92,10 +93,9 @@ class Flights:
 
 def _own(error: Exception) -> Exception:
     """A copy of `error`: raising one object in several threads would mix up their tracebacks."""
-    kind, arguments = error.__reduce__()[:2]
     try:
-        copy: Exception = kind(*arguments)
+        mine = copy.copy(error)
     except Exception:  # a user's exception with an odd constructor: then the shared one must do
         return error
-    copy.__cause__ = error
-    return copy
+    mine.__cause__ = error
+    return mine

@@ -6,8 +6,8 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.composite import Composite
+from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
 from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.sizes import parse_size
@@ -45,9 +45,10 @@ class DigestFormatMixin:
 
     def _check_valid(self, uri: Any) -> None:
         if not self.is_valid(uri):
-            algorithm = digest_algorithm(self.algorithm)
-            hint = f"<{algorithm.name}>, {algorithm.length} hexadecimal characters"
-            raise InvalidURI(self, uri, hint=self.URI_HINT or hint)
+            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
+
+    def _hint(self) -> str:
+        return f"<{self.algorithm}>, {digest_algorithm(self.algorithm).length} hexadecimal characters"
 
 
 class VerifyDigestMixin:
@@ -115,9 +116,22 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
 
     @property
     def label(self) -> str:
+        """The prefix or template."""
         return self.prefix
 
     def get(self, digest: str) -> Any:
+        """The bytes of `digest`, expanded if the bucket holds them compressed.
+
+        Raises
+        ------
+        InvalidURI
+            `digest` is not one.
+        NotFoundInStore
+            The base store said that it lacks the blob; `InvalidDataFound` if what it has does not match
+            (with `verify`) or cannot be expanded.
+        StoreNotAvailable
+            The base store could not say.
+        """
         return run(self._get_steps(digest)).data
 
     def put(self, digest: str, data: bytes) -> None:
@@ -125,6 +139,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         run(self._put_steps(digest, data, OVERWRITE))
 
     def exists(self, digest: str) -> bool:
+        """Whether the base store has something under `digest` (its bytes are not looked at)."""
         return run(self._exists_steps(digest))
 
     def url(self, digest: str) -> str:
@@ -226,6 +241,7 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         """
 
     def get(self, digest: str) -> Any:
+        """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
         return run(self._get_steps(digest)).data
 
     def _get_steps(self, digest: str) -> Steps[Found]:
@@ -255,28 +271,31 @@ class DigestComposite(DigestFormatMixin, Composite):
             self.algorithm = digest_algorithm(algorithm).name
 
     def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
+        """See `Composite.append_cache`. A cache that can use it is told the algorithm (`use_algorithm`)."""
         super().append_cache(cache, read, name=name)
         if hasattr(cache, "use_algorithm"):
             cache.use_algorithm(self.algorithm)
 
-    append_cache.__doc__ = Composite.append_cache.__doc__
-
     def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""
         return digest_algorithm(self.algorithm).parse(uri) is not None
 
     def canonical(self, uri: Any) -> str:
+        """The bare digest in lower case."""
         digest = digest_algorithm(self.algorithm).parse(uri)
         if digest is None:
-            hint = f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
-            raise InvalidURI(self, uri, hint=self.URI_HINT or hint)
+            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
         return digest
+
+    def _hint(self) -> str:
+        return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
 
 
 class Sha1FormatMixin(DigestFormatMixin):
     """For stores whose URIs are SHA-1 digests."""
 
     algorithm = "sha1"
-    URI_HINT = "<sha1>"
+    URI_HINT: ClassVar[str | None] = "<sha1>"
 
 
 class VerifySha1Mixin(VerifyDigestMixin):

@@ -57,7 +57,9 @@ class KeyTemplate:
                 raise ValueError(f"key template {text!r} names no {{digest}}: every blob would get the same key")
             self._parts.append(slice(None))
         elif not self._covers_digest():
-            raise ValueError(f"key template {text!r} does not contain the whole {{digest}}: two blobs would share a key")
+            raise ValueError(
+                f"key template {text!r} does not contain the whole {{digest}}: two blobs would share a key"
+            )
         self._parts = [part for part in self._parts if part != ""]
 
     def _covers_digest(self) -> bool:

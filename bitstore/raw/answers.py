@@ -149,10 +149,8 @@ def plain_problem(response: Response) -> Problem:
 
 def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
     """What a broken transfer means."""
-    if error.code == 63:  # CURLE_FILESIZE_EXCEEDED
-        message = f"the blob is larger than max_blob_size ({max_bytes} bytes)"
-    else:
-        message = str(error)
+    too_large = error.code == 63  # CURLE_FILESIZE_EXCEEDED
+    message = f"the blob is larger than max_blob_size ({max_bytes} bytes)" if too_large else str(error)
     return Problem(0, "", _cut(message), cause=error)
 
 

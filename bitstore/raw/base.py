@@ -7,6 +7,7 @@ import pickle
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
@@ -108,7 +109,7 @@ class WireStore(RawStore, Generic[R]):
     ) -> None:
         if not connect_timeout > 0 or not stall_timeout > 0:
             raise ValueError("connect_timeout and stall_timeout are seconds greater than 0")
-        if ca_bundle is not None and not os.path.isfile(ca_bundle):
+        if ca_bundle is not None and not Path(ca_bundle).is_file():
             raise ValueError(f"ca_bundle: there is no file {os.fspath(ca_bundle)!r}")
         self.forbidden_is_missing = forbidden_is_missing
         self.max_blob_size = max_blob_size
@@ -207,21 +208,21 @@ def blob_bytes(data: Any) -> bytes:
     raise TypeError(f"a blob is bytes, not {type(data).__name__}")
 
 
-def in_header(name: str, value: str | None) -> str | None:
+def in_header(name: str, value: Any) -> str | None:
     """`value`, fit to be sent in a header. Raises `ValueError` for what could break out of one."""
     if value is not None and (not isinstance(value, str) or not value or _CONTROL.search(value)):
         raise ValueError(f"{name} must be a text without control characters")
-    return value
+    return None if value is None else str(value)
 
 
-def endpoint(url: str | None) -> str | None:
+def endpoint(url: Any) -> str | None:
     """`url` without its trailing slash. Raises `ValueError` unless it is an http(s) address without a password."""
     if url is None:
         return None
     if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s\x00-\x1f/?#@]+(/[^\s\x00-\x1f?#]*)?", url):
         shown = _USERINFO.sub("//***@", str(url))
         raise ValueError(f"endpoint_url must look like 'https://host:port', not {shown!r}")
-    return url.rstrip("/")
+    return str(url).rstrip("/")
 
 
 def options(store: object, defaults: dict[str, Any]) -> list[str]:

@@ -170,26 +170,32 @@ class S3Raw(WireStore[Routes]):
         if match is None:
             self._refuse(uri)
         bucket, key, awkward = match.groups()
-        if self.client is None:
-            route = self._state().remembered.get(bucket)
-            if key is not None and route is not None and route.fresh_until > time.monotonic():
-                if "." not in key or DOT_SEGMENT(key) is None:
-                    # The hot path: nothing here may block or lock.
-                    request = Request(route.profile, route.prefix + key, max_bytes=self._max_bytes)
-                    try:
-                        response: Response = yield from send(request, self.retry, self._tally)
-                    except TransferError as error:
-                        self._fail(f"GET {uri}", transfer_problem(error, self._max_bytes))
-                    if response.status == 200:
-                        return Found(response.body, self.label)
-                    answer = yield from self._ask(bucket, key, first=(route, response))
-                    return self._found(uri, answer)
-            answer = yield from self._ask(bucket, key or awkward)
-            return self._found(uri, answer)
-        found = yield Call(self._caller().get, bucket, key or awkward, self._max_bytes)
-        if isinstance(found, Problem):
-            self._fail_or_missing(uri, found)
-        return Found(found, self.label)
+        if self.client is not None:
+            found = yield Call(self._caller().get, bucket, key or awkward, self._max_bytes)
+            if isinstance(found, Problem):
+                self._fail_or_missing(uri, found)
+            return Found(found, self.label)
+        first = None
+        route = self._state().remembered.get(bucket)
+        if (
+            key is not None
+            and route is not None
+            and route.fresh_until > time.monotonic()
+            and ("." not in key or DOT_SEGMENT(key) is None)
+        ):
+            # The hot path: nothing here may block or lock.
+            request = Request(route.profile, route.prefix + key, max_bytes=self._max_bytes)
+            try:
+                response: Response = yield from send(request, self.retry, self._tally)
+            except TransferError as error:
+                self._fail(f"GET {uri}", transfer_problem(error, self._max_bytes))
+            if response.status == 200:
+                return Found(response.body, self.label)
+            first = route, response
+        answer = yield from self._ask(bucket, key or awkward, first=first)
+        if isinstance(answer, Problem):
+            self._fail_or_missing(uri, answer)
+        return Found(answer.body, self.label)
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:
         bucket, key = self._split(uri)
@@ -279,11 +285,6 @@ class S3Raw(WireStore[Routes]):
         if match is None:
             self._refuse(uri)
         return match[1], match[2] or match[3]
-
-    def _found(self, uri: str, answer: Response | Problem) -> Found:
-        if isinstance(answer, Problem):
-            self._fail_or_missing(uri, answer)
-        return Found(answer.body, self.label)
 
     def _new_state(self) -> Routes:
         where = Where(self.endpoint_url, self.region, self.addressing_style)

@@ -34,16 +34,17 @@ class S3Client:
                 data: bytes = body.read()
             return data
 
-        return _tried(read)
+        found: bytes | Problem = _tried(read)
+        return found
 
-    def etag(self, bucket: str, key: str) -> str | None | Problem:
+    def etag(self, bucket: str, key: str) -> str | Problem | None:
         """The ETag of the object; None if it has none."""
 
         def head() -> str | None:
             tag: str | None = self._client.head_object(Bucket=bucket, Key=key, **self._options).get("ETag")
             return tag
 
-        found: str | None | Problem = _tried(head)
+        found: str | Problem | None = _tried(head)
         # The answer to a HEAD has no body, so botocore can only name the status.
         if isinstance(found, Problem) and found.status == 404:
             found.missing = True
@@ -57,13 +58,14 @@ class S3Client:
         def write() -> None:
             self._client.put_object(Bucket=bucket, Key=key, Body=data, **options, **self._options)
 
-        return _tried(write)
+        problem: Problem | None = _tried(write)
+        return problem
 
 
 def _tried(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
-    except Exception as error:  # a caller's client may be a mock or a wrapper: whatever it raises is the answer
+    except Exception as error:  # noqa: BLE001 - a caller's client may be a mock so whatever it raises is the answer
         problem = _problem(error)
         problem.cause = error
         return problem
@@ -72,7 +74,7 @@ def _tried(operation: Callable[[], Any]) -> Any:
 def _problem(error: Exception) -> Problem:
     answer = getattr(error, "response", None)
     told = answer.get("Error") if isinstance(answer, dict) else None
-    if not isinstance(told, dict):
+    if not isinstance(answer, dict) or not isinstance(told, dict):
         return Problem(message=f"{type(error).__name__}: {str(error)[:300]}")
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return s3_meaning(int(status), str(told.get("Code", "")), str(told.get("Message", "")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -64,10 +65,8 @@ class Poller:
         events = self._epoll.poll(seconds) if seconds > 0 else ()
         self._asleep = False
         if any(fd == self._read_end for fd, _ in events):
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self._read_end, 4096)
-            except BlockingIOError:
-                pass
 
     def no_wait(self) -> None:
         """Take back `about_to_wait`."""
@@ -76,10 +75,8 @@ class Poller:
     def wake(self) -> None:
         """End the `wait` of the other thread, or the one it is about to begin."""
         if self._asleep and self._epoll is not None:
-            try:
+            with contextlib.suppress(BlockingIOError):  # a pipe full of calls that the sleeper has yet to hear
                 os.write(self._write_end, b"!")
-            except BlockingIOError:
-                pass  # the pipe is full of calls that the sleeper has yet to hear
 
     def close(self) -> None:
         """Release the descriptors."""

@@ -30,11 +30,14 @@ class FaultyServer(ABC):
     ----------
     rules
         What goes wrong, and when; may be changed at any time from any thread.
+    connections
+        How many connections it took.
     """
 
     def __init__(self) -> None:
         self.rules = Rules()
         self.port = 0
+        self.connections = 0
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -120,6 +123,7 @@ class FaultyServer(ABC):
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         # `drain` then waits until the kernel has everything: "after N bytes" is meant exactly.
         writer.transport.set_write_buffer_limits(high=0)
         upstream = Upstream()

@@ -1,0 +1,150 @@
+"""Files that are being written: made under a name in `tmp/`, then linked to their final name.
+
+The name tells who writes it and how big it will be, so that others can count it, and can delete it
+when its writer has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import socket
+import stat
+import time
+from functools import lru_cache
+
+from bitstore.caches.folder import DRAFT, Folder, Place
+from bitstore.caches.process import current
+
+__all__ = ["Draft", "is_abandoned", "is_unpublished"]
+
+_numbers = itertools.count()
+_STALE = 3600.0  # seconds after which the draft of a writer that cannot be asked is given up
+
+
+class Draft:
+    """A new file, not visible yet. Must end in `publish` or `discard`.
+
+    Parameters
+    ----------
+    folder
+        The cache folder.
+    size
+        Bytes that it will have.
+
+    Raises
+    ------
+    OSError
+        The disk does not take it.
+    """
+
+    __slots__ = ("_fd", "_folder", "_name", "_tmp")
+
+    def __init__(self, folder: Folder, size: int) -> None:
+        self._folder = folder
+        self._name = f"{_space()}.{os.getpid()}.{current().token}.{next(_numbers)}.{size}"
+        self._tmp = folder.open(("tmp",), create=True)
+        try:
+            # Without the right to write (our descriptor has it all the same): see `is_unpublished`.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self._name, flags, 0o400, dir_fd=self._tmp)
+        except BaseException:
+            os.close(self._tmp)
+            raise
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def publish(self, place: Place) -> bool:
+        """Give the file its final name; false (and nothing done) if one stands there already.
+
+        A link, not a rename: of two writers of one blob exactly one succeeds, so exactly one keeps its
+        reservation in the ledger.
+        """
+        os.fchmod(self._fd, 0o600)
+        for attempt in itertools.count():
+            target = self._folder.open(place.folders, create=True)
+            try:
+                os.link(self._name, place.name, src_dir_fd=self._tmp, dst_dir_fd=target)
+                break
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                # The folder was empty a moment ago, and an eviction has removed it: make it again.
+                if attempt == 100 or self._folder.stat(Place(("tmp",), self._name)) is None:
+                    raise
+            finally:
+                os.close(target)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._tmp)
+        self._close()
+        return True
+
+    def discard(self) -> bool:
+        """Delete the file; whether it was this call that did."""
+        try:
+            os.unlink(self._name, dir_fd=self._tmp)
+        except FileNotFoundError:
+            return False
+        finally:
+            self._close()
+        return True
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        os.close(self._tmp)
+
+
+def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:
+    """Whether nobody writes the draft at `place` any more; and whether that is certain, not only likely.
+
+    A process of the same pid space can be asked whether it lives. Others (other containers, other hosts, a
+    time before the last boot) cannot, so an hour without a write decides.
+    """
+    match = DRAFT.fullmatch(place.name)
+    if match is None:
+        return False, False
+    if match["space"] == _space():
+        pid = int(match["pid"])
+        if pid == os.getpid():
+            dead = match["token"] != current().token  # an earlier process of our pid
+        else:
+            dead = not _is_alive(pid)
+        if dead:
+            return True, True
+    return abs(time.time() - found.st_mtime) > _STALE, False  # abs: the clock may have jumped
+
+
+def is_unpublished(found: os.stat_result) -> bool:
+    """Whether a draft has certainly been reserved, and certainly not been given a final name.
+
+    Bytes are written only after the reservation, and the right to write is given only just before the
+    file gets its final name, from when on the reservation belongs to that.
+    """
+    return found.st_size > 0 and not stat.S_IMODE(found.st_mode) & stat.S_IWUSR
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@lru_cache(maxsize=1)
+def _space() -> str:
+    """Names the set of processes within which a pid means one process."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as boot:
+            known = f"{boot.read()} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        known = socket.gethostname()
+    return hashlib.sha256(known.encode()).hexdigest()[:12]

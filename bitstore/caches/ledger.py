@@ -1,0 +1,332 @@
+"""How many bytes a folder holds, agreed on by all processes that share it, without a lock.
+
+The ledger is a file to which every process appends small records, and which every process reads from
+where it stopped. One `write` to a file opened with O_APPEND lands whole and at the end on local file
+systems (not on NFS), so all processes see the same records in the same order, and the total is simply
+what the records add up to. Nothing has to be unlocked or rolled back when a process is killed.
+
+Records are 32 bytes: a kind, three numbers, a checksum. Writes can be cut short (a full disk, a limit
+on file sizes), so a reader that meets a bad checksum goes on byte by byte to the next good record; as
+that depends on nothing but the bytes, all readers still agree.
+
+=====  ====================  ===========  ======  =============================================
+kind   a                     b            c       meaning
+=====  ====================  ===========  ======  =============================================
+START  total                 grown        epoch   first record of a generation
+DELTA  bytes, if positive    -            -       reserved: the file may appear from now on
+DELTA  bytes, if negative    -            epoch   released: the file is gone
+COUNT  bytes found           grown        epoch   somebody has looked at what is really there
+END    -                     -            -       whatever follows is void; see next generation
+=====  ====================  ===========  ======  =============================================
+
+*grown* is the sum of all reservations ever made. *epoch* changes with every COUNT. Both make recounts
+possible while others write:
+
+- The one who counts notes `grown` (b), looks at the files, then appends COUNT. The total becomes what he found
+  plus all that was reserved since he began (`grown` now, less b). A file that came meanwhile may be counted
+  twice, none is left out, as each is visible in the folder from before its reservation (as a draft, see
+  `folder`) until it is released.
+- A release whose writer had not yet seen the latest COUNT when he deleted the file is void: the count may
+  have missed that file already, and to subtract it once more would make the total too small. A COUNT that
+  overlapped another COUNT is void for the same reason.
+
+So a total may be too large for a while, never too small: that is what keeps the bound of the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["Begun", "Ledger"]
+
+_RECORD = struct.Struct("<IIqqq")
+_SIZE = _RECORD.size
+_START, _DELTA, _COUNT, _END = 0x62737431, 0x62737432, 0x62737433, 0x62737434
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Begun(NamedTuple):
+    """What a count must remember from its beginning."""
+
+    grown: int
+    epoch: int
+
+
+class _View:
+    """What this process has read of one generation."""
+
+    __slots__ = ("ended", "epoch", "generation", "grown", "offset", "spoiled", "start", "total")
+
+    def __init__(self, generation: int, start: bytes) -> None:
+        _, _, self.total, self.grown, self.epoch = _RECORD.unpack(start)
+        self.generation = generation
+        self.start = start
+        self.offset = _SIZE
+        self.ended = False
+        self.spoiled = False
+
+    def advance(self, fd: int, end: int, *, own: int) -> int | None:
+        """Read to `end`. Returns the lowest total from the record that ends at `own` on, None if there is none."""
+        lowest: int | None = None
+        data = b"" if self.ended else _read(fd, self.offset, end)
+        at = skipped = 0
+        while len(data) - at >= _SIZE:
+            check, kind, a, b, c = _RECORD.unpack_from(data, at)
+            if zlib.crc32(data[at + 4 : at + _SIZE]) != check:
+                # Less than a record is a write cut short. More is a file that lost its bytes (a power cut): what they
+                # said is unknown, so everybody stops here, and the next generation begins with a count.
+                at += 1
+                skipped += 1
+                if skipped >= _SIZE:
+                    self.ended = self.spoiled = True
+                    break
+                continue
+            at += _SIZE
+            skipped = 0
+            if kind == _DELTA:
+                if a >= 0:
+                    self.total += a
+                    self.grown += a
+                elif c == self.epoch:
+                    self.total += a
+            elif kind == _COUNT and c == self.epoch:
+                self.total = a + self.grown - b
+                self.epoch += 1
+            elif kind == _END:
+                self.ended = True
+                break
+            if self.offset + at >= own and (lowest is None or self.total < lowest):
+                lowest = self.total
+        self.offset += at
+        return lowest
+
+
+class Ledger:
+    """The total of one folder. Threads may share it; a forked child needs its own.
+
+    Parameters
+    ----------
+    folder
+        Where its files are; made when first written to.
+    count
+        Called when there is no ledger yet (or no more): the bytes that the folder really holds.
+    max_bytes
+        Size of a ledger file above which the next generation begins.
+    """
+
+    def __init__(self, folder: str, count: Callable[[], int], *, max_bytes: int = 1 << 20) -> None:
+        self._folder = folder
+        self._count = count
+        self._max_bytes = max_bytes
+        self._view: _View | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def epoch(self) -> int:
+        """To be noted before deleting a file, and given to `release`."""
+        view = self._view
+        return 0 if view is None else view.epoch
+
+    def reserve(self, size: int) -> int:
+        """Announce `size` bytes; returns the lowest total, with them, that the folder has had since.
+
+        Raises
+        ------
+        OSError
+            The ledger cannot be written. Nothing is reserved then.
+        """
+        return self._append(_DELTA, size, 0, 0)
+
+    def release(self, size: int, epoch: int) -> int:
+        """Take `size` bytes off, which are gone from the disk; returns the total.
+
+        Parameters
+        ----------
+        size
+            The bytes.
+        epoch
+            What `epoch` was before the file was deleted.
+        """
+        with self._lock:
+            self._append(_DELTA, -size, 0, epoch)
+            return self.total() or 0 if self._view is None else self._view.total
+
+    def begin_count(self) -> Begun:
+        """To be called before looking at the files that `end_count` reports on."""
+        with self._lock:
+            self._append(_DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
+            assert self._view is not None
+            return Begun(self._view.grown, self._view.epoch)
+
+    def end_count(self, found: int, begun: Begun, *, only_less: bool = False) -> int:
+        """Say that `found` bytes are there, and get the total.
+
+        Parameters
+        ----------
+        found
+            Bytes of all files, drafts first and blobs then, whatever else happened meanwhile.
+        begun
+            What `begin_count` returned.
+        only_less
+            Say it only if it makes the total smaller.
+        """
+        with self._lock:
+            total = self.total()
+            view = self._view
+            assert view is not None and total is not None
+            told = found + view.grown - begun.grown
+            if view.epoch == begun.epoch and (told < total or (told > total and not only_less)):
+                self._append(_COUNT, found, begun.grown, begun.epoch)
+                total = self.total() or 0
+            return total
+
+    def total(self) -> int | None:
+        """The bytes that files and reservations add up to; None if there is no ledger. Writes nothing."""
+        with self._lock:
+            for _ in range(100):
+                fd = self._open(os.O_RDONLY)
+                if fd is None:
+                    return None
+                try:
+                    if (view := self._view) is not None:
+                        view.advance(fd, os.fstat(fd).st_size, own=0)
+                finally:
+                    os.close(fd)
+                if view is None:
+                    return None
+                if not view.ended or self._newest() == view.generation:
+                    return None if view.spoiled else view.total
+                self._view = None
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
+
+    def _append(self, kind: int, a: int, b: int, c: int) -> int:
+        record = _pack(kind, a, b, c)
+        with self._lock:
+            for _ in range(1000):
+                fd = self._open(os.O_RDWR | os.O_APPEND)
+                if fd is None:
+                    self._create(1, self._count, 0, time.time_ns())
+                    continue
+                # The file is opened anew each time: no descriptor to inherit by a fork or to leak, and a ledger that
+                # somebody deleted is noticed at once.
+                try:
+                    if (view := self._view) is None:  # not a ledger, perhaps emptied by a power cut
+                        self._create((self._newest() or 0) + 1, self._count, 0, time.time_ns())
+                        continue
+                    own = _write(fd, record)
+                    stat = os.fstat(fd)
+                    lowest = view.advance(fd, stat.st_size, own=own)
+                    if not view.ended and stat.st_nlink == 0:
+                        self._view = None  # deleted under us: nobody else will read what we wrote
+                        continue
+                    if not view.ended and stat.st_size > self._max_bytes:
+                        _write(fd, _pack(_END, 0, 0, 0))
+                        view.advance(fd, os.fstat(fd).st_size, own=0)
+                finally:
+                    os.close(fd)
+                if view.ended:
+                    self._follow(view)
+                if lowest is not None:
+                    return lowest
+                # Our record stands behind an END, where it counts for nobody: again, in the next generation.
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
+
+    def _open(self, flags: int) -> int | None:
+        """The generation that we read last, or the newest; None if there is none."""
+        for _ in range(100):
+            generation = self._newest() if self._view is None else self._view.generation
+            if generation is None:
+                return None
+            try:
+                fd = os.open(self._path(generation), flags | _FLAGS)
+            except FileNotFoundError:
+                self._view = None
+                continue
+            start = os.pread(fd, _SIZE, 0)
+            if self._view is None or self._view.start != start:
+                # First look, or deleted and made anew under the same number: START tells, as epochs begin with a time.
+                self._view = _View(generation, start) if _is_start(start) else None
+            return fd
+        raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
+
+    def _follow(self, ended: _View) -> None:
+        """Go on to the generation after `ended`, making it if nobody has.
+
+        Everybody who has read up to the END knows the same totals there, so everybody would make the same
+        file, and it does not matter who comes first or is killed on the way.
+        """
+        newest = self._newest()
+        if newest is None or newest <= ended.generation:
+            if ended.spoiled:
+                self._create(ended.generation + 1, self._count, 0, time.time_ns())
+            else:
+                self._create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
+            newest = self._newest()
+        self._view = None
+        # The generation before the newest stays: a listing of the folder while files come and go could otherwise
+        # find none at all, and that means a lost ledger.
+        for name in os.listdir(self._folder) if newest is not None else ():
+            path = f"{self._folder}/{name}"
+            with contextlib.suppress(OSError):
+                if (name.isdecimal() and int(name) < newest - 1) or (  # type: ignore[operator]
+                    name.startswith(".new.") and abs(time.time() - os.lstat(path).st_mtime) > 3600
+                ):
+                    os.unlink(path)
+
+    def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+        draft = f"{self._folder}/.new.{os.getpid()}.{os.urandom(6).hex()}"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        try:
+            try:
+                _write(fd, _pack(_START, total(), grown, epoch))
+            finally:
+                os.close(fd)
+            # A link, not a rename: it appears whole, and the first one stays.
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self._path(generation))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+
+    def _newest(self) -> int | None:
+        try:
+            return max((int(name) for name in os.listdir(self._folder) if name.isdecimal()), default=None)
+        except FileNotFoundError:
+            return None
+
+    def _path(self, generation: int) -> str:
+        return f"{self._folder}/{generation:016d}"
+
+
+def _pack(kind: int, a: int, b: int, c: int) -> bytes:
+    body = _RECORD.pack(0, kind, a, b, c)[4:]
+    return zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def _is_start(data: bytes) -> bool:
+    return len(data) == _SIZE and _RECORD.unpack(data)[:2] == (zlib.crc32(data[4:]), _START)
+
+
+def _write(fd: int, record: bytes) -> int:
+    """Append one record; returns where it ends."""
+    if os.write(fd, record) != len(record):
+        # A part of a record is skipped by every reader, so it does no harm.
+        raise OSError(errno.ENOSPC, "the disk took only a part of a ledger record")
+    return os.lseek(fd, 0, os.SEEK_CUR)  # O_APPEND leaves the position behind what was just written
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    data = os.pread(fd, end - start, start) if end > start else b""
+    while len(data) < end - start and (more := os.pread(fd, end - start - len(data), start + len(data))):
+        data += more
+    return data
