@@ -74,7 +74,7 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
     """
 
     def __init__(self, store: object, uri: object) -> None:
-        # A lookup meets one of these at every tier that lacks the blob, so the text is made only when somebody reads it.
+        # A lookup meets one of these at every tier that lacks the blob: the text is made only when it is read.
         self.store = store
         self.uri = uri
 

@@ -272,9 +272,9 @@ class DigestComposite(DigestFormatMixin, Composite):
 
     def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
         """See `Composite.append_cache`. A cache that can use it is told the algorithm (`use_algorithm`)."""
-        super().append_cache(cache, read, name=name)
         if hasattr(cache, "use_algorithm"):
             cache.use_algorithm(self.algorithm)
+        super().append_cache(cache, read, name=name)
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""

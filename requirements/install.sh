@@ -36,16 +36,17 @@ find_python() {
 }
 
 # What an installed .venv depends on: the pins, and what the package says of itself (dependencies, commands).
-wanted=$(cat "$lock" pyproject.toml requirements/install.sh | cksum)
-# The test lock holds all of the demo's.
-for stamp in "$venv/.installed-$name" "$venv/.installed-test"; do
-    kind=${stamp##*-}
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cat "requirements/$kind.txt" pyproject.toml requirements/install.sh | cksum)" ]; then
-        same=yes
-        if [ -n "${PYTHON:-}" ]; then
-            [ "$(version "$PYTHON")" = "$(version "$venv/bin/python")" ] || same=no
+state() {
+    cat "requirements/$1"*.txt pyproject.toml requirements/install.sh | cksum
+}
+
+# The test lock holds all of the demo's, so either will do for the demo.
+for kind in "$name" test; do
+    stamp=$venv/.installed-$kind
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(state "$kind")" ] && recent "$venv/bin/python"; then
+        if [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version "$venv/bin/python")" ]; then
+            exit 0
         fi
-        [ "$same" = yes ] && recent "$venv/bin/python" && exit 0
     fi
 done
 
@@ -63,10 +64,18 @@ else
     fi
 fi
 
-echo "installing $lock"
+pip_install() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
 rm -f "$venv/.installed-$name"
-# Wheels only: a source distribution would need a compiler, and build tools that no lock pins.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$lock"
-# The checkout itself, by what is installed now: no network.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
-echo "$wanted" >"$venv/.installed-$name"
+echo "installing $lock"
+# Wheels only: a source distribution may need a compiler, and build tools that no lock pins.
+pip_install --require-hashes --only-binary :all: -r "$lock"
+# Pure Python that has no wheel: built by what is installed now.
+if [ -f "requirements/$name-source.txt" ]; then
+    pip_install --require-hashes --no-deps --no-build-isolation -r "requirements/$name-source.txt"
+fi
+# The checkout itself, likewise: no network.
+pip_install --no-index --no-deps --no-build-isolation -e .
+state "$name" >"$venv/.installed-$name"

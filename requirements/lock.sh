@@ -17,7 +17,7 @@ compile() {
     file=$1
     shift
     uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-        --no-emit-find-links --no-annotate --no-header --output-file "$file" pyproject.toml "$@"
+        --no-emit-find-links --no-annotate --no-header --output-file "$file" "$@"
     # Where packages come from is the business of the machine that installs them.
     if grep -nE '://|^ *--(index|extra-index|find-links|trusted)' "$file"; then
         echo "error: $file names an address (above)" >&2
@@ -26,5 +26,6 @@ compile() {
     echo "$file: $(grep -c '==' "$file") pins"
 }
 
-compile requirements/test.txt --extra all --group dev "$@"
-compile requirements/demo.txt --extra all --group build --constraint requirements/test.txt
+compile requirements/test.txt pyproject.toml --extra all --group dev "$@"
+compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
+compile requirements/demo.txt pyproject.toml --extra all --group build --constraint requirements/test.txt

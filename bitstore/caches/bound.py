@@ -17,8 +17,8 @@ total that is too large, never one that is too small. `recount` puts that right.
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 
 from bitstore.caches.draft import is_abandoned, is_unpublished
 from bitstore.caches.folder import Folder, Item, Place
@@ -52,39 +52,102 @@ class Bound:
         self._lock = threading.Lock()
         self._oldest: list[Item] = []  # what to evict next, from the end
 
-    def reserve(self, size: int) -> bool:
-        """Reserve `size` bytes and make room for them. False if there is none: the caller must release them.
+    def make_room(self, lowest: int, *, max_size: int | None = None) -> bool:
+        """Evict until the bound holds; whether it does. What the caller has reserved, he releases himself.
+
+        Parameters
+        ----------
+        lowest
+            A total of the ledger, the caller's own reservation included.
+        max_size
+            Another bound than that of the cache.
 
         Raises
         ------
         OSError
-            The ledger cannot be written (nothing is reserved then), or files cannot be deleted (the
-            bytes *are* reserved then, as for False).
+            The ledger cannot be written, or files cannot be deleted.
         """
-        lowest = self.ledger.reserve(size)
-        try:
-            if lowest < size:  # impossible, so somebody has tampered with the folder
-                lowest = self.recount()
-            refusals = 0
-            counted = False
-            while lowest > self.max_size:
-                item = self._next()
-                if item is None:
-                    # Nothing left, though the ledger says so: reservations of others, or of writers that were killed.
-                    if counted:
-                        return False
+        bound = self.max_size if max_size is None else max_size
+        counted = False
+        refusals = 0
+        while lowest > bound:
+            item = self._pop()
+            if item is None:
+                files, found = self._look()
+                if found is not None and not counted and lowest - found > bound // 16:
+                    # All files are seen and the ledger has far more: reservations under way, or of killed writers.
                     counted = True
                     lowest = min(lowest, self.recount(only_less=True))
-                    continue
-                try:
-                    total = self.evict(item)
-                except OSError:
-                    refusals += 1  # such as a file made immutable: try others, but not forever
-                    if refusals > 16:
-                        raise
-                    continue
-                lowest = min(lowest, total)
-        except OSError as error:
-            error.reserved = True
-            raise
+                elif not files:
+                    return False
+                continue
+            try:
+                lowest = min(lowest, self.evict(item, lowest))
+            except OSError:
+                refusals += 1  # such as a file that was made immutable: try others, but not forever
+                if refusals > 16:
+                    raise
         return True
+
+    def evict(self, item: Item, total: int = 0) -> int:
+        """Delete `item`, unless it was used since it was listed; returns the total, `total` if it was not deleted."""
+        epoch = self.ledger.epoch
+        size = self._folder.unlink(item.place, only=lambda found: found.st_mtime_ns == item.mtime_ns)
+        if size is None:
+            return total
+        with self._lock:
+            self.evicted += 1
+            self.evicted_bytes += size
+        return self.ledger.release(size, epoch)
+
+    def delete(self, place: Place) -> bool:
+        """Delete one file; whether it was there."""
+        epoch = self.ledger.epoch
+        size = self._folder.unlink(place)
+        if size is None:
+            return False
+        self.ledger.release(size, epoch)
+        return True
+
+    def recount(self, *, only_less: bool = False) -> int:
+        """Look at what the folder really holds, and correct the ledger; returns the total."""
+        begun = self.ledger.begin_count()
+        return self.ledger.end_count(self._folder.measure(), begun, only_less=only_less)
+
+    def reclaim(self) -> None:
+        """Delete the drafts of writers that are gone, and release what they had reserved."""
+        for place, size in self._folder.drafts():
+            found = self._folder.stat(place)
+            if found is None:
+                continue
+            abandoned, certain = is_abandoned(place, found)
+            if abandoned:
+                epoch = self.ledger.epoch
+                if self._folder.unlink(place) is not None and certain and is_unpublished(found):
+                    self.ledger.release(size, epoch)
+
+    def _pop(self) -> Item | None:
+        with self._lock:
+            return self._oldest.pop() if self._oldest else None
+
+    def _look(self) -> tuple[int, int | None]:
+        """Find files to evict. Returns how many, and the bytes of all files if all were seen."""
+        with self._lock:
+            if self._oldest:  # another thread has looked meanwhile
+                return len(self._oldest), None
+            seen: list[Item] = []
+            found: int | None = None
+            listing = self._folder.items(shuffled=True)
+            for items in listing:
+                seen += items
+                if len(seen) >= _SAMPLE:
+                    break
+            else:
+                found = sum(item.size for item in seen)
+            # A time in the future was written before the clock was set back: old, not new.
+            horizon = time.time_ns() + _FUTURE_NS
+            seen.sort(key=lambda item: -1 if item.mtime_ns > horizon else item.mtime_ns, reverse=True)
+            # Of a sample only the oldest quarter goes: the others may be young, compared to the rest of the cache. Of
+            # all files all may go, as whatever came or was used since is younger (and `evict` leaves it alone).
+            self._oldest = seen if found is not None else seen[-(len(seen) // 4) :]
+            return len(seen), found

@@ -40,10 +40,11 @@ class Draft:
         The disk does not take it.
     """
 
-    __slots__ = ("_fd", "_folder", "_name", "_tmp")
+    __slots__ = ("_fd", "_folder", "_name", "_tmp", "_unsure")
 
     def __init__(self, folder: Folder, size: int) -> None:
         self._folder = folder
+        self._unsure = False
         self._name = f"{_space()}.{os.getpid()}.{current().token}.{next(_numbers)}.{size}"
         self._tmp = folder.open(("tmp",), create=True)
         try:
@@ -70,7 +71,13 @@ class Draft:
         for attempt in itertools.count():
             target = self._folder.open(place.folders, create=True)
             try:
-                os.link(self._name, place.name, src_dir_fd=self._tmp, dst_dir_fd=target)
+                # A Ctrl-C may come in here after the link is made and before we know of it.
+                self._unsure = True
+                try:
+                    os.link(self._name, place.name, src_dir_fd=self._tmp, dst_dir_fd=target)
+                except OSError:
+                    self._unsure = False
+                    raise
                 break
             except FileExistsError:
                 return False
@@ -80,20 +87,20 @@ class Draft:
                     raise
             finally:
                 os.close(target)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # left over, it is deleted some day: the blob is in its place
             os.unlink(self._name, dir_fd=self._tmp)
         self._close()
         return True
 
     def discard(self) -> bool:
-        """Delete the file; whether it was this call that did."""
+        """Delete the file; whether it was this call that did, and it surely was not published."""
         try:
             os.unlink(self._name, dir_fd=self._tmp)
         except FileNotFoundError:
             return False
         finally:
             self._close()
-        return True
+        return not self._unsure
 
     def _close(self) -> None:
         os.close(self._fd)

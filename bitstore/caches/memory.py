@@ -49,10 +49,14 @@ class MemoryCache(Store):
 
     URI_HINT = "any non-empty text"
 
+    bytes_only = True
+
     def __init__(self, max_size: int | str = "256MB") -> None:
         self.max_size = parse_size(max_size, name="max_size")
         if not self.max_size:
-            raise ValueError("max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out")
+            raise ValueError(
+                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
+            )
         self._contents: PerProcess[_Contents] = PerProcess()
 
     def is_valid(self, uri: Any) -> bool:

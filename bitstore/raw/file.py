@@ -30,7 +30,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | g
 
 
 class FileRaw(RawStore):
-    """Files by `file:///absolute/path` (percent-encoded where needed).
+    """Files by `file:///absolute/path`, percent-decoded; no other character is special.
 
     Writes are atomic: a file is complete under its name, or not there. They are not synced to the disk.
 
@@ -75,11 +75,12 @@ class FileRaw(RawStore):
     def _etag_steps(self, uri: Any) -> Steps[str | None]:
         path = self._path(uri)
         try:
-            return (yield Call(_version, path))
+            version: str = yield Call(_version, path)
         except OSError as error:
             if error.errno in _MISSING:
                 return None
             self._translate(uri, error)
+        return version
 
     def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         path = self._path(uri)

@@ -50,16 +50,16 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class _State:
-    """What one process has: where requests go, the token, and the profile that carries it."""
+    """What one process has: where requests go, the token, and the profile that carries it (`signed`)."""
 
-    __slots__ = ("anonymous", "endpoint", "profile", "profile_token", "token")
+    __slots__ = ("anonymous", "endpoint", "signed", "token")
 
     def __init__(self, endpoint: str, credentials: Any, profile: Profile) -> None:
         self.endpoint = endpoint
         self.token = Token(credentials)
         self.anonymous = credentials == ANONYMOUS
-        self.profile = profile
-        self.profile_token: str | None = None
+        # One attribute for both, so that threads never see a token with another's profile.
+        self.signed: tuple[str | None, Profile] = (None, profile)
 
 
 class GSRaw(WireStore[_State]):
@@ -245,11 +245,11 @@ class GSRaw(WireStore[_State]):
             return problem
 
     def _signed(self, state: _State, token: str | None) -> Profile:
-        if token != state.profile_token:
-            # Two threads may both make one; either will do.
-            state.profile = self._profile(headers=(f"Authorization: Bearer {token}",))
-            state.profile_token = token
-        return state.profile
+        of, profile = state.signed
+        if of != token:
+            profile = self._profile(headers=(f"Authorization: Bearer {token}",))
+            state.signed = (token, profile)
+        return profile
 
     # ------------------------------------------------------------------ configuration
 

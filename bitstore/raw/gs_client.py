@@ -66,7 +66,7 @@ class GSClient:
 def _tried(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
-    except Exception as error:  # noqa: BLE001 - a caller's client may be a mock: whatever it raises is the answer
+    except Exception as error:  # a caller's client may be a mock: whatever it raises is the answer
         status = getattr(error, "code", 0)
         status = int(status) if isinstance(status, int) else 0
         message = str(error)[:300]

@@ -7,6 +7,7 @@ identity mean what they mean everywhere else. It is imported at first use, and n
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["ANONYMOUS", "Token", "Unusable", "emulator", "show"]
 ANONYMOUS = "anonymous"
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 _LOOK_AGAIN = 60.0  # seconds; google-auth calls a token expired minutes before the service does
+_TOKEN = re.compile(r"[\x21-\x7e]+").fullmatch  # it goes into a header
 _AGAIN_AFTER = 10.0  # seconds before something that did not help is tried again
 
 
@@ -38,7 +40,7 @@ class Token:
         self._given = credentials
         self._credentials: Any = None
         self._refusal: Unusable | None = None
-        self._renewed = float("-inf")
+        self._renewed = self._refused_at = float("-inf")
         self._lock = threading.Lock()
         self.value: str | None = None
         self.fresh_until = float("inf") if credentials == ANONYMOUS else float("-inf")
@@ -46,13 +48,18 @@ class Token:
     def refresh(self) -> None:
         """See to it that `value` is good. Threads that come at once share one refresh. Raises `Unusable`."""
         with self._lock:
-            if time.monotonic() < self.fresh_until:
+            now = time.monotonic()
+            if now < self.fresh_until:
                 return  # another thread has just done it
-            if self._refusal is not None:
-                if time.monotonic() - self._renewed < _AGAIN_AFTER:
-                    raise Unusable(str(self._refusal)) from self._refusal.__cause__
-                self._refusal = None
-            self._renewed_or_not()
+            if self._refusal is not None and now - self._refused_at < _AGAIN_AFTER:
+                # What cannot be had costs its attempt once in a while and not at every lookup.
+                raise Unusable(str(self._refusal)) from self._refusal.__cause__
+            try:
+                self._obtain(force=False)
+            except Unusable as refusal:
+                self._refusal, self._refused_at = refusal, now
+                raise
+            self._refusal = None
 
     def renew(self, refused: str | None) -> bool:
         """Get another token, after the service has refused this one; False where that was just done."""
@@ -64,14 +71,6 @@ class Token:
             self._renewed = time.monotonic()
             self._obtain(force=True)
             return self.value != refused
-
-    def _renewed_or_not(self) -> None:
-        try:
-            self._obtain(force=False)
-        except Unusable as refusal:
-            self._refusal = refusal
-            self._renewed = time.monotonic()
-            raise
 
     def _obtain(self, *, force: bool) -> None:
         if self._credentials is None:
@@ -85,11 +84,19 @@ class Token:
             except ImportError as error:
                 raise Unusable("requests is not installed: pip install bitstore[gcp]") from error
             except Exception as error:  # whatever a token service or a credentials object of the user's own raises
-                raise Unusable(f"the access token could not be refreshed: {_brief(error)}") from error
-        if not isinstance(credentials.token, str) or not credentials.token.isprintable():
+                if force or not _outlives(credentials):
+                    raise Unusable(f"the access token could not be refreshed: {_brief(error)}") from error
+        if not isinstance(credentials.token, str) or not _TOKEN(credentials.token):
             raise Unusable(f"{show(self._given)} gives no access token")
         self.value = credentials.token
-        self.fresh_until = time.monotonic() + (_LOOK_AGAIN if credentials.valid else 0.0)
+        self.fresh_until = time.monotonic() + (_LOOK_AGAIN if credentials.valid else _AGAIN_AFTER)
+
+
+def _outlives(credentials: Any) -> bool:
+    """Whether the old token is still let in: google-auth wants a new one minutes before it must have one."""
+    from google.auth.credentials import TokenState
+
+    return getattr(credentials, "token_state", None) is TokenState.STALE
 
 
 def emulator() -> str | None:
@@ -113,8 +120,12 @@ def _usable(given: Any) -> Any:
     try:
         import google.auth
         from google.auth.credentials import Credentials, with_scopes_if_required
-        from google.oauth2 import credentials as user
-        from google.oauth2 import service_account
+        from google.oauth2 import credentials, service_account
+
+        # google-auth has no types of its own.
+        user: Any = credentials.Credentials
+        service: Any = service_account.Credentials
+        scoped: Any = with_scopes_if_required
     except ImportError as error:
         raise Unusable("google-auth is not installed: pip install bitstore[gcp]") from error
     try:
@@ -123,8 +134,8 @@ def _usable(given: Any) -> Any:
             return found
         if isinstance(given, dict):
             if given.get("type") == "authorized_user":
-                return user.Credentials.from_authorized_user_info(given, _SCOPES)
-            return service_account.Credentials.from_service_account_info(given, scopes=_SCOPES)
+                return user.from_authorized_user_info(given, _SCOPES)
+            return service.from_service_account_info(given, scopes=_SCOPES)
     except Exception as error:  # no default credentials, a key that does not parse, a missing field: all unusable
         advice = "; for public buckets use GSRaw.anonymous()" if given is None else ""
         raise Unusable(f"{show(given)}: {_brief(error)}{advice}") from error
@@ -133,7 +144,7 @@ def _usable(given: Any) -> Any:
             "credentials are None, 'anonymous', a google-auth credentials object or a dict with the fields of a "
             f"service account's key file, not {type(given).__name__}"
         )
-    return with_scopes_if_required(given, _SCOPES)
+    return scoped(given, _SCOPES)
 
 
 def _brief(error: BaseException) -> str:

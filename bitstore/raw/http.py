@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from bitstore.raw.answers import Problem, plain_problem, transfer_problem, without
 from bitstore.raw.base import CONNECT_TIMEOUT, DEFAULT_RETRY, STALL_TIMEOUT, WireStore, blob_bytes, in_header, options
@@ -26,7 +26,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _SAFE = "/?:@!$&'()*+,;=%~[]|\"<>\\^`{}"
-_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 _DEFAULTS: dict[str, Any] = {
     "forbidden_is_missing": False,
@@ -115,7 +115,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         self._fail(f"HEAD {uri}", answer)
 
     def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
-        headers = ["Content-Type: application/octet-stream"]
+        headers = [] if "content-type" in map(str.lower, self.headers) else ["Content-Type: application/octet-stream"]
         if write.only_if_absent:
             headers.append("If-None-Match: *")
         if write.replacing is not None:
@@ -174,7 +174,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             return problem
 
     def _followed(self, url: str, response: Response, method: str, seen: set[str]) -> str | Problem:
-        target = response.headers.get("location", "")
+        target = response.headers.get("location", "").partition("#")[0]
         if method == "PUT" and response.status not in _KEEPS_METHOD:
             return Problem(response.status, message="a redirect that would turn the write into a read")
         if not _URL(target):
@@ -201,6 +201,8 @@ _SUCCESS = {
 }
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+def _origin(url: str) -> tuple[str, str]:
+    match = _URL(url)
+    assert match is not None
+    scheme, host = match[1].lower(), match[2].lower()
+    return scheme, host.removesuffix(_DEFAULT_PORTS[scheme])

@@ -65,7 +65,7 @@ class S3Client:
 def _tried(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
-    except Exception as error:  # noqa: BLE001 - a caller's client may be a mock so whatever it raises is the answer
+    except Exception as error:  # a caller's client may be a mock so whatever it raises is the answer
         problem = _problem(error)
         problem.cause = error
         return problem

@@ -1,0 +1,279 @@
+"""What one process does with the files of a disk cache: read and check them, write them, put damaged ones aside."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable
+
+from bitstore.caches.bound import Bound
+from bitstore.caches.draft import Draft
+from bitstore.caches.folder import Folder, Place
+from bitstore.caches.quarantine import put_aside
+from bitstore.sizes import format_size
+
+__all__ = ["DAMAGED", "DIGESTS", "INLINE", "Blobs", "Large"]
+
+logger = logging.getLogger("bitstore")
+
+DIGESTS = {
+    "sha1": re.compile(r"[0-9a-f]{40}"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "md5": re.compile(r"[0-9a-f]{32}"),
+}
+INLINE = 1 << 20  # bytes that are read where the lookup runs; more is read in a thread of its own
+_RESOLUTION = 60.0  # seconds: a file used more often is not marked again, so that most reads write nothing
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+_HUGE = 1 << 30  # bytes; one read call returns less than 2 GiB
+
+_HASHES: dict[str, Callable[[bytes], str]] = {
+    "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).hexdigest(),
+    "sha256": lambda data: hashlib.sha256(data).hexdigest(),
+    "md5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
+    "checksum": lambda data: hashlib.blake2b(data, digest_size=16).hexdigest(),
+}
+
+
+class Large(Exception):
+    """The file is too large to be read here and now."""
+
+
+class Damaged:
+    """The answer of `Blobs.load` for a file that is not what it should be."""
+
+
+DAMAGED = Damaged()
+
+
+class Blobs:
+    """The blobs of one folder, as one process sees them, and its counters. Threads may share it.
+
+    Parameters
+    ----------
+    root
+        The folder, absolute.
+    label
+        What log messages call it.
+    max_size
+        Bytes that all blobs may have together.
+    """
+
+    __slots__ = ("_label", "_root", "bound", "counters", "folder", "lock", "started", "trusted", "warned")
+
+    def __init__(self, root: str, label: str, max_size: int) -> None:
+        self._root = root
+        self._label = label
+        self.folder = Folder(root)
+        self.bound = Bound(self.folder, max_size)
+        self.lock = threading.Lock()
+        self.counters = dict.fromkeys(
+            ("hits", "misses", "written", "present", "skipped", "damaged", "read_errors", "write_errors"), 0
+        )
+        self.trusted = False  # the folder is there, and is ours
+        self.started = False  # the first write has cleaned up after dead writers
+        self.warned: set[str] = set()
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
+        with self.lock:
+            self.counters[name] += 1
+
+    def warn_once(self, about: str, text: str, *args: object) -> None:
+        """Log a warning, but only the first one of its kind."""
+        with self.lock:
+            if about in self.warned:
+                return
+            self.warned.add(about)
+        logger.warning(text + " (said once; further ones are counted in stats())", self._label, *args)
+
+    # -- names
+
+    @staticmethod
+    def address(key: str, algorithm: str | None) -> tuple[str, str]:
+        """The top folder and the digest under which `key` is filed."""
+        if algorithm is not None and DIGESTS[algorithm].fullmatch(key):
+            return algorithm, key
+        # Any text may be a key, also one that no file could be named by, or two that differ only in case.
+        return "keys", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @staticmethod
+    def target(key: str, algorithm: str | None, data: bytes) -> Place:
+        """Where `data` belongs if it is put under `key`."""
+        top, digest = Blobs.address(key, algorithm)
+        if top != "keys" and _HASHES[top](data) == digest:
+            return Place((top, digest[:3]), digest)
+        return Place((top, digest[:3], f"{digest}.d"), _HASHES["checksum"](data))
+
+    def files(self, key: str, algorithm: str | None) -> list[Place]:
+        """The plain files that hold `key`."""
+        top, digest = self.address(key, algorithm)
+        folders = (top, digest[:3], f"{digest}.d")
+        places = [Place(folders, name) for name in self.folder.beside("/".join(folders))]
+        if top != "keys":
+            places.insert(0, Place(folders[:2], digest))
+        found = [(place, self.folder.stat(place)) for place in places]
+        return [place for place, status in found if status is not None and stat.S_ISREG(status.st_mode)]
+
+    # -- reading
+
+    def load(
+        self, place: str, algorithm: str, digest: str, limit: int | None, check: bool, keep: bool
+    ) -> bytes | Damaged | None:
+        """The bytes of one file; None if it is absent, `DAMAGED` if it is not what it should be.
+
+        Parameters
+        ----------
+        place
+            Below the root.
+        algorithm, digest
+            What the bytes must match, if `check`. (They are positional, as this is called for every hit.)
+        limit
+            Raise `Large` for a file above so many bytes.
+        check
+            Check the bytes; else only that as many come as the file has.
+        keep
+            Return the bytes; else only check them, in bounded memory.
+
+        Raises
+        ------
+        OSError
+            The disk could not say.
+        """
+        try:
+            fd = os.open(f"{self._root}/{place}", _READ)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            # A symbolic link or a socket does not open like this: neither was put there by us.
+            there = self.folder.stat(_place(place))
+            if there is None or stat.S_ISREG(there.st_mode):
+                raise
+            return self.damaged(place, None, f"no plain file ({os.strerror(error.errno or 0)})")
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return self.damaged(place, None, "no plain file")
+            size = found.st_size
+            data = b""
+            if not keep:
+                good = not check or _stream_digest(fd, algorithm) == digest
+            elif limit is not None and size > limit:
+                raise Large
+            else:
+                if size < _HUGE:
+                    data = os.read(fd, size)
+                if len(data) != size:
+                    with open(fd, "rb", buffering=0, closefd=False) as rest:
+                        data += rest.readall()
+                good = _HASHES[algorithm](data) == digest if check else len(data) == size
+            if not good:
+                return self.damaged(place, found, "its bytes do not match its name")
+            if abs(time.time() - found.st_mtime) > _RESOLUTION:
+                with contextlib.suppress(OSError):  # a disk that is read-only, say
+                    os.utime(fd)
+        finally:
+            os.close(fd)
+        return data
+
+    def verify(self, place: Place) -> bool | None:
+        """Whether the file at `place` is good (if not, it is put aside); None if it is gone."""
+        algorithm = "checksum" if len(place.folders) == 3 else place.folders[0]
+        try:
+            fd = os.open(f"{self._root}/{place}", _READ)
+        except FileNotFoundError:
+            return None  # evicted meanwhile
+        try:
+            found = os.fstat(fd)
+            good = algorithm in _HASHES and _stream_digest(fd, algorithm) == place.name
+        finally:
+            os.close(fd)
+        if not good:
+            self.damaged(str(place), found, "its bytes do not match its name")
+        return good
+
+    def damaged(self, place: str, seen: os.stat_result | None, why: str) -> Damaged:
+        """Count a damaged file, and put it aside."""
+        self.count("damaged")
+        self.warn_once("damage", "%s: damaged file %s: %s; it is put aside", place, why)
+        try:
+            put_aside(self.folder, self.bound, _place(place), seen)
+        except OSError as error:
+            self.warn_once("quarantine", "%s: cannot put a damaged file aside: %s", error)
+        return DAMAGED
+
+    # -- writing
+
+    def write(self, target: Place, data: bytes, max_blob_size: int | None) -> str:
+        """Put `data` into the file at `target`; returns the counter to which it belongs.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it.
+        """
+        folder, bound, size = self.folder, self.bound, len(data)
+        if size > bound.max_size or (max_blob_size is not None and size > max_blob_size):
+            self.warn_once("size", "%s: a blob of %s is too large to be kept", format_size(size))
+            return "skipped"
+        found = folder.stat(target)
+        if found is not None:
+            if stat.S_ISREG(found.st_mode) and found.st_size == size:
+                folder.touch(target)
+                self._replace_others(target)
+                return "present"
+            put_aside(folder, bound, target, found if stat.S_ISREG(found.st_mode) else None)
+        # The draft comes before the reservation: a count that runs meanwhile must see one or the other.
+        draft = Draft(folder, size)
+        reserved = published = False
+        try:
+            lowest = bound.ledger.reserve(size)
+            reserved = True
+            if lowest < size:  # impossible, so somebody has changed the folder by hand
+                lowest = bound.recount()
+            if not bound.make_room(lowest):
+                return "skipped"
+            draft.write(data)
+            published = draft.publish(target)
+        finally:
+            if not published:
+                epoch = bound.ledger.epoch
+                # Whoever deletes a draft releases its bytes: nobody else may, or they would be taken off twice.
+                if draft.discard() and reserved:
+                    bound.ledger.release(size, epoch)
+        self._replace_others(target)
+        return "written" if published else "present"
+
+    def _replace_others(self, target: Place) -> None:
+        """Of several values of one key the last one put counts. (The digest's own file has no others.)"""
+        if len(target.folders) < 3:
+            return
+        mine = self.folder.stat(target)
+        for name in self.folder.beside("/".join(target.folders)):
+            other = Place(target.folders, name)
+            found = None if other == target else self.folder.stat(other)
+            if mine is None or found is None:
+                continue
+            # Two writers at the same time must not delete both values, so the younger one stays, by time and name. But
+            # one from the future is left from before the clock was set back.
+            older = (found.st_mtime_ns, name) < (mine.st_mtime_ns, target.name)
+            if older or found.st_mtime > time.time() + _RESOLUTION:
+                self.bound.delete(other)
+
+
+def _place(path: str) -> Place:
+    *folders, name = path.split("/")
+    return Place(tuple(folders), name)
+
+
+def _stream_digest(fd: int, algorithm: str) -> str:
+    """The digest of the whole file, in bounded memory."""
+    hasher = hashlib.blake2b(digest_size=16) if algorithm == "checksum" else hashlib.new(algorithm, usedforsecurity=False)
+    while data := os.read(fd, 1 << 20):
+        hasher.update(data)
+    return hasher.hexdigest()

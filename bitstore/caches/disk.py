@@ -1,0 +1,448 @@
+"""A cache in a folder of a local disk, shared by any number of processes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bitstore.caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
+from bitstore.caches.process import PerProcess
+from bitstore.caches.quarantine import trim
+from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.sizes import format_size, parse_size
+from bitstore.store import OVERWRITE, Store, Write
+from bitstore.transfer.steps import Call, Found, Steps
+
+__all__ = ["DiskCache", "Verified"]
+
+class Verified(NamedTuple):
+    """What `DiskCache.verify_all` has found."""
+
+    checked: int
+    damaged: int
+    bytes: int
+
+
+class DiskCache(Store):
+    """Keeps blobs as files in a folder, within a bound on their bytes; what was not used for longest goes first.
+
+    Any number of threads and processes of one machine may use one folder, and any of them may be killed at
+    any time: a file under its final name is always whole, and together they never exceed `max_size`. A
+    power cut may damage files, which is noticed when they are read. The file system must be a local one
+    with hard links (appends to one file by several hosts are not reliable over NFS).
+
+    Parameters
+    ----------
+    folder
+        Where the files are; made (only for its owner, 0700) at the first write. None: the environment variable
+        `BITSTORE_CACHE_DIR`, or the usual place for caches of the operating system.
+    max_size
+        The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
+        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB. It counts lengths of blobs: a disk rounds each
+        file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it, and each write under
+        way its own size in `tmp/`.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`: the keys are such digests (other keys go as well). A digest store's
+        composite tells the cache by itself, see `use_algorithm`.
+    verify
+        Check the bytes at each read, against the digest, or against a checksum in the file's name where
+        they never matched the digest. If false, a read only has to be as long as the file is, which notices neither
+        changed bytes nor a truncated file. May be changed at any time.
+    max_blob_size
+        Blobs above this are not kept (as are blobs above `max_size`), which `stats` counts as skipped.
+    allow_foreign_owner
+        Use the folder even if another user owns it (who could put there whatever he wants).
+
+    Raises
+    ------
+    ValueError
+        A size that is none, an unknown algorithm, an empty folder name.
+    NotADirectoryError
+        `folder` is a file, or lies in one.
+    PermissionError
+        Another user owns `folder`.
+    """
+
+    URI_HINT = "any non-empty text"
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        max_size: int | str | None = None,
+        *,
+        algorithm: str | None = None,
+        verify: bool = True,
+        max_blob_size: int | str | None = None,
+        allow_foreign_owner: bool = False,
+    ) -> None:
+        self._root = _absolute(folder)
+        if max_size is None and (configured := os.environ.get("BITSTORE_CACHE_SIZE")):
+            self.max_size = parse_size(configured, name="BITSTORE_CACHE_SIZE")
+        else:
+            self.max_size = parse_size("10GB" if max_size is None else max_size, name="max_size")
+        if not self.max_size:
+            raise ValueError(
+                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
+            )
+        self.max_blob_size = None if max_blob_size is None else parse_size(max_blob_size, name="max_blob_size")
+        self.verify = verify
+        self.allow_foreign_owner = allow_foreign_owner
+        self.algorithm: str | None = None
+        if algorithm is not None:
+            self.use_algorithm(algorithm)
+        self._blobs_of: PerProcess[Blobs] = PerProcess()
+        self._check_folder()
+
+    @property
+    def folder(self) -> Path:
+        """The cache folder, absolute."""
+        return Path(self._root)
+
+    @property
+    def label(self) -> str:
+        """A short name for statistics and error messages."""
+        return f"disk:{self._root}"
+
+    def use_algorithm(self, name: str) -> None:
+        """Be told of which algorithm the keys are digests.
+
+        Raises
+        ------
+        ValueError
+            Unknown, or another than the one that the cache uses already: one cache object, one algorithm.
+        """
+        if name not in DIGESTS:
+            raise ValueError(f"unknown digest algorithm {name!r}: use one of {', '.join(sorted(DIGESTS))}")
+        if self.algorithm not in (None, name):
+            raise ValueError(
+                f"{self!r} holds {self.algorithm} digests: make another DiskCache for {name} (same folder)"
+            )
+        self.algorithm = name
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a non-empty text."""
+        return isinstance(uri, str) and bool(uri)
+
+    # -- reading
+
+    def get(self, uri: str) -> bytes:
+        """The bytes kept under `uri`.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        NotFoundInStore
+            The cache does not hold it (any more).
+        InvalidDataFound
+            It held damaged bytes, which are out of the way now. (A `NotFoundInStore` too.)
+        StoreNotAvailable
+            The disk could not say.
+        """
+        return self._fetch(uri, None)
+
+    def exists(self, uri: str) -> bool:
+        """Whether the cache holds `uri`, whatever its bytes are. Raises what `get` raises, for the same reasons."""
+        self._check_valid(uri)
+        blobs = self._blobs()
+        try:
+            return self._may_read(blobs) and bool(blobs.files(uri, self.algorithm))
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+
+    def path(self, uri: str, *, verify: bool | None = None) -> Path:
+        """The file that holds `uri`, such as for `mmap`. Only for reading: to change it damages the cache.
+
+        An eviction may delete it at any time, which does not disturb those who have it open or mapped.
+
+        Parameters
+        ----------
+        uri
+            The key.
+        verify
+            Check the bytes first, which reads the file once. None: as the cache's own `verify` says.
+
+        Raises
+        ------
+        InvalidURI, NotFoundInStore, InvalidDataFound, StoreNotAvailable
+            As `get` does.
+        """
+        place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
+        return Path(f"{self._root}/{place}")
+
+    def _fetch(self, uri: str, limit: int | None) -> bytes:
+        return self._walk(uri, limit, check=self.verify, keep=True)[1]
+
+    def _walk(self, uri: str, limit: int | None, *, check: bool, keep: bool) -> tuple[str, bytes]:
+        """Find a good file of `uri`: its place below the root, and its bytes.
+
+        The one with the digest's own name comes first, then those beside it, of which any good one will do.
+        """
+        self._check_valid(uri)
+        blobs = self._blobs_of.get() or self._blobs()
+        damaged = False
+        try:
+            if blobs.trusted or self._may_read(blobs):
+                top, digest = self._address(uri)
+                fan = f"{top}/{digest[:3]}"
+                if top != "keys":
+                    place = f"{fan}/{digest}"
+                    data = self._load(blobs, place, top, digest, limit, check, keep)
+                    if isinstance(data, bytes):
+                        return place, data
+                    damaged = data is _DAMAGED
+                for name in blobs.folder.beside((fan, f"{digest}.d")):
+                    place = f"{fan}/{digest}.d/{name}"
+                    data = self._load(blobs, place, "checksum", name, limit, check, keep)
+                    if isinstance(data, bytes):
+                        return place, data
+                    damaged = damaged or data is _DAMAGED
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+        blobs.count("misses")
+        if damaged:
+            raise InvalidDataFound(self.label, uri, "its file was damaged, and is put aside")
+        raise NotFoundInStore(self.label, uri)
+
+    # -- writing
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Keep `data` under `uri`.
+
+        A blob that is too large, or finds no room because others are writing as much as the cache may hold,
+        is not kept: `stats` counts it as skipped.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        TypeError
+            `data` is not bytes.
+        StoreNotAvailable
+            The disk does not take it: full, read-only, gone.
+        """
+        self._check_valid(uri)
+        if not isinstance(data, bytes):
+            raise TypeError(f"DiskCache holds bytes only, not {type(data).__name__} (for '{uri}')")
+        blobs = self._blobs()
+        try:
+            self._start_writing(blobs)
+            outcome = blobs.write(blobs.target(uri, self.algorithm, data), data, self.max_blob_size)
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+        blobs.count(outcome)
+
+    def delete(self, uri: str) -> bool:
+        """Delete the files of `uri`; whether there were any.
+
+        Raises
+        ------
+        InvalidURI, StoreNotAvailable
+            As `put` does.
+        """
+        self._check_valid(uri)
+        blobs = self._blobs()
+        try:
+            if not self._may_read(blobs):
+                return False
+            return any([blobs.bound.delete(place) for place in blobs.files(uri, self.algorithm)])
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    # -- keeping house
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters of this process, and the state of the folder.
+
+        `hits`, `misses`; `written`, `present` (was there already), `skipped` (too large, or no room); `evicted`,
+        `evicted_bytes`; `damaged` (files put aside); `read_errors`, `write_errors` (the disk failed); `bytes` (what the
+        blobs of all processes add up to, as far as it is known without looking at each file; None: not known, as
+        nobody has written yet) and `max_size`.
+        """
+        blobs = self._blobs()
+        with blobs.lock:
+            counters: dict[str, int | None] = dict(blobs.counters)
+        counters["evicted"] = blobs.bound.evicted
+        counters["evicted_bytes"] = blobs.bound.evicted_bytes
+        try:
+            counters["bytes"] = blobs.bound.ledger.total() if self._may_read(blobs) else 0
+        except OSError:
+            counters["bytes"] = None  # statistics must not fail where a lookup would tell what is wrong
+        counters["max_size"] = self.max_size
+        return counters
+
+    def verify_all(self) -> Verified:
+        """Check every file of the folder, and put damaged ones aside. Does not count as a use of them.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The disk could not say.
+        """
+        blobs = self._blobs()
+        checked = damaged = size = 0
+        try:
+            if self._may_read(blobs):
+                for items in blobs.folder.items():
+                    for item in items:
+                        beside = len(item.place.folders) == 3
+                        good = self._verify(blobs, item.place, "checksum" if beside else item.place.folders[0])
+                        checked += good is not None
+                        damaged += good is False
+                        size += item.size if good else 0
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+        return Verified(checked, damaged, size)
+
+    def prune(self, max_size: int | str | None = None) -> int:
+        """Clean up after dead writers, count what is really there, and evict down to `max_size`.
+
+        Looks at every file, so it also puts the bound right after files were added or deleted by hand.
+
+        Parameters
+        ----------
+        max_size
+            Bytes, or a text such as `"50GB"`; None: the cache's own.
+
+        Returns
+        -------
+        int
+            The bytes that the cache holds now.
+
+        Raises
+        ------
+        ValueError
+            `max_size` is not a size.
+        StoreNotAvailable
+            The disk does not let us.
+        """
+        bound = self.max_size if max_size is None else parse_size(max_size, name="max_size")
+        blobs = self._blobs()
+        try:
+            self._start_writing(blobs)
+            blobs.bound.reclaim()
+            trim(blobs.folder, bound // 64)
+            blobs.bound.make_room(blobs.bound.recount(), max_size=bound)
+            return blobs.bound.ledger.total() or 0
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    def clear(self) -> None:
+        """Delete all blobs and what is in quarantine. Others may go on using the folder meanwhile.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The disk does not let us.
+        """
+        blobs = self._blobs()
+        try:
+            if self._may_read(blobs):
+                for items in blobs.folder.items():
+                    for item in items:
+                        blobs.bound.delete(item.place)
+                trim(blobs.folder, 0, keep=0)
+                blobs.bound.reclaim()
+                blobs.bound.recount()
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    # -- within
+
+    def _blobs(self) -> Blobs:
+        return self._blobs_of.get() or self._blobs_of.set_once(Blobs(self._root, self.label, self.max_size))
+
+    def _may_read(self, blobs: Blobs) -> bool:
+        """Whether the folder exists. Raises if it is not one that we trust."""
+        if not blobs.trusted:
+            blobs.trusted = self._check_folder()
+        return blobs.trusted
+
+    def _start_writing(self, blobs: Blobs) -> None:
+        if not blobs.trusted:
+            os.makedirs(self._root, 0o700, exist_ok=True)
+            self._may_read(blobs)  # after making it: somebody else may have been faster
+        if not blobs.started:
+            blobs.started = True
+            blobs.bound.reclaim()
+
+    def _check_folder(self) -> bool:
+        """Whether the folder exists.
+
+        Raises
+        ------
+        NotADirectoryError
+            It is a file, or lies in one.
+        AccessDenied
+            Another user owns it. (A `PermissionError` too.)
+        """
+        try:
+            found = os.stat(self._root)
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            raise NotADirectoryError(f"cache folder '{self._root}' cannot be: a part of its path is a file") from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(f"cache folder '{self._root}' is a file: name a folder, or a path that is free")
+        if found.st_uid != os.geteuid() and not self.allow_foreign_owner:
+            raise AccessDenied(
+                self.label,
+                f"the folder belongs to user {found.st_uid}, who could put anything there, and this is user "
+                f"{os.geteuid()}; choose a folder of your own, or trust it with allow_foreign_owner=True",
+            )
+        return True
+
+    def _failed(self, blobs: Blobs, counter: str, error: OSError) -> StoreNotAvailable:
+        blobs.count(counter)
+        if isinstance(error, StoreNotAvailable):
+            return error
+        doing = "read" if counter == "read_errors" else "write"
+        return StoreNotAvailable(self.label, f"cannot {doing}: {error}")
+
+    # A small file is read where the lookup runs, as handing it over would cost more than reading it.
+    def _get_steps(self, uri: str) -> Steps[Found]:
+        try:
+            data = self._fetch(uri, INLINE)
+        except Large:
+            data = yield Call(self._fetch, uri, None)
+        return Found(data, self.label)
+
+    def _exists_steps(self, uri: str) -> Steps[bool]:
+        return DiskCache.exists(self, uri)
+        yield
+
+    def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+        yield Call(DiskCache.put, self, uri, data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_blobs_of"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The folder is not checked here, but at its first use: a cache that this machine cannot use must not keep a
+        # composite that holds it from being unpickled.
+        self.__dict__.update(state)
+        self._blobs_of = PerProcess()
+
+    def __repr__(self) -> str:
+        options = f"{self._root!r}, max_size={format_size(self.max_size)!r}"
+        if self.algorithm is not None:
+            options += f", algorithm={self.algorithm!r}"
+        if not self.verify:
+            options += ", verify=False"
+        return f"{type(self).__name__}({options})"
+
+
+def _absolute(folder: str | os.PathLike[str] | None) -> str:
+    if folder is None:
+        folder = os.environ.get("BITSTORE_CACHE_DIR") or None
+    if folder is None:
+        import platformdirs
+
+        folder = os.path.join(platformdirs.user_cache_dir("bitstore"), "blobs")
+    name = os.fspath(folder)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"cache folder {folder!r} is not a path: give a text such as '/mnt/nvme/blobs'")
+    # Absolute, so that neither a change of the working folder nor another process can mean another one.
+    return os.path.abspath(os.path.expanduser(name))

@@ -1,0 +1,397 @@
+"""get_many: one answer per input, bounded, stopped cleanly; and the single-flight it shares with get."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    HTTPRaw,
+    InvalidURI,
+    LookupFailed,
+    LookupTimedOut,
+    MemoryCache,
+    NotFoundInStore,
+    Retry,
+    Sha1Composite,
+    Sha1Store,
+    StoreNotAvailable,
+)
+from tests.servers import CountedAPI
+from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
+from tests.stores import API, Shelf, blobs
+
+QUICK = Retry(attempts=3, first_delay=0.01)
+
+
+def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Composite:
+    composite = Sha1Composite()
+    composite.append_source(Sha1Store(HTTPRaw(retry=retry, **options), api.blob_url(""), verify=True))
+    return composite
+
+
+def wait_until(condition: Callable[[], bool], limit: float = 30) -> None:
+    """For what has no event to await: the end of threads and sockets."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        threading.Event().wait(0.01)
+
+
+def own_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("bitstore-")]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    wait_until(lambda: own_threads() == [])
+
+
+class TestAnswers:
+    def test_one_per_input(self, api: CountedAPI) -> None:
+        held = blobs(300)
+        api.blobs = dict(held)
+        wanted = [*held, "0" * 40, *[digest.upper() for digest in held], "f" * 40]
+        answers = list(over(api).get_many(wanted))
+        assert sorted(blob.index for blob in answers) == list(range(len(wanted)))
+        for blob in answers:
+            assert blob.uri == wanted[blob.index]
+            if blob.uri.lower() in held:
+                assert blob.found and blob.data == held[blob.uri.lower()] and blob.source == api.blob_url("")
+            else:
+                assert blob.missing and blob.data is None and isinstance(blob.error, NotFoundInStore)
+
+    def test_asked_once_for_a_repeated_digest(self, api: CountedAPI) -> None:
+        api.blobs = blobs(20)
+        hold = Hold()
+        api.rules.add(hold)
+        wanted = [*api.blobs] * 3
+        answers = over(api).get_many(wanted)
+        threading.Thread(target=lambda: (wait_until(lambda: len(api.requests) >= 20), hold.release())).start()
+        assert len(list(answers)) == 60
+        assert set(api.calls.values()) == {1}
+
+    def test_ordered(self, api: CountedAPI) -> None:
+        api.blobs = blobs(100)
+        first = next(iter(api.blobs))
+        hold = Hold()
+        rule = api.rules.add(hold, path=first)
+        wanted = [*api.blobs, *api.blobs, "bad"]
+        answers = over(api).get_many(wanted, ordered=True, in_flight=30)
+        threading.Thread(target=lambda: (rule.wait_hits(), wait_until(lambda: len(api.requests) > 20), hold.release())).start()
+        assert [blob.uri for blob in answers] == wanted
+
+    def test_bad_inputs_are_answers(self, api: CountedAPI) -> None:
+        api.blobs = blobs(2)
+        good = [*api.blobs]
+        answers = {blob.index: blob for blob in over(api).get_many([good[0], "nonsense", None, ["x"], good[1]])}
+        assert answers[0].found and answers[4].found
+        assert isinstance(answers[1].error, InvalidURI) and answers[1].failed
+        assert isinstance(answers[2].error, TypeError)
+        assert isinstance(answers[3].error, TypeError)
+
+    def test_errors_modes(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
+        api.blobs = blobs(3)
+        wanted = ["0" * 40, *api.blobs]
+        store = over(api)
+        assert len(list(store.get_many(wanted, errors="ignore"))) == 3
+        assert len(list(store.get_many(wanted, errors="log"))) == 3
+        assert "0" * 40 in caplog.text
+        with pytest.raises(NotFoundInStore):
+            list(store.get_many(wanted, errors="raise"))
+
+    def test_options_are_checked_at_once(self, api: CountedAPI) -> None:
+        store = over(api)
+        for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}):
+            with pytest.raises(ValueError, match=str(*wrong.values())):
+                store.get_many([], **wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="call get"):
+            store.get_many("0" * 40)
+
+    def test_a_failing_iterable_loses_nothing(self, api: CountedAPI) -> None:
+        api.blobs = blobs(10)
+
+        def inputs() -> Iterator[str]:
+            yield from api.blobs
+            raise RuntimeError("the list broke")
+
+        seen = []
+        with pytest.raises(RuntimeError, match="the list broke"):
+            for blob in over(api).get_many(inputs()):
+                seen.append(blob.uri)
+        assert sorted(seen) == sorted(api.blobs)
+
+    def test_a_store_with_nothing_but_get(self) -> None:
+        held = blobs(50)
+        answers = list(Shelf(held).get_many([*held, "nope"]))
+        assert {blob.uri: blob.data for blob in answers if blob.found} == held
+        assert [blob.uri for blob in answers if blob.missing] == ["nope"]
+
+    def test_failures_are_no_absences(self, api: CountedAPI) -> None:
+        api.blobs = blobs(30)
+        api.rules.add(Answer(500, b"oops"), path="/[0-7]")
+        for blob in over(api).get_many(api.blobs):
+            assert blob.failed == (blob.uri[0] in "01234567")
+            assert blob.error is None or isinstance(blob.error, LookupFailed)
+
+    def test_transient_faults_are_retried(self, api: CountedAPI) -> None:
+        api.blobs = blobs(30, size=5000)
+        api.rules.add(Answer(503), times=5)
+        api.rules.add(Reset(), times=5)
+        api.rules.add(Cut(100), times=5)
+        store = over(api, retry=Retry(attempts=20, first_delay=0.001))
+        assert all(blob.found for blob in store.get_many(api.blobs))
+        assert len(api.requests) == 45
+
+
+class TestWindow:
+    def test_an_endless_input(self, api: CountedAPI) -> None:
+        api.blobs = blobs(10)
+        read = 0
+
+        def inputs() -> Iterator[str]:
+            nonlocal read
+            for digest in itertools.cycle(api.blobs):
+                read += 1
+                yield digest
+
+        for count, blob in enumerate(over(api).get_many(inputs(), in_flight=50), 1):
+            assert blob.found
+            assert read - count < 50 + 50
+            if count == 1000:
+                break
+
+    def test_bytes_are_bounded(self, api: CountedAPI) -> None:
+        """A consumer that does not take: what was fetched for it stays within bounds."""
+        api.blobs = blobs(200, size=1_000_000)
+        answers = over(api).get_many(api.blobs, max_bytes="10MB", in_flight=100)
+        first = [next(answers) for _ in range(100)]
+        assert all(blob.found for blob in first)
+        wait_until(lambda: own_threads() == [])  # all that was begun has ended
+        # The first portion goes out before any size is known; after that about 10 blobs fit.
+        assert len(api.requests) <= 100 + 40
+        assert sum(1 for _ in answers) == 100
+
+
+class TestStopping:
+    def test_closing_gives_up_what_is_under_way(self, api: CountedAPI) -> None:
+        api.blobs = blobs(100)
+        api.rules.add(Hang(), skip=10)
+        store = over(api)
+        answers = store.get_many(api.blobs, in_flight=60)
+        for _ in range(10):
+            next(answers)
+        answers.close()  # type: ignore[attr-defined]
+        assert own_threads() == [] or wait_until(lambda: own_threads() == []) is None
+        assert len(store._live().flights) == 0
+        api.rules.clear()
+        assert store.get(next(iter(api.blobs)))
+
+    def test_timeout(self, api: CountedAPI) -> None:
+        api.blobs = blobs(20)
+        slow = next(iter(api.blobs))
+        api.rules.add(Hang(), path=slow)
+        store = over(api)
+        answers = {blob.uri: blob for blob in store.get_many(api.blobs, timeout=1.0)}
+        assert len(answers) == 20
+        assert isinstance(answers[slow].error, LookupTimedOut)
+        assert answers[slow].failed and not answers[slow].missing
+        assert sum(blob.found for blob in answers.values()) == 19
+        with pytest.raises(LookupTimedOut):
+            store.get(slow, timeout=0.2)
+        [blob] = Sha1Store(HTTPRaw(), api.blob_url("")).get_many([slow], timeout=0.2)
+        assert isinstance(blob.error, StoreNotAvailable) and "0.2" in str(blob.error)
+
+    def test_ctrl_c(self, api: CountedAPI) -> None:
+        api.blobs = blobs(1)
+        rule = api.rules.add(Hang())
+        code = (
+            "import sys; from bitstore import *\n"
+            "store = Sha1Composite(); store.append_source(Sha1Store(HTTPRaw(), sys.argv[1]))\n"
+            "try: list(store.get_many([sys.argv[2]]))\n"
+            "except KeyboardInterrupt: print('stopped')\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, api.blob_url(""), next(iter(api.blobs))], stdout=subprocess.PIPE, text=True
+        )
+        rule.wait_hits()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+        assert (out, process.returncode) == ("stopped\n", 0)
+
+    def test_leaving_python_with_lookups_under_way(self, api: CountedAPI) -> None:
+        api.blobs = blobs(50)
+        api.rules.add(Hang(), skip=5)
+        code = (
+            "import sys; from bitstore import *\n"
+            "store = Sha1Composite(); store.append_source(Sha1Store(HTTPRaw(), sys.argv[1]))\n"
+            "answers = store.get_many(sys.argv[2:]); next(answers); print('leaving')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, api.blob_url(""), *api.blobs], capture_output=True, text=True, timeout=60
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("leaving\n", "", 0)
+
+
+class TestSingleFlight:
+    def test_threads_share_one_fetch(self) -> None:
+        [(digest, data)] = blobs(1).items()
+        shelf = Shelf({digest: data})
+        shelf.gate = threading.Event()
+        store = Sha1Composite()
+        store.append_source(shelf)
+        results: list[Any] = []
+        threads = [threading.Thread(target=lambda: results.append(store.get(digest))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        flights = store._live().flights
+        wait_until(lambda: len(flights) == 1 and len(flights._open[digest]._callbacks) == 7)
+        shelf.gate.set()
+        for thread in threads:
+            thread.join(30)
+        assert results == [data] * 8
+        assert shelf.asked == [digest]
+
+    def test_get_and_get_many_share_one_fetch(self) -> None:
+        [(digest, data)] = blobs(1).items()
+        shelf = Shelf({digest: data})
+        shelf.gate = threading.Event()
+        store = Sha1Composite()
+        store.append_source(shelf)
+        results: list[Any] = []
+        batch = threading.Thread(target=lambda: results.extend(blob.data for blob in store.get_many([digest])))
+        batch.start()
+        assert shelf.entered.acquire(timeout=30)
+        single = threading.Thread(target=lambda: results.append(store.get(digest)))
+        single.start()
+        wait_until(lambda: len(store._live().flights._open[digest]._callbacks) == 1)
+        shelf.gate.set()
+        batch.join(30), single.join(30)
+        assert results == [data, data] and shelf.asked == [digest]
+
+    def test_a_failing_leader_answers_all_with_an_error_of_their_own(self) -> None:
+        shelf = Shelf()
+        shelf.fail = OSError("down")
+        shelf.gate = threading.Event()
+        store = Sha1Composite()
+        store.append_source(shelf)
+        errors: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                store.get("0" * 40)
+            except LookupFailed as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(store._live().flights) == 1 and len(store._live().flights._open["0" * 40]._callbacks) == 3)
+        shelf.gate.set()
+        for thread in threads:
+            thread.join(30)
+        assert len(errors) == 4 and len({id(error) for error in errors}) == 4
+        assert len({str(error) for error in errors}) == 1
+        assert shelf.asked == ["0" * 40]
+
+    def test_a_leader_that_is_closed_takes_nobody_with_it(self, api: CountedAPI) -> None:
+        api.blobs = blobs(1)
+        [(digest, data)] = api.blobs.items()
+        first = api.rules.add(Hang(), times=1)
+        store = over(api)
+        leader = store.get_many([digest, "0" * 40])
+        next(leader)  # the missing one; the other hangs
+        first.wait_hits()
+        results: list[Any] = []
+        follower = threading.Thread(target=lambda: results.append(store.get(digest)))
+        follower.start()
+        wait_until(lambda: len(store._live().flights._open[digest]._callbacks) == 1)
+        leader.close()  # type: ignore[attr-defined]
+        follower.join(30)
+        assert results == [data]
+
+    def test_a_leader_out_of_time_takes_nobody_with_it(self, api: CountedAPI) -> None:
+        api.blobs = blobs(1)
+        [(digest, data)] = api.blobs.items()
+        first = api.rules.add(Hang(), times=1)
+        store = over(api)
+        results: list[Any] = []
+
+        def lead() -> None:
+            with pytest.raises(LookupTimedOut):
+                store.get(digest, timeout=1.0)
+            results.append("out of time")
+
+        leader = threading.Thread(target=lead)
+        leader.start()
+        first.wait_hits()
+        [blob] = store.get_many([digest])
+        leader.join(30)
+        assert blob.data == data and results == ["out of time"]
+
+
+def _child(store: Sha1Composite, digests: list[str], out: Any) -> None:
+    out.put((store.get(digests[0]), sorted(blob.data for blob in store.get_many(digests)), own_threads()))
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    def test_while_transfers_run(self, api: CountedAPI, method: str) -> None:
+        """The parent has used its store and has transfers and flights under way at the moment of the fork."""
+        api.blobs = blobs(40)
+        digests = [*api.blobs]
+        store = over(api)
+        assert store.get(digests[0])
+        hold = Hold()
+        rule = api.rules.add(hold, times=20)
+        answers = store.get_many(digests)
+        taken = [next(answers)]
+        rule.wait_hits(20)
+        context: Any = multiprocessing.get_context(method)
+        out = context.Queue()
+        child = context.Process(target=_child, args=(store, digests, out))
+        child.start()
+        one, many, _ = out.get(timeout=60)
+        child.join(30)
+        assert child.exitcode == 0
+        assert one == api.blobs[digests[0]] and many == sorted(api.blobs.values())
+        hold.release()
+        taken += answers
+        assert sorted(blob.data for blob in taken) == sorted(api.blobs.values())
+
+    def test_no_descriptor_leaks(self, api: CountedAPI) -> None:
+        api.blobs = blobs(50)
+        store = over(api)
+        list(store.get_many(api.blobs))
+        before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+        for _ in range(20):
+            list(store.get_many(api.blobs))
+            answers = store.get_many(api.blobs)
+            next(answers)
+            answers.close()  # type: ignore[attr-defined]
+        after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+        assert after <= before + 64  # kept connections, at most one per transfer at a time
+
+
+def test_paid_calls_equal_distinct_digests(api: CountedAPI) -> None:
+    held = blobs(100)
+    paid = API(held)
+    store = Sha1Composite()
+    store.append_cache(MemoryCache())
+    store.append_source(paid)
+    assert sum(blob.found for blob in store.get_many([*held] * 3, in_flight=1000)) == 300
+    assert len(paid.calls) == len(set(paid.calls)) == 100

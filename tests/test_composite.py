@@ -1,0 +1,394 @@
+"""The composite's contract: outcomes, the cache rule, verification, pickling."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import Any
+
+import pytest
+from tests.stores import API, Box, Shelf, blobs, sha1
+
+from bitstore import (
+    Composite,
+    DiskCache,
+    FileRaw,
+    InvalidDataFound,
+    InvalidURI,
+    LookupFailed,
+    LookupTimedOut,
+    MemoryCache,
+    NotFoundInStore,
+    Sha1Cache,
+    Sha1Composite,
+    Sha1Store,
+    Sha256Composite,
+    StoreNotAvailable,
+    Store,
+)
+
+[(DIGEST, DATA)] = blobs(1).items()
+
+
+def chain(*stores: Store | tuple[str, Store], **options: Any) -> Sha1Composite:
+    """A composite of sources; `("cache", store)` is a cache."""
+    composite = Sha1Composite(**options)
+    for store in stores:
+        if isinstance(store, tuple):
+            composite.append_cache(store[1])
+        else:
+            composite.append_source(store)
+    return composite
+
+
+class TestOutcome:
+    def test_first_tier_that_has_it_answers(self) -> None:
+        first, second, third = Shelf(), Shelf({DIGEST: DATA}), Shelf({DIGEST: b"other"})
+        assert chain(first, second, third).get(DIGEST) == DATA
+        assert (first.asked, second.asked, third.asked) == ([DIGEST], [DIGEST], [])
+
+    def test_uri_forms_are_one(self) -> None:
+        shelf = Shelf({DIGEST: DATA})
+        composite = chain(shelf)
+        for uri in (DIGEST.upper(), f"sha1://{DIGEST}", f"sha1://{DIGEST.upper()}"):
+            assert composite.get(uri) == DATA
+        assert set(shelf.asked) == {DIGEST}
+
+    def test_missing_only_when_all_say_so(self) -> None:
+        with pytest.raises(NotFoundInStore) as caught:
+            chain(Shelf(), Shelf()).get(DIGEST)
+        assert DIGEST in str(caught.value)
+        assert isinstance(caught.value, FileNotFoundError)
+
+    @pytest.mark.parametrize("failure", [StoreNotAvailable("x", "down"), OSError("reset"), ValueError("odd"), KeyError(1)])
+    @pytest.mark.parametrize("position", [0, 1, 2])
+    def test_a_failure_is_never_an_absence(self, failure: Exception, position: int) -> None:
+        shelves = [Shelf(), Shelf(), Shelf()]
+        shelves[position].fail = failure
+        composite = chain(*shelves)
+        with pytest.raises(LookupFailed) as caught:
+            composite.get(DIGEST)
+        assert not isinstance(caught.value, NotFoundInStore)
+        assert isinstance(caught.value, StoreNotAvailable)
+        assert [error for _, error in caught.value.failures] == [failure]
+        assert caught.value.__cause__ is failure
+        assert len(caught.value.missing) == 2
+        assert [len(shelf.asked) for shelf in shelves] == [1, 1, 1]
+
+    def test_a_failing_tier_does_not_stop_the_walk(self) -> None:
+        broken = Shelf()
+        broken.fail = ConnectionError("down")
+        assert chain(broken, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+
+    def test_broken_is_valid_is_a_failure(self) -> None:
+        class Odd(Shelf):
+            def is_valid(self, uri: Any) -> bool:
+                raise RuntimeError("no idea")
+
+        with pytest.raises(LookupFailed, match="no idea"):
+            chain(Odd(), Shelf()).get(DIGEST)
+
+    def test_stores_that_do_not_understand_the_uri_are_passed_over(self) -> None:
+        class Picky(Box):
+            def is_valid(self, uri: Any) -> bool:
+                return False
+
+        picky = Picky()
+        composite = chain(("cache", picky), Shelf({DIGEST: DATA}))
+        assert composite.get(DIGEST) == DATA
+        assert picky.asked == [] and picky.held == {}
+        with pytest.raises(NotFoundInStore):
+            chain(Picky(), Shelf()).get(DIGEST)
+
+    @pytest.mark.parametrize("bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "１" * 40])
+    def test_wrong_digest(self, bad: str) -> None:
+        with pytest.raises(InvalidURI, match="sha1") as caught:
+            chain(Shelf()).get(bad)
+        assert isinstance(caught.value, ValueError)
+
+    def test_wrong_type(self) -> None:
+        with pytest.raises(TypeError, match="str, got NoneType"):
+            chain(Shelf()).get(None)
+
+    def test_timeout(self) -> None:
+        slow = Shelf({DIGEST: DATA})
+        composite = Composite()
+        composite.append_source(slow)
+
+        class Inner(Composite):
+            pass
+
+        outer = Inner()
+        outer.append_source(composite)
+        with pytest.raises(LookupTimedOut):
+            composite.get(DIGEST, timeout=1e-9)
+        assert composite.get(DIGEST, timeout=60) == DATA
+
+    def test_exists(self) -> None:
+        api = API({DIGEST: DATA})
+        composite = chain(Shelf(), api)
+        assert composite.exists(DIGEST) is False
+        assert api.calls == []
+        assert chain(Shelf(), Shelf({DIGEST: DATA})).exists(DIGEST) is True
+        broken = Shelf()
+        broken.fail = OSError("down")
+        assert chain(broken, Shelf({DIGEST: DATA})).exists(DIGEST) is True
+        with pytest.raises(LookupFailed):
+            chain(broken, Shelf()).exists(DIGEST)
+
+    def test_composite_in_composite(self) -> None:
+        down = Shelf()
+        down.fail = OSError("down")
+        inner = chain(down, Shelf())
+        assert chain(inner, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+        with pytest.raises(LookupFailed):
+            chain(inner, Shelf()).get(DIGEST)
+
+    def test_no_put(self) -> None:
+        with pytest.raises(NotImplementedError):
+            chain(Shelf()).put(DIGEST, DATA)
+
+
+class TestPaid:
+    def test_asked_last_and_kept(self) -> None:
+        api, cache = API({DIGEST: DATA}), Box()
+        composite = chain(Shelf(), ("cache", cache), api)
+        assert composite.get(DIGEST) == DATA
+        assert cache.held == {DIGEST: DATA}
+        assert composite.get(DIGEST) == DATA
+        assert api.calls == [DIGEST]
+
+    def test_an_outage_is_no_bill(self) -> None:
+        down, api = Shelf(), API({DIGEST: DATA})
+        down.fail = OSError("down")
+        composite = chain(down, api)
+        with pytest.raises(LookupFailed, match="not asked"):
+            composite.get(DIGEST)
+        assert api.calls == []
+        assert composite.stats()["API"].skipped == 1
+
+    def test_unless_told_so(self) -> None:
+        down, api = Shelf(), API({DIGEST: DATA})
+        down.fail = OSError("down")
+        assert chain(down, api, call_when_uncertain=True).get(DIGEST) == DATA
+
+    def test_a_bad_source_leaves_the_answer_open(self) -> None:
+        api = API({DIGEST: DATA})
+
+        class Corrupt(Shelf):
+            def get(self, uri: str) -> bytes:
+                raise InvalidDataFound(self, uri)
+
+        with pytest.raises(LookupFailed):
+            chain(Corrupt(), api).get(DIGEST)
+        assert api.calls == []
+
+    def test_none_is_missing(self) -> None:
+        with pytest.raises(NotFoundInStore):
+            chain(API({})).get(DIGEST)
+
+
+class TestCacheRule:
+    def test_every_cache_above_keeps(self) -> None:
+        top, middle, below = Box(), Box(), Box()
+        composite = chain(("cache", top), ("cache", middle), Shelf({DIGEST: DATA}), ("cache", below), API({}))
+        assert composite.get(DIGEST) == DATA
+        assert (top.held, middle.held, below.held) == ({DIGEST: DATA}, {DIGEST: DATA}, {})
+
+    def test_a_lower_cache_fills_the_upper_ones(self) -> None:
+        top, below = Box(), Box({DIGEST: DATA})
+        composite = chain(("cache", top), ("cache", below))
+        assert composite.get(DIGEST) == DATA
+        assert top.held == {DIGEST: DATA}
+
+    def test_opt_out(self) -> None:
+        top = Box()
+        composite = Sha1Composite()
+        composite.append_cache(top)
+        composite.append_source(Shelf({DIGEST: DATA}), cache_result=False)
+        assert composite.get(DIGEST) == DATA
+        assert top.held == {}
+
+    def test_old_cache_result_with_the_cache_below(self) -> None:
+        early, late = Box(), Box()
+        composite = Sha1Composite()
+        composite.append_source(Shelf({DIGEST: DATA}), True)
+        composite.append_cache(early)
+        composite.append_cache(late)
+        assert composite.get(DIGEST) == DATA
+        assert (early.held, late.held) == ({}, {DIGEST: DATA})
+
+    def test_written_but_not_read(self) -> None:
+        cache = Box({DIGEST: b"stale"})
+        composite = Sha1Composite()
+        composite.append_cache(cache, read=False)
+        composite.append_store(Shelf({DIGEST: DATA}))
+        assert composite.get(DIGEST) == DATA
+        assert cache.asked == [] and cache.held == {DIGEST: DATA}
+
+    def test_a_cache_that_cannot_write(self, caplog: pytest.LogCaptureFixture) -> None:
+        cache = Box()
+        cache.fail_put = OSError("disk full")
+        composite = chain(("cache", cache), Shelf(blobs(5)))
+        with caplog.at_level(logging.WARNING, "bitstore"):
+            for digest in blobs(5):
+                assert composite.get(digest)
+        assert composite.stats()["Box"].write_failures == 5
+        assert len([record for record in caplog.records if "could not keep" in record.message]) == 1
+
+    def test_what_is_not_bytes_passes(self) -> None:
+        memory, own = MemoryCache(), Box()
+        held: Any = {DIGEST: {"a": "dict"}}
+        composite = chain(("cache", memory), ("cache", own), Shelf(held))
+        assert composite.get(DIGEST) == {"a": "dict"}
+        assert own.held == held
+        assert composite.stats()["Box"].write_failures == 0
+        assert sum(tier.write_failures for tier in composite.stats().values()) == 0
+
+    def test_a_source_is_no_cache(self) -> None:
+        with pytest.raises(TypeError, match="does not implement 'put'"):
+            chain(("cache", Shelf()))
+
+    def test_not_a_store(self) -> None:
+        with pytest.raises(TypeError, match="expected a store"):
+            Sha1Composite().append_source("s3://bucket/")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="expected a store"):
+            Sha1Composite().append_source(Shelf)  # type: ignore[arg-type]
+
+
+class TestVerification:
+    def test_mismatch_in_a_source_is_a_failure(self, tmp_path: Any) -> None:
+        bad = Sha1Store(FileRaw(), f"file://{tmp_path}/bad/", verify=True)
+        FileRaw().put(f"file://{tmp_path}/bad/{DIGEST}", b"something else")
+        with pytest.raises(InvalidDataFound):
+            bad.get(DIGEST)
+        with pytest.raises(LookupFailed):
+            chain(bad).get(DIGEST)
+        assert chain(bad, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+
+    def test_mismatch_in_a_cache_is_healed(self, tmp_path: Any) -> None:
+        cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/")
+        FileRaw().put(f"file://{tmp_path}/{DIGEST}", b"something else")
+        api = API({DIGEST: DATA})
+        composite = chain(("cache", cache), api)
+        cache.verify = True  # a live attribute
+        assert composite.get(DIGEST) == DATA
+        assert (tmp_path / DIGEST).read_bytes() == DATA
+        assert composite.get(DIGEST) == DATA
+        assert len(api.calls) == 1
+        assert composite.stats()[cache.label].invalid == 1
+
+    def test_bad_bytes_never_reach_a_verifying_cache(self, tmp_path: Any) -> None:
+        cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/", verify=True)
+        composite = chain(("cache", cache), Shelf({DIGEST: b"wrong"}))
+        assert composite.get(DIGEST) == b"wrong"  # nobody asked the source to verify
+        assert list(tmp_path.iterdir()) == []
+        cache.put(DIGEST, b"wrong")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("compression", ["gzip", "zlib", "zstd"])
+    def test_digest_is_of_the_expanded_bytes(self, tmp_path: Any, compression: str) -> None:
+        template = f"file://{tmp_path}/{{digest[:2]}}/{{digest}}.z"
+        store = Sha1Store(FileRaw(), template, verify=True, compression=compression)
+        store.put(DIGEST, DATA)
+        assert (tmp_path / DIGEST[:2] / f"{DIGEST}.z").read_bytes() != DATA
+        assert store.get(DIGEST) == DATA
+        (tmp_path / DIGEST[:2] / f"{DIGEST}.z").write_bytes(b"not compressed")
+        with pytest.raises(InvalidDataFound, match=compression):
+            store.get(DIGEST)
+
+    def test_a_bomb_is_a_failure(self, tmp_path: Any) -> None:
+        store = Sha1Store(FileRaw(), f"file://{tmp_path}/", compression="zstd", max_blob_size="1MB")
+        bomb = bytes(50_000_000)
+        store.put(sha1(bomb), bomb)
+        with pytest.raises(StoreNotAvailable, match="1000000 bytes"):
+            store.get(sha1(bomb))
+
+
+class TestPickling:
+    def test_configuration_only(self) -> None:
+        api, cache = API({DIGEST: DATA}), Box()
+        shelf = Shelf()
+        del shelf.entered, cache.entered
+        composite = Sha1Composite(call_when_uncertain=True)
+        composite.append_source(Sha1Store(FileRaw(), "file:///nowhere/{digest}", verify=True), name="files")
+        composite.append_cache(MemoryCache(), name="memory")
+        composite.append_store(api, cache_result=True)
+        assert composite.get(DIGEST) == DATA
+        copy = pickle.loads(pickle.dumps(composite))
+        assert repr(copy) == repr(composite)
+        assert copy.call_when_uncertain
+        assert list(copy.stats()) == ["files", "memory", "API"]
+        assert copy.stats()["API"].hits == 0
+        assert copy.get(DIGEST) == DATA
+        assert copy.get(DIGEST) == DATA
+        assert copy.stats()["API"].hits == 1  # the published library paid for each get after pickling
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            NotFoundInStore("store", DIGEST),
+            InvalidDataFound("store", DIGEST, "odd"),
+            StoreNotAvailable("store"),
+            StoreNotAvailable("store", "why"),
+            InvalidURI("store", "x", "hint"),
+            LookupFailed("store", DIGEST, [("a", OSError("x")), ("b", StoreNotAvailable("b", "y"))], ["c"]),
+            LookupTimedOut("store", DIGEST, [("a", TimeoutError("x"))]),
+        ],
+    )
+    def test_exceptions(self, error: Exception) -> None:
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert str(copy) == str(error)
+        again = pickle.loads(pickle.dumps(copy))
+        assert str(again) == str(error)
+
+    def test_a_failure_that_does_not_pickle_is_told_in_words(self) -> None:
+        class Local(Exception):
+            pass
+
+        copy = pickle.loads(pickle.dumps(LookupFailed("store", DIGEST, [("a", Local("deep trouble"))])))
+        assert "deep trouble" in str(copy.failures[0][1])
+
+
+class TestNames:
+    def test_repr_shows_the_chain(self) -> None:
+        composite = chain(("cache", MemoryCache("1MB")), Sha1Store(FileRaw(), "file:///a/", verify=True))
+        assert repr(composite) == (
+            "Sha1Composite[cache MemoryCache(max_size='1MB'), Sha1Store(FileRaw(), 'file:///a/', verify=True)]"
+        )
+
+    def test_tier_names_are_unique(self) -> None:
+        composite = chain(Shelf(), Shelf(), Shelf({DIGEST: DATA}))
+        assert list(composite.stats()) == ["Shelf", "Shelf #2", "Shelf #3"]
+        [blob] = composite.get_many([DIGEST])
+        assert blob.source == "Shelf #3"
+
+    def test_subclass_that_calls_no_init(self) -> None:
+        class Mine(Sha1Composite):
+            def __init__(self) -> None:
+                self.append_source(Shelf({DIGEST: DATA}))
+
+        assert Mine().get(DIGEST) == DATA
+
+    def test_subclass_that_overrides_get_is_not_bypassed(self) -> None:
+        class Counting(Sha1Store):
+            seen: list[str] = []  # noqa: RUF012
+
+            def get(self, digest: str) -> Any:
+                self.seen.append(digest)
+                return super().get(digest)
+
+        store = Counting(Shelf({f"x{DIGEST}": DATA}), "x")
+        composite = chain(store)
+        assert composite.get(DIGEST) == DATA
+        assert [blob.data for blob in composite.get_many([DIGEST])] == [DATA]
+        assert store.seen == [DIGEST, DIGEST]
+
+    def test_one_cache_object_one_algorithm(self, tmp_path: Any) -> None:
+        cache = DiskCache(tmp_path)
+        Sha1Composite().append_cache(cache)
+        other = Sha256Composite()
+        with pytest.raises(ValueError, match="sha1"):
+            other.append_cache(cache)
+        assert other.stats() == {}

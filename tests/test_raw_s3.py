@@ -1,0 +1,641 @@
+"""S3Raw against real servers: keys, credentials, configuration, writes, processes. Faults: test_raw_s3_faults.py."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.raw.s3 import ANONYMOUS, S3Raw
+from bitstore.raw.s3_credentials import Identity as S3Identity
+from bitstore.raw.s3_credentials import Where
+from bitstore.raw.s3_routes import Route
+from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.transfer.run import run
+from tests.servers import FaultProxy, Identity, MotoServer, SeaweedS3
+
+MakeProxy = Callable[[str], FaultProxy]
+BAD = {"aws_access_key_id": "AKNOBODYKNOWSME", "aws_secret_access_key": "not-the-secret-of-anybody"}
+
+
+def raw(server: SeaweedS3 | MotoServer, who: Identity | None = None, **options: Any) -> S3Raw:
+    options.setdefault("endpoint_url", server.endpoint_url)
+    return S3Raw((who or server.admin).session, region="us-east-1", **options)
+
+
+AWKWARD = [
+    "plain",
+    "a//b",
+    "/lead",
+    "with space",
+    "100%",
+    "%41",
+    "a+b",
+    "what?x=1&y",
+    "frag#ment",
+    "quo\"te's",
+    "ünïcödé/日本/🙂",
+    "back\\slash",
+    "tab\there",
+    "~tilde*(paren)!$&,:;=@[]",
+    "k" * 400,
+    "dots.in/the.name..twice",
+    ".hidden",
+    "...",
+]
+
+
+@pytest.mark.parametrize("key", AWKWARD)
+def test_keys_go_out_as_they_are(s3: SeaweedS3, bucket: str, key: str) -> None:
+    store, data = raw(s3), secrets.token_bytes(99)
+    uri = f"s3://{bucket}/{key}"
+    assert not store.exists(uri)
+    with pytest.raises(NotFoundInStore):
+        store.get(uri)
+    store.put(uri, data)
+    assert s3.client().get_object(Bucket=bucket, Key=key)["Body"].read() == data
+    assert store.get(uri) == data  # after the first lookup the route is known: both ways are tried
+    assert raw(s3).get(uri) == data
+    assert store.exists(uri)
+
+
+@pytest.mark.parametrize("key", ["a/../b", "./x", "x/.", "../up", "a/./b", "..", "a/../b c%"])
+def test_dot_segments_are_signed_and_sent_unchanged(moto: MotoServer, fault_proxy: MakeProxy, key: str) -> None:
+    # The server's own view of such keys differs by server: what counts is what is sent, and that it verifies.
+    proxy = fault_proxy(moto.endpoint_url)
+    store = S3Raw(moto.admin.session, endpoint_url=proxy.url, region="us-east-1")
+    bucket = moto.create_bucket()
+    with pytest.raises((NotFoundInStore, StoreNotAvailable)):
+        store.get(f"s3://{bucket}/{key}")
+    sent = proxy.requests[-1]
+    assert sent.path == f"/{bucket}/{key}".replace(" ", "%20").replace("c%", "c%25")
+    assert sent.headers["authorization"].startswith(f"AWS4-HMAC-SHA256 Credential={moto.admin.access_key}/")
+    assert len(sent.head.split(b"\r\nAuthorization:")) == 2
+
+
+def test_a_signature_made_here_verifies(s3: SeaweedS3, bucket: str) -> None:
+    # With any other key libcurl signs: take the path of dot segments for one that the server understands.
+    store = raw(s3)
+    s3.put(bucket, "some key", b"data")
+    assert store.get(f"s3://{bucket}/some key") == b"data"
+    route = store._state().remembered[bucket]
+    url = f"{route.prefix}some%20key"
+    from bitstore.transfer.easy import handles
+    from bitstore.transfer.request import Request
+
+    def ask(method: str, body: bytes | None, headers: tuple[str, ...]) -> int:
+        signed = route.sign(method, url, body, headers)
+        request = Request(route.plain_profile, url, method=method, body=body, headers=signed)
+        return handles().perform(request).status
+
+    assert ask("GET", None, ()) == 200
+    assert ask("PUT", b"new", ("Content-Type: text/plain",)) == 200
+    assert store.get(f"s3://{bucket}/some key") == b"new"
+    assert route.keys is not None
+    route.keys = route.keys._replace(secret_key="wrong")
+    assert ask("GET", None, ()) == 403
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_sizes(s3: SeaweedS3, bucket: str, size: int) -> None:
+    store, data = raw(s3), os.urandom(size)
+    uri = f"s3://{bucket}/blob"
+    store.put(uri, data)
+    assert store.get(uri) == data
+    assert store.exists(uri)
+    assert run(get_steps(store, uri)).data == data
+    assert run(exists_steps(store, uri))
+
+
+def test_bytes_like_is_written_and_text_is_not(s3: SeaweedS3, bucket: str) -> None:
+    store, uri = raw(s3), f"s3://{bucket}/k"
+    store.put(uri, bytearray(b"one"))  # type: ignore[arg-type]
+    assert store.get(uri) == b"one"
+    store.put(uri, memoryview(b"two"))  # type: ignore[arg-type]
+    assert store.get(uri) == b"two"
+    with pytest.raises(TypeError, match="a blob is bytes, not str"):
+        store.put(uri, "text")  # type: ignore[arg-type]
+
+
+def test_missing_key_and_bucket(s3: SeaweedS3, bucket: str) -> None:
+    store = raw(s3)
+    for uri in (f"s3://{bucket}/none", "s3://no-such-bucket-here/none"):
+        with pytest.raises(NotFoundInStore, match="none"):
+            store.get(uri)
+        assert not store.exists(uri)
+        assert run(store._etag_steps(uri)) is None
+    with pytest.raises(StoreNotAvailable, match="NoSuchBucket"):
+        store.put("s3://no-such-bucket-here/k", b"x")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "", "s3://", "s3://b", "s3://b/", "s3:///k", "gs://b/k", "S3://b/k", "s3://b/k\n", "s3://b/a\rb", "s3://b/a\0b",
+        "s3://a b/k", "s3://a@evil/k", "s3://../k", "s3://a#b/k", "s3://a%2f/k", "s3://b\n/k", "s3://b/\ud800",
+    ],
+)  # fmt: skip
+def test_invalid_uris(uri: str) -> None:
+    store = S3Raw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(InvalidURI, match="s3://bucket/key"):
+            operation(uri)
+
+
+@pytest.mark.parametrize("uri", [None, b"s3://b/k", 7, ["s3://b/k"]])
+def test_not_a_str(uri: Any) -> None:
+    store = S3Raw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(TypeError, match="expected a str"):
+            operation(uri)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        S3Raw(colour="red")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        S3Raw(None, None)  # type: ignore[misc]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"addressing_style": "virtuel"}, "addressing_style"),
+        ({"region": "eu west/1"}, "region"),
+        ({"endpoint_url": "localhost:9000"}, "endpoint_url"),
+        ({"endpoint_url": "http://user:secret@h"}, r"\*\*\*@h"),
+        ({"acl": "private\r\nx-evil: 1"}, "acl"),
+        ({"connect_timeout": 0}, "connect_timeout"),
+        ({"ca_bundle": "/no/such/file"}, "/no/such/file"),
+    ]
+    for options, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            S3Raw(**options)
+
+
+# ---------------------------------------------------------------------- credentials
+
+
+def test_wrong_secret_and_unknown_key(s3: SeaweedS3, bucket: str) -> None:
+    s3.put(bucket, "k", b"x")
+    secret = "this-is-not-the-right-secret"
+    wrong = S3Raw(
+        {"aws_access_key_id": s3.access_key, "aws_secret_access_key": secret},
+        endpoint_url=s3.endpoint_url,
+        forbidden_is_missing=True,
+    )
+    with pytest.raises(AccessDenied, match="SignatureDoesNotMatch") as caught:
+        wrong.get(f"s3://{bucket}/k")
+    assert secret not in repr(caught.value) + str(caught.value) + repr(wrong)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    with pytest.raises(AccessDenied, match="InvalidAccessKeyId"):
+        S3Raw(BAD, endpoint_url=s3.endpoint_url, forbidden_is_missing=True).get(f"s3://{bucket}/k")
+    with pytest.raises(AccessDenied, match="InvalidAccessKeyId"):
+        S3Raw(BAD, endpoint_url=s3.endpoint_url).exists(f"s3://{bucket}/k")
+    with pytest.raises(AccessDenied, match="InvalidAccessKeyId"):
+        S3Raw(BAD, endpoint_url=s3.endpoint_url).put(f"s3://{bucket}/k", b"x")
+
+
+def test_forbidden(s3: SeaweedS3, bucket: str) -> None:
+    s3.put(bucket, "k", b"x")
+    uri = f"s3://{bucket}/k"
+    nobody = S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url)
+    for operation in (nobody.get, nobody.exists):
+        with pytest.raises(AccessDenied, match="forbidden_is_missing=True"):
+            operation(uri)
+    lenient = S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url, forbidden_is_missing=True)
+    with pytest.raises(NotFoundInStore):
+        lenient.get(uri)
+    assert not lenient.exists(uri)
+    with pytest.raises(AccessDenied):
+        lenient.put(uri, b"y")  # a refused write is never a success
+    with pytest.raises(AccessDenied):
+        raw(s3, s3.reader).put(uri, b"y")
+    assert raw(s3).get(uri) == b"x"
+
+
+def test_anonymous(s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put(public_bucket, "k", b"open")
+    assert S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url).get(f"s3://{public_bucket}/k") == b"open"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint_url)
+    assert S3Raw.anonymous().get(f"s3://{public_bucket}/k") == b"open"
+    assert S3Raw.anonymous().credentials == [ANONYMOUS]
+
+
+def test_list_of_credentials(s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    s3.put(bucket, "k", b"x")
+    uri = f"s3://{bucket}/k"
+    entries: list[Any] = [{"profile_name": "no-such-profile"}, BAD, ANONYMOUS, s3.reader.session, s3.admin.session]
+    store = S3Raw(entries, endpoint_url=proxy.url, region="us-east-1")
+    assert store.get(uri) == b"x"
+    keys = [
+        r.headers.get("authorization", "none").partition("Credential=")[2].partition("/")[0] for r in proxy.requests
+    ]
+    assert keys == [BAD["aws_access_key_id"], "", s3.reader.access_key]
+    proxy.clear()
+    assert store.get(uri) == b"x"
+    assert store.exists(uri)
+    assert len(proxy.requests) == 2  # it is remembered
+    with pytest.raises(NotFoundInStore):
+        store.get(f"s3://{bucket}/none")
+    proxy.clear()
+    store.put(uri, b"y")  # which the reader may not: the next one may
+    assert len(proxy.requests) == 4
+    assert store.get(uri) == b"y"
+    other = s3.create_bucket(public=True)
+    s3.put(other, "k", b"z")
+    assert store.get(f"s3://{other}/k") == b"z"
+    assert store._state().remembered[other].index == 2
+    assert store._state().remembered[bucket].index == 4
+
+    refused = S3Raw([BAD, ANONYMOUS], endpoint_url=s3.endpoint_url, forbidden_is_missing=True)
+    with pytest.raises(AccessDenied, match=r"InvalidAccessKeyId.*anonymous.*AccessDenied"):
+        refused.get(uri)
+
+
+def test_unusable_credentials(s3: SeaweedS3, bucket: str) -> None:
+    uri = f"s3://{bucket}/k"
+    cases: list[tuple[Any, str]] = [
+        ([], "list of credentials is empty"),
+        ({"profile_name": "no-such-profile"}, "no-such-profile"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"aws_access_key_id": "only-this"}, "secret access key is empty"),
+        ("anonymus", "credentials are None, 'anonymous' or a dict"),
+        (None, r"no credentials .*S3Raw\.anonymous\(\)"),
+        ([None, {"profile_name": "nope"}], "nope"),
+    ]
+    for credentials, text in cases:
+        store = S3Raw(credentials, endpoint_url=s3.endpoint_url)
+        for operation in (store.get, store.exists, lambda uri, store=store: store.put(uri, b"x")):
+            with pytest.raises(StoreNotAvailable, match=text) as caught:
+                operation(uri)
+            assert not isinstance(caught.value, NotFoundInStore)
+
+
+def test_credentials_stay_live(s3: SeaweedS3, bucket: str) -> None:
+    s3.put(bucket, "k", b"x")
+    store = S3Raw([], endpoint_url=s3.endpoint_url)
+    with pytest.raises(StoreNotAvailable):
+        store.get(f"s3://{bucket}/k")
+    store.credentials = s3.admin.session
+    assert store.credentials == [s3.admin.session]
+    assert store.get(f"s3://{bucket}/k") == b"x"
+
+
+def test_environment(aws_env: SeaweedS3, bucket: str) -> None:
+    store = S3Raw()
+    assert repr(store) == "S3Raw()"
+    store.put(f"s3://{bucket}/k", b"x")
+    assert store.get(f"s3://{bucket}/k") == b"x"
+
+
+def test_profile_and_config_file(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put(bucket, "k", b"x")
+    (tmp_path / "config").write_text(
+        f"[profile work]\nregion = eu-west-3\nservices = here\n[services here]\ns3 =\n  endpoint_url = {s3.endpoint_url}\n"
+    )
+    (tmp_path / "credentials").write_text(
+        f"[work]\naws_access_key_id = {s3.reader.access_key}\naws_secret_access_key = {s3.reader.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    named = S3Raw({"profile_name": "work"})
+    assert named.get(f"s3://{bucket}/k") == b"x"
+    assert named._state().remembered[bucket].region == "eu-west-3"
+    assert repr(named) == "S3Raw({'profile_name': 'work'})"
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert S3Raw().get(f"s3://{bucket}/k") == b"x"
+
+
+def test_region_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def region(**options: Any) -> str:
+        return S3Identity({**BAD}, Where(None, None, None)).region
+
+    assert region() == "us-east-1"
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert region() == "eu-central-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-south-1")
+    assert region() == "ap-south-1"  # what boto3 itself goes by
+
+
+@pytest.mark.parametrize(
+    ("bucket", "style", "endpoint_url", "region", "learned", "prefix"),
+    [
+        ("good-name", None, None, "eu-west-1", None, "https://good-name.s3.eu-west-1.amazonaws.com/"),
+        ("good-name", None, None, None, None, "https://good-name.s3.us-east-1.amazonaws.com/"),
+        ("good-name", None, None, "eu-west-1", "us-west-2", "https://good-name.s3.us-west-2.amazonaws.com/"),
+        ("good-name", "path", None, "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/good-name/"),
+        ("with.dots", None, None, "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/with.dots/"),
+        ("Upper_case", None, None, "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/Upper_case/"),
+        ("good-name", None, None, "cn-north-1", None, "https://good-name.s3.cn-north-1.amazonaws.com.cn/"),
+        ("good-name", None, "http://host:9000", None, None, "http://host:9000/good-name/"),
+        ("good-name", "virtual", "http://host:9000", None, None, "http://good-name.host:9000/"),
+        ("with.dots", "virtual", "http://host:9000", None, None, "http://host:9000/with.dots/"),
+        ("good-name", None, "http://host:9000/base", None, "eu-west-1", "http://host:9000/base/good-name/"),
+    ],
+)
+def test_where_requests_go(
+    bucket: str, style: str | None, endpoint_url: str | None, region: str | None, learned: str | None, prefix: str
+) -> None:
+    identity = S3Identity({**BAD}, Where(endpoint_url, region, style))
+    assert Route(bucket, 0, identity, learned or identity.region, ()).prefix == prefix
+    if region != "cn-north-1":  # without boto3's data on partitions
+        anonymous = S3Identity(ANONYMOUS, Where(endpoint_url, region, style))
+        assert Route(bucket, 0, anonymous, learned or anonymous.region, ()).prefix == prefix
+
+
+def test_virtual_hosted(moto: MotoServer) -> None:
+    bucket = moto.create_bucket()
+    moto.client().put_object(Bucket=bucket, Key="a b", Body=b"x")
+    url = moto.endpoint_url.replace("127.0.0.1", "s3.localhost")
+    store = raw(moto, endpoint_url=url, addressing_style="virtual")
+    assert store.get(f"s3://{bucket}/a b") == b"x"
+    assert store._state().remembered[bucket].prefix.startswith(f"http://{bucket}.s3.localhost:")
+
+
+def test_session_token_and_requester_pays(moto: MotoServer, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(moto.endpoint_url)
+    bucket = moto.create_bucket()
+    token = "a-session-token/with+odd=="
+    store = S3Raw(
+        {**moto.admin.session, "aws_session_token": token},
+        endpoint_url=proxy.url,
+        region="us-east-1",
+        requester_pays=True,
+    )
+    store.put(f"s3://{bucket}/k", b"x")
+    assert store.get(f"s3://{bucket}/k") == b"x"
+    with pytest.raises((NotFoundInStore, StoreNotAvailable)):
+        store.get(f"s3://{bucket}/a/../k")
+    assert len(proxy.requests) == 3
+    for request in proxy.requests:
+        assert request.headers["x-amz-security-token"] == token
+        assert request.headers["x-amz-request-payer"] == "requester"
+        signed = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+        assert {"host", "x-amz-date", "x-amz-security-token", "x-amz-request-payer"} <= set(signed)
+    assert token not in repr(store)
+
+
+# ---------------------------------------------------------------------- writes
+
+
+def test_only_if_absent(s3: SeaweedS3, bucket: str) -> None:
+    store, uri = raw(s3), f"s3://{bucket}/k"
+    run(put_steps(store, uri, b"first", Write(only_if_absent=True)))
+    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    assert store.get(uri) == b"first"
+    store.put(uri, b"third")
+    assert store.get(uri) == b"third"
+
+
+def test_replacing(s3: SeaweedS3, bucket: str) -> None:
+    store, uri = raw(s3), f"s3://{bucket}/k"
+    store.put(uri, b"bad")
+    etag = run(store._etag_steps(uri))
+    assert etag is not None
+    run(put_steps(store, uri, b"good", Write(replacing=etag)))
+    assert store.get(uri) == b"good"
+    run(put_steps(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    assert store.get(uri) == b"good"
+    run(put_steps(store, f"s3://{bucket}/gone", b"x", Write(replacing=etag)))
+    assert not store.exists(f"s3://{bucket}/gone")
+
+
+def test_what_a_write_sends(moto: MotoServer, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(moto.endpoint_url)
+    bucket = moto.create_bucket()
+    plain = S3Raw(moto.admin.session, endpoint_url=proxy.url, region="us-east-1")
+    plain.put(f"s3://{bucket}/k", b"x")
+    sent = proxy.requests[-1].headers
+    # sha256 of b"x"
+    assert sent["x-amz-content-sha256"] == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert sent["content-type"] == "application/octet-stream"
+    assert not {"x-amz-acl", "x-amz-storage-class", "if-none-match"} & set(sent)
+    rich = S3Raw(
+        moto.admin.session,
+        endpoint_url=proxy.url,
+        region="us-east-1",
+        acl="bucket-owner-full-control",
+        storage_class="STANDARD_IA",
+        server_side_encryption="aws:kms",
+        kms_key_id="alias/mine",
+    )
+    rich.put(f"s3://{bucket}/k2", b"x")
+    sent = proxy.requests[-1].headers
+    assert sent["x-amz-acl"] == "bucket-owner-full-control"
+    assert sent["x-amz-storage-class"] == "STANDARD_IA"
+    assert sent["x-amz-server-side-encryption"] == "aws:kms"
+    assert sent["x-amz-server-side-encryption-aws-kms-key-id"] == "alias/mine"
+    assert moto.client().head_object(Bucket=bucket, Key="k2")["StorageClass"] == "STANDARD_IA"
+
+
+def test_the_service_checks_what_it_receives(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitstore.raw.s3._sha256", lambda body: "0" * 64)
+    with pytest.raises(StoreNotAvailable):
+        raw(s3).put(f"s3://{bucket}/k", b"x")
+    assert not raw(s3).exists(f"s3://{bucket}/k")
+
+
+# ---------------------------------------------------------------------- a caller's own client
+
+
+@mock_aws
+def test_client_of_the_caller() -> None:
+    client: Any = boto3.client("s3", region_name="us-east-1", **BAD)  # type: ignore[call-overload]
+    client.create_bucket(Bucket="mine")
+    store = S3Raw(client=client)
+    uri = "s3://mine/a b/../c"
+    with pytest.raises(NotFoundInStore):
+        store.get(uri)
+    assert not store.exists(uri)
+    store.put(uri, b"data")
+    assert client.get_object(Bucket="mine", Key="a b/../c")["Body"].read() == b"data"
+    assert store.get(uri) == run(get_steps(store, uri)).data == b"data"
+    assert store.exists(uri)
+    run(put_steps(store, uri, b"other", Write(only_if_absent=True)))
+    assert store.get(uri) == b"data"
+    etag = run(store._etag_steps(uri))
+    assert etag is not None
+    run(put_steps(store, uri, b"healed", Write(replacing=etag)))
+    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    assert store.get(uri) == b"healed"
+    with pytest.raises(NotFoundInStore):
+        store.get("s3://other/k")
+    with pytest.raises(StoreNotAvailable, match="NoSuchBucket"):
+        store.put("s3://other/k", b"x")
+    with pytest.raises(StoreNotAvailable, match="max_blob_size"):
+        S3Raw(client=client, max_blob_size=3).get(uri)
+    with pytest.raises(TypeError, match="'client'"):
+        pickle.dumps(store)
+
+
+def test_client_of_the_caller_fails(s3: SeaweedS3, bucket: str) -> None:
+    uri = f"s3://{bucket}/k"
+    stranger = S3Raw(client=s3.client(Identity("nobody")))
+    with pytest.raises(AccessDenied, match="InvalidAccessKeyId"):
+        stranger.get(uri)
+    with pytest.raises(AccessDenied):
+        stranger.exists(uri)
+    dead = S3Raw(client=s3.client(endpoint_url="http://127.0.0.1:9"))
+    with pytest.raises(StoreNotAvailable, match="EndpointConnectionError") as caught:
+        dead.get(uri)
+    assert caught.value.__cause__ is not None
+
+
+# ---------------------------------------------------------------------- processes and threads
+
+
+def test_pickle_is_configuration(s3: SeaweedS3, bucket: str) -> None:
+    store = raw(s3, s3.reader, forbidden_is_missing=True, max_blob_size="1GB")
+    s3.put(bucket, "k", b"x")
+    assert store.get(f"s3://{bucket}/k") == b"x"
+    for twin in (pickle.loads(pickle.dumps(store)), copy.copy(store), copy.deepcopy(store)):
+        assert repr(twin) == repr(store)
+        assert not twin._states
+        assert twin.get(f"s3://{bucket}/k") == b"x"
+
+
+def test_pickle_holds_no_secret_that_was_found(aws_env: SeaweedS3, bucket: str) -> None:
+    aws_env.put(bucket, "k", b"x")
+    store = S3Raw()
+    assert store.get(f"s3://{bucket}/k") == b"x"
+    assert aws_env.secret_key.encode() not in pickle.dumps(store)
+    assert aws_env.access_key.encode() not in pickle.dumps(store)
+
+
+def _get(store: S3Raw, uri: str) -> bytes:
+    return store.get(uri)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("used", [True, False])
+def test_processes(s3: SeaweedS3, bucket: str, method: str, used: bool) -> None:
+    s3.put(bucket, "k", b"x")
+    store, uri = raw(s3), f"s3://{bucket}/k"
+    if used:
+        assert store.get(uri) == b"x"
+    context = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        assert pool.starmap_async(_get, [(store, uri)] * 8).get(120) == [b"x"] * 8
+    assert store.get(uri) == b"x"
+
+
+def test_fork_while_a_thread_holds_the_lock(s3: SeaweedS3, bucket: str) -> None:
+    s3.put(bucket, "k", b"x")
+    store, uri = raw(s3), f"s3://{bucket}/k"
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._state()._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    try:
+        child = multiprocessing.get_context("fork").Process(target=_get, args=(store, uri))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_threads_share_one_session(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put(bucket, "k", b"x")
+    made: list[object] = []
+    real = boto3.Session
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.append(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(boto3, "Session", counted)
+    store, barrier = raw(s3), threading.Barrier(16)
+
+    def get() -> bytes:
+        barrier.wait(60)
+        return store.get(f"s3://{bucket}/k")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert [f.result() for f in [pool.submit(get) for _ in range(16)]] == [b"x"] * 16
+    assert len(made) == 1
+
+
+def test_refreshable_credentials(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A credential process whose keys expire: the first are not known to the server, the later ones are.
+    s3.put(bucket, "k", b"x")
+    count = tmp_path / "count"
+    script = tmp_path / "keys.py"
+    script.write_text(
+        "import datetime, json, sys\n"
+        f"open({str(count)!r}, 'a').write('.')\n"
+        "soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=5)\n"
+        f"print(json.dumps(dict(Version=1, AccessKeyId={s3.access_key!r}, SecretAccessKey={s3.secret_key!r},"
+        " Expiration=soon.isoformat())))\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"[profile p]\ncredential_process = {sys.executable} {script}\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    store, uri = S3Raw({"profile_name": "p"}, endpoint_url=s3.endpoint_url), f"s3://{bucket}/k"
+    assert store.get(uri) == b"x"
+    asked = len(count.read_text())
+    assert store.get(uri) == b"x"
+    assert len(count.read_text()) == asked  # within the minute
+    store._state().remembered[bucket].fresh_until = 0
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(store.get, [uri] * 8)) == [b"x"] * 8
+    assert len(count.read_text()) == asked + 1  # five minutes left is too few for botocore: one refresh for all
+
+
+def test_import_is_light() -> None:
+    code = "import sys, bitstore.raw.s3, bitstore.raw.gs, bitstore.raw.http, bitstore.raw.file\n" \
+        "heavy = {'boto3', 'botocore', 'google.auth', 'google.cloud.storage', 'requests', 'ray'} & set(sys.modules)\n" \
+        "assert not heavy, heavy"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_boto3(s3: SeaweedS3, public_bucket: str) -> None:
+    s3.put(public_bucket, "a/../k", b"x")
+    s3.put(public_bucket, "k", b"x")
+    code = f"""
+import sys
+sys.modules["boto3"] = sys.modules["botocore"] = None
+from bitstore.errors import StoreNotAvailable
+from bitstore.raw.s3 import S3Raw
+assert S3Raw.anonymous().get("s3://{public_bucket}/k") == b"x"
+assert S3Raw("anonymous", endpoint_url="{s3.endpoint_url}").get("s3://{public_bucket}/k") == b"x"
+try:
+    S3Raw().get("s3://{public_bucket}/k")
+except StoreNotAvailable as error:
+    assert "pip install bitstore[aws]" in str(error), error
+else:
+    raise AssertionError
+"""
+    environment = {**os.environ, "AWS_ENDPOINT_URL_S3": s3.endpoint_url}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+def test_a_proxy_of_the_environment(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put(bucket, "k", b"x")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(StoreNotAvailable, match="9"):
+        raw(s3).get(f"s3://{bucket}/k")
+    assert raw(s3, proxy="").get(f"s3://{bucket}/k") == b"x"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert raw(s3).get(f"s3://{bucket}/k") == b"x"
