@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from bitstore.blob import Blob
@@ -196,13 +196,13 @@ class _Window:
             lookup.finished = True
             self._answers.put([lookup])
             return None
-        if isinstance(key, Hashable):
+        try:
             same = self._lookups.get(key)
-            if same is not None:
-                same.inputs.append(position)
-                return None
-        else:
-            key = object()
+        except TypeError:  # not hashable, so nothing can be found to be the same
+            same, key = None, object()
+        if same is not None:
+            same.inputs.append(position)
+            return None
         lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
         return lookup
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from bitstore.flight import Flights
 from bitstore.stats import TierStats
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
-from bitstore.transfer.steps import Cancelled, Found, Steps
+from bitstore.transfer.steps import Cancelled, Found, Steps, Wait
 
 __all__ = ["Composite"]
 
@@ -58,13 +57,18 @@ class Tier:
         return bool(getattr(self.store, "paid", False))
 
 
+class _StatsByTier(dict[str, TierStats]):
+    def __missing__(self, name: str) -> TierStats:
+        return self.setdefault(name, TierStats(name))
+
+
 class _Live:
     """What a composite knows only in this process: lookups in progress, counts, warnings given."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.flights = Flights()
-        self.stats: dict[str, TierStats] = {}
+        self.stats = _StatsByTier()
         self.warned: set[str] = set()
 
 
@@ -88,11 +92,12 @@ class Composite(Store):
     def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
         # Here rather than in __init__: subclasses may not call that, and unpickling does not.
         self = super().__new__(cls)
-        self._tiers = ()
+        self._chain = ()
         self._current = _Live()
         return self
 
-    _tiers: tuple[Tier, ...]
+    # Each tier, and the caches that keep what it returns.
+    _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]
     _current: _Live
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
@@ -140,8 +145,13 @@ class Composite(Store):
         while unique in taken:
             number += 1
             unique = f"{name} #{number}"
+        tiers = [*self._tiers, Tier(store, unique, **how)]
         # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
-        self._tiers = (*self._tiers, Tier(store, unique, **how))
+        self._chain = tuple((tier, _keepers(tiers, tier)) for tier in tiers)
+
+    @property
+    def _tiers(self) -> list[Tier]:
+        return [tier for tier, _ in self._chain]
 
     @property
     def sources(self) -> list[Store]:
@@ -194,7 +204,7 @@ class Composite(Store):
     def stats(self) -> dict[str, TierStats]:
         """Counts of each tier in this process, by tier name in lookup order."""
         live = self._live()
-        return {tier.name: self._stats(live, tier) for tier in self._tiers}
+        return {tier.name: live.stats[tier.name] for tier in self._tiers}
 
     def _live(self) -> _Live:
         live = self._current
@@ -203,23 +213,35 @@ class Composite(Store):
             live = self._current = _Live()
         return live
 
-    @staticmethod
-    def _stats(live: _Live, tier: Tier) -> TierStats:
-        found = live.stats.get(tier.name)
-        return live.stats.setdefault(tier.name, TierStats(tier.name)) if found is None else found
-
     def _get_steps(self, uri: Any) -> Steps[Found]:
-        return (yield from self._live().flights.steps(self.canonical(uri), self._walk))
-
-    def _walk(self, key: Any) -> Steps[Found]:
+        key = self.canonical(uri)
         live = self._live()
+        while (flight := live.flights.lead(key)) is not None:
+            yield Wait(flight)
+            # A leader that was closed or ran out of its caller's time takes nobody with it: one of those
+            # that waited fetches anew. What it found, or its error, is the answer for all.
+            if (found := flight.result) is not None:
+                return found
+        outcome: Found | Exception | None = None
+        try:
+            outcome = yield from self._walk(key, live)
+            return outcome
+        except LookupTimedOut:
+            raise
+        except Exception as error:
+            outcome = error
+            raise
+        finally:
+            live.flights.land(key, outcome)
+
+    def _walk(self, key: Any, live: _Live) -> Steps[Found]:
         failures: list[tuple[str, BaseException]] = []
         missing: list[str] = []
         bad: list[Tier] = []
-        for tier in (tiers := self._tiers):
+        for tier, keepers in self._chain:
             if not tier.read:
                 continue
-            stats = self._stats(live, tier)
+            stats = live.stats[tier.name]
             try:
                 if not tier.store.is_valid(key):
                     continue
@@ -253,20 +275,19 @@ class Composite(Store):
             else:
                 data = found.data
                 stats.hit(len(data) if isinstance(data, bytes) else 0)
-                yield from self._keep(live, tiers, tier, key, data, bad)
+                if keepers:
+                    yield from self._keep(live, keepers, key, data, bad)
                 return Found(data, tier.name, found.etag)
         if failures:
             raise LookupFailed(self, key, failures, missing) from failures[-1][1]
         raise NotFoundInStore(self, key)
 
-    def _keep(
-        self, live: _Live, tiers: tuple[Tier, ...], origin: Tier, key: Any, data: Any, bad: list[Tier]
-    ) -> Steps[None]:
-        for tier in _keepers(tiers, origin):
+    def _keep(self, live: _Live, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]) -> Steps[None]:
+        for tier in keepers:
             cache = tier.store
-            stats = self._stats(live, tier)
+            stats = live.stats[tier.name]
             try:
-                if (cache_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
+                if (_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
                     continue
                 if tier in bad:
                     yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
@@ -309,18 +330,17 @@ class Composite(Store):
         return f"{type(self).__name__}[{chain}]"
 
 
-def _keepers(tiers: tuple[Tier, ...], origin: Tier) -> Iterable[Tier]:
+def _keepers(tiers: list[Tier], origin: Tier) -> tuple[Tier, ...]:
     """The caches that keep what `origin` returned: those above it."""
     if origin.keep_result is False:
         return ()
-    position = tiers.index(origin)
-    above = [tier for tier in tiers[:position] if tier.is_cache]
+    above = [tier for tier in tiers[: tiers.index(origin)] if tier.is_cache]
     if not above and origin.keep_result:
         above = [tier for tier in tiers if tier.is_cache][-1:]
-    return [tier for tier in above if tier.store is not origin.store]
+    return tuple(tier for tier in above if tier.store is not origin.store)
 
 
-def cache_takes_only_bytes(cache: Store) -> bool:
+def _takes_only_bytes(cache: Store) -> bool:
     return bool(getattr(cache, "bytes_only", False))
 
 

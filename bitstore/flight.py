@@ -10,13 +10,12 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from bitstore.errors import LookupTimedOut
-from bitstore.transfer.steps import Found, Steps, Wait
+from bitstore.transfer.steps import Found
 
-__all__ = ["Flights"]
+__all__ = ["Flight", "Flights"]
 
 
-class _Flight:
+class Flight:
     """One fetch in progress. `outcome` is what it came to; None if the leader gave up (closed, out of time)."""
 
     __slots__ = ("_callbacks", "landed", "outcome")
@@ -26,7 +25,15 @@ class _Flight:
         self.outcome: Found | Exception | None = None
         self._callbacks: list[Callable[[], object]] = []
 
+    @property
+    def result(self) -> Found | None:
+        """What the leader found; None if it gave up. Raises a copy of the leader's error."""
+        if isinstance(self.outcome, Exception):
+            raise _own(self.outcome)
+        return self.outcome
+
     def on_landing(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the flight has landed (at once if it has)."""
         # Append first, then look: if the landing comes in between, both sides drain the same list and
         # each callback is popped, hence called, exactly once.
         self._callbacks.append(callback)
@@ -34,6 +41,7 @@ class _Flight:
             self._drain()
 
     def land(self, outcome: Found | Exception | None) -> None:
+        """Make `outcome` known to all who wait."""
         self.outcome = outcome
         self.landed = True
         self._drain()
@@ -48,47 +56,29 @@ class _Flight:
 
 
 class Flights:
-    """The fetches in progress of one composite in one process."""
+    """The fetches in progress of one composite in one process.
+
+    A lookup calls `lead`; if it gets None, it fetches and then calls `land`, whatever happens. If it gets
+    somebody else's flight, it waits for that (`Wait(flight)`) and asks for its `result`.
+    """
 
     def __init__(self) -> None:
-        self._open: dict[Any, _Flight] = {}
+        self._open: dict[Any, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def steps(self, key: Any, fetch: Callable[[Any], Steps[Found]]) -> Steps[Found]:
-        """The result of `fetch(key)`, by whoever is fetching it already, or else by the caller.
+    def lead(self, key: Any) -> Flight | None:
+        """None: the caller is now the one who fetches `key`. Else the flight of who does."""
+        mine = Flight()
+        flight = self._open.setdefault(key, mine)
+        return None if flight is mine else flight
 
-        A leader that is closed or runs out of its caller's time takes nobody with it: one of those that
-        wait fetches anew. Its result, also an error, is an answer for all.
-        """
-        while True:
-            mine = _Flight()
-            flight = self._open.setdefault(key, mine)
-            if flight is mine:
-                return (yield from self._lead(key, mine, fetch))
-            yield Wait(flight)
-            outcome = flight.outcome
-            if isinstance(outcome, Exception):
-                raise _own(outcome)
-            if outcome is not None:
-                return outcome
-
-    def _lead(self, key: Any, flight: _Flight, fetch: Callable[[Any], Steps[Found]]) -> Steps[Found]:
-        outcome: Found | Exception | None = None
-        try:
-            outcome = yield from fetch(key)
-        except LookupTimedOut:
-            raise
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            # First out of the table, then landed: who comes in between starts a fetch of its own
-            # rather than waiting for one that is over.
-            self._open.pop(key, None)
-            flight.land(outcome)
-        return outcome
+    def land(self, key: Any, outcome: Found | Exception | None) -> None:
+        """End the flight of `key` and tell those that wait; None: the leader gave up without an answer."""
+        # First out of the table, then landed: who comes in between starts a fetch of its own
+        # rather than waiting for one that is over.
+        self._open.pop(key).land(outcome)
 
 
 def _own(error: Exception) -> Exception:

@@ -132,23 +132,29 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         StoreNotAvailable
             The base store could not say.
         """
+        self._check_valid(digest)
         return run(self._get_steps(digest)).data
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data` under `digest`. With `verify`, raises `InvalidDataFound` unless it matches."""
+        self._check_valid(digest)
         run(self._put_steps(digest, data, OVERWRITE))
 
     def exists(self, digest: str) -> bool:
         """Whether the base store has something under `digest` (its bytes are not looked at)."""
+        self._check_valid(digest)
         return run(self._exists_steps(digest))
 
     def url(self, digest: str) -> str:
         """The URL in the base store under which the blob of `digest` lies."""
         self._check_valid(digest)
+        return self._url(digest)
+
+    def _url(self, digest: str) -> str:
         return key_template(self.prefix).url(digest.lower())
 
     def _get_steps(self, digest: str) -> Steps[Found]:
-        url = self.url(digest)
+        url = self._url(digest)
         try:
             found = yield from get_steps(self.base_store, url)
         except InvalidDataFound:
@@ -173,10 +179,10 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
             raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
 
     def _exists_steps(self, digest: str) -> Steps[bool]:
-        return (yield from exists_steps(self.base_store, self.url(digest)))
+        return (yield from exists_steps(self.base_store, self._url(digest)))
 
     def _put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
-        url = self.url(digest)
+        url = self._url(digest)
         if self.verify:
             self._verify_data(data, digest)
         packer = codec(self.compression)
@@ -187,7 +193,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
     def _etag_steps(self, digest: str) -> Steps[str | None]:
         if not hasattr(self.base_store, "_etag_steps"):
             return None
-        etag: str | None = yield from self.base_store._etag_steps(self.url(digest))
+        etag: str | None = yield from self.base_store._etag_steps(self._url(digest))
         return etag
 
     def __repr__(self) -> str:
@@ -242,10 +248,10 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
 
     def get(self, digest: str) -> Any:
         """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
+        self._check_valid(digest)
         return run(self._get_steps(digest)).data
 
     def _get_steps(self, digest: str) -> Steps[Found]:
-        self._check_valid(digest)
         data = yield Call(self.api_get, digest.lower())
         if data is None:
             raise NotFoundInStore(self, digest)

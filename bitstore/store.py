@@ -155,7 +155,10 @@ OVERWRITE = Write()
 
 
 def get_steps(store: Store, uri: Any) -> Steps[Found]:
-    """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`."""
+    """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`.
+
+    `uri` is valid: who calls this has asked the store's `is_valid` or `canonical`.
+    """
     if _has_steps(type(store), "get", "_get_steps") and "get" not in getattr(store, "__dict__", ()):
         steps: Steps[Found] = store._get_steps(uri)  # type: ignore[attr-defined]
         return steps

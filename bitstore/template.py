@@ -61,6 +61,8 @@ class KeyTemplate:
                 f"key template {text!r} does not contain the whole {{digest}}: two blobs would share a key"
             )
         self._parts = [part for part in self._parts if part != ""]
+        # By far the most templates are a plain prefix, and this is done for every blob at every tier.
+        self._prefix = text if fields == 0 else None
 
     def _covers_digest(self) -> bool:
         longest = 128
@@ -72,6 +74,8 @@ class KeyTemplate:
 
     def url(self, digest: str) -> str:
         """The URL of `digest` (lower-case hexadecimal)."""
+        if self._prefix is not None:
+            return self._prefix + digest
         return "".join([part if isinstance(part, str) else digest[part] for part in self._parts])
 
     def __repr__(self) -> str:

@@ -31,6 +31,7 @@ __all__ = ["Context", "Tier", "convert", "tier"]
 _STORES = {"sha1": Sha1Store, "sha256": Sha256Store, "md5": Md5Store}
 _CACHES = {"sha1": Sha1Cache, "sha256": Sha256Cache, "md5": Md5Cache}
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_USERINFO = re.compile(r"//[^/?#]*@")
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
 
@@ -74,6 +75,7 @@ class Tier(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def is_cache(self) -> bool:
+        """Whether lookups fill it."""
         return True
 
     def append_options(self) -> dict[str, Any]:
@@ -85,10 +87,10 @@ class Tier(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         raise NotImplementedError
 
 
-class DiskTier(Tier):
+class DiskTier(Tier, kw_only=True):
     """A folder on this machine, as a cache."""
 
-    what: ClassVar[str] = 'cache = "disk"'
+    what: ClassVar[str] = 'a tier with cache = "disk"'
 
     cache: str
     path: str | None = None
@@ -98,14 +100,14 @@ class DiskTier(Tier):
     def store(self, context: Context) -> Store:
         from bitstore.caches.disk import DiskCache
 
-        options = {} if self.max_size is None else {"max_size": self.max_size}
+        options: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
         return DiskCache(None if self.path is None else context.path(self.path), verify=self.verify, **options)
 
 
-class MemoryTier(Tier):
+class MemoryTier(Tier, kw_only=True):
     """Memory of the process, as a cache."""
 
-    what: ClassVar[str] = 'cache = "memory"'
+    what: ClassVar[str] = 'a tier with cache = "memory"'
 
     cache: str
     max_size: int | str = "256MB"
@@ -116,7 +118,7 @@ class MemoryTier(Tier):
         return MemoryCache(self.max_size)
 
 
-class _ReadTier(Tier):
+class _ReadTier(Tier, kw_only=True):
     """A tier that is a source unless it says `cache = true`."""
 
     cache: bool = False
@@ -137,10 +139,10 @@ class _ReadTier(Tier):
         return {} if self.cache_result is None else {"cache_result": self.cache_result}
 
 
-class PythonTier(_ReadTier):
+class PythonTier(_ReadTier, kw_only=True):
     """Whatever store a user's own function makes."""
 
-    what: ClassVar[str] = "python = ..."
+    what: ClassVar[str] = "a tier with python = ..."
 
     python: str
     verify: bool | None = None
@@ -172,13 +174,15 @@ class PythonTier(_ReadTier):
 class RetryTable(msgspec.Struct, forbid_unknown_fields=True):
     """How often and how long to try: see `Retry`."""
 
+    what: ClassVar[str] = "a retry table"
+
     attempts: int = Retry().attempts
     first_delay: float = Retry().first_delay
     longest_delay: float = Retry().longest_delay
     budget: float = Retry().budget
 
 
-class _URLTier(_ReadTier):
+class _URLTier(_ReadTier, kw_only=True):
     """A raw store and a prefix or key template."""
 
     not_raw: ClassVar[frozenset[str]] = frozenset(
@@ -204,18 +208,19 @@ class _URLTier(_ReadTier):
         raw = context.raw_stores.get(key)
         if raw is None:
             raw = context.raw_stores[key] = raw_class(**options)
-        limit = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
+        limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
         store = make(raw, self.url, self.verify, compression=self.compression, **limit)
         if not raw.is_valid(store.url("0" * algorithm(context.algorithm).length)):
-            raise ValueError(f"url = {self.url!r} plus a digest is no URL of {raw_class.__name__}: {raw.URI_HINT}")
+            shown = _USERINFO.sub("//***@", self.url)
+            raise ValueError(f"url = {shown!r} plus a digest is no URL that {raw_class.__name__} takes: {raw.URI_HINT}")
         return store
 
 
-class FileTier(_URLTier):
+class FileTier(_URLTier, kw_only=True):
     """Files of this machine."""
 
-    what: ClassVar[str] = "file:// URLs"
+    what: ClassVar[str] = "a tier with a file:// URL"
 
     def raw_class(self) -> type[Store]:
         from bitstore.raw.file import FileRaw
@@ -226,7 +231,7 @@ class FileTier(_URLTier):
         return {}
 
 
-class _WireTier(_URLTier):
+class _WireTier(_URLTier, kw_only=True):
     """What all stores behind HTTP know."""
 
     forbidden_is_missing: bool | None = None
@@ -245,10 +250,10 @@ class _WireTier(_URLTier):
         return options
 
 
-class S3Tier(_WireTier):
+class S3Tier(_WireTier, kw_only=True):
     """A bucket of Amazon S3, or of what speaks like it."""
 
-    what: ClassVar[str] = "s3:// URLs"
+    what: ClassVar[str] = "a tier with an s3:// URL"
 
     profile: str | None = None
     anonymous: bool = False
@@ -276,10 +281,10 @@ class S3Tier(_WireTier):
         return options
 
 
-class GSTier(_WireTier):
+class GSTier(_WireTier, kw_only=True):
     """A bucket of Google Cloud Storage."""
 
-    what: ClassVar[str] = "gs:// URLs"
+    what: ClassVar[str] = "a tier with a gs:// URL"
 
     anonymous: bool = False
     endpoint_url: str | None = None
@@ -297,10 +302,10 @@ class GSTier(_WireTier):
         return options
 
 
-class HTTPTier(_WireTier):
+class HTTPTier(_WireTier, kw_only=True):
     """Any web server."""
 
-    what: ClassVar[str] = "http:// and https:// URLs"
+    what: ClassVar[str] = "a tier with an http(s):// URL"
 
     headers: dict[str, str] | None = None
     follow_redirects: int | None = None
@@ -323,22 +328,26 @@ _SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier,
 
 def tier(table: dict[str, Any]) -> Tier:
     """The checked form of one `[[tier]]`. Raises ValueError that names the key and what would be right."""
-    return convert(table, _kind(table))
+    checked: Tier = convert(table, _kind(table))
+    return checked
 
 
-def convert(table: dict[str, Any], kind: type[Any], what: str | None = None) -> Any:
+def convert(table: dict[str, Any], kind: type[Any]) -> Any:
     """`table` as a `kind`, with errors that a person can act on: raises ValueError."""
     known = list(kind.__struct_fields__)
+    if isinstance(table.get("retry"), dict) and "retry" in known:
+        convert(table["retry"], RetryTable)
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"unknown key {key!r}{meant}; {what or kind.what} takes: {', '.join(known)}")
+            raise ValueError(f"unknown key {key!r}{meant}; {kind.what} takes: {', '.join(known)}")
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         match = _PLACE.fullmatch(str(error))
-        raise ValueError(f"{match[2]}: {match[1]}" if match and match[2] else str(error)) from None
+        text, place = (match[1], f"{match[2]}: ") if match and match[2] else (str(error), "")
+        raise ValueError(place + text.replace(" | null", "").replace("`", "").replace("Expected", "expected")) from None
 
 
 def _kind(table: dict[str, Any]) -> type[Tier]:

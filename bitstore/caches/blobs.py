@@ -90,7 +90,7 @@ class Blobs:
             if about in self.warned:
                 return
             self.warned.add(about)
-        logger.warning(text + " (said once; further ones are counted in stats())", self._label, *args)
+        logger.warning("%s: %s (said once; further ones are counted in stats())", self._label, text % args)
 
     # -- names
 
@@ -200,11 +200,11 @@ class Blobs:
     def damaged(self, place: str, seen: os.stat_result | None, why: str) -> Damaged:
         """Count a damaged file, and put it aside."""
         self.count("damaged")
-        self.warn_once("damage", "%s: damaged file %s: %s; it is put aside", place, why)
+        self.warn_once("damage", "damaged file %s: %s; it is put aside", place, why)
         try:
             put_aside(self.folder, self.bound, _place(place), seen)
         except OSError as error:
-            self.warn_once("quarantine", "%s: cannot put a damaged file aside: %s", error)
+            self.warn_once("quarantine", "cannot put a damaged file aside: %s", error)
         return DAMAGED
 
     # -- writing
@@ -219,7 +219,7 @@ class Blobs:
         """
         folder, bound, size = self.folder, self.bound, len(data)
         if size > bound.max_size or (max_blob_size is not None and size > max_blob_size):
-            self.warn_once("size", "%s: a blob of %s is too large to be kept", format_size(size))
+            self.warn_once("size", "a blob of %s is too large to be kept", format_size(size))
             return "skipped"
         found = folder.stat(target)
         if found is not None:
@@ -250,7 +250,7 @@ class Blobs:
         return "written" if published else "present"
 
     def _replace_others(self, target: Place) -> None:
-        """Of several values of one key the last one put counts. (The digest's own file has no others.)"""
+        """Of several values of one key the last one put counts. The digest's own file has no others."""
         if len(target.folders) < 3:
             return
         mine = self.folder.stat(target)
@@ -273,7 +273,9 @@ def _place(path: str) -> Place:
 
 def _stream_digest(fd: int, algorithm: str) -> str:
     """The digest of the whole file, in bounded memory."""
-    hasher = hashlib.blake2b(digest_size=16) if algorithm == "checksum" else hashlib.new(algorithm, usedforsecurity=False)
+    hasher = (
+        hashlib.blake2b(digest_size=16) if algorithm == "checksum" else hashlib.new(algorithm, usedforsecurity=False)
+    )
     while data := os.read(fd, 1 << 20):
         hasher.update(data)
     return hasher.hexdigest()

@@ -1,5 +1,6 @@
 """A cache in a folder of a local disk, shared by any number of processes."""
 
+# ruff: noqa: PTH100, PTH103, PTH111, PTH116, PTH118
 from __future__ import annotations
 
 import os
@@ -16,6 +17,7 @@ from bitstore.store import OVERWRITE, Store, Write
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["DiskCache", "Verified"]
+
 
 class Verified(NamedTuple):
     """What `DiskCache.verify_all` has found."""
@@ -185,20 +187,22 @@ class DiskCache(Store):
         damaged = False
         try:
             if blobs.trusted or self._may_read(blobs):
-                top, digest = self._address(uri)
+                top, digest = blobs.address(uri, self.algorithm)
                 fan = f"{top}/{digest[:3]}"
                 if top != "keys":
                     place = f"{fan}/{digest}"
-                    data = self._load(blobs, place, top, digest, limit, check, keep)
+                    data = blobs.load(place, top, digest, limit, check, keep)
                     if isinstance(data, bytes):
+                        blobs.count("hits")
                         return place, data
-                    damaged = data is _DAMAGED
-                for name in blobs.folder.beside((fan, f"{digest}.d")):
+                    damaged = data is DAMAGED
+                for name in blobs.folder.beside(f"{fan}/{digest}.d"):
                     place = f"{fan}/{digest}.d/{name}"
-                    data = self._load(blobs, place, "checksum", name, limit, check, keep)
+                    data = blobs.load(place, "checksum", name, limit, check, keep)
                     if isinstance(data, bytes):
+                        blobs.count("hits")
                         return place, data
-                    damaged = damaged or data is _DAMAGED
+                    damaged = damaged or data is DAMAGED
         except OSError as error:
             raise self._failed(blobs, "read_errors", error) from error
         blobs.count("misses")
@@ -247,7 +251,7 @@ class DiskCache(Store):
         try:
             if not self._may_read(blobs):
                 return False
-            return any([blobs.bound.delete(place) for place in blobs.files(uri, self.algorithm)])
+            return sum(map(blobs.bound.delete, blobs.files(uri, self.algorithm))) > 0
         except OSError as error:
             raise self._failed(blobs, "write_errors", error) from error
 
@@ -287,8 +291,7 @@ class DiskCache(Store):
             if self._may_read(blobs):
                 for items in blobs.folder.items():
                     for item in items:
-                        beside = len(item.place.folders) == 3
-                        good = self._verify(blobs, item.place, "checksum" if beside else item.place.folders[0])
+                        good = blobs.verify(item.place)
                         checked += good is not None
                         damaged += good is False
                         size += item.size if good else 0
@@ -410,8 +413,8 @@ class DiskCache(Store):
         return Found(data, self.label)
 
     def _exists_steps(self, uri: str) -> Steps[bool]:
+        yield from ()
         return DiskCache.exists(self, uri)
-        yield
 
     def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield Call(DiskCache.put, self, uri, data)
@@ -441,7 +444,7 @@ def _absolute(folder: str | os.PathLike[str] | None) -> str:
         import platformdirs
 
         folder = os.path.join(platformdirs.user_cache_dir("bitstore"), "blobs")
-    name = os.fspath(folder)
+    name: object = os.fspath(folder)
     if not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"cache folder {folder!r} is not a path: give a text such as '/mnt/nvme/blobs'")
     # Absolute, so that neither a change of the working folder nor another process can mean another one.

@@ -4,6 +4,7 @@ The name tells who writes it and how big it will be, so that others can count it
 when its writer has died.
 """
 
+# ruff: noqa: PTH116
 from __future__ import annotations
 
 import contextlib
@@ -118,11 +119,8 @@ def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:
         return False, False
     if match["space"] == _space():
         pid = int(match["pid"])
-        if pid == os.getpid():
-            dead = match["token"] != current().token  # an earlier process of our pid
-        else:
-            dead = not _is_alive(pid)
-        if dead:
+        # Of our own pid, another token tells an earlier process.
+        if match["token"] != current().token if pid == os.getpid() else not _is_alive(pid):
             return True, True
     return abs(time.time() - found.st_mtime) > _STALE, False  # abs: the clock may have jumped
 

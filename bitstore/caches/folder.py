@@ -13,6 +13,7 @@ Everything below the root is opened without following symbolic links, and only p
 deleted, so that nothing outside is ever touched through a link that somebody put inside.
 """
 
+# ruff: noqa: PTH103
 from __future__ import annotations
 
 import contextlib
@@ -107,10 +108,10 @@ class Folder:
         with contextlib.suppress(OSError):
             os.utime(f"{self.root}/{place}", follow_symlinks=False)
 
-    def beside(self, folders: tuple[str, ...]) -> list[str]:
-        """Names of the files in a `.d` folder; none if there is no such folder."""
+    def beside(self, path: str) -> list[str]:
+        """Names of the files in the `.d` folder at `path`, below the root; none if there is no such folder."""
         try:
-            return [name for name in os.listdir("/".join((self.root, *folders))) if _BLOB.fullmatch(name)]
+            return [name for name in os.listdir(f"{self.root}/{path}") if _BLOB.fullmatch(name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -33,6 +33,7 @@ possible while others write:
 So a total may be too large for a while, never too small: that is what keeps the bound of the cache.
 """
 
+# ruff: noqa: PTH102, PTH108
 from __future__ import annotations
 
 import contextlib
@@ -162,9 +163,11 @@ class Ledger:
     def begin_count(self) -> Begun:
         """To be called before looking at the files that `end_count` reports on."""
         with self._lock:
-            self._append(_DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
-            assert self._view is not None
-            return Begun(self._view.grown, self._view.epoch)
+            while True:
+                self._append(_DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
+                self.total()
+                if self._view is not None:
+                    return Begun(self._view.grown, self._view.epoch)
 
     def end_count(self, found: int, begun: Begun, *, only_less: bool = False) -> int:
         """Say that `found` bytes are there, and get the total.
@@ -181,7 +184,8 @@ class Ledger:
         with self._lock:
             total = self.total()
             view = self._view
-            assert view is not None and total is not None
+            if view is None or total is None:
+                return self._append(_DELTA, 0, 0, 0)  # deleted meanwhile, and made anew by a count of its own
             told = found + view.grown - begun.grown
             if view.epoch == begun.epoch and (told < total or (told > total and not only_less)):
                 self._append(_COUNT, found, begun.grown, begun.epoch)

@@ -8,7 +8,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from bitstore.caches.process import PerProcess
-from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.errors import NotFoundInStore
 from bitstore.sizes import format_size, parse_size
 from bitstore.store import OVERWRITE, Store, Write
 from bitstore.transfer.steps import Found, Steps
@@ -159,17 +159,16 @@ class MemoryCache(Store):
 
     # A lookup in memory never blocks, so its steps are none: it ends before the first one.
     def _get_steps(self, uri: str) -> Steps[Found]:
+        yield from ()
         return Found(MemoryCache.get(self, uri), self.label)
-        yield
 
     def _exists_steps(self, uri: str) -> Steps[bool]:
+        yield from ()
         return MemoryCache.exists(self, uri)
-        yield
 
     def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+        yield from ()
         MemoryCache.put(self, uri, data)
-        return
-        yield
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_contents"}

@@ -1,5 +1,6 @@
 """Where damaged files go: out of the way at once, but still there to be looked at."""
 
+# ruff: noqa: PTH106, PTH108
 from __future__ import annotations
 
 import contextlib

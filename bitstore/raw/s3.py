@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import time
+from binascii import b2a_base64
 from typing import Any
 
 from bitstore.raw.answers import Problem, transfer_problem
@@ -251,7 +252,12 @@ class S3Raw(WireStore[Routes]):
             digest = _sha256(body)
         else:
             digest = yield Call(_sha256, body)
-        headers = ["Content-Type: application/octet-stream", f"x-amz-content-sha256: {digest}"]
+        headers = [
+            "Content-Type: application/octet-stream",
+            f"x-amz-content-sha256: {digest.hex()}",
+            # The same once more in words that services check which do not look at the line above.
+            f"x-amz-checksum-sha256: {b2a_base64(digest, newline=False).decode()}",
+        ]
         for name, value in (
             ("x-amz-acl", self.acl),
             ("x-amz-storage-class", self.storage_class),
@@ -312,5 +318,5 @@ class S3Raw(WireStore[Routes]):
         return [*credentials, *client, *options(self, _DEFAULTS)]
 
 
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def _sha256(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()

@@ -1,0 +1,10 @@
+"""`python -m bitstore` is the `bitstore` command."""
+
+from __future__ import annotations
+
+import sys
+
+from bitstore.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
