@@ -91,8 +91,11 @@ def _parts_of_object(whole: Any) -> Iterator[tuple[str, Any]]:
     for attributes in state if isinstance(state, tuple) else (state,):
         if isinstance(attributes, dict):
             yield from ((f".{name}", value) for name, value in attributes.items())
-    yield from ((f".__reduce__()[{index}]", value) for index, value in enumerate(reduced[1]) if value is not type(whole))
-    yield from ((f"[{index}]", value) for index, value in enumerate(reduced[3] or ()) if len(reduced) > 3)
+    yield from (
+        (f".__reduce__()[{index}]", value) for index, value in enumerate(reduced[1]) if value is not type(whole)
+    )
+    items = reduced[3] if len(reduced) > 3 else None
+    yield from ((f"[{index}]", value) for index, value in enumerate(items or ()))
     yield f".{type(whole).__name__}", type(whole)
 
 

@@ -424,6 +424,15 @@ def test_bodies_without_a_length_pass(reply: bytes, fault_proxy: Callable[[str],
         thread.join()
 
 
+def test_who_asks_before_sending_a_body_is_told_to_go_on(proxy: FaultProxy) -> None:
+    with Raw(proxy.url) as raw:
+        raw.socket.sendall(b"PUT /blob/two HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert raw.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        raw.socket.sendall(b"data")
+        raw.read(12)
+    assert proxy.requests[0].body == b"data"
+
+
 def test_rules_by_method_path_skip_and_times(proxy: FaultProxy, blobs: CountedAPI) -> None:
     rule = proxy.rules.add(
         Answer(503, b"busy", {"Retry-After": "7"}), method="GET", path=r"/blob/two\?x=1$", skip=1, times=2
@@ -468,6 +477,12 @@ def test_a_request_is_delayed_or_held(proxy: FaultProxy, blobs: CountedAPI) -> N
         assert not any(answer.done() for answer in answers)
         hold.release()
         assert all(answer.result()[1] == blobs.blobs["two"] for answer in answers)
+    other = proxy.rules.add(Hold(), path="one")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(get, proxy.url, "/blob/one")
+        other.wait_hits()
+        proxy.rules.clear()  # nobody can release it any more
+        assert answer.result()[1] == BODY
     with pytest.raises(TimeoutError):
         rule.wait_hits(13, timeout=0.01)
 

@@ -128,13 +128,14 @@ class Ledger:
         self._count = count
         self._max_bytes = max_bytes
         self._view: _View | None = None
+        self._epoch = 0  # the last one known while there is no view: generations pass it on
         self._lock = threading.RLock()
 
     @property
     def epoch(self) -> int:
         """To be noted before deleting a file, and given to `release`."""
         view = self._view
-        return 0 if view is None else view.epoch
+        return self._epoch if view is None else view.epoch
 
     def reserve(self, size: int) -> int:
         """Announce `size` bytes; returns the lowest total, with them, that the folder has had since.
@@ -208,7 +209,7 @@ class Ledger:
                     return None
                 if not view.ended or self._newest() == view.generation:
                     return None if view.spoiled else view.total
-                self._view = None
+                self._forget()
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
 
     def _append(self, kind: int, a: int, b: int, c: int) -> int:
@@ -229,7 +230,7 @@ class Ledger:
                     stat = os.fstat(fd)
                     lowest = view.advance(fd, stat.st_size, own=own)
                     if not view.ended and stat.st_nlink == 0:
-                        self._view = None  # deleted under us: nobody else will read what we wrote
+                        self._forget()  # deleted under us: nobody else will read what we wrote
                         continue
                     if not view.ended and stat.st_size > self._max_bytes:
                         _write(fd, _pack(_END, 0, 0, 0))
@@ -252,7 +253,7 @@ class Ledger:
             try:
                 fd = os.open(self._path(generation), flags | _FLAGS)
             except FileNotFoundError:
-                self._view = None
+                self._forget()
                 continue
             start = os.pread(fd, _SIZE, 0)
             if self._view is None or self._view.start != start:
@@ -274,7 +275,7 @@ class Ledger:
             else:
                 self._create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
             newest = self._newest()
-        self._view = None
+        self._forget()
         # The generation before the newest stays: a listing of the folder while files come and go could otherwise
         # find none at all, and that means a lost ledger.
         for name in os.listdir(self._folder) if newest is not None else ():
@@ -301,6 +302,10 @@ class Ledger:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)
+
+    def _forget(self) -> None:
+        self._epoch = self.epoch
+        self._view = None
 
     def _newest(self) -> int | None:
         try:

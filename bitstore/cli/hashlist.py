@@ -79,7 +79,7 @@ class HashList:
             sample = list(itertools.islice(self._texts, _SAMPLE))
         except ListError:
             raise
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise ListError(f"cannot read {self._source}: {error}") from error
         self.algorithm = self._check([text for _, text in sample], algorithm)
         if self.total is None:
@@ -93,7 +93,7 @@ class HashList:
         try:
             for number, text in self._texts:
                 yield Entry(number, text, parse(text))
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise ListError(f"{self._source} breaks off after line {number}: {error}") from error
 
     def _open(self, column: str | None, algorithm: str | None) -> Iterator[tuple[int, str]]:

@@ -247,9 +247,12 @@ class GSRaw(WireStore[_State]):
     def _signed(self, state: _State, token: str | None) -> Profile:
         of, profile = state.signed
         if of != token:
-            profile = self._profile(headers=(f"Authorization: Bearer {token}",))
+            profile = self._signed_profile(f"Authorization: Bearer {token}")
             state.signed = (token, profile)
         return profile
+
+    def _signed_profile(self, *headers: str) -> Profile:
+        return self._profile(headers=headers, path_as_is=True)
 
     # ------------------------------------------------------------------ configuration
 
@@ -260,7 +263,9 @@ class GSRaw(WireStore[_State]):
         return match[1], match[2]
 
     def _object(self, bucket: str, key: str, query: str) -> str:
-        return f"/storage/v1/b/{bucket}/o/{quote(key, safe='')}?{query}{self._billing()}"
+        # quote() leaves dots alone, but an object may be called "..".
+        quoted = quote(key, safe="") if key.strip(".") else key.replace(".", "%2E")
+        return f"/storage/v1/b/{bucket}/o/{quoted}?{query}{self._billing()}"
 
     def _billing(self) -> str:
         return "" if self.user_project is None else f"&userProject={quote(self.user_project, safe='')}"
@@ -277,7 +282,7 @@ class GSRaw(WireStore[_State]):
     def _new_state(self) -> _State:
         address = emulator()
         credentials = ANONYMOUS if self._credentials is None and address is not None else self._credentials
-        return _State(self.endpoint_url or address or _ENDPOINT, credentials, self._profile())
+        return _State(self.endpoint_url or address or _ENDPOINT, credentials, self._signed_profile())
 
     def _caller(self) -> GSClient:
         return GSClient(self.client, user_project=self.user_project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections.abc import Mapping
@@ -41,14 +42,37 @@ class Hold(Action):
     """Go on as usual when the test calls `release`: a slow server without a clock."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self._lock = threading.Lock()
+        self._open = False
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def release(self) -> None:
         """Let every request that waits here, now or later, go on."""
-        self.gate.set()
+        with self._lock:
+            self._open = True
+            for future in self._waiting:
+                future.get_loop().call_soon_threadsafe(_finish, future)
+
+    async def wait(self) -> None:
+        """Until `release`; the server's side."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._open:
+                return
+            self._waiting.add(future)
+        try:
+            await future
+        finally:
+            with self._lock:
+                self._waiting.discard(future)
 
     def __repr__(self) -> str:
         return "Hold()"
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():  # its connection may have ended meanwhile
+        future.set_result(None)
 
 
 @dataclass(frozen=True)

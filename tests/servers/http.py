@@ -152,7 +152,7 @@ class FaultyServer(ABC):
         if isinstance(action, Delay):
             await asyncio.sleep(action.seconds)
         elif isinstance(action, Hold):
-            await _opened(action)
+            await action.wait()
         elif isinstance(action, Hang):
             await _silence(reader)
             return False
@@ -204,11 +204,6 @@ class Upstream:
         if self.writer is not None:
             self.writer.close()
         self.reader = self.writer = None
-
-
-async def _opened(action: Hold) -> None:
-    # A thread's event in an event loop: wait in another thread, with a limit so that a forgotten gate ends.
-    await asyncio.to_thread(action.gate.wait, 120)
 
 
 async def _silence(reader: asyncio.StreamReader) -> None:

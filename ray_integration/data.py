@@ -1,0 +1,377 @@
+"""Fetching the blobs of a dataset: `FetchBlobs` for `map_batches`, and `fetch_blobs`, which sets it up.
+
+Ray is imported inside functions: `ray.data` alone costs seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from bitstore.batch import get_many
+from bitstore.errors import BitstoreError, InvalidURI, NotFoundInStore
+from bitstore.sizes import parse_size
+from ray_integration.batches import Batch, check_text_type, open_batch
+from ray_integration.placement import default_actors, default_cpus
+from ray_integration.portable import check_portable
+
+if TYPE_CHECKING:
+    import pyarrow
+    from ray.data import Dataset
+
+__all__ = ["FetchBlobs", "fetch_blobs"]
+
+Errors: TypeAlias = Literal["return", "raise"]
+BatchFormat: TypeAlias = Literal["pyarrow", "pandas", "numpy"]
+
+
+class FetchBlobs:
+    """Adds to each batch the blobs of its digests: a callable class for `ray.data.Dataset.map_batches`.
+
+    All columns of the batch stay as they are, rows keep their order, and three columns come on top:
+
+    `data` (large_binary)
+        The blob; null unless found.
+    `source` (string)
+        Name of the store or tier that had it; null unless found.
+    `error` (string)
+        Null if found, and never else. It begins with one of three words and a colon:
+        `missing:` every store that could hold the blob said that it does not; `failed:` the lookup failed, whether
+        the blob exists is unknown, asking again later may help; `invalid:` the row names no blob (null, or malformed).
+
+    Their types are always these, also in a block in which nothing was found. A batch may be a pyarrow table, a pandas
+    frame or a dict of NumPy arrays (any `batch_format`); what is yielded has the same form, except that the new
+    columns are Arrow arrays (in pandas: columns of an `ArrowDtype`).
+
+    A batch comes back in several pieces, each with about `block_bytes` of blobs at most, so the blobs of a batch may
+    exceed memory, and 2 GB. A blob that occurs in several rows of a batch is asked for once (also if it is written in
+    upper and in lower case) and held from its first row to its last.
+
+    Parameters
+    ----------
+    store
+        Any store: a composite, a single store, one that you wrote.
+    column
+        The column of digests (of URLs, for a store that is addressed by URL). It must hold text.
+    errors
+        `"return"`: what went wrong with a row is told in the row; `"raise"`: the first row without a blob stops the job
+        with its error.
+    data_column, source_column, error_column
+        Names for the new columns.
+    timeout
+        Seconds that a lookup may take, waiting for its turn included; after that its row is `failed:`. None: as long as
+        the store's own limits allow; a store without such limits may then hang the job.
+    in_flight
+        How many lookups may be under way at once; None: chosen by the library.
+    max_bytes
+        About how many bytes of blobs to hold besides those of the piece in the making (a number, or `"256MB"`).
+    block_bytes
+        The most bytes of blobs in one piece (a single blob may have more).
+
+    Raises
+    ------
+    ValueError, TypeError
+        An option that makes no sense, when it is made; a batch without the column, or whose column is not text, or
+        which has a column of a new one's name already, when it is called.
+
+    Examples
+    --------
+    >>> ds.map_batches(
+    ...     FetchBlobs,
+    ...     fn_constructor_kwargs={"store": store, "column": "sha1"},
+    ...     compute=ray.data.ActorPoolStrategy(size=2),
+    ...     num_cpus=0,
+    ...     batch_size=4096,
+    ...     batch_format="pyarrow",
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        column: str = "sha1",
+        *,
+        errors: Errors = "return",
+        data_column: str = "data",
+        source_column: str = "source",
+        error_column: str = "error",
+        timeout: float | None = 600.0,
+        in_flight: int | None = None,
+        max_bytes: int | str = "256MB",
+        block_bytes: int | str = "128MB",
+    ) -> None:
+        if isinstance(store, type) or not callable(getattr(store, "get", None)):
+            raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
+        if errors not in get_args(Errors):
+            raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
+        added = (data_column, source_column, error_column)
+        for name in (column, *added):
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"a column is named by a non-empty str, not by {name!r}")
+        if len({column, *added}) < 4:
+            raise ValueError(f"column '{column}' and the new columns {_quoted(added)} must all have different names")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+        if in_flight is not None and in_flight < 1:
+            raise ValueError(f"in_flight={in_flight}: must be at least 1")
+        self.store = store
+        self.column = column
+        self.errors: Errors = errors
+        self.data_column = data_column
+        self.source_column = source_column
+        self.error_column = error_column
+        self.timeout = timeout
+        self.in_flight = in_flight
+        self.max_bytes = parse_size(max_bytes, name="max_bytes")
+        self.block_bytes = parse_size(block_bytes, name="block_bytes")
+
+    def __call__(self, batch: Any) -> Iterator[Any]:
+        """Yield the rows of `batch` with their blobs, in pieces of the same format."""
+        rows = open_batch(batch)
+        if rows.names:  # Ray's own empty blocks may have no columns at all
+            self.check_columns(rows.names)
+        yield from self._pieces(rows)
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raise ValueError unless a dataset with these columns has the column of digests and room for the new ones."""
+        if self.column not in names:
+            raise ValueError(f"there is no column '{self.column}'; the dataset has {_quoted(names)}")
+        for option in ("data_column", "source_column", "error_column"):
+            if (name := getattr(self, option)) in names:
+                raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")
+
+    def _pieces(self, rows: Batch) -> Iterator[Any]:
+        start = size = 0
+        answers: list[_Answer] = []
+        texts = rows.texts(self.column) if rows.rows else []
+        with closing(self._answers(texts)) as incoming:
+            for answer in incoming:
+                if size and size + answer.size > self.block_bytes:
+                    stop = start + len(answers)
+                    # While Ray works on a piece, nothing here may keep it alive: it is in no variable, `answers` is empty.
+                    yield rows.part(start, stop, self._columns(answers))
+                    start, size = stop, 0
+                answers.append(answer)
+                size += answer.size
+                del answer
+        yield rows.part(start, rows.rows, self._columns(answers))
+
+    def _answers(self, texts: list[Any]) -> Iterator[_Answer]:
+        """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
+        keys = [self._key(text) for text in texts]
+        uses = Counter(key for key in keys if not isinstance(key, _Answer))
+        first: dict[Any, str] = {}
+        for key, text in zip(keys, texts, strict=True):
+            if not isinstance(key, _Answer):
+                first.setdefault(key, text)
+        held: dict[Any, _Answer] = {}
+        with closing(self._lookups(list(first.values()))) as blobs:
+            for key in keys:
+                if isinstance(key, _Answer):
+                    answer = key
+                elif key in held:
+                    answer = held[key]
+                else:
+                    answer = held[key] = self._answer(next(blobs))
+                if not isinstance(key, _Answer):
+                    uses[key] -= 1
+                    if not uses[key]:
+                        del held[key]
+                if answer.error is not None and self.errors == "raise":
+                    raise answer.error
+                yield answer
+                del answer
+
+    def _lookups(self, uris: list[str]) -> Any:
+        options: Any = {"timeout": self.timeout, "in_flight": self.in_flight, "max_bytes": self.max_bytes}
+        if hasattr(self.store, "get_many"):
+            return self.store.get_many(uris, ordered=True, errors="return", **options)
+        return get_many(self.store, uris, ordered=True, errors="return", **options)
+
+    def _key(self, text: Any) -> Any:
+        """What rows that ask for the same blob share; the answer itself where the row names none."""
+        if text is None:
+            return _Answer.refused("invalid", ValueError(f"column '{self.column}' is null"))
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            return _Answer.refused(
+                "invalid", TypeError(f"column '{self.column}' must hold text, got {kind} {text!r:.80}")
+            )
+        canonical = getattr(self.store, "canonical", None)
+        if canonical is None:
+            return text
+        try:
+            key = canonical(text)
+        except (InvalidURI, TypeError, ValueError) as error:
+            return _Answer.refused("invalid", error)
+        except Exception as error:  # a user's own store may fail in any way, and fails this row only
+            return _Answer.refused("failed", error)
+        return key if isinstance(key, Hashable) else text
+
+    def _answer(self, blob: Any) -> _Answer:
+        error, data = blob.error, blob.data
+        if isinstance(error, NotFoundInStore):
+            return _Answer.refused("missing", error)
+        if isinstance(error, InvalidURI):
+            return _Answer.refused("invalid", error)
+        if error is not None:
+            return _Answer.refused("failed", error)
+        if isinstance(data, (bytearray, memoryview)):
+            data = bytes(data)
+        if not isinstance(data, bytes):
+            kind = type(data).__name__
+            return _Answer.refused("failed", TypeError(f"{blob.source} returned {kind} for '{blob.uri}', not bytes"))
+        return _Answer(data, blob.source)
+
+    def _columns(self, answers: list[_Answer]) -> dict[str, pyarrow.Array]:
+        """The new columns of the rows that `answers` answer. Empties the list, so that their bytes are here once."""
+        import pyarrow
+
+        columns = {
+            self.data_column: pyarrow.array([answer.data for answer in answers], pyarrow.large_binary()),
+            self.source_column: pyarrow.array([answer.source for answer in answers], pyarrow.string()),
+            self.error_column: pyarrow.array([answer.told for answer in answers], pyarrow.string()),
+        }
+        answers.clear()
+        return columns
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"
+
+
+def fetch_blobs(
+    ds: Dataset,
+    store: Any,
+    column: str = "sha1",
+    *,
+    errors: Errors = "return",
+    batch_size: int | None = 4096,
+    batch_format: BatchFormat = "pyarrow",
+    actors: int | tuple[int, int] | None = None,
+    num_cpus: float | None = None,
+    memory: float | None = None,
+    resources: dict[str, float] | None = None,
+    data_column: str = "data",
+    source_column: str = "source",
+    error_column: str = "error",
+    timeout: float | None = 600.0,
+    in_flight: int | None = None,
+    max_bytes: int | str = "256MB",
+    block_bytes: int | str = "128MB",
+) -> Dataset:
+    """The dataset with the blobs of its digests: `FetchBlobs`, set up.
+
+    Nothing is fetched before the dataset that this returns is consumed. Ray keeps the order of the rows only if
+    `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
+
+    Parameters
+    ----------
+    ds
+        The dataset.
+    store
+        Any store that pickles: it travels to the actors as its configuration, and each makes its own connections.
+    column, errors, data_column, source_column, error_column, timeout, in_flight, max_bytes, block_bytes
+        As for `FetchBlobs`.
+    batch_size
+        Rows that are looked up together. Small input blocks are put together to reach it; None: a block at a time.
+    batch_format
+        In which form rows pass through: `"pyarrow"` keeps every type and null as it is; `"pandas"` and `"numpy"` do to
+        the other columns what Ray's conversion does (an int column with nulls becomes float). For stores that make
+        little difference; there is seldom a reason to change it.
+    actors
+        Processes that fetch: a number, or `(least, most)` for a pool that grows with its work. None: one a node, more
+        on nodes with 16 CPUs and up. Each has many lookups under way, so few are enough.
+    num_cpus
+        CPUs that each actor asks Ray for. None: none at all, so that no placement of them can starve the tasks that
+        read the input (a very small fraction where a node without CPUs is to be spared). With a number of your own,
+        leave a whole CPU free on some node.
+    memory, resources
+        Bytes of memory, and custom resources, that each actor asks for.
+
+    Raises
+    ------
+    TypeError
+        `ds` is no dataset; the store does not pickle (the error names the attribute that does not); the column is
+        known not to be text.
+    ValueError
+        The dataset is known to lack the column, or to have one of a new column's name; an option that makes no sense.
+        What is not known before the dataset runs is found at the first batch.
+    """
+    from ray.data import ActorPoolStrategy, Dataset
+
+    if not isinstance(ds, Dataset):
+        raise TypeError(f"expected a ray.data.Dataset, got {type(ds).__module__}.{type(ds).__qualname__}")
+    if batch_format not in get_args(BatchFormat):
+        raise ValueError(f"batch_format={batch_format!r}: choose one of {', '.join(get_args(BatchFormat))}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    least, most = actors if isinstance(actors, tuple) else (actors or default_actors(),) * 2
+    if actors == 0 or not 1 <= least <= most:
+        raise ValueError(f"actors={actors!r}: give a number from 1, or (least, most)")
+    options: dict[str, Any] = {
+        "store": store,
+        "column": column,
+        "errors": errors,
+        "data_column": data_column,
+        "source_column": source_column,
+        "error_column": error_column,
+        "timeout": timeout,
+        "in_flight": in_flight,
+        "max_bytes": max_bytes,
+        "block_bytes": block_bytes,
+    }
+    fetch = FetchBlobs(**options)  # here already, so that a bad option is an error in the driver
+    check_portable(store)
+    _check_schema(ds, fetch)
+    return ds.map_batches(
+        FetchBlobs,
+        fn_constructor_kwargs=options,
+        compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
+        num_cpus=default_cpus(most) if num_cpus is None else num_cpus,
+        memory=memory,
+        resources=resources,
+        batch_size=batch_size,
+        batch_format=batch_format,
+        udf_modifying_row_count=False,  # so that limit(10) after it fetches ten blobs
+    )
+
+
+def _check_schema(ds: Dataset, fetch: FetchBlobs) -> None:
+    """Find a wrong column before anything runs, where the schema is known without running anything."""
+    import pyarrow
+
+    schema = ds.schema(fetch_if_missing=False)
+    if schema is None:
+        return
+    fetch.check_columns(schema.names)
+    dtype = dict(zip(schema.names, schema.types, strict=True))[fetch.column]
+    if isinstance(dtype, pyarrow.DataType):
+        check_text_type(fetch.column, dtype)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What goes into the new columns of one row."""
+
+    data: bytes | None = None
+    source: str | None = None
+    told: str | None = None
+    error: Exception | None = None
+
+    @classmethod
+    def refused(cls, kind: Literal["missing", "failed", "invalid"], error: Exception) -> _Answer:
+        text = str(error)
+        if not isinstance(error, BitstoreError) and kind == "failed":
+            text = f"{type(error).__name__}: {text}"
+        return cls(told=f"{kind}: {text}", error=error)
+
+    @property
+    def size(self) -> int:
+        return len(self.data) if self.data is not None else 0
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "no columns"

@@ -1,0 +1,434 @@
+"""GSRaw against a real server, and through a proxy for what that server does not do (it checks no credentials)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials, Credentials
+
+from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.raw.gs import ANONYMOUS, GSRaw
+from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.transfer.retry import Retry
+from bitstore.transfer.run import run
+from tests.servers import Answer, Cut, FakeGCS, FaultProxy, Reset
+
+QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
+AWKWARD = [
+    "plain", "a//b", "/lead", "trail/", "with space", "100%", "%41", "a+b", "what?x=1&y", "frag#ment", "quo\"te's",
+    "ünïcödé/日本/🙂", "back\\slash", "tab\there", "a/../b", "./x", "..", "k" * 400,
+]  # fmt: skip
+
+
+class Tokens(Credentials):  # type: ignore[misc]
+    """Credentials of a user's own: token-1, token-2, ... each good for an hour."""
+
+    def __init__(self, *, seconds: float = 3600) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.refreshes = 0
+        self.fails = False
+
+    def refresh(self, request: Any) -> None:
+        if self.fails:
+            raise OSError("the token service is down")
+        self.refreshes += 1
+        self.token = f"token-{self.refreshes}"
+        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        self.expiry = now + datetime.timedelta(seconds=self.seconds)
+
+
+class Case:
+    """A bucket with one blob, behind a proxy."""
+
+    def __init__(self, gcs: FakeGCS, proxy: FaultProxy) -> None:
+        self.gcs = gcs
+        self.proxy = proxy
+        self.bucket = gcs.create_bucket()
+        self.uri = f"gs://{self.bucket}/k"
+        self.data = bytes(range(256)) * 40
+        gcs.put(self.bucket, "k", self.data)
+
+    def store(self, credentials: Any = ANONYMOUS, **options: Any) -> GSRaw:
+        return GSRaw(credentials, endpoint_url=self.proxy.url, **{"retry": QUICK, **options})
+
+    def tokens(self) -> list[str]:
+        return [r.headers.get("authorization", "none").removeprefix("Bearer ") for r in self.proxy.requests]
+
+
+@pytest.fixture
+def case(gcs: FakeGCS, fault_proxy: Callable[[str], FaultProxy]) -> Case:
+    return Case(gcs, fault_proxy(gcs.url))
+
+
+def outcome(operation: Callable[[], Any]) -> Exception:
+    with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
+        operation()
+    return caught.value
+
+
+def json_error(status: int, message: str, reason: str) -> Answer:
+    error = {"code": status, "message": message, "errors": [{"message": message, "reason": reason}]}
+    return Answer(status, json.dumps({"error": error}).encode(), {"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("key", AWKWARD)
+def test_keys_go_out_as_they_are(gcs: FakeGCS, gcs_bucket: str, key: str) -> None:
+    store, data = GSRaw(ANONYMOUS, endpoint_url=gcs.url), os.urandom(99)
+    uri = f"gs://{gcs_bucket}/{key}"
+    assert not store.exists(uri)
+    with pytest.raises(NotFoundInStore):
+        store.get(uri)
+    store.put(uri, data)
+    assert [blob.name for blob in gcs.client().list_blobs(gcs_bucket)] == [key]
+    assert store.get(uri) == data
+    assert store.exists(uri)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_sizes(gcs: FakeGCS, gcs_bucket: str, size: int) -> None:
+    store, uri, data = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/blob", os.urandom(size)
+    store.put(uri, data)
+    assert store.get(uri) == data
+    assert gcs.client().bucket(gcs_bucket).blob("blob").download_as_bytes() == data
+    assert run(get_steps(store, uri)).data == data
+    assert run(exists_steps(store, uri))
+    with pytest.raises(TypeError, match="a blob is bytes, not str"):
+        store.put(uri, "text")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "gs://b", "gs://b/", "gs:///k", "s3://b/k", "gs://b/k\n", "gs://b/a\rb", "gs://b/a\0b", "gs://a b/k",
+     "gs://../k", "gs://a?b/k", "gs://b\n/k", "gs://b/\ud800"],
+)  # fmt: skip
+def test_invalid_uris(uri: str) -> None:
+    store = GSRaw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(InvalidURI, match="gs://bucket/key"):
+            operation(uri)
+
+
+@pytest.mark.parametrize("uri", [None, b"gs://b/k", 7])
+def test_not_a_str(uri: Any) -> None:
+    store = GSRaw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(TypeError, match="expected a str"):
+            operation(uri)
+
+
+def test_missing_key_and_bucket(gcs: FakeGCS, gcs_bucket: str) -> None:
+    store = GSRaw(ANONYMOUS, endpoint_url=gcs.url)
+    for uri in (f"gs://{gcs_bucket}/none", "gs://no-such-bucket/none"):
+        with pytest.raises(NotFoundInStore, match="none"):
+            store.get(uri)
+        assert not store.exists(uri)
+    with pytest.raises(StoreNotAvailable, match="404"):
+        store.put("gs://no-such-bucket/k", b"x")
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        (Answer(404, b"Not Found"), True),
+        (Answer(404, b"No such object: bucket/k"), True),
+        (Answer(404, b"The specified bucket does not exist."), True),
+        (json_error(404, "No such object: b/k", "notFound"), True),
+        (json_error(404, "The specified bucket does not exist.", "notFound"), True),
+        (json_error(404, "The requested project was not found.", "notFound"), False),
+        (Answer(404, b"<html>404 of a proxy</html>"), False),
+        (Answer(404), False),
+        (Answer(404, b'{"message": "of somebody else"}'), False),
+        (Answer(404, b'{"error": "of somebody else"}'), False),
+        (json_error(400, "User project specified in the request is invalid.", "invalid"), False),
+        (json_error(429, "slow down", "rateLimitExceeded"), False),
+        (json_error(503, "backend error", "backendError"), False),
+        (Answer(302, b"", {"Location": "http://127.0.0.1:9/"}), False),
+        (Reset(), False),
+        (Cut(100), False),
+    ],
+)
+def test_missing_or_failed(case: Case, answer: Any, missing: bool) -> None:
+    store = case.store(forbidden_is_missing=True)
+    case.proxy.rules.add(answer)
+    error = outcome(lambda: store.get(case.uri))
+    assert isinstance(error, NotFoundInStore if missing else StoreNotAvailable)
+    assert not isinstance(error, AccessDenied)
+    if missing:
+        assert not store.exists(case.uri)
+    else:
+        assert isinstance(outcome(lambda: store.exists(case.uri)), StoreNotAvailable)
+        assert isinstance(outcome(lambda: store.put(f"{case.uri}2", b"x")), StoreNotAvailable)
+    case.proxy.rules.clear()
+    assert store.get(case.uri) == case.data
+
+
+@pytest.mark.parametrize("fault", [json_error(503, "backend error", "backendError"), Reset(), Cut(100)])
+def test_transient_faults_are_tried_again(case: Case, fault: Any) -> None:
+    store = case.store()
+    case.proxy.rules.add(fault, times=2)
+    assert store.get(case.uri) == case.data
+    assert store._tally.retries == 2
+
+
+def test_forbidden(case: Case) -> None:
+    denied = json_error(403, "nobody does not have storage.objects.get access (or it may not exist)", "forbidden")
+    case.proxy.rules.add(denied)
+    error = outcome(lambda: case.store(Tokens()).get(case.uri))
+    assert isinstance(error, AccessDenied)
+    assert "forbidden_is_missing=True" in str(error)
+    lenient = case.store(Tokens(), forbidden_is_missing=True)
+    assert isinstance(outcome(lambda: lenient.get(case.uri)), NotFoundInStore)
+    assert not lenient.exists(case.uri)
+    assert isinstance(outcome(lambda: lenient.put(case.uri, b"x")), AccessDenied)
+    case.proxy.clear()
+    # 401 is about the token and says nothing about the blob, except to those who send none.
+    case.proxy.rules.add(json_error(401, "Invalid Credentials", "authError"))
+    assert isinstance(outcome(lambda: lenient.get(case.uri)), AccessDenied)
+    assert isinstance(outcome(lambda: case.store().get(case.uri)), AccessDenied)
+    assert isinstance(outcome(lambda: case.store(forbidden_is_missing=True).get(case.uri)), NotFoundInStore)
+
+
+def test_max_blob_size(case: Case) -> None:
+    size = len(case.data)
+    assert case.store(max_blob_size=size).get(case.uri) == case.data
+    error = outcome(lambda: case.store(max_blob_size=size - 1).get(case.uri))
+    assert f"larger than max_blob_size ({size - 1} bytes)" in str(error)
+
+
+# ---------------------------------------------------------------------- tokens
+
+
+def test_bearer_token(case: Case) -> None:
+    credentials = Tokens()
+    store = case.store(credentials, user_project="who-pays")
+    for _ in range(3):
+        assert store.get(case.uri) == case.data
+    store.put(case.uri, b"x")
+    assert store.exists(case.uri)
+    assert case.tokens() == ["token-1"] * 5
+    assert all("userProject=who-pays" in request.query for request in case.proxy.requests)
+    assert "token-1" not in repr(store) + repr(store.__dict__)
+
+
+def test_threads_share_one_refresh(case: Case) -> None:
+    credentials = Tokens()
+    store, barrier = case.store(credentials), threading.Barrier(16)
+
+    def get() -> bytes:
+        barrier.wait(60)
+        return store.get(case.uri)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert {f.result() for f in [pool.submit(get) for _ in range(16)]} == {case.data}
+    assert credentials.refreshes == 1
+
+
+def test_a_token_is_refreshed_before_it_expires(case: Case) -> None:
+    credentials = Tokens(seconds=100)  # less than the minutes that google-auth wants to be left
+    store = case.store(credentials)
+    assert store.get(case.uri) == case.data
+    store._state().token.fresh_until = 0
+    assert store.get(case.uri) == case.data
+    assert case.tokens() == ["token-1", "token-2"]
+    # The token service is down, and the old token still good for a while: go on with it.
+    credentials.fails = True
+    store._state().token.fresh_until = 0
+    assert store.get(case.uri) == case.data
+    assert case.tokens()[-1] == "token-2"
+    credentials.expiry = datetime.datetime(2020, 1, 1)
+    store._state().token.fresh_until = 0
+    error = outcome(lambda: store.get(case.uri))
+    assert isinstance(error, StoreNotAvailable)
+    assert "the token service is down" in str(error)
+
+
+def test_a_refused_token_is_renewed_once(case: Case) -> None:
+    credentials = Tokens()
+    store = case.store(credentials)
+    assert store.get(case.uri) == case.data
+    case.proxy.rules.add(json_error(401, "Invalid Credentials", "authError"), times=1)
+    assert store.get(case.uri) == case.data
+    assert case.tokens() == ["token-1", "token-1", "token-2"]
+    case.proxy.rules.add(json_error(401, "Invalid Credentials for token-2", "authError"))
+    for _ in range(5):
+        error = outcome(lambda: store.get(case.uri))
+        assert isinstance(error, AccessDenied)
+        assert "token-2" not in str(error)
+    assert credentials.refreshes == 2  # not once per lookup
+
+
+def test_unusable_credentials(gcs: FakeGCS) -> None:
+    cases: list[tuple[Any, str]] = [
+        ({"nonsense": "yes"}, "<dict>"),
+        ({"type": "service_account", "private_key": "-----BEGIN", "client_email": "x", "token_uri": "y"}, "<dict>"),
+        ({"type": "authorized_user"}, "<dict>"),
+        ("anonymus", "credentials are None, 'anonymous'"),
+        (object(), "credentials are None, 'anonymous'"),
+        (AnonymousCredentials(), "no access token"),  # type: ignore[no-untyped-call]
+        (None, r"GSRaw\.anonymous\(\)"),
+    ]
+    for credentials, text in cases:
+        store = GSRaw(credentials, endpoint_url=gcs.url)
+        for operation in (store.get, store.exists, lambda uri, store=store: store.put(uri, b"x")):
+            with pytest.raises(StoreNotAvailable, match=text):
+                operation("gs://bucket/k")
+    store = GSRaw({"nonsense": "yes"}, endpoint_url=gcs.url)
+    store.credentials = ANONYMOUS
+    assert not store.exists("gs://bucket/k")
+
+
+def test_service_account_and_default_credentials(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    # A key file of our own, and a token service that is a proxy which always answers.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    ).decode()
+    service = fault_proxy(case.gcs.url)
+    token = {"access_token": "from-the-service", "expires_in": 3600, "token_type": "Bearer"}
+    service.rules.add(Answer(200, json.dumps(token).encode(), {"Content-Type": "application/json"}), path="/token")
+    info = {
+        "type": "service_account",
+        "project_id": "p",
+        "private_key_id": "1",
+        "private_key": pem,
+        "client_email": "robot@example.com",
+        "token_uri": f"{service.url}/token",
+    }
+    assert case.store(info).get(case.uri) == case.data
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(info))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    assert case.store(None).get(case.uri) == case.data
+    assert case.tokens() == ["from-the-service"] * 2
+    assert service.counts["POST", "/token"] == 2
+    store = case.store(info)
+    assert "robot" not in repr(store)
+    assert pem not in repr(outcome(lambda: store.get("gs://no-such-bucket/k")))
+
+
+def test_emulator_variable(gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gcs_env.put(gcs_bucket, "k", b"x")
+    for address in (gcs_env.url, gcs_env.url.removeprefix("http://"), gcs_env.url + "/"):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        for store in (GSRaw(), GSRaw.anonymous()):
+            assert store.get(f"gs://{gcs_bucket}/k") == b"x"
+    assert repr(GSRaw()) == "GSRaw()"
+
+
+# ---------------------------------------------------------------------- writes
+
+
+def test_only_if_absent(gcs: FakeGCS, gcs_bucket: str) -> None:
+    store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
+    run(put_steps(store, uri, b"first", Write(only_if_absent=True)))
+    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    assert store.get(uri) == b"first"
+    store.put(uri, b"third")
+    assert store.get(uri) == b"third"
+
+
+def test_replacing(gcs: FakeGCS, gcs_bucket: str) -> None:
+    store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
+    assert run(store._etag_steps(uri)) is None
+    store.put(uri, b"bad")
+    etag = run(store._etag_steps(uri))
+    assert etag is not None
+    run(put_steps(store, uri, b"good", Write(replacing=etag)))
+    assert store.get(uri) == b"good"
+    run(put_steps(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    assert store.get(uri) == b"good"
+    run(put_steps(store, f"gs://{gcs_bucket}/gone", b"x", Write(replacing=etag)))
+    assert not store.exists(f"gs://{gcs_bucket}/gone")
+    with pytest.raises(ValueError, match="generation"):
+        run(put_steps(store, uri, b"x", Write(replacing='"etag"')))
+
+
+def test_compressed_objects_arrive_expanded_by_the_service(case: Case) -> None:
+    case.store().get(case.uri)
+    # The service expands unless told that compression is understood; what it stores and what it sends differ then.
+    assert "accept-encoding" not in case.proxy.requests[-1].headers
+
+
+# ---------------------------------------------------------------------- a caller's own client, processes
+
+
+def test_client_of_the_caller(gcs: FakeGCS, gcs_bucket: str) -> None:
+    store, uri = GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/a b"
+    with pytest.raises(NotFoundInStore):
+        store.get(uri)
+    assert not store.exists(uri)
+    store.put(uri, b"data")
+    assert store.get(uri) == b"data"
+    assert store.exists(uri)
+    run(put_steps(store, uri, b"other", Write(only_if_absent=True)))
+    assert store.get(uri) == b"data"
+    etag = run(store._etag_steps(uri))
+    run(put_steps(store, uri, b"healed", Write(replacing=etag)))
+    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    assert store.get(uri) == b"healed"
+    with pytest.raises(StoreNotAvailable, match="404"):
+        store.put("gs://no-such-bucket/k", b"x")
+    with pytest.raises(StoreNotAvailable, match="max_blob_size"):
+        GSRaw(client=gcs.client(), max_blob_size=3).get(uri)
+    with pytest.raises(TypeError, match="'client'"):
+        pickle.dumps(store)
+
+
+def test_pickle_is_configuration(case: Case) -> None:
+    store = case.store(user_project="p", forbidden_is_missing=True)
+    assert store.get(case.uri) == case.data
+    twin = pickle.loads(pickle.dumps(store))
+    assert repr(twin) == repr(store)
+    assert not twin._states
+    assert twin.get(case.uri) == case.data
+
+
+def _get(store: GSRaw, uri: str) -> bytes:
+    return store.get(uri)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes(gcs: FakeGCS, gcs_bucket: str, method: str) -> None:
+    gcs.put(gcs_bucket, "k", b"x")
+    store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
+    assert store.get(uri) == b"x"
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.starmap_async(_get, [(store, uri)] * 4).get(120) == [b"x"] * 4
+
+
+def test_without_google(gcs: FakeGCS, gcs_bucket: str) -> None:
+    gcs.put(gcs_bucket, "k", b"x")
+    code = f"""
+import sys
+sys.modules["google"] = sys.modules["google.auth"] = None
+from bitstore.errors import StoreNotAvailable
+from bitstore.raw.gs import GSRaw
+assert GSRaw("anonymous", endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k") == b"x"
+try:
+    GSRaw(endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k")
+except StoreNotAvailable as error:
+    assert "pip install bitstore[gcp]" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
