@@ -79,7 +79,48 @@ _MODULES = {
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_HOME)
+# Written out, because type checkers read it: it must name what `_MODULES` names.
+__all__ = [
+    "ANONYMOUS",
+    "AccessDenied",
+    "BitstoreError",
+    "Blob",
+    "Composite",
+    "DigestAPISource",
+    "DigestCache",
+    "DigestComposite",
+    "DigestFormatMixin",
+    "DigestStore",
+    "DiskCache",
+    "FileRaw",
+    "GSRaw",
+    "HTTPRaw",
+    "InvalidDataFound",
+    "InvalidURI",
+    "LookupFailed",
+    "LookupTimedOut",
+    "Md5APISource",
+    "Md5Cache",
+    "Md5Composite",
+    "Md5Store",
+    "MemoryCache",
+    "NotFoundInStore",
+    "Retry",
+    "S3Raw",
+    "Sha1APISource",
+    "Sha1Cache",
+    "Sha1Composite",
+    "Sha1FormatMixin",
+    "Sha1Store",
+    "Sha256APISource",
+    "Sha256Cache",
+    "Sha256Composite",
+    "Sha256Store",
+    "Store",
+    "StoreNotAvailable",
+    "VerifyDigestMixin",
+    "VerifySha1Mixin",
+]
 
 # A library is silent unless its user asks: https://docs.python.org/3/howto/logging.html#library-config
 logging.getLogger("bitstore").addHandler(logging.NullHandler())

@@ -18,7 +18,7 @@ __all__ = ["get_many"]
 
 logger = logging.getLogger("bitstore")
 
-_LOOKUPS = 512  # in the window, unless the caller says otherwise
+_LOOKUPS = 2048  # in the window, unless the caller says otherwise
 _FIRST_LOOKUPS = 64  # in the window before anything is known of the blobs' sizes
 
 

@@ -81,7 +81,7 @@ class _PandasBatch(Batch):
         dtype = series.cat.categories.dtype if isinstance(series.dtype, pandas.CategoricalDtype) else series.dtype
         if isinstance(dtype, pandas.ArrowDtype):
             check_text_type(column, dtype.pyarrow_dtype)
-        elif not (dtype == object or isinstance(dtype, pandas.StringDtype) or null.all()):
+        elif not (dtype.kind == "O" or isinstance(dtype, pandas.StringDtype) or null.all()):
             raise _not_text(column, dtype)
         return [None if absent else value for value, absent in zip(series.tolist(), null.tolist(), strict=True)]
 

@@ -6,14 +6,14 @@ Ray is imported inside functions: `ray.data` alone costs seconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from bitstore.batch import get_many
-from bitstore.errors import BitstoreError, InvalidURI, NotFoundInStore
+from bitstore.errors import InvalidURI
 from bitstore.sizes import parse_size
+from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
 from ray_integration.placement import default_actors, default_cpus
 from ray_integration.portable import check_portable
@@ -46,8 +46,8 @@ class FetchBlobs:
     frame or a dict of NumPy arrays (any `batch_format`); what is yielded has the same form, except that the new
     columns are Arrow arrays (in pandas: columns of an `ArrowDtype`).
 
-    A batch comes back in several pieces, each with about `block_bytes` of blobs at most, so the blobs of a batch may
-    exceed memory, and 2 GB. A blob that occurs in several rows of a batch is asked for once (also if it is written in
+    A batch comes back in several pieces of about `block_bytes` of blobs, so that the blobs of a batch may exceed memory,
+    and 2 GB. A blob that occurs in several rows of a batch is asked for once (also if it is written in
     upper and in lower case) and held from its first row to its last.
 
     Parameters
@@ -69,7 +69,8 @@ class FetchBlobs:
     max_bytes
         About how many bytes of blobs to hold besides those of the piece in the making (a number, or `"256MB"`).
     block_bytes
-        The most bytes of blobs in one piece (a single blob may have more).
+        A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
+        blob larger than that makes a piece of its own.
 
     Raises
     ------
@@ -101,15 +102,16 @@ class FetchBlobs:
         timeout: float | None = 600.0,
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
-        block_bytes: int | str = "128MB",
+        block_bytes: int | str = "128MiB",
     ) -> None:
         if isinstance(store, type) or not callable(getattr(store, "get", None)):
             raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
         if errors not in get_args(Errors):
             raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
         added = (data_column, source_column, error_column)
-        for name in (column, *added):
-            if not isinstance(name, str) or not name:
+        names: tuple[object, ...] = (column, *added)
+        for name in names:
+            if not (isinstance(name, str) and name):
                 raise TypeError(f"a column is named by a non-empty str, not by {name!r}")
         if len({column, *added}) < 4:
             raise ValueError(f"column '{column}' and the new columns {_quoted(added)} must all have different names")
@@ -145,13 +147,16 @@ class FetchBlobs:
 
     def _pieces(self, rows: Batch) -> Iterator[Any]:
         start = size = 0
-        answers: list[_Answer] = []
+        # Ray makes a block of what it has got as soon as that exceeds its target size (128 MiB), and cuts it if it is
+        # half as much again or more. A piece in between thus becomes a block as it is, without being copied together.
+        most = self.block_bytes + self.block_bytes // 2 - 1
+        answers: list[Answer] = []
         texts = rows.texts(self.column) if rows.rows else []
         with closing(self._answers(texts)) as incoming:
             for answer in incoming:
-                if size and size + answer.size > self.block_bytes:
+                if size and (size > self.block_bytes or size + answer.size > most):
                     stop = start + len(answers)
-                    # While Ray works on a piece, nothing here may keep it alive: it is in no variable, `answers` is empty.
+                    # Nothing here may keep a piece alive while Ray works on it: no variable has it, `answers` is empty.
                     yield rows.part(start, stop, self._columns(answers))
                     start, size = stop, 0
                 answers.append(answer)
@@ -159,24 +164,33 @@ class FetchBlobs:
                 del answer
         yield rows.part(start, rows.rows, self._columns(answers))
 
-    def _answers(self, texts: list[Any]) -> Iterator[_Answer]:
+    def _answers(self, texts: list[Any]) -> Generator[Answer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
         keys = [self._key(text) for text in texts]
-        uses = Counter(key for key in keys if not isinstance(key, _Answer))
+        uses = Counter(key for key in keys if not isinstance(key, Answer))
         first: dict[Any, str] = {}
         for key, text in zip(keys, texts, strict=True):
-            if not isinstance(key, _Answer):
+            if not isinstance(key, Answer):
                 first.setdefault(key, text)
-        held: dict[Any, _Answer] = {}
-        with closing(self._lookups(list(first.values()))) as blobs:
+        held: dict[Any, Answer] = {}
+        blobs: Any = get_many(
+            self.store,
+            first.values(),
+            ordered=True,
+            errors="return",
+            timeout=self.timeout,
+            in_flight=self.in_flight,
+            max_bytes=self.max_bytes,
+        )
+        with closing(blobs):
             for key in keys:
-                if isinstance(key, _Answer):
+                if isinstance(key, Answer):
                     answer = key
                 elif key in held:
                     answer = held[key]
                 else:
-                    answer = held[key] = self._answer(next(blobs))
-                if not isinstance(key, _Answer):
+                    answer = held[key] = answer_of(next(blobs))
+                if not isinstance(key, Answer):
                     uses[key] -= 1
                     if not uses[key]:
                         del held[key]
@@ -185,19 +199,13 @@ class FetchBlobs:
                 yield answer
                 del answer
 
-    def _lookups(self, uris: list[str]) -> Any:
-        options: Any = {"timeout": self.timeout, "in_flight": self.in_flight, "max_bytes": self.max_bytes}
-        if hasattr(self.store, "get_many"):
-            return self.store.get_many(uris, ordered=True, errors="return", **options)
-        return get_many(self.store, uris, ordered=True, errors="return", **options)
-
     def _key(self, text: Any) -> Any:
         """What rows that ask for the same blob share; the answer itself where the row names none."""
         if text is None:
-            return _Answer.refused("invalid", ValueError(f"column '{self.column}' is null"))
+            return Answer.without_blob("invalid", ValueError(f"column '{self.column}' is null"))
         if not isinstance(text, str):
             kind = type(text).__name__
-            return _Answer.refused(
+            return Answer.without_blob(
                 "invalid", TypeError(f"column '{self.column}' must hold text, got {kind} {text!r:.80}")
             )
         canonical = getattr(self.store, "canonical", None)
@@ -206,27 +214,12 @@ class FetchBlobs:
         try:
             key = canonical(text)
         except (InvalidURI, TypeError, ValueError) as error:
-            return _Answer.refused("invalid", error)
+            return Answer.without_blob("invalid", error)
         except Exception as error:  # a user's own store may fail in any way, and fails this row only
-            return _Answer.refused("failed", error)
+            return Answer.without_blob("failed", error)
         return key if isinstance(key, Hashable) else text
 
-    def _answer(self, blob: Any) -> _Answer:
-        error, data = blob.error, blob.data
-        if isinstance(error, NotFoundInStore):
-            return _Answer.refused("missing", error)
-        if isinstance(error, InvalidURI):
-            return _Answer.refused("invalid", error)
-        if error is not None:
-            return _Answer.refused("failed", error)
-        if isinstance(data, (bytearray, memoryview)):
-            data = bytes(data)
-        if not isinstance(data, bytes):
-            kind = type(data).__name__
-            return _Answer.refused("failed", TypeError(f"{blob.source} returned {kind} for '{blob.uri}', not bytes"))
-        return _Answer(data, blob.source)
-
-    def _columns(self, answers: list[_Answer]) -> dict[str, pyarrow.Array]:
+    def _columns(self, answers: list[Answer]) -> dict[str, pyarrow.Array]:
         """The new columns of the rows that `answers` answer. Empties the list, so that their bytes are here once."""
         import pyarrow
 
@@ -260,7 +253,7 @@ def fetch_blobs(
     timeout: float | None = 600.0,
     in_flight: int | None = None,
     max_bytes: int | str = "256MB",
-    block_bytes: int | str = "128MB",
+    block_bytes: int | str = "128MiB",
 ) -> Dataset:
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
@@ -350,27 +343,6 @@ def _check_schema(ds: Dataset, fetch: FetchBlobs) -> None:
     dtype = dict(zip(schema.names, schema.types, strict=True))[fetch.column]
     if isinstance(dtype, pyarrow.DataType):
         check_text_type(fetch.column, dtype)
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What goes into the new columns of one row."""
-
-    data: bytes | None = None
-    source: str | None = None
-    told: str | None = None
-    error: Exception | None = None
-
-    @classmethod
-    def refused(cls, kind: Literal["missing", "failed", "invalid"], error: Exception) -> _Answer:
-        text = str(error)
-        if not isinstance(error, BitstoreError) and kind == "failed":
-            text = f"{type(error).__name__}: {text}"
-        return cls(told=f"{kind}: {text}", error=error)
-
-    @property
-    def size(self) -> int:
-        return len(self.data) if self.data is not None else 0
 
 
 def _quoted(names: Sequence[str]) -> str:

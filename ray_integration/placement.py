@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["default_actors", "default_cpus"]
@@ -38,5 +39,5 @@ def _cpus_of_nodes() -> list[float]:
 
     if not ray.is_initialized():
         return []
-    nodes: list[dict[str, Any]] = ray.nodes()
-    return [float(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    return [float(node["Resources"].get("CPU", 0)) for node in list_nodes() if node["Alive"]]

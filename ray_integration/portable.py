@@ -18,10 +18,11 @@ def check_portable(store: Any) -> None:
     """
     from ray import cloudpickle
 
+    dumps: Callable[[Any], bytes] = cloudpickle.dumps
     try:
-        data = cloudpickle.dumps(store)
+        data = dumps(store)
     except Exception as error:  # whatever a user's object raises when it is pickled
-        path, culprit = _innermost("store", store, cloudpickle.dumps)
+        path, culprit = _innermost("store", store, dumps)
         raise TypeError(
             f"the store cannot be sent to Ray's workers: {path} ({_kind(culprit)}) does not pickle: {error}. "
             "Make it where it is used, at first use, or leave it out of the state that __getstate__ returns."

@@ -32,11 +32,11 @@ AWKWARD = [
 ]  # fmt: skip
 
 
-class Tokens(Credentials):  # type: ignore[misc]
+class Tokens(Credentials):
     """Credentials of a user's own: token-1, token-2, ... each good for an hour."""
 
     def __init__(self, *, seconds: float = 3600) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seconds = seconds
         self.refreshes = 0
         self.fails = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -175,8 +174,7 @@ class Blobs:
             if not good:
                 return self.damaged(place, found, "its bytes do not match its name")
             if abs(time.time() - found.st_mtime) > _RESOLUTION:
-                with contextlib.suppress(OSError):  # a disk that is read-only, say
-                    os.utime(fd)
+                self.folder.touch(_place(place))
         finally:
             os.close(fd)
         return data
@@ -228,7 +226,9 @@ class Blobs:
                 self._replace_others(target)
                 return "present"
             put_aside(folder, bound, target, found if stat.S_ISREG(found.st_mode) else None)
-        # The draft comes before the reservation: a count that runs meanwhile must see one or the other.
+        # The draft comes before the reservation: a count that runs meanwhile must see one or the other. It comes after
+        # the ledger: the count with which that begins would take it for reserved already.
+        bound.ledger.ensure()
         draft = Draft(folder, size)
         reserved = published = False
         try:

@@ -75,15 +75,22 @@ class Folder:
         NotADirectoryError
             A file or a symbolic link is in its place.
         """
-        path = f"{self.root}/{folders[0]}"
-        fd = self._open(path, None, create)
-        for name in folders[1:]:
-            parent = fd
+        for attempt in itertools.count():
+            fd = self._open(f"{self.root}/{folders[0]}", None, create)
             try:
-                fd = self._open(name, parent, create)
-            finally:
-                os.close(parent)
-        return fd
+                for name in folders[1:]:
+                    parent, fd = fd, -1
+                    try:
+                        fd = self._open(name, parent, create)
+                    finally:
+                        os.close(parent)
+            except FileNotFoundError:
+                # An eviction may remove a folder that is empty just when we are about to make another one in it.
+                if not create or attempt == 100:
+                    raise
+            else:
+                return fd
+        raise AssertionError("unreachable")
 
     def _open(self, name: str, parent: int | None, create: bool) -> int:
         while True:
@@ -104,9 +111,13 @@ class Folder:
         return None
 
     def touch(self, place: Place) -> None:
-        """Mark as used now, as far as the disk lets us."""
+        """Mark as used now, as far as the disk lets us (it may be read-only)."""
         with contextlib.suppress(OSError):
-            os.utime(f"{self.root}/{place}", follow_symlinks=False)
+            folder = self.open(place.folders)
+            try:
+                os.utime(place.name, dir_fd=folder, follow_symlinks=False)
+            finally:
+                os.close(folder)
 
     def beside(self, path: str) -> list[str]:
         """Names of the files in the `.d` folder at `path`, below the root; none if there is no such folder."""

@@ -33,7 +33,7 @@ possible while others write:
 So a total may be too large for a while, never too small: that is what keeps the bound of the cache.
 """
 
-# ruff: noqa: PTH102, PTH108
+# ruff: noqa: PTH102
 from __future__ import annotations
 
 import contextlib
@@ -43,7 +43,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 __all__ = ["Begun", "Ledger"]
@@ -128,14 +128,23 @@ class Ledger:
         self._count = count
         self._max_bytes = max_bytes
         self._view: _View | None = None
-        self._epoch = 0  # the last one known while there is no view: generations pass it on
         self._lock = threading.RLock()
 
     @property
     def epoch(self) -> int:
-        """To be noted before deleting a file, and given to `release`."""
-        view = self._view
-        return self._epoch if view is None else view.epoch
+        """To be noted before deleting a file, and given to `release`; 0 if it cannot be known."""
+        with self._lock:
+            if self._view is None:
+                with contextlib.suppress(OSError):  # releasing with a 0 is void, so the total stays too large at worst
+                    self.total()
+            return 0 if self._view is None else self._view.epoch
+
+    def ensure(self) -> None:
+        """Make the ledger if there is none."""
+        if self._view is None:
+            with self._lock:
+                if self.total() is None:
+                    self._append(_DELTA, 0, 0, 0)
 
     def reserve(self, size: int) -> int:
         """Announce `size` bytes; returns the lowest total, with them, that the folder has had since.
@@ -209,7 +218,7 @@ class Ledger:
                     return None
                 if not view.ended or self._newest() == view.generation:
                     return None if view.spoiled else view.total
-                self._forget()
+                self._view = None
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
 
     def _append(self, kind: int, a: int, b: int, c: int) -> int:
@@ -230,7 +239,7 @@ class Ledger:
                     stat = os.fstat(fd)
                     lowest = view.advance(fd, stat.st_size, own=own)
                     if not view.ended and stat.st_nlink == 0:
-                        self._forget()  # deleted under us: nobody else will read what we wrote
+                        self._view = None  # deleted under us: nobody else will read what we wrote
                         continue
                     if not view.ended and stat.st_size > self._max_bytes:
                         _write(fd, _pack(_END, 0, 0, 0))
@@ -251,9 +260,10 @@ class Ledger:
             if generation is None:
                 return None
             try:
-                fd = os.open(self._path(generation), flags | _FLAGS)
+                with self._directory() as folder:
+                    fd = os.open(_name(generation), flags | _FLAGS, dir_fd=folder)
             except FileNotFoundError:
-                self._forget()
+                self._view = None
                 continue
             start = os.pread(fd, _SIZE, 0)
             if self._view is None or self._view.start != start:
@@ -275,46 +285,54 @@ class Ledger:
             else:
                 self._create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
             newest = self._newest()
-        self._forget()
+        self._view = None
         # The generation before the newest stays: a listing of the folder while files come and go could otherwise
         # find none at all, and that means a lost ledger.
-        for name in os.listdir(self._folder) if newest is not None else ():
-            path = f"{self._folder}/{name}"
-            with contextlib.suppress(OSError):
-                if (name.isdecimal() and int(name) < newest - 1) or (  # type: ignore[operator]
-                    name.startswith(".new.") and abs(time.time() - os.lstat(path).st_mtime) > 3600
+        with contextlib.suppress(OSError), self._directory() as folder:
+            for name in os.listdir(folder):
+                if (name.isdecimal() and newest is not None and int(name) < newest - 1) or (
+                    name.startswith(".new.")
+                    and abs(time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime) > 3600
                 ):
-                    os.unlink(path)
+                    os.unlink(name, dir_fd=folder)
 
     def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
-        draft = f"{self._folder}/.new.{os.getpid()}.{os.urandom(6).hex()}"
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-        try:
+        draft = f".new.{os.getpid()}.{os.urandom(6).hex()}"
+        with self._directory() as folder:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
             try:
-                _write(fd, _pack(_START, total(), grown, epoch))
+                try:
+                    _write(fd, _pack(_START, total(), grown, epoch))
+                finally:
+                    os.close(fd)
+                # A link, not a rename: it appears whole, and the first one stays.
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, _name(generation), src_dir_fd=folder, dst_dir_fd=folder)
             finally:
-                os.close(fd)
-            # A link, not a rename: it appears whole, and the first one stays.
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self._path(generation))
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-
-    def _forget(self) -> None:
-        self._epoch = self.epoch
-        self._view = None
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=folder)
 
     def _newest(self) -> int | None:
         try:
-            return max((int(name) for name in os.listdir(self._folder) if name.isdecimal()), default=None)
+            with self._directory() as folder:
+                return max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=None)
         except FileNotFoundError:
             return None
 
-    def _path(self, generation: int) -> str:
-        return f"{self._folder}/{generation:016d}"
+    @contextlib.contextmanager
+    def _directory(self) -> Iterator[int]:
+        """A descriptor of the folder, which must be one and not a symbolic link to one."""
+        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _name(generation: int) -> str:
+    return f"{generation:016d}"
 
 
 def _pack(kind: int, a: int, b: int, c: int) -> bytes:

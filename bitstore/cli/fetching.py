@@ -180,10 +180,20 @@ def fetch(
             outcome.interrupted = interrupts.signal or 2
         except (OutputError, ListError) as error:
             outcome.stopped = str(error)
+        except BaseException:  # a defect, or no memory: leave no drafts behind
+            _abandon(output, reports)
+            raise
         interrupts.ignore()
         _finish(outcome, output, reports, retrying=retrying)
         outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def _abandon(output: Output, reports: Reports) -> None:
+    with contextlib.suppress(OutputError):
+        output.close(complete=False)
+    for report in reports.all:
+        report.discard()
 
 
 def _finish(outcome: Outcome, output: Output, reports: Reports, *, retrying: bool) -> None:

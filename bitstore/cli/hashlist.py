@@ -98,7 +98,7 @@ class HashList:
 
     def _open(self, column: str | None, algorithm: str | None) -> Iterator[tuple[int, str]]:
         try:
-            stream: Any = sys.stdin.buffer if self._source == "-" else Path(self._source).open("rb")
+            stream: Any = sys.stdin.buffer if self._source == "-" else open(self._source, "rb")  # noqa: SIM115
             start = stream.peek(4)[:4]
         except OSError as error:
             raise ListError(f"cannot read the list {self._source}: {error.strerror or error}") from error
@@ -110,7 +110,7 @@ class HashList:
         if column is not None:
             raise ListError(f"{self._source} is no Parquet file, so it has no column {column!r}")
         if start[:2] == _GZIP:
-            stream = io.BufferedReader(gzip.GzipFile(fileobj=stream))  # type: ignore[arg-type]
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=stream))
         return self._lines(stream)
 
     def _lines(self, stream: BinaryIO) -> Iterator[tuple[int, str]]:

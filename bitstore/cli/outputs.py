@@ -31,7 +31,7 @@ class OutputError(BitstoreError):
 
 
 class Unfit(BitstoreError):
-    """This blob cannot be written here, others can."""
+    """One blob cannot be written here, others can."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, message)
@@ -123,6 +123,7 @@ class Folder(Output):
             raise OutputError(f"cannot write into the folder {path}: {error.strerror or error}") from error
 
     def has(self, digest: str) -> bool:
+        """Whether its file is there, and is right as far as `existing` asks for that."""
         if self._existing == "replace":
             return False
         path = self._file(digest)
@@ -136,6 +137,7 @@ class Folder(Output):
             return False
 
     def write(self, digest: str, data: bytes, source: str) -> None:
+        """Write one file. Raises `OutputError`."""
         path = self._file(digest)
         try:
             if path.parent not in self._folders:
@@ -146,6 +148,7 @@ class Folder(Output):
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def report_path(self, name: str) -> Path:
+        """In the folder itself."""
         return self.path / name
 
     def _file(self, digest: str) -> Path:
@@ -190,6 +193,7 @@ class ParquetFile(Output):
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def write(self, digest: str, data: bytes, source: str) -> None:
+        """Add one row. Rows go to the disk in groups of some 64 MB. Raises `OutputError`, `Unfit`."""
         if len(data) > _MOST_BYTES:
             raise Unfit(f"{len(data)} bytes are too many for one value of a Parquet file: fetch it into a folder")
         self._rows.append((digest, data, source))
@@ -198,6 +202,7 @@ class ParquetFile(Output):
             self._flush()
 
     def close(self, *, complete: bool) -> Path | None:
+        """Write the file's end. What an incomplete run has is put into `<name>.partial.parquet`."""
         try:
             with self._cleaning():
                 if self._rows and not self._broken:
@@ -214,6 +219,7 @@ class ParquetFile(Output):
         return None if complete else final
 
     def report_path(self, name: str) -> Path:
+        """Beside the file, and named like it."""
         return self.path.with_name(f"{self.path.stem}.{name}")
 
     def _flush(self) -> None:

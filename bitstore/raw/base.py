@@ -178,7 +178,7 @@ class WireStore(RawStore, Generic[R]):
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
         reason = f"{what}: {problem}"
-        if problem.forbidden:
+        if problem.forbidden and not what.startswith("PUT"):
             reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
         kind = AccessDenied if problem.refused else StoreNotAvailable
         raise kind(self, reason) from problem.cause

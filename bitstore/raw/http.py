@@ -86,7 +86,8 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         for name, value in self.headers.items():
             if not _HEADER_NAME(name):
                 raise ValueError(f"{name!r} is not the name of a header")
-            in_header(f"the header {name}", value)
+            if in_header(f"the header {name}", value) is None:
+                raise ValueError(f"the header {name} must be a text, not None")
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a http(s) URL without a user, blanks or a fragment."""
@@ -186,8 +187,8 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         return target
 
     def _new_state(self) -> tuple[Profile, Profile]:
-        mine = self._profile(headers=[f"{name}: {value}" for name, value in self.headers.items()])
-        return mine, self._profile()
+        lines = [f"{name}: {value}" for name, value in self.headers.items()]
+        return self._profile(headers=lines, path_as_is=True), self._profile(path_as_is=True)
 
     def _told(self) -> list[str]:
         shown = ", ".join(f"{name!r}: ..." for name in self.headers)

@@ -21,6 +21,7 @@ from typing import Any
 import pycurl
 
 from bitstore.transfer.easy import Handle, Handles
+from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
 from bitstore.transfer.request import Request, TransferError
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
@@ -73,12 +74,12 @@ class Loop:
 
     Parameters
     ----------
-    max_transfers
-        How many HTTP exchanges may be under way at once; more wait in order.
+    pace
+        Says how many HTTP exchanges may be under way at once; more wait in order.
     """
 
-    def __init__(self, *, max_transfers: int = 64) -> None:
-        self.max_transfers = max_transfers
+    def __init__(self, *, pace: Pace | None = None) -> None:
+        self.pace = Pace() if pace is None else pace
         self.workers = Workers()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()  # guards only the thread's coming and going
@@ -230,7 +231,7 @@ class Loop:
     # Transfers
 
     def _begin(self, task: Task, request: Request) -> None:
-        if self._active >= self.max_transfers:
+        if self._active >= self.pace.limit:
             self._waiting.append((task, task.ticket, request))
             return
         left = None if task.until is None else max(0.001, task.until - time.monotonic())
@@ -265,12 +266,15 @@ class Loop:
             self._release(handle)
             self._advance(task, task.steps.throw, error)
         else:
+            self.pace.ended(len(response.body), bool(self._waiting))
+            if response.status in (429, 503):
+                self.pace.slow_down()
             self._release(handle)
             self._advance(task, task.steps.send, response)
 
     def _release(self, handle: Handle) -> None:
         self._handles.give(handle)
-        while self._waiting and self._active < self.max_transfers:
+        while self._waiting and self._active < self.pace.limit:
             task, ticket, request = self._waiting.popleft()
             if not task.finished and task.ticket == ticket:
                 self._begin(task, request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -81,8 +80,9 @@ class ProgramServer(ABC):
     def _prepare(self) -> None:  # noqa: B027 - most servers need nothing
         """Set up what every user of the server relies on, once it is ready."""
 
-    def _clean_up(self) -> None:  # noqa: B027 - most servers leave nothing
-        """Remove what the program left outside of its folder."""
+    def _leftovers(self) -> list[Path]:
+        """What the program makes outside of its folder, and leaves when it is killed."""
+        return []
 
     @property
     def log(self) -> Path:
@@ -119,9 +119,10 @@ class ProgramServer(ABC):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-            self._clean_up()
+            for path in self._leftovers():
+                supervise.remove(path)
         if self.folder != Path():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            supervise.remove(self.folder)
             self.folder = Path()
 
     def __enter__(self) -> Self:
@@ -131,7 +132,9 @@ class ProgramServer(ABC):
         self.stop()
 
     def _launch(self) -> None:
-        command = [sys.executable, "-I", "-S", supervise.__file__, str(os.getpid()), *self._command()]
+        program = self._command()
+        leftovers = os.pathsep.join(map(str, [self.folder, *self._leftovers()]))
+        command = [sys.executable, "-I", "-S", supervise.__file__, str(os.getpid()), leftovers, *program]
         with open(self.log, "wb") as output:
             self._process = subprocess.Popen(
                 command,

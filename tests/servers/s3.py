@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import secrets
@@ -182,12 +181,10 @@ class SeaweedS3(ProgramServer):
             self._client = self.client()
         return self._client
 
-    def _clean_up(self) -> None:
-        # It makes these sockets in /tmp, whatever TMPDIR says, and a killed server leaves them.
-        for port in self._ports:
-            for part in ("master", "volume", "filer", "admin", "s3"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"/tmp/seaweedfs-{part}-grpc-{port + _GRPC_OFFSET}.sock").unlink()
+    def _leftovers(self) -> list[Path]:
+        # It makes these sockets in /tmp, whatever TMPDIR says.
+        parts = ("master", "volume", "filer", "admin", "s3")
+        return [Path(f"/tmp/seaweedfs-{p}-grpc-{port + _GRPC_OFFSET}.sock") for p in parts for port in self._ports]
 
 
 def boto3_client(service: str, endpoint_url: str, identity: Identity) -> Any:

@@ -1,0 +1,130 @@
+"""How many transfers to have under way: found by trying, not by configuration.
+
+More transfers hide latency, until something is full (the wire, the server, a CPU); beyond that they only cost.
+So the number grows while throughput grows with it, and shrinks where that costs no throughput, or where a server
+asks for less (429, 503).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Pace"]
+
+# A transfer counts as one plus its size in these, so that both many small and few large blobs are throughput.
+_BYTES_PER_POINT = 64 * 1024
+# Part of the ideal gain (twice the transfers, twice the throughput) that a larger number must bring.
+_WORTH = 0.35
+_CALM_SECONDS = 1.0
+
+
+class Pace:
+    """Hill climbing on throughput, in rounds of a few transfers per place.
+
+    Parameters
+    ----------
+    least, first, most
+        Bounds of the number, and where it begins.
+    clock
+        Seconds; for tests.
+
+    Attributes
+    ----------
+    limit
+        How many transfers may be under way now.
+    """
+
+    def __init__(
+        self, *, least: int = 8, first: int = 32, most: int = 1024, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit = first
+        self._least = least
+        self._most = most
+        self._clock = clock
+        self._began = clock()
+        self._ended = 0  # transfers in this round
+        self._points = 0.0  # their throughput
+        self._hungry = 0  # how many of them left another one waiting
+        self._before: tuple[int, float] | None = None  # the number and the rate before the last change
+        self._doubling = True
+        self._hold = 0  # rounds until the next try
+        self._patience = 2  # rounds to hold after a try that was in vain
+        self._upwards = True
+        self._calm_at = 0.0
+
+    def ended(self, size: int, waiting: bool) -> None:
+        """Count a transfer of `size` bytes; `waiting`: another one waits for its place."""
+        self._ended += 1
+        self._points += 1 + size / _BYTES_PER_POINT
+        self._hungry += waiting
+        if self._ended >= 2 * self.limit and self._clock() - self._began >= 0.02:
+            self._round()
+
+    def slow_down(self) -> None:
+        """A server asks for less. Heeded once a second: one burst of refusals is one request."""
+        now = self._clock()
+        if now < self._calm_at:
+            return
+        self._calm_at = now + _CALM_SECONDS
+        self._set(max(self._least, int(self.limit * 0.7)), None)
+        self._doubling = False
+        self._hold = self._patience = 8
+
+    def _round(self) -> None:
+        rate = self._points / max(1e-6, self._clock() - self._began)
+        hungry = self._hungry >= self._ended // 2
+        self._began = self._clock()
+        self._ended = self._hungry = 0
+        self._points = 0.0
+        if not hungry:
+            self._before = None  # not the number holds it back: the round says nothing about it
+            return
+        if self._before is not None:
+            self._judge(rate)
+        elif self._hold > 0:
+            self._hold -= 1
+        else:
+            self._try(rate)
+
+    def _judge(self, rate: float) -> None:
+        """Was the last change worth it?"""
+        assert self._before is not None
+        number, rate_before = self._before
+        growth = self.limit / number
+        self._before = None
+        if growth > 1 and rate >= rate_before * (1 + _WORTH * (growth - 1)):
+            self._patience = 2
+            self._try(rate)
+        elif growth < 1 and rate >= rate_before * 0.97:
+            self._patience = 2  # fewer do as well
+            self._hold = 2
+        else:
+            self._set(number, None)
+            self._doubling = False
+            self._upwards = not self._upwards
+            self._hold = self._patience
+            self._patience = min(64, self._patience * 2)
+
+    def _try(self, rate: float) -> None:
+        if self._doubling:
+            wanted = self.limit * 2
+        elif self._upwards:
+            wanted = max(self.limit + 4, self.limit * 5 // 4)
+        else:
+            wanted = self.limit * 4 // 5
+        wanted = max(self._least, min(self._most, wanted))
+        if wanted == self.limit:
+            self._upwards = not self._upwards
+            self._doubling = False
+            self._hold = self._patience
+            return
+        self._set(wanted, (self.limit, rate))
+
+    def _set(self, limit: int, before: tuple[int, float] | None) -> None:
+        self.limit = limit
+        self._before = before
+        # The first transfers of a new number began under the old one.
+        self._began = self._clock()
+        self._ended = self._hungry = 0
+        self._points = 0.0

@@ -1,0 +1,98 @@
+"""Stores as users write them, in a module that Ray's workers can import."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from bitstore import NotFoundInStore, Sha1APISource, Store
+
+__all__ = ["FolderStore", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
+
+
+class FolderStore:
+    """Files named by digest. The least that a store can be: `is_valid` and `get`, and no base class."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def is_valid(self, uri: str) -> bool:
+        return len(uri) == 40
+
+    def get(self, uri: str) -> bytes:
+        if uri.startswith("dead"):
+            raise OSError(5, "the disk is tired")
+        try:
+            return (self.folder / uri).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundInStore(self, uri) from None
+
+
+class MadeStore(Store):
+    """Makes each blob from its digest, and notes each call as a line of a file if it is given one."""
+
+    def __init__(self, size: int, log: Path | None = None) -> None:
+        self.size = size
+        self.log = log
+
+    def is_valid(self, uri: Any) -> bool:
+        return isinstance(uri, str)
+
+    def canonical(self, uri: str) -> str:
+        return uri.lower()
+
+    def get(self, uri: str) -> bytes:
+        if self.log is not None:
+            with self.log.open("a") as file:
+                file.write(f"{uri}\n")
+        return self.blob(uri)
+
+    def blob(self, uri: str) -> bytes:
+        head = uri.lower().encode()
+        return head + bytes(self.size - len(head))
+
+    def calls(self) -> list[str]:
+        assert self.log is not None
+        return self.log.read_text().split() if self.log.exists() else []
+
+
+class NotedAPI(Sha1APISource):
+    """A paid API that notes its calls, across processes."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.log = log
+
+    def api_get(self, digest: str) -> bytes:
+        with self.log.open("a") as file:
+            file.write(f"{digest}\n")
+        return digest.encode()
+
+
+class OddStore(Store):
+    """Returns what it was given: anything but bytes, mostly."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+
+    def is_valid(self, uri: Any) -> bool:
+        return uri in self.answers
+
+    def get(self, uri: str) -> Any:
+        return self.answers[uri]
+
+
+class LockedStore(OddStore):
+    """Has a client that does not pickle, as clients do not."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.settings = {"client": threading.Lock()}
+
+
+class UnbornStore(OddStore):
+    """Pickles, but cannot be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnbornStore, ()

@@ -1,0 +1,687 @@
+"""Every store of the library keeps the contract, in one line each; and the suite finds what is broken."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from bitstore import (
+    Blob,
+    Composite,
+    DigestStore,
+    DiskCache,
+    FileRaw,
+    GSRaw,
+    HTTPRaw,
+    InvalidURI,
+    Md5Composite,
+    Md5Store,
+    MemoryCache,
+    NotFoundInStore,
+    Retry,
+    S3Raw,
+    Sha1APISource,
+    Sha1Cache,
+    Sha1Composite,
+    Sha1Store,
+    Sha256Composite,
+    Sha256Store,
+    Store,
+    StoreNotAvailable,
+)
+from bitstore.testing import AWKWARD_KEYS, check_store
+from tests.servers import CountedAPI, FakeGCS, MotoServer, SeaweedS3
+from tests.servers.http import FaultyServer, Upstream
+from tests.servers.wire import Request, Response, make_response
+
+NOWHERE = "http://127.0.0.1:9"
+HURRY = Retry(attempts=1)
+
+
+def s3_raw(server: SeaweedS3 | MotoServer, **options: Any) -> S3Raw:
+    return S3Raw(server.admin.session, **{"endpoint_url": server.endpoint_url, "region": "us-east-1", **options})
+
+
+def gs_raw(server: FakeGCS, **options: Any) -> GSRaw:
+    return GSRaw("anonymous", **{"endpoint_url": server.url, **options})
+
+
+class WebFolder(FaultyServer):
+    """A web server whose files can be put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, bytes] = {}
+
+    async def _respond(self, request: Request, upstream: Upstream) -> Response:
+        if request.method == "PUT":
+            self.files[request.target] = request.body
+            return make_response(201, b"", {}, method="PUT")
+        data = self.files.get(request.target)
+        return make_response(404 if data is None else 200, data or b"", {}, method=request.method)
+
+
+@pytest.fixture
+def web() -> Iterator[WebFolder]:
+    with WebFolder() as server:
+        yield server
+
+
+# --- Raw stores ---------------------------------------------------------------------------------------------------
+
+
+def test_s3_raw(s3: SeaweedS3, bucket: str) -> None:
+    check_store(
+        lambda: s3_raw(s3), f"s3://{bucket}/",
+        unreachable=lambda: s3_raw(s3, endpoint_url=NOWHERE, retry=HURRY), secrets=[s3.secret_key],
+    )  # fmt: skip
+
+
+def test_s3_raw_on_moto(moto: MotoServer) -> None:
+    check_store(lambda: s3_raw(moto), f"s3://{moto.create_bucket()}/trial/")
+
+
+def test_s3_raw_anonymous(s3: SeaweedS3, public_bucket: str, aws_env: SeaweedS3) -> None:
+    check_store(S3Raw.anonymous, f"s3://{public_bucket}/", put=s3_raw(s3).put)
+
+
+def test_s3_raw_with_a_client(s3: SeaweedS3, bucket: str) -> None:
+    check_store(lambda: S3Raw(client=s3.client()), f"s3://{bucket}/", pickles=False)
+
+
+@mock_aws
+def test_s3_raw_with_a_client_of_motos_mock() -> None:
+    # No fork here: what the mock in this process holds, a child could not change for all to see.
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    client.create_bucket(Bucket="mocked")
+    check_store(lambda: S3Raw(client=client), "s3://mocked/", pickles=False)
+
+
+def test_gs_raw(gcs: FakeGCS, gcs_bucket: str) -> None:
+    check_store(
+        lambda: gs_raw(gcs), f"gs://{gcs_bucket}/",
+        unreachable=lambda: gs_raw(gcs, endpoint_url=NOWHERE, retry=HURRY),
+    )  # fmt: skip
+
+
+def test_gs_raw_of_the_environment(gcs_env: FakeGCS, gcs_bucket: str) -> None:
+    check_store(GSRaw, f"gs://{gcs_bucket}/trial/")
+
+
+def test_gs_raw_with_a_client(gcs: FakeGCS, gcs_bucket: str) -> None:
+    check_store(lambda: GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/", pickles=False)
+
+
+def test_http_raw(web: WebFolder) -> None:
+    # A fragment is never sent, and blanks must come percent-encoded: such URLs are refused.
+    keys = [key for key in AWKWARD_KEYS if "#" not in key and " " not in key]
+    check_store(
+        lambda: HTTPRaw(headers={"Authorization": "Bearer s3cr3t"}), f"{web.url}/files/",
+        keys=keys, secrets=["s3cr3t"], unreachable=lambda: HTTPRaw(retry=HURRY, proxy=NOWHERE),
+    )  # fmt: skip
+
+
+def test_file_raw(tmp_path: Path) -> None:
+    (tmp_path / "a file").write_bytes(b"")
+    keys = [key.replace("%", "%25") for key in AWKWARD_KEYS]
+    check_store(FileRaw, f"file://{tmp_path}/", keys=keys)
+    check_store(lambda: FileRaw(root=tmp_path), f"file://{tmp_path}/", keys=keys)
+
+
+# --- Digest stores --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("compression", [None, "gzip", "zlib", "zstd"])
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "below"),
+    [(Sha1Store, "sha1", "files/"), (Sha256Store, "sha256", "{digest[:2]}/{digest}.bin"), (Md5Store, "md5", "")],
+)
+def test_digest_stores_in_folders(
+    kind: Callable[..., Any], algorithm: str, below: str, compression: str | None, verify: bool, tmp_path: Path
+) -> None:
+    check_store(lambda: kind(FileRaw(), f"file://{tmp_path}/{below}", verify, compression=compression), algorithm)
+
+
+def test_digest_store_told_its_algorithm(tmp_path: Path) -> None:
+    check_store(lambda: DigestStore(FileRaw(), f"file://{tmp_path}/", algorithm="md5"), "md5")
+
+
+def test_sha1_store_on_s3(s3: SeaweedS3, bucket: str) -> None:
+    check_store(
+        lambda: Sha1Store(s3_raw(s3), f"s3://{bucket}/files/", verify=True), "sha1", secrets=[s3.secret_key],
+        unreachable=lambda: Sha1Store(s3_raw(s3, endpoint_url=NOWHERE, retry=HURRY), f"s3://{bucket}/"),
+    )  # fmt: skip
+
+
+def test_sha256_store_on_gcs(gcs: FakeGCS, gcs_bucket: str) -> None:
+    template = f"gs://{gcs_bucket}/{{digest[:2]}}/{{digest}}.gz"
+    check_store(
+        lambda: Sha256Store(gs_raw(gcs), template, verify=True, compression="gzip"), "sha256",
+        unreachable=lambda: Sha256Store(gs_raw(gcs, endpoint_url=NOWHERE, retry=HURRY), template),
+    )  # fmt: skip
+
+
+def test_md5_store_on_the_web(web: WebFolder) -> None:
+    check_store(lambda: Md5Store(HTTPRaw(), f"{web.url}/files/md5/{{digest[:2]}}/{{digest[2:]}}"), "md5")
+
+
+def test_sha1_cache(s3: SeaweedS3, bucket: str) -> None:
+    check_store(lambda: Sha1Cache(s3_raw(s3), f"s3://{bucket}/"), "sha1")
+
+
+# --- Caches -----------------------------------------------------------------------------------------------------------
+
+
+def test_disk_cache(tmp_path: Path) -> None:
+    (tmp_path / "in the way").write_bytes(b"")
+    check_store(lambda: DiskCache(tmp_path / "blobs"), "sha1", wrong=[""])
+    check_store(lambda: DiskCache(tmp_path / "blobs"), f"s3://any-{tmp_path.name}/", wrong=[""])
+    check_store(lambda: DiskCache(tmp_path / "digests", algorithm="sha256"), "sha256", wrong=[""])
+
+
+def test_memory_cache() -> None:
+    check_store(MemoryCache, "md5", wrong=[""], shared=False)
+    check_store(MemoryCache, "any://text/", wrong=[""], shared=False)
+
+
+# --- API sources and composites ---------------------------------------------------------------------------------------
+
+
+class Paid(Sha1APISource):
+    """An API over HTTP, as a user would write it."""
+
+    def __init__(self, url: str) -> None:
+        self.web = HTTPRaw(retry=HURRY)
+        self.url = url
+
+    def api_get(self, digest: str) -> bytes | None:
+        try:
+            return self.web.get(f"{self.url}/blob/{digest}")
+        except NotFoundInStore:
+            return None
+
+
+def test_api_source(api: CountedAPI) -> None:
+    check_store(lambda: Paid(api.url), "sha1", put=api.blobs.__setitem__, unreachable=lambda: Paid(NOWHERE))
+
+
+def test_composite_of_folders(tmp_path: Path) -> None:
+    def chain() -> Composite:
+        composite = Composite()
+        composite.append_cache(DiskCache(tmp_path / "cache"))
+        composite.append_source(FileRaw())
+        return composite
+
+    # Blobs under URLs are overwritten by nobody here: a cache need not notice that, so `put` is not checked.
+    check_store(chain, f"file://{tmp_path}/files/", put=FileRaw().put, wrong=(), keys=["plain", "a b", "ä"])
+
+
+def test_digest_composites(s3: SeaweedS3, bucket: str, gcs: FakeGCS, gcs_bucket: str, tmp_path: Path) -> None:
+    for kind, algorithm in ((Sha1Composite, "sha1"), (Sha256Composite, "sha256"), (Md5Composite, "md5")):
+        far = DigestStore(gs_raw(gcs), f"gs://{gcs_bucket}/", algorithm=algorithm)
+
+        def chain(kind: Any = kind, algorithm: str = algorithm, far: Store = far) -> Composite:
+            composite: Composite = kind()
+            composite.append_cache(MemoryCache())
+            composite.append_cache(DiskCache(tmp_path / algorithm))
+            composite.append_source(DigestStore(s3_raw(s3), f"s3://{bucket}/", algorithm=algorithm))
+            composite.append_source(far)
+            return composite
+
+        check_store(chain, algorithm, put=far.put, secrets=[s3.secret_key])
+
+
+def test_composite_with_an_unreachable_tier(tmp_path: Path, api: CountedAPI) -> None:
+    folder = Sha1Store(FileRaw(), f"file://{tmp_path}/")
+
+    def chain(url: str) -> Composite:
+        composite = Sha1Composite()
+        composite.append_source(folder)
+        composite.append_source(Paid(url))
+        return composite
+
+    check_store(lambda: chain(api.url), "sha1", put=folder.put, unreachable=lambda: chain(NOWHERE))
+
+
+# --- Users' own stores ------------------------------------------------------------------------------------------------
+
+
+class Folder(Store):
+    """A minimal store: three methods over a folder. What the broken ones below are made of."""
+
+    URI_HINT = "<sha1>"
+
+    def __init__(self, folder: Path, secret: str = "hush-hush") -> None:
+        self.folder = folder
+        self.secret = secret
+
+    def is_valid(self, uri: Any) -> bool:
+        if not isinstance(uri, str):
+            raise TypeError("a name is a str")
+        return len(uri) == 40 and not set(uri.lower()) - set("0123456789abcdef")
+
+    def get(self, uri: Any) -> Any:
+        self._check_valid(uri)
+        try:
+            return self.read(uri.lower())
+        except FileNotFoundError:
+            raise NotFoundInStore(self, uri) from None
+
+    def put(self, uri: Any, data: bytes) -> None:
+        self._check_valid(uri)
+        (self.folder / uri.lower()).write_bytes(data)
+
+    def read(self, name: str) -> Any:
+        return (self.folder / name).read_bytes()
+
+
+class Duck:
+    """The same without inheriting from anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inner = Folder(folder)
+
+    def is_valid(self, uri: Any) -> bool:
+        return self.inner.is_valid(uri)
+
+    def get(self, uri: Any) -> Any:
+        return self.inner.get(uri)
+
+    def put(self, uri: Any, data: bytes) -> None:
+        self.inner.put(uri, data)
+
+
+def a_file(folder: Path) -> Path:
+    (folder / "a file").write_bytes(b"")
+    return folder / "a file"
+
+
+def test_minimal_store(tmp_path: Path) -> None:
+    # NotADirectoryError is a failure, since a name below a file is not for `FileNotFoundError` to tell.
+    check_store(lambda: Folder(tmp_path), "sha1", unreachable=lambda: Folder(a_file(tmp_path)), secrets=["hush-hush"])
+
+
+def test_minimal_store_that_only_reads(tmp_path: Path) -> None:
+    class Reader(Folder):
+        put = Store.put
+
+    check_store(lambda: Reader(tmp_path), "sha1", put=Folder(tmp_path).put, pickles=False)
+
+
+def test_duck_typed_store(tmp_path: Path) -> None:
+    check_store(lambda: Duck(tmp_path), "sha1")
+
+
+def test_minimal_store_as_a_base_store(tmp_path: Path) -> None:
+    check_store(lambda: Sha256Store(Urls(tmp_path), "mine://", verify=True, compression="zstd"), "sha256")
+
+
+class Urls(Store):
+    """A minimal store of URLs of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def is_valid(self, uri: Any) -> bool:
+        return isinstance(uri, str) and uri.startswith("mine://")
+
+    def _file(self, uri: str) -> Path:
+        self._check_valid(uri)
+        return self.folder / hashlib.sha256(uri.encode()).hexdigest()
+
+    def get(self, uri: Any) -> bytes:
+        try:
+            return self._file(uri).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundInStore(self, uri) from None
+
+    def put(self, uri: Any, data: bytes) -> None:
+        self._file(uri).write_bytes(data)
+
+
+def test_minimal_store_of_urls(tmp_path: Path) -> None:
+    check_store(lambda: Urls(tmp_path), "mine://trial/")
+
+
+# --- The suite can fail -----------------------------------------------------------------------------------------------
+
+
+class LosesTheEmpty(Folder):
+    def read(self, name: str) -> Any:
+        data = super().read(name)
+        if not data:
+            raise FileNotFoundError
+        return data
+
+
+class CutsTheBig(Folder):
+    def put(self, uri: Any, data: bytes) -> None:
+        super().put(uri, data[: 1024 * 1024])
+
+
+class TranslatesNewlines(Folder):
+    def put(self, uri: Any, data: bytes) -> None:
+        super().put(uri, data.replace(b"\r\n", b"\n"))
+
+
+class GivesBytearrays(Folder):
+    def read(self, name: str) -> Any:
+        return bytearray(super().read(name))
+
+
+class GivesNoneForMissing(Folder):
+    def get(self, uri: Any) -> Any:
+        try:
+            return super().get(uri)
+        except NotFoundInStore:
+            return None
+
+
+class FailsForMissing(Folder):
+    def get(self, uri: Any) -> Any:
+        try:
+            return super().get(uri)
+        except NotFoundInStore:
+            raise StoreNotAvailable(self, "something") from None
+
+
+class RemembersWhatIsMissing(Folder):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.missing: set[str] = set()
+
+    def get(self, uri: Any) -> Any:
+        if uri in self.missing:
+            raise NotFoundInStore(self, uri)
+        try:
+            return super().get(uri)
+        except NotFoundInStore:
+            self.missing.add(uri)
+            raise
+
+
+class MissingForFailed(Folder):
+    def read(self, name: str) -> Any:
+        try:
+            return super().read(name)
+        except OSError as error:
+            raise FileNotFoundError from error
+
+
+class HasEverything(Folder):
+    def exists(self, uri: Any) -> bool:
+        self._check_valid(uri)
+        return True
+
+
+class HasNothing(Folder):
+    def exists(self, uri: Any) -> bool:
+        self._check_valid(uri)
+        return False
+
+
+class RefusesASecondPut(Folder):
+    def put(self, uri: Any, data: bytes) -> None:
+        if (self.folder / uri.lower()).exists():
+            raise StoreNotAvailable(self, "it is there already")
+        super().put(uri, data)
+
+
+class MindsTheCase(Folder):
+    def get(self, uri: Any) -> Any:
+        self._check_valid(uri)
+        if uri != uri.lower():
+            raise NotFoundInStore(self, uri)
+        return super().get(uri)
+
+
+class TakesAnyName(Folder):
+    def is_valid(self, uri: Any) -> bool:
+        return True
+
+
+class MissingForWrongNames(Folder):
+    def _check_valid(self, uri: Any) -> None:
+        if not self.is_valid(uri):
+            raise NotFoundInStore(self, uri)
+
+
+class MissingForNone(Folder):
+    def get(self, uri: Any) -> Any:
+        if uri is None:
+            raise NotFoundInStore(self, uri)
+        return super().get(uri)
+
+
+class MixesUpThreads(Folder):
+    def read(self, name: str) -> Any:
+        self.name = name
+        time.sleep(0.001)  # so that another thread surely gets its turn
+        return super().read(self.name)
+
+
+class HangsInThreads(Folder):
+    """As if a lock were held for ever, but only where several threads read at once."""
+
+    reading = threading.Semaphore(1)
+
+    def read(self, name: str) -> Any:
+        if not self.reading.acquire(blocking=False):
+            threading.Event().wait(60)
+        time.sleep(0.001)  # so that another thread surely comes meanwhile
+        try:
+            return super().read(name)
+        finally:
+            self.reading.release()
+
+
+class HoldsALock(Folder):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lock = threading.Lock()
+
+
+class ForgetsItsFolder(Folder):
+    def __reduce__(self) -> Any:
+        return type(self), (Path("/nowhere"),)
+
+
+class ForgetsWhatItWasTold(Folder):
+    def __getstate__(self) -> Any:
+        return {}
+
+
+class DoesNotSurviveAFork(Folder):
+    """A helper thread and a queue, both of which stay in the parent."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.pool: Any = None
+
+    def read(self, name: str) -> Any:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(1)
+        return self.pool.submit(super().read, name).result()
+
+    def __getstate__(self) -> Any:
+        return {**self.__dict__, "pool": None}
+
+
+class DiesInAFork(Folder):
+    def __init__(self, *args: Any) -> None:
+        import os
+
+        super().__init__(*args)
+        self.pid = os.getpid()
+
+    def read(self, name: str) -> Any:
+        import os
+
+        if os.getpid() != self.pid:
+            os._exit(7)
+        return super().read(name)
+
+
+class BatchesBadly(Folder):
+    def get_many(self, uris: Iterable[Any], **options: Any) -> Iterator[Blob]:
+        for index, uri in enumerate(dict.fromkeys(uris)):  # duplicates are lost
+            try:
+                yield Blob(index, uri, self.get(uri), "me")
+            except NotFoundInStore as error:
+                yield Blob(index, uri, error=error)
+
+
+class BatchesFailuresAsNone(Folder):
+    def get_many(self, uris: Iterable[Any], **options: Any) -> Iterator[Blob]:
+        for index, uri in enumerate(uris):
+            try:
+                yield Blob(index, uri, self.get(uri), "me")
+            except NotFoundInStore:
+                yield Blob(index, uri)
+
+
+class Gone(NotFoundInStore):
+    def __init__(self, uri: object) -> None:
+        super().__init__("a store", uri)  # and `__reduce__` gives two arguments
+
+
+class RaisesWhatDoesNotPickle(Folder):
+    def get(self, uri: Any) -> Any:
+        try:
+            return super().get(uri)
+        except NotFoundInStore:
+            raise Gone(uri) from None
+
+
+class ShowsSecrets(Folder):
+    def __repr__(self) -> str:
+        return f"Folder({self.secret})"
+
+
+class ShowsSecretsInErrors(Folder):
+    def get(self, uri: Any) -> Any:
+        try:
+            return super().get(uri)
+        except NotFoundInStore:
+            raise NotFoundInStore(f"a store opened with {self.secret}", uri) from None
+
+
+class WorksAlone(Folder):
+    """As a cache it loses what it is given while `get` of it has just failed: not seen by direct use."""
+
+    def is_valid(self, uri: Any) -> bool:
+        return super().is_valid(uri)
+
+    _keep = False
+
+    def put(self, uri: Any, data: bytes) -> None:
+        if len(data) != 40:
+            super().put(uri, data)
+
+
+BROKEN: list[tuple[type[Folder], str, str]] = [
+    (LosesTheEmpty, "empty", "NotFoundInStore"),
+    (CutsTheBig, "big", "instead of 2000000 bytes"),
+    (TranslatesNewlines, "present", "a blob just put"),
+    (GivesBytearrays, "present", "bytearray instead of bytes"),
+    (GivesNoneForMissing, "missing", "raised nothing instead of NotFoundInStore"),
+    (FailsForMissing, "missing", "raised StoreNotAvailable"),
+    (RemembersWhatIsMissing, "missing", "NotFoundInStore"),
+    (MissingForFailed, "unreachable", "said that the blob is missing"),
+    (HasEverything, "exists", "not False for a missing blob"),
+    (HasNothing, "exists", "not True for a blob that is there"),
+    (RefusesASecondPut, "again", "it is there already"),
+    (MindsTheCase, "names", "NotFoundInStore"),
+    (TakesAnyName, "wrong_names", "is_valid('') is true"),
+    (MissingForWrongNames, "wrong_names", "raised NotFoundInStore"),
+    (MissingForNone, "none", "raised NotFoundInStore"),
+    (MixesUpThreads, "threads", "from several threads"),
+    (HangsInThreads, "threads", "of 8 threads hang"),
+    (HoldsALock, "copies", "does not pickle"),
+    (ForgetsItsFolder, "copies", "NotFoundInStore"),
+    (ForgetsWhatItWasTold, "copies", "folder"),
+    (DoesNotSurviveAFork, "forks", "it hangs"),
+    (DiesInAFork, "forks", "it died (exit code 7)"),
+    (BatchesBadly, "get_many", "did not answer each input"),
+    (BatchesFailuresAsNone, "get_many", "for a missing blob"),
+    (RaisesWhatDoesNotPickle, "errors", "does not pickle"),
+    (ShowsSecrets, "shown", "a secret shows up"),
+    (ShowsSecretsInErrors, "shown", "a secret shows up"),
+    (WorksAlone, "composite", "NotFoundInStore"),
+]
+
+
+@pytest.mark.parametrize(("broken", "check", "told"), BROKEN, ids=[kind.__name__ for kind, _, _ in BROKEN])
+def test_the_suite_catches(broken: type[Folder], check: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_store(
+            lambda: broken(tmp_path), "sha1", big=2_000_000, limit=5, secrets=["hush-hush"],
+            unreachable=lambda: broken(a_file(tmp_path)),
+        )  # fmt: skip
+    findings = dict(line[2:].split(": ", 1) for line in str(caught.value).split("\n") if line.startswith("- "))
+    assert check in findings, caught.value
+    assert told in str(caught.value)
+    assert "hush-hush" not in str(caught.value)
+
+
+class Shelves(Store):
+    """URLs in a dict, broken in the ways that only URLs can be."""
+
+    held: ClassVar[defaultdict[str, dict[str, bytes]]] = defaultdict(dict)
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def is_valid(self, uri: Any) -> bool:
+        return isinstance(uri, str) and (self.how == "anything" or uri.startswith("shelf://"))
+
+    def _key(self, uri: str) -> str:
+        from urllib.parse import unquote
+
+        if not self.is_valid(uri):
+            raise InvalidURI(self, uri)
+        if self.how == "unquotes":
+            return unquote(uri)
+        return uri.lower() if self.how == "ignores case" else uri
+
+    def get(self, uri: Any) -> bytes:
+        try:
+            return self.held[self.how][self._key(uri)]
+        except KeyError:
+            raise NotFoundInStore(self, uri) from None
+
+    def put(self, uri: Any, data: bytes) -> None:
+        if self.how == "keeps the first":
+            self.held[self.how].setdefault(self._key(uri), data)
+        else:
+            self.held[self.how][self._key(uri)] = data
+
+
+@pytest.mark.parametrize(
+    ("how", "check"),
+    [("unquotes", "names"), ("ignores case", "names"), ("keeps the first", "again"), ("anything", "wrong_names")],
+)
+def test_the_suite_catches_with_urls(how: str, check: str) -> None:
+    with pytest.raises(AssertionError, match=rf"\n- {check}: "):
+        check_store(lambda: Shelves(how), "shelf://trial/", keys=[*AWKWARD_KEYS, "a"], big=1000)
+
+
+def test_a_good_store_of_urls() -> None:
+    check_store(lambda: Shelves("right"), "shelf://trial/", big=1000)
+
+
+def test_what_is_checked_must_be_said() -> None:
+    with pytest.raises(ValueError, match="use one of sha1, sha256, md5 or a URL prefix"):
+        check_store(MemoryCache, "sha512")

@@ -1,0 +1,260 @@
+"""HTTPRaw against real web servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.raw.http import HTTPRaw
+from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.transfer.retry import Retry
+from bitstore.transfer.run import run
+from tests.servers import Answer, CountedAPI, Cut, Hang, MotoServer, Reset
+
+QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
+SECRET = "Bearer of-a-secret"
+
+
+def redirect(url: str, status: int = 302) -> Answer:
+    return Answer(status, b"over there", {"Location": url})
+
+
+@pytest.fixture
+def other() -> Iterator[CountedAPI]:
+    with CountedAPI() as server:
+        yield server
+
+
+def outcome(operation: Callable[[], Any]) -> Exception:
+    with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
+        operation()
+    return caught.value
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_get(api: CountedAPI, size: int) -> None:
+    store, uri, data = HTTPRaw(), api.blob_url("k"), os.urandom(size)
+    assert not store.exists(uri)
+    with pytest.raises(NotFoundInStore, match="/blob/k"):
+        store.get(uri)
+    api.blobs["k"] = data
+    assert store.get(uri) == run(get_steps(store, uri)).data == data
+    assert store.exists(uri)
+    assert run(exists_steps(store, uri))
+
+
+@pytest.mark.parametrize(
+    "path", ["a%20b", "a//b", "x?y=1&z=%41", "ünï/日本", "a/../b", "%2E%2E/b", "sha1:ab/raw/", "~;@$'"]
+)
+def test_urls_go_out_as_they_are(api: CountedAPI, path: str) -> None:
+    outcome(lambda: HTTPRaw().get(f"{api.url}/{path}"))
+    quoted = path.replace("ünï/日本", "%C3%BCn%C3%AF/%E6%97%A5%E6%9C%AC")
+    assert api.requests[-1].target == f"/{quoted}"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "http://", "https:///k", "ftp://h/k", "file:///k", "http://h/a b", "http://h/a\r\nx: y", "http://h/a\0", "http://h/k\n",
+     "http://h/k#part", "http://us er/k", "http://h:port/k", "http://h/\ud800", "http://hö/k", "//h/k"],
+)  # fmt: skip
+def test_invalid_uris(uri: str) -> None:
+    store = HTTPRaw()
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(InvalidURI, match="https://host/path"):
+            operation(uri)
+
+
+def test_no_password_in_a_url() -> None:
+    with pytest.raises(InvalidURI) as caught:
+        HTTPRaw().get("http://user:password@host/k")
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", [None, b"http://h/k", 7])
+def test_not_a_str(uri: Any) -> None:
+    for operation in (HTTPRaw().get, HTTPRaw().exists, lambda uri: HTTPRaw().put(uri, b"x")):
+        with pytest.raises(TypeError, match="expected a str"):
+            operation(uri)
+    assert not HTTPRaw().is_valid(uri)
+
+
+def test_options_are_checked() -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"headers": {"X": "a\r\nY: b"}}, "header X"),
+        ({"headers": {"X: y\r\n": "a"}}, "name of a header"),
+        ({"headers": {"X": None}}, "header X"),
+        ({"follow_redirects": -1}, "follow_redirects"),
+    ]
+    for options, text in wrong:
+        with pytest.raises(ValueError, match=text):
+            HTTPRaw(**options)
+    with pytest.raises(TypeError):
+        HTTPRaw({"X": "y"})  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("status", "missing"), [(404, True), (410, True), (400, False), (451, False), (204, False), (206, False)]
+)
+def test_statuses(api: CountedAPI, status: int, missing: bool) -> None:
+    api.rules.add(Answer(status, b"" if status == 204 else b"because"))
+    error = outcome(lambda: HTTPRaw().get(api.blob_url("k")))
+    assert isinstance(error, NotFoundInStore if missing else StoreNotAvailable)
+    assert not isinstance(error, AccessDenied)
+    assert missing or str(status) in str(error)
+
+
+def test_forbidden(api: CountedAPI) -> None:
+    api.rules.add(Answer(403), times=2)
+    error = outcome(lambda: HTTPRaw().get(api.blob_url("k")))
+    assert isinstance(error, AccessDenied)
+    assert "forbidden_is_missing=True" in str(error)
+    assert isinstance(outcome(lambda: HTTPRaw(forbidden_is_missing=True).get(api.blob_url("k"))), NotFoundInStore)
+    api.rules.add(Answer(401))
+    assert isinstance(outcome(lambda: HTTPRaw(forbidden_is_missing=True).get(api.blob_url("k"))), AccessDenied)
+
+
+@pytest.mark.parametrize("fault", [Answer(503), Answer(429), Reset(), Cut(5)])
+def test_faults(api: CountedAPI, fault: Any) -> None:
+    api.blobs["k"] = b"0123456789"
+    store = HTTPRaw(retry=QUICK)
+    api.rules.add(fault, times=2)
+    assert store.get(api.blob_url("k")) == b"0123456789"
+    api.rules.add(fault)
+    assert isinstance(outcome(lambda: store.get(api.blob_url("k"))), StoreNotAvailable)
+
+
+def test_a_server_that_hangs(api: CountedAPI) -> None:
+    api.rules.add(Hang())
+    store = HTTPRaw(stall_timeout=1, retry=Retry(attempts=1))
+    error = outcome(lambda: store.get(api.blob_url("k")))
+    assert isinstance(error, StoreNotAvailable)
+    assert "curl error 28" in str(error)
+
+
+def test_max_blob_size(api: CountedAPI) -> None:
+    api.blobs["k"] = b"0123456789"
+    assert HTTPRaw(max_blob_size=10).get(api.blob_url("k")) == b"0123456789"
+    error = outcome(lambda: HTTPRaw(max_blob_size=9).get(api.blob_url("k")))
+    assert "larger than max_blob_size (9 bytes)" in str(error)
+
+
+# ---------------------------------------------------------------------- headers and redirects
+
+
+def test_headers(api: CountedAPI) -> None:
+    api.blobs["k"] = b"x"
+    store = pickle.loads(pickle.dumps(HTTPRaw(headers={"Authorization": SECRET, "X-Key": "k"})))
+    assert store.get(api.blob_url("k")) == b"x"
+    assert store.exists(api.blob_url("k"))
+    for request in api.requests:
+        assert (request.headers["authorization"], request.headers["x-key"]) == (SECRET, "k")
+    assert repr(store) == "HTTPRaw(headers={'Authorization': ..., 'X-Key': ...})"
+    api.rules.add(Answer(400, f"who sends {SECRET}?".encode()))
+    assert "who sends ***?" in str(outcome(lambda: store.get(api.blob_url("k"))))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_followed(api: CountedAPI, status: int) -> None:
+    api.blobs["k"] = b"x"
+    api.rules.add(redirect("../blob/k#part", status), path="/old")
+    store = HTTPRaw(headers={"Authorization": SECRET})
+    assert store.get(f"{api.url}/some/old") == b"x"
+    assert store.exists(f"{api.url}/some/old")
+    assert [request.headers["authorization"] for request in api.requests] == [SECRET] * 4
+    assert api.requests[-1].method == "HEAD"
+    error = outcome(lambda: HTTPRaw(follow_redirects=0).get(f"{api.url}/some/old"))
+    assert isinstance(error, StoreNotAvailable)
+
+
+def test_credentials_stay_with_their_host(api: CountedAPI, other: CountedAPI) -> None:
+    other.blobs["k"] = api.blobs["k"] = b"x"
+    store = HTTPRaw(headers={"Authorization": SECRET})
+    api.rules.add(redirect(other.blob_url("k")), path="/out")
+    assert store.get(f"{api.url}/out") == b"x"
+    assert "authorization" not in other.requests[-1].headers
+    # Out and back again: the other host has chosen what is asked.
+    api.rules.add(redirect(f"{other.url}/back"), path="/there")
+    other.rules.add(redirect(api.blob_url("k")), path="/back")
+    assert store.get(f"{api.url}/there") == b"x"
+    assert "authorization" not in api.requests[-1].headers
+    # localhost is another name, and another name is another host.
+    api.rules.add(redirect(api.blob_url("k").replace("127.0.0.1", "localhost")), path="/name")
+    assert store.get(f"{api.url}/name") == b"x"
+    assert "authorization" not in api.requests[-1].headers
+    assert store.get(api.blob_url("k")) == b"x"
+    assert api.requests[-1].headers["authorization"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [("/loop", "loop"), ("/next?n=1", "redirects in a row"), ("file:///etc/passwd", "no http"), ("", "no http")],
+)  # fmt: skip
+def test_redirects_that_lead_nowhere(api: CountedAPI, target: str, text: str) -> None:
+    if text == "redirects in a row":
+        for n in range(1, 9):
+            api.rules.add(redirect(f"/next?n={n + 1}"), path=rf"n={n}$")
+    api.rules.add(redirect(target), path="/loop")
+    error = outcome(lambda: HTTPRaw().get(f"{api.url}/loop"))
+    assert isinstance(error, StoreNotAvailable)
+    assert not isinstance(error, NotFoundInStore)
+    assert text in str(error)
+
+
+# ---------------------------------------------------------------------- writes, against a server that takes them
+
+
+@pytest.fixture
+def folder(moto: MotoServer) -> str:
+    # An S3 server with a bucket that anybody may write to: PUT, HEAD and preconditions of plain HTTP.
+    bucket = moto.create_bucket()
+    moto.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    allow = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": ["s3:GetObject", "s3:PutObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/*"],
+    }
+    moto.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+    return f"{moto.endpoint_url}/{bucket}"
+
+
+def test_put(folder: str) -> None:
+    store, uri = HTTPRaw(), f"{folder}/k"
+    assert run(store._etag_steps(uri)) is None
+    store.put(uri, b"bad")
+    assert store.get(uri) == b"bad"
+    run(put_steps(store, uri, b"x", Write(only_if_absent=True)))
+    assert store.get(uri) == b"bad"
+    etag = run(store._etag_steps(uri))
+    assert etag is not None
+    run(put_steps(store, uri, b"good", Write(replacing=etag)))
+    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    assert store.get(uri) == b"good"
+    run(put_steps(store, f"{folder}/gone", b"late", Write(replacing=etag)))
+    assert not store.exists(f"{folder}/gone")
+    store.put(f"{folder}/empty", b"")
+    assert store.get(f"{folder}/empty") == b""
+    with pytest.raises(TypeError, match="a blob is bytes"):
+        store.put(uri, "text")  # type: ignore[arg-type]
+
+
+def test_a_write_that_failed_says_so(api: CountedAPI) -> None:
+    for answer in (Answer(404), Answer(412), Answer(500), redirect("/blob/k", 302), Answer(202)):
+        api.clear()
+        api.rules.add(answer)
+        error = outcome(lambda: HTTPRaw(retry=QUICK).put(api.blob_url("k"), b"x"))
+        assert isinstance(error, StoreNotAvailable)
+        assert "PUT" in str(error)
+
+
+def test_a_redirected_write_is_written(folder: str, api: CountedAPI) -> None:
+    api.rules.add(redirect(f"{folder}/moved", 307))
+    HTTPRaw().put(f"{api.url}/k", b"data")
+    assert HTTPRaw().get(f"{folder}/moved") == b"data"

@@ -1,0 +1,382 @@
+"""`FetchBlobs` by itself, without a running Ray: batches in, pieces out."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import resource
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+import pyarrow
+import pytest
+
+from bitstore import InvalidURI, NotFoundInStore, Sha1Composite, Store
+from ray_integration import FetchBlobs, fetch_blobs
+from ray_integration.portable import check_portable
+from tests.ray_stores import FolderStore, LockedStore, MadeStore, OddStore, UnbornStore
+
+ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
+
+
+def digest_of(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the blobs "0" to "9", and an empty one, each named by its digest."""
+    for blob in ("", *map(str, range(10))):
+        (tmp_path / digest_of(blob)).write_text(blob)
+    return tmp_path
+
+
+def composite(*stores: Any) -> Sha1Composite:
+    chain = Sha1Composite()
+    for store in stores:
+        chain.append_source(store)
+    return chain
+
+
+def run(fetch: FetchBlobs, table: pyarrow.Table) -> pyarrow.Table:
+    return pyarrow.concat_tables(fetch(table))
+
+
+class Counted(Store):
+    """Counts what it is asked for, in this process."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def is_valid(self, uri: Any) -> bool:
+        return True
+
+    def get(self, uri: str) -> bytes:
+        self.asked[uri] += 1
+        return uri.encode()
+
+
+MIXED = [digest_of("1"), digest_of("absent"), None, "no digest", "dead" * 10, digest_of(""), digest_of("1").upper()]
+TOLD = [None, "missing: ", "invalid: ", "invalid: ", "failed: ", None, None]
+
+
+def check_mixed(data: list[Any], sources: list[Any], errors: list[Any]) -> None:
+    assert data == [b"1", None, None, None, None, b"", b"1"]
+    assert [
+        error if error is None else error[: len(told or "")] for error, told in zip(errors, TOLD, strict=True)
+    ] == TOLD
+    assert [source is None for source in sources] == [error is not None for error in errors]
+    assert "the disk is tired" in errors[4]
+    assert "no digest" in errors[3]
+
+
+def test_arrow_rows_of_all_kinds(folder: Path) -> None:
+    table = pyarrow.table(
+        {
+            "sha1": MIXED,
+            "n": pyarrow.array([1, None, 3, 4, 5, 6, 7], pyarrow.int16()),
+            "tags": pyarrow.array([["a"], None, [], ["b", None], [], [], []], pyarrow.list_(pyarrow.string())),
+            "kind": pyarrow.array(list("aabbaab")).dictionary_encode(),
+        }
+    )
+    result = run(FetchBlobs(composite(FolderStore(folder))), table)
+    assert result.schema == pyarrow.schema([*table.schema, *ADDED])
+    assert result.select(table.column_names) == table
+    check_mixed(*(result.column(name).to_pylist() for name in ADDED.names))
+
+
+def test_pandas_rows_of_all_kinds(folder: Path) -> None:
+    frame = pandas.DataFrame(
+        {
+            "sha1": MIXED,
+            "n": pandas.array([1, None, 3, 4, 5, 6, 7], "Int16"),
+            "kind": pandas.Categorical(list("aabbaab")),
+        },
+        index=[3, 3, 1, 9, 0, 0, 2],
+    )
+    before = frame.copy()
+    pieces = list(FetchBlobs(composite(FolderStore(folder)), block_bytes=1)(frame))
+    assert len(pieces) > 1
+    result = pandas.concat(pieces)
+    pandas.testing.assert_frame_equal(frame, before)
+    pandas.testing.assert_frame_equal(result[list(frame.columns)], frame)
+    arrow = pyarrow.Table.from_pandas(result, preserve_index=False)
+    assert arrow.select(ADDED.names).schema.remove_metadata() == ADDED
+    check_mixed(*(arrow.column(name).to_pylist() for name in ADDED.names))
+
+
+def test_numpy_rows_of_all_kinds(folder: Path) -> None:
+    batch = {"sha1": numpy.array(MIXED, dtype=object), "image": numpy.arange(42).reshape(7, 2, 3)}
+    pieces = list(FetchBlobs(composite(FolderStore(folder)), block_bytes=1)(batch))
+    assert len(pieces) > 1
+    for name, values in batch.items():
+        assert numpy.array_equal(numpy.concatenate([piece[name] for piece in pieces]), values)
+    for field in ADDED:
+        assert all(piece[field.name].type == field.type for piece in pieces)
+    check_mixed(*([value for piece in pieces for value in piece[name].to_pylist()] for name in ADDED.names))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pyarrow.table({"sha1": pyarrow.array(["x"], pyarrow.large_string())}),
+        pyarrow.table({"sha1": pyarrow.array(["x"]).dictionary_encode()}),
+        pyarrow.table({"sha1": pyarrow.nulls(1)}),
+        pandas.DataFrame({"sha1": ["x"]}, dtype="string"),
+        pandas.DataFrame({"sha1": ["x"]}, dtype="category"),
+        pandas.DataFrame({"sha1": ["x"]}, dtype=pandas.ArrowDtype(pyarrow.string())),
+        pandas.DataFrame({"sha1": [None]}, dtype=float),
+        {"sha1": numpy.array(["x"])},
+        {"sha1": numpy.array(["x"], dtype=object)},
+        {"sha1": numpy.array([numpy.nan])},
+        {"sha1": ["x"]},
+        {"sha1": [None]},
+    ],
+    ids=lambda batch: f"{type(batch).__module__}-{batch['sha1']!r:.30}",
+)
+def test_every_column_of_text_is_taken(values: Any) -> None:
+    (piece,) = FetchBlobs(Counted())(values)
+    ((data,), (error,)) = (pyarrow.array(piece[name]).to_pylist() for name in ("data", "error"))
+    assert (data, error) in ((b"x", None), (None, "invalid: column 'sha1' is null"))
+    null = values["sha1"][0]
+    assert (error is None) == (str(null) == "x")
+
+
+@pytest.mark.parametrize(
+    ("batch", "told"),
+    [
+        (pyarrow.table({"sha1": [1, 2]}), "int64"),
+        (pyarrow.table({"sha1": [b"\x01" * 20]}), r"binary.*\.hex\(\)"),
+        (pandas.DataFrame({"sha1": [1.5, None]}), "float64"),
+        (pandas.DataFrame({"sha1": [1]}, dtype="category"), "int64"),
+        (pandas.DataFrame({"sha1": [b"x"]}, dtype=pandas.ArrowDtype(pyarrow.binary())), "binary"),
+        ({"sha1": numpy.array([1, 2])}, "int64"),
+        ({"sha1": numpy.array([b"abc"])}, "S3"),
+        ({"sha1": numpy.array([["a"], ["b"]])}, "2-dimensional"),
+    ],
+)
+def test_a_column_of_another_type_is_an_error(batch: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=rf"column 'sha1' has the type .*{told}"):
+        list(FetchBlobs(Counted())(batch))
+
+
+def test_a_value_that_is_no_text_is_that_rows_error() -> None:
+    (piece,) = FetchBlobs(Counted())({"sha1": numpy.array(["x", 7, b"x"], dtype=object)})
+    assert piece["data"].to_pylist() == [b"x", None, None]
+    assert piece["error"].to_pylist()[1:] == [
+        "invalid: column 'sha1' must hold text, got int 7",
+        "invalid: column 'sha1' must hold text, got bytes b'x'",
+    ]
+
+
+def test_a_batch_of_no_known_format() -> None:
+    with pytest.raises(TypeError, match=r"expected a batch as pyarrow.Table.*got builtins.list"):
+        list(FetchBlobs(Counted())([1]))
+
+
+def test_missing_and_taken_columns() -> None:
+    with pytest.raises(ValueError, match=r"no column 'sha1'; the dataset has 'hash', 'n'"):
+        list(FetchBlobs(Counted())(pyarrow.table({"hash": ["x"], "n": [1]})))
+    taken = pyarrow.table({"sha1": ["x"], "data": [1]})
+    with pytest.raises(ValueError, match=r"already has a column 'data'; name the new one with data_column="):
+        list(FetchBlobs(Counted())(taken))
+    result = run(FetchBlobs(Counted(), data_column="blob"), taken)
+    assert result.to_pylist() == [{"sha1": "x", "data": 1, "blob": b"x", "source": "Counted", "error": None}]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [pyarrow.table({"sha1": pyarrow.array([], pyarrow.string())}), pandas.DataFrame(), {}, {"sha1": numpy.array([])}],
+)
+def test_no_rows(batch: Any) -> None:
+    (piece,) = FetchBlobs(Counted())(batch)
+    assert len(piece["data"]) == len(piece["error"]) == 0
+
+
+def test_nothing_found_keeps_the_types(folder: Path) -> None:
+    result = run(FetchBlobs(FolderStore(folder)), pyarrow.table({"sha1": [digest_of("absent")] * 3}))
+    assert result.select(ADDED.names).schema == ADDED
+    assert result.column("data").null_count == 3
+    assert result.column("error").null_count == 0
+
+
+def test_a_repeated_digest_is_asked_for_once_whatever_lies_between(tmp_path: Path) -> None:
+    store = MadeStore(1000, tmp_path / "log")
+    digests = [digest_of(str(number % 700)) for number in range(2100)]
+    digests[700:1400] = [digest.upper() for digest in digests[700:1400]]
+    table = pyarrow.table({"sha1": digests})
+    result = run(FetchBlobs(store, in_flight=8, block_bytes=10_000), table)
+    assert result.column("data").to_pylist() == [store.blob(digest) for digest in digests]
+    assert sorted(store.calls()) == sorted(digests[:700])
+
+
+def test_rows_keep_their_order_and_pieces_their_bound() -> None:
+    sizes = [300, 10, 500, 1200, 0, 0, 10, 990, 1, 2000, 0, 499, 1, 500, 1, 1]
+    store = OddStore({f"blob {index}": bytes(size) for index, size in enumerate(sizes)})
+    table = pyarrow.table({"sha1": list(store.answers), "n": list(range(len(sizes)))})
+    pieces = list(FetchBlobs(store, block_bytes=1000)(table))
+    assert pyarrow.concat_tables(pieces).column("n").to_pylist() == list(range(len(sizes)))
+    held = [[len(blob) for blob in piece.column("data").to_pylist()] for piece in pieces]
+    assert held == [[300, 10, 500], [1200], [0, 0, 10, 990, 1], [2000], [0, 499, 1, 500, 1], [1]]
+
+
+def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
+    store = OddStore({"text": "abc", "none": None, "array": bytearray(b"ab"), "view": memoryview(b"cd"), "right": b"x"})
+    result = run(FetchBlobs(store), pyarrow.table({"sha1": list(store.answers)}))
+    assert result.column("data").to_pylist() == [None, None, b"ab", b"cd", b"x"]
+    errors = result.column("error").to_pylist()
+    assert errors[0] == "failed: TypeError: OddStore returned str for 'text', not bytes"
+    assert errors[1].startswith("failed: ")
+    assert errors[2:] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(digest_of("absent"), NotFoundInStore), ("no digest", InvalidURI), (None, ValueError), ("dead" * 10, Exception)],
+)
+def test_raise_stops_with_the_rows_error(folder: Path, value: str | None, kind: type[Exception]) -> None:
+    fetch = FetchBlobs(composite(FolderStore(folder)), errors="raise")
+    assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
+    with pytest.raises(kind):
+        run(fetch, pyarrow.table({"sha1": [digest_of("1"), value]}))
+
+
+def test_a_store_that_hangs_fails_its_row_when_its_time_is_up() -> None:
+    gate = threading.Event()
+
+    class Hanging(Counted):
+        def get(self, uri: str) -> bytes:
+            if uri == "slow":
+                gate.wait(60)
+            return super().get(uri)
+
+    try:
+        result = run(FetchBlobs(Hanging(), timeout=0.2), pyarrow.table({"sha1": ["a", "slow", "b"]}))
+    finally:
+        gate.set()
+    assert result.column("data").to_pylist() == [b"a", None, b"b"]
+    assert result.column("error").to_pylist()[1].startswith("failed: ")
+    assert "0.2 s" in result.column("error").to_pylist()[1]
+
+
+def test_a_consumer_that_stops_early_leaves_nothing_under_way(tmp_path: Path) -> None:
+    store = MadeStore(1000, tmp_path / "log")
+    pieces = FetchBlobs(store, in_flight=4, block_bytes=5000)(pyarrow.table({"sha1": [str(n) for n in range(1000)]}))
+    assert next(pieces).num_rows == 6
+    pieces.close()  # type: ignore[attr-defined]
+    assert len(store.calls()) < 50
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"errors": "ignore"}, "errors='ignore': choose one of return, raise"),
+        ({"column": ""}, "a column is named by a non-empty str"),
+        ({"data_column": "sha1"}, "must all have different names"),
+        ({"timeout": 0}, "timeout=0: must be more than 0 seconds"),
+        ({"in_flight": 0}, "in_flight=0: must be at least 1"),
+        ({"max_bytes": "much"}, "max_bytes 'much' is not a size"),
+        ({"block_bytes": -1}, "block_bytes -1 is out of range"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        FetchBlobs(Counted(), **options)
+
+
+def test_a_store_that_is_none() -> None:
+    with pytest.raises(TypeError, match="expected a store"):
+        FetchBlobs("s3://bucket/")
+    with pytest.raises(TypeError, match="expected a store"):
+        FetchBlobs(Counted)
+    with pytest.raises(TypeError, match=r"expected a ray.data.Dataset, got builtins.list"):
+        fetch_blobs([digest_of("1")], Counted())  # type: ignore[arg-type]
+
+
+def test_it_pickles_and_tells_its_configuration(folder: Path) -> None:
+    fetch = pickle.loads(pickle.dumps(FetchBlobs(composite(FolderStore(folder)), errors="raise")))
+    assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
+    assert "column='sha1', errors='raise'" in repr(fetch)
+
+
+def made_by(client: Any) -> Any:
+    class Captured(OddStore):
+        def get(self, uri: str) -> Any:
+            return client, super().get(uri)
+
+    return Captured
+
+
+@pytest.mark.parametrize(
+    ("store", "named"),
+    [
+        (LockedStore(), r"store\.settings\['client'\] \(_thread\.lock\)"),
+        (composite(Counted(), LockedStore()), r"store\.tiers\['LockedStore'\]\.settings\['client'\] \(_thread\.lock\)"),
+        (composite(made_by(threading.Lock())({})), r"variable 'client' \(_thread\.lock\)"),
+        (UnbornStore({}), r"UnbornStore pickles, but unpickling it fails: TypeError"),
+    ],
+    ids=["attribute", "tier", "variable", "unpickling"],
+)
+def test_a_store_that_does_not_pickle_is_told_with_the_attribute_at_fault(store: Any, named: str) -> None:
+    with pytest.raises(TypeError, match=rf"cannot be sent to Ray's workers: .*{named}"):
+        check_portable(store)
+
+
+def test_a_global_of_a_script_that_does_not_pickle_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import threading\n"
+        "from ray_integration.portable import check_portable\n"
+        "client = threading.Lock()\n"
+        "class Mine:\n"
+        "    def get(self, uri):\n"
+        "        return [client for _ in uri]\n"
+        "try:\n"
+        "    check_portable(Mine())\n"
+        "except TypeError as error:\n"
+        "    print(error)\n"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, script],
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "store.Mine.get -> global 'client' (_thread.lock)" in done.stdout, done.stdout + done.stderr
+
+
+def test_importing_it_imports_neither_ray_nor_arrow() -> None:
+    code = "import ray_integration, sys; print({'ray', 'pyarrow', 'pandas', 'numpy', 'boto3'} & set(sys.modules))"
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_blobs_of_a_batch_may_exceed_two_gigabytes() -> None:
+    store = MadeStore(64_000_000)
+    digests = [digest_of(str(number)) for number in range(36)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = total = 0
+    for piece in FetchBlobs(store, in_flight=4)(pyarrow.table({"sha1": digests})):
+        assert piece.schema.field("data").type == pyarrow.large_binary()
+        assert piece.nbytes < 1.5 * 2**27
+        for digest, blob in zip(piece.column("sha1"), piece.column("data"), strict=True):
+            # Without a copy: a bytes object of each would cost more than all the rest.
+            assert blob.as_buffer().slice(0, 40).to_pybytes() == digest.as_py().encode()
+            total += blob.as_buffer().size
+        rows += piece.num_rows
+    assert (rows, total) == (36, 36 * 64_000_000)
+    # In kilobytes, here and on Linux: far below the 2.3 GB of the batch.
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "linux" else 1 / 1024)
+    assert grown < 1_500_000
