@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from bitstore.blob import Blob
-from bitstore.errors import StoreNotAvailable
+from bitstore.errors import LookupFailed, StoreNotAvailable
 from bitstore.sizes import parse_size
 from bitstore.store import Errors, Store, get_steps
 from bitstore.transfer.loop import Task, loop
-from bitstore.transfer.steps import Cancelled, Found, Steps
+from bitstore.transfer.steps import Cancelled, Found, Sleep, Steps
 
 __all__ = ["get_many"]
 
@@ -31,6 +33,7 @@ def get_many(
     timeout: float | None,
     in_flight: int | None,
     max_bytes: int | str,
+    patience: float,
 ) -> Iterator[Blob]:
     """See `Store.get_many`. Raises at once, not at the first answer, for options that make no sense."""
     if errors not in get_args(Errors):
@@ -41,7 +44,14 @@ def get_many(
         raise ValueError(f"in_flight={in_flight}: must be at least 1")
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
-    window = _Window(store, iter(uris), timeout=timeout, most=in_flight or _LOOKUPS, max_bytes=parse_size(max_bytes))
+    window = _Window(
+        store,
+        iter(uris),
+        timeout=timeout,
+        most=in_flight or _LOOKUPS,
+        max_bytes=parse_size(max_bytes),
+        patience=patience,
+    )
     answers = window.in_order() if ordered else window.as_they_come()
     return _report(window, answers, errors)
 
@@ -88,6 +98,7 @@ class _Window:
         self.timeout = timeout
         self._most = most
         self._max_bytes = max_bytes
+        self._patience = patience
         self._loop = loop()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lookups: dict[Any, _Lookup] = {}
@@ -203,8 +214,24 @@ class _Window:
         if same is not None:
             same.inputs.append(position)
             return None
-        lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
+        lookup = self._lookups[key] = _Lookup(key, position, self, self._patiently(uri))
         return lookup
+
+    def _patiently(self, uri: Any) -> Steps[Found]:
+        """The lookup; again when a tier that is left alone may be tried again, for up to `patience` seconds."""
+        first_failure: float | None = None
+        while True:
+            try:
+                return (yield from get_steps(self._store, uri))
+            except LookupFailed as error:
+                now = time.monotonic()
+                if first_failure is None:
+                    first_failure = now
+                if error.probe_in is None or now + error.probe_in > first_failure + self._patience:
+                    raise
+                # A little later than the probe itself, which then has answered for all who come after.
+                pause = error.probe_in + random.uniform(0.05, 0.25)
+            yield Sleep(pause)
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
         """The answer of `lookup` to one of its inputs."""

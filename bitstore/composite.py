@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from bitstore.breaker import Breaker
 from bitstore.errors import (
+    AccessDenied,
     InvalidDataFound,
     LookupFailed,
     LookupTimedOut,
@@ -24,7 +27,11 @@ __all__ = ["Composite"]
 
 logger = logging.getLogger("bitstore")
 
+T = TypeVar("T")
+
 _KEEP = Write(only_if_absent=True)
+_NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+_LEFT_ALONE = "left alone for now, after repeated failures"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +64,12 @@ class Tier:
         return bool(getattr(self.store, "paid", False))
 
 
-class _StatsByTier(dict[str, TierStats]):
-    def __missing__(self, name: str) -> TierStats:
-        return self.setdefault(name, TierStats(name))
+class _ByTier(dict[str, T]):
+    def __init__(self, make: Callable[[str], T]) -> None:
+        self._make = make
+
+    def __missing__(self, name: str) -> T:
+        return self.setdefault(name, self._make(name))
 
 
 class _Live:
@@ -68,7 +78,8 @@ class _Live:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.flights = Flights()
-        self.stats = _StatsByTier()
+        self.stats = _ByTier(TierStats)
+        self.breakers = _ByTier(Breaker)
         self.warned: set[str] = set()
 
 
@@ -204,6 +215,8 @@ class Composite(Store):
     def stats(self) -> dict[str, TierStats]:
         """Counts of each tier in this process, by tier name in lookup order."""
         live = self._live()
+        for tier in self._tiers:
+            live.stats[tier.name].breaker = live.breakers[tier.name].state
         return {tier.name: live.stats[tier.name] for tier in self._tiers}
 
     def _live(self) -> _Live:
@@ -242,18 +255,23 @@ class Composite(Store):
             if not tier.read:
                 continue
             stats = live.stats[tier.name]
+            breaker = live.breakers[tier.name]
+            ticket: int | None = None
             try:
                 if not tier.store.is_valid(key):
                     continue
                 if failures and tier.paid and not self.call_when_uncertain:
                     stats.count("skipped")
-                    reason = (
-                        "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
-                    )
-                    failures.append((tier.name, StoreNotAvailable(tier.name, reason)))
+                    failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
+                    continue
+                ticket = breaker.admit()
+                if ticket is None:
+                    stats.count("failures")
+                    failures.append((tier.name, StoreNotAvailable(tier.name, _LEFT_ALONE)))
                     continue
                 found = yield from get_steps(tier.store, key)
             except InvalidDataFound as error:
+                breaker.succeeded()
                 stats.count("invalid")
                 if tier.is_cache:  # as good as missing: it can be had below, and is then replaced here
                     stats.count("misses")
@@ -264,23 +282,30 @@ class Composite(Store):
                     stats.count("failures")
                     failures.append((tier.name, error))
             except NotFoundInStore:
+                breaker.succeeded()
                 stats.count("misses")
                 missing.append(tier.name)
             except Exception as error:  # whatever a user's store raises means that we do not know
                 stats.count("failures")
                 failures.append((tier.name, error))
+                if ticket is not None and not isinstance(error, AccessDenied):  # which may concern one blob alone
+                    breaker.failed(ticket, error)
             except Cancelled:
                 timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
                 raise LookupTimedOut(self, key, [*failures, timeout], missing) from None
             else:
+                breaker.succeeded()
                 data = found.data
                 stats.hit(len(data) if isinstance(data, bytes) else 0)
                 if keepers:
                     yield from self._keep(live, keepers, key, data, bad)
                 return Found(data, tier.name, found.etag)
-        if failures:
-            raise LookupFailed(self, key, failures, missing) from failures[-1][1]
-        raise NotFoundInStore(self, key)
+        if not failures:
+            raise NotFoundInStore(self, key)
+        failed = LookupFailed(self, key, failures, missing)
+        pauses = [pause for name, _ in failures if (pause := live.breakers[name].probe_in) is not None]
+        failed.probe_in = min(pauses, default=None)
+        raise failed from failures[-1][1]
 
     def _keep(self, live: _Live, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]) -> Steps[None]:
         for tier in keepers:

@@ -125,7 +125,14 @@ class LookupFailed(StoreNotAvailable):
         `(tier name, error)` of each tier that failed, in the order they were asked.
     missing
         Names of the tiers that said that they do not hold the blob.
+
+    Attributes
+    ----------
+    probe_in
+        Seconds until a tier that is left alone after repeated failures is tried again; None: no tier is.
     """
+
+    probe_in: float | None = None
 
     def __init__(
         self,

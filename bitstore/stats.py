@@ -24,6 +24,9 @@ class TierStats:
         Bytes of the hits.
     writes, write_failures
         Blobs kept in this cache, and those that it could not keep.
+    breaker
+        `"closed"`: the tier is asked; `"open"`: it is left alone after repeated failures; `"half-open"`: the
+        next lookup tries it again.
     """
 
     name: str
@@ -35,6 +38,7 @@ class TierStats:
     bytes: int = 0
     writes: int = 0
     write_failures: int = 0
+    breaker: str = "closed"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def hit(self, size: int) -> None:

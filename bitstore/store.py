@@ -81,6 +81,7 @@ class Store(ABC):
         timeout: float | None = None,
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
+        patience: float = 60.0,
     ) -> Iterator[Blob]:
         """Look up many blobs at once, in bounded memory; answers come as they arrive.
 
@@ -99,6 +100,9 @@ class Store(ABC):
             How many lookups may be under way or waiting to be taken; None: chosen by the library.
         max_bytes
             About how many bytes of blobs may be held at once (a number, or a size such as `"256MB"`).
+        patience
+            Seconds that a lookup waits, and tries again, while a tier of a composite is left alone after
+            repeated failures: so a short outage does not turn a data set into failures.
 
         Yields
         ------
@@ -108,7 +112,14 @@ class Store(ABC):
         from bitstore.batch import get_many
 
         return get_many(
-            self, uris, ordered=ordered, errors=errors, timeout=timeout, in_flight=in_flight, max_bytes=max_bytes
+            self,
+            uris,
+            ordered=ordered,
+            errors=errors,
+            timeout=timeout,
+            in_flight=in_flight,
+            max_bytes=max_bytes,
+            patience=patience,
         )
 
     def canonical(self, uri: Any) -> Any:

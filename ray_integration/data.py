@@ -15,7 +15,7 @@ from bitstore.errors import InvalidURI
 from bitstore.sizes import parse_size
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
-from ray_integration.placement import default_actors, default_cpus
+from ray_integration.placement import cpus_of_nodes, default_actors, default_cpus
 from ray_integration.portable import check_portable
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class FetchBlobs:
     frame or a dict of NumPy arrays (any `batch_format`); what is yielded has the same form, except that the new
     columns are Arrow arrays (in pandas: columns of an `ArrowDtype`).
 
-    A batch comes back in several pieces of about `block_bytes` of blobs, so that the blobs of a batch may exceed memory,
-    and 2 GB. A blob that occurs in several rows of a batch is asked for once (also if it is written in
-    upper and in lower case) and held from its first row to its last.
+    A batch comes back in several pieces of about `block_bytes` of blobs, so that the blobs of a batch may exceed 2 GB,
+    and memory. A blob that occurs in several rows of a batch is asked for once (also if it is written in upper and in
+    lower case) and held from its first row to its last.
 
     Parameters
     ----------
@@ -301,7 +301,8 @@ def fetch_blobs(
         raise ValueError(f"batch_format={batch_format!r}: choose one of {', '.join(get_args(BatchFormat))}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    least, most = actors if isinstance(actors, tuple) else (actors or default_actors(),) * 2
+    nodes = cpus_of_nodes()
+    least, most = actors if isinstance(actors, tuple) else (actors or default_actors(nodes),) * 2
     if actors == 0 or not 1 <= least <= most:
         raise ValueError(f"actors={actors!r}: give a number from 1, or (least, most)")
     options: dict[str, Any] = {
@@ -323,7 +324,7 @@ def fetch_blobs(
         FetchBlobs,
         fn_constructor_kwargs=options,
         compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
-        num_cpus=default_cpus(most) if num_cpus is None else num_cpus,
+        num_cpus=default_cpus(nodes, most) if num_cpus is None else num_cpus,
         memory=memory,
         resources=resources,
         batch_size=batch_size,

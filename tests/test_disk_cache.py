@@ -743,6 +743,9 @@ def test_a_read_only_folder_reads(public: Path) -> None:
         with pytest.raises(NotFoundInStore):
             fresh.get("0" * 40)
         assert fresh.stats()["write_errors"] == 2
+        path.chmod(0)
+        with pytest.raises(StoreNotAvailable, match=r"cannot read: .*Permission denied"):
+            fresh.get(key)
         (public / "cache" / "sha1").chmod(0)
         with pytest.raises(StoreNotAvailable, match=r"cannot read: .*Permission denied"):
             fresh.get(key)

@@ -547,12 +547,13 @@ def test_fork_while_a_thread_holds_the_lock(s3: SeaweedS3, bucket: str) -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(60)
+    child = multiprocessing.get_context("fork").Process(target=_get, args=(store, uri))
     try:
-        child = multiprocessing.get_context("fork").Process(target=_get, args=(store, uri))
         child.start()
         child.join(60)
         assert child.exitcode == 0
     finally:
+        child.kill()
         done.set()
         thread.join()
 

@@ -19,6 +19,7 @@ import pytest
 
 from bitstore import InvalidURI, NotFoundInStore, Sha1Composite, Store
 from ray_integration import FetchBlobs, fetch_blobs
+from ray_integration.placement import default_actors, default_cpus
 from ray_integration.portable import check_portable
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, OddStore, UnbornStore
 
@@ -380,3 +381,20 @@ def test_the_blobs_of_a_batch_may_exceed_two_gigabytes() -> None:
     # In kilobytes, here and on Linux: far below the 2.3 GB of the batch.
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "linux" else 1 / 1024)
     assert grown < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "cpus"),
+    [
+        ([], 1, 0.0),  # Ray is not running
+        ([1], 1, 0.0),
+        ([2], 1, 0.0),
+        ([1, 1], 2, 0.0),
+        ([0, 1, 1], 2, 0.0),  # anything would starve the reads
+        ([0, 2, 2], 2, 0.01),  # keeps off the head
+        ([64, 8, 0], 9, 0.01),
+    ],
+)
+def test_placement_leaves_a_whole_cpu_and_keeps_off_nodes_without(nodes: list[float], actors: int, cpus: float) -> None:
+    assert default_actors(nodes) == actors
+    assert default_cpus(nodes, actors) == cpus

@@ -1,0 +1,95 @@
+"""A circuit breaker: a store that keeps failing is left alone for a while.
+
+The pattern: https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+__all__ = ["Breaker"]
+
+logger = logging.getLogger("bitstore")
+
+FAILURES = 5
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+# A probe whose lookup was cancelled never reports back; after this another may go.
+_PROBE_SECONDS = 30.0
+
+
+class Breaker:
+    """Closed: all calls pass. Open, after `FAILURES` in a row: none does, for a pause that doubles each time.
+
+    When the pause is over, one call passes as a probe: its success closes the breaker, its failure opens it again.
+
+    Parameters
+    ----------
+    name
+        Of the store, for the log.
+    clock
+        Seconds; for tests.
+    """
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0  # in a row
+        self._openings = 0  # how often it has opened or stayed open after a probe
+        self._open = False
+        self._pause = FIRST_PAUSE
+        self._probe_at = 0.0
+
+    @property
+    def state(self) -> Literal["closed", "open", "half-open"]:
+        """What it is now."""
+        if not self._open:
+            return "closed"
+        return "open" if self._clock() < self._probe_at else "half-open"
+
+    @property
+    def probe_in(self) -> float | None:
+        """Seconds until a call may pass again; None: it is closed."""
+        return max(0.0, self._probe_at - self._clock()) if self._open else None
+
+    def admit(self) -> int | None:
+        """A ticket for one call, to be given back to `succeeded` or `failed`; None: leave the store alone."""
+        if not self._open:
+            return self._openings
+        with self._lock:
+            if self._open and self._clock() < self._probe_at:
+                return None
+            self._probe_at = self._clock() + _PROBE_SECONDS
+            return self._openings
+
+    def succeeded(self) -> None:
+        """The store answered a call, be it that it lacks the blob."""
+        if not self._failures:
+            return
+        with self._lock:
+            self._failures = 0
+            closes, self._open = self._open, False
+            self._pause = FIRST_PAUSE
+        if closes:
+            logger.warning("%s answers again", self._name)
+
+    def failed(self, ticket: int, error: BaseException) -> None:
+        """The store did not answer the call of `ticket`."""
+        with self._lock:
+            if ticket != self._openings:
+                return  # begun before the breaker opened: many are, and they are no news
+            self._failures += 1
+            if self._failures < FAILURES:
+                return
+            opens = not self._open
+            self._open = True
+            self._openings += 1
+            self._probe_at = self._clock() + self._pause
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+        if opens:
+            logger.warning("%s failed %d times in a row and is left alone for now: %s", self._name, FAILURES, error)
