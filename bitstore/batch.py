@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import random
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -91,7 +90,16 @@ class _Window:
     `_done`. Each counter is written by one of the two alone, so none needs a lock.
     """
 
-    def __init__(self, store: Store, uris: Iterator[Any], *, timeout: float | None, most: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        uris: Iterator[Any],
+        *,
+        timeout: float | None,
+        most: int,
+        max_bytes: int,
+        patience: float,
+    ) -> None:
         self._store = store
         self._canonical = getattr(store, "canonical", lambda uri: uri)
         self._uris = uris
@@ -218,18 +226,17 @@ class _Window:
         return lookup
 
     def _patiently(self, uri: Any) -> Steps[Found]:
-        """The lookup; again when a tier that is left alone may be tried again, for up to `patience` seconds."""
-        first_failure: float | None = None
+        """The lookup; while a tier is left alone after failures, again when that may be tried again.
+
+        An outage is waited for once, not by each input anew: `patience` counts from its beginning.
+        """
         while True:
             try:
                 return (yield from get_steps(self._store, uri))
             except LookupFailed as error:
-                now = time.monotonic()
-                if first_failure is None:
-                    first_failure = now
-                if error.probe_in is None or now + error.probe_in > first_failure + self._patience:
+                if error.probe_in is None or error.down_for + error.probe_in > self._patience:
                     raise
-                # A little later than the probe itself, which then has answered for all who come after.
+                # A little later than the probe, whose answer then holds for all who come after it.
                 pause = error.probe_in + random.uniform(0.05, 0.25)
             yield Sleep(pause)
 

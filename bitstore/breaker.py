@@ -44,6 +44,7 @@ class Breaker:
         self._open = False
         self._pause = FIRST_PAUSE
         self._probe_at = 0.0
+        self._down_since = 0.0
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
@@ -56,6 +57,11 @@ class Breaker:
     def probe_in(self) -> float | None:
         """Seconds until a call may pass again; None: it is closed."""
         return max(0.0, self._probe_at - self._clock()) if self._open else None
+
+    @property
+    def down_for(self) -> float:
+        """Seconds since it opened; 0: it is closed."""
+        return self._clock() - self._down_since if self._open else 0.0
 
     def admit(self) -> int | None:
         """A ticket for one call, to be given back to `succeeded` or `failed`; None: leave the store alone."""
@@ -87,6 +93,8 @@ class Breaker:
             if self._failures < FAILURES:
                 return
             opens = not self._open
+            if opens:
+                self._down_since = self._clock()
             self._open = True
             self._openings += 1
             self._probe_at = self._clock() + self._pause

@@ -303,8 +303,9 @@ class Composite(Store):
         if not failures:
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)
-        pauses = [pause for name, _ in failures if (pause := live.breakers[name].probe_in) is not None]
-        failed.probe_in = min(pauses, default=None)
+        breakers = [live.breakers[name] for name, _ in failures]
+        failed.probe_in = min((pause for each in breakers if (pause := each.probe_in) is not None), default=None)
+        failed.down_for = max(each.down_for for each in breakers)
         raise failed from failures[-1][1]
 
     def _keep(self, live: _Live, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]) -> Steps[None]:

@@ -130,9 +130,12 @@ class LookupFailed(StoreNotAvailable):
     ----------
     probe_in
         Seconds until a tier that is left alone after repeated failures is tried again; None: no tier is.
+    down_for
+        Seconds for which the first such tier has been left alone.
     """
 
     probe_in: float | None = None
+    down_for: float = 0.0
 
     def __init__(
         self,

@@ -101,8 +101,8 @@ class Store(ABC):
         max_bytes
             About how many bytes of blobs may be held at once (a number, or a size such as `"256MB"`).
         patience
-            Seconds that a lookup waits, and tries again, while a tier of a composite is left alone after
-            repeated failures: so a short outage does not turn a data set into failures.
+            Seconds from the beginning of an outage (a tier of a composite is left alone after repeated failures)
+            for which lookups wait and try again: so a short outage does not turn a data set into failures.
 
         Yields
         ------

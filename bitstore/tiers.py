@@ -368,7 +368,7 @@ def _kind(table: dict[str, Any]) -> type[Tier]:
         return PythonTier
     url = table["url"]
     if not isinstance(url, str):
-        raise ValueError(f"url: Expected `str`, got `{type(url).__name__}`")
+        raise ValueError(f"url: expected str, got {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in _SCHEMES:
         raise ValueError(

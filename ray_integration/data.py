@@ -10,9 +10,9 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from bitstore.batch import get_many
 from bitstore.errors import InvalidURI
 from bitstore.sizes import parse_size
+from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
 from ray_integration.placement import cpus_of_nodes, default_actors, default_cpus
@@ -173,7 +173,8 @@ class FetchBlobs:
             if not isinstance(key, Answer):
                 first.setdefault(key, text)
         held: dict[Any, Answer] = {}
-        blobs: Any = get_many(
+        # Not self.store.get_many: a user's own store may lack it, or have one of its own that takes something else.
+        blobs: Any = Store.get_many(
             self.store,
             first.values(),
             ordered=True,

@@ -144,7 +144,7 @@ class TestAnswers:
     def test_failures_are_no_absences(self, api: CountedAPI) -> None:
         api.blobs = blobs(30)
         api.rules.add(Answer(500, b"oops"), path="/[0-7]")
-        for blob in over(api).get_many(api.blobs):
+        for blob in over(api).get_many(api.blobs, patience=0):
             assert blob.failed == (blob.uri[0] in "01234567")
             assert blob.error is None or isinstance(blob.error, LookupFailed)
 
@@ -156,6 +156,34 @@ class TestAnswers:
         store = over(api, retry=Retry(attempts=20, first_delay=0.001))
         assert all(blob.found for blob in store.get_many(api.blobs))
         assert len(api.requests) == 45
+
+
+class TestOutage:
+    def test_a_short_one_fails_nothing(self, api: CountedAPI) -> None:
+        api.blobs = blobs(200)
+        api.rules.add(Answer(500), times=60)
+        store = over(api)
+        assert all(blob.found for blob in store.get_many(api.blobs))
+        assert store.stats()[api.blob_url("")].breaker == "closed"
+        assert len(api.requests) <= 200 + 60 + 3 * 64
+
+    def test_a_long_one_is_waited_for_once(self, api: CountedAPI) -> None:
+        """And the store that is down is left alone: 400 lookups make few requests."""
+        api.blobs = blobs(400)
+        api.rules.add(Answer(500))
+        store = over(api)
+        answers = list(store.get_many(api.blobs, patience=2.0, in_flight=50))
+        assert all(isinstance(blob.error, LookupFailed) for blob in answers)
+        assert len(api.requests) <= 3 * 50 + 3 * 10
+        assert store.stats()[api.blob_url("")].breaker != "closed"
+
+    def test_what_others_hold_is_found_meanwhile(self, api: CountedAPI) -> None:
+        held = blobs(100)
+        api.rules.add(Reset())
+        store = over(api)
+        store.append_source(Shelf(held))
+        assert all(blob.source == "Shelf" for blob in store.get_many(held))
+        assert len(api.requests) <= 3 * 100
 
 
 class TestWindow:

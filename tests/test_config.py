@@ -146,7 +146,7 @@ def test_urls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("algorithm = ", "^t is not TOML: .*line 1"),
+        ("a = 1\nb 2", "^t is not TOML: .*line 2"),
         ("[[tier]]", "'algorithm' is missing: write algorithm = \"sha1\""),
         ('algorithm = "sha1"', "'tier' is missing: write a \\[\\[tier\\]\\]"),
         ('algorithm = "sha1"\ntier = []', "no tier"),
@@ -160,7 +160,7 @@ def test_urls(tmp_path: Path) -> None:
         (tier('url = "s3://b/"\npython = "a:b"'), "tier 'a': url and python exclude each other"),
         (tier('cache = "disc"'), "tier 'a': cache = 'disc': choose 'disk' or 'memory'"),
         (tier('cache = "disk"\nmax_size = "5 parrots"'), "tier 'a': max_size '5 parrots' is not a size"),
-        (tier('cache = "disk"\nmax_siez = 5'), "tier 'a': unknown key 'max_siez' \\(did you mean 'max_size'\\?\\).*path"),
+        (tier('cache = "disk"\nmax_siez = 5'), "tier 'a': unknown key 'max_siez' \\(did you mean 'max_size'"),
         (tier('cache = "disk"\npath = "/dev/null"'), "tier 'a': .*/dev/null.* is a file"),
         (tier('url = "ftp://host/"'), "tier 'a': url = 'ftp://host/': its scheme is unknown; choose one of s3://, gs://"),
         (tier('url = "/some/folder"'), "tier 'a': url = '/some/folder': its scheme is unknown"),
@@ -174,7 +174,7 @@ def test_urls(tmp_path: Path) -> None:
         (tier('url = "gs://b/"\nprofile = "x"'), "tier 'a': unknown key 'profile'.*gs:// URL takes: name"),
         (tier('url = "s3://b/"\nprofile = "x"\nanonymous = true'), "tier 'a': profile and anonymous exclude"),
         (tier('url = "s3://b/"\ncompression = "rar"'), "tier 'a': unknown compression 'rar'"),
-        (tier('url = "s3://b/"\nretry = { attemps = 1 }'), "tier 'a': unknown key 'attemps' \\(did you mean 'attempts'"),
+        (tier('url = "s3://b/"\nretry = { attemps = 1 }'), "tier 'a': unknown key 'attemps' .*'attempts'"),
         (tier('url = "s3://b/"\nread = false'), "tier 'a': read belongs to a cache"),
         (tier('url = "s3://b/"\ncache = true\ncache_result = false'), "tier 'a': cache_result belongs to a source"),
         (tier('url = "http://b/"\nheaders = { A = "${NOT_THERE}" }'), "tier 'a': .*variable NOT_THERE is not set"),

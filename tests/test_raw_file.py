@@ -192,6 +192,17 @@ def test_only_if_absent(tmp_path: Path) -> None:
         store.put(uri, "text")  # type: ignore[arg-type]
 
 
+def test_only_if_absent_holds_when_another_writer_comes_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
+    store.put(uri, b"first")
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # as it was when the second writer looked
+    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    assert store.get(uri) == b"first"
+    assert os.listdir(tmp_path) == ["k"]
+
+
 def test_only_one_of_many_wins(tmp_path: Path) -> None:
     store, uri, barrier = FileRaw(), f"{tmp_path.as_uri()}/k", threading.Barrier(8)
     seen: list[bytes] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import multiprocessing
@@ -40,10 +41,14 @@ class Tokens(Credentials):
         self.seconds = seconds
         self.refreshes = 0
         self.fails = False
+        self.meeting: threading.Barrier | None = None
 
     def refresh(self, request: Any) -> None:
         if self.fails:
             raise OSError("the token service is down")
+        if self.meeting is not None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.meeting.wait(0.5)  # it breaks, unless a second thread comes in here meanwhile
         self.refreshes += 1
         self.token = f"token-{self.refreshes}"
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
@@ -227,6 +232,7 @@ def test_bearer_token(case: Case) -> None:
 
 def test_threads_share_one_refresh(case: Case) -> None:
     credentials = Tokens()
+    credentials.meeting = threading.Barrier(2)
     store, barrier = case.store(credentials), threading.Barrier(16)
 
     def get() -> bytes:
@@ -236,6 +242,7 @@ def test_threads_share_one_refresh(case: Case) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert {f.result() for f in [pool.submit(get) for _ in range(16)]} == {case.data}
     assert credentials.refreshes == 1
+    assert credentials.meeting.broken
 
 
 def test_a_token_is_refreshed_before_it_expires(case: Case) -> None:

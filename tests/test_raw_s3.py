@@ -59,8 +59,15 @@ AWKWARD = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared_bucket(s3: SeaweedS3) -> str:
+    # Every bucket takes volumes of the server, which has a limited number of them.
+    return s3.create_bucket()
+
+
 @pytest.mark.parametrize("key", AWKWARD)
-def test_keys_go_out_as_they_are(s3: SeaweedS3, bucket: str, key: str) -> None:
+def test_keys_go_out_as_they_are(s3: SeaweedS3, shared_bucket: str, key: str) -> None:
+    bucket = shared_bucket
     store, data = raw(s3), secrets.token_bytes(99)
     uri = f"s3://{bucket}/{key}"
     assert not store.exists(uri)
@@ -111,9 +118,9 @@ def test_a_signature_made_here_verifies(s3: SeaweedS3, bucket: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_sizes(s3: SeaweedS3, bucket: str, size: int) -> None:
+def test_sizes(s3: SeaweedS3, shared_bucket: str, size: int) -> None:
     store, data = raw(s3), os.urandom(size)
-    uri = f"s3://{bucket}/blob"
+    uri = f"s3://{shared_bucket}/blob-{size}"
     store.put(uri, data)
     assert store.get(uri) == data
     assert store.exists(uri)
@@ -178,6 +185,7 @@ def test_options_are_checked() -> None:
         ({"endpoint_url": "http://user:secret@h"}, r"\*\*\*@h"),
         ({"acl": "private\r\nx-evil: 1"}, "acl"),
         ({"connect_timeout": 0}, "connect_timeout"),
+        ({"max_blob_size": "a lot"}, "max_blob_size"),
         ({"ca_bundle": "/no/such/file"}, "/no/such/file"),
     ]
     for options, text in wrong:
@@ -523,9 +531,9 @@ def _get(store: S3Raw, uri: str) -> bytes:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("used", [True, False])
-def test_processes(s3: SeaweedS3, bucket: str, method: str, used: bool) -> None:
-    s3.put(bucket, "k", b"x")
-    store, uri = raw(s3), f"s3://{bucket}/k"
+def test_processes(s3: SeaweedS3, shared_bucket: str, method: str, used: bool) -> None:
+    s3.put(shared_bucket, "k", b"x")
+    store, uri = raw(s3), f"s3://{shared_bucket}/k"
     if used:
         assert store.get(uri) == b"x"
     context = multiprocessing.get_context(method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -20,15 +21,16 @@ QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 
 
 class Case:
-    """A bucket with one blob, behind a proxy."""
+    """A blob of its own in a bucket that all tests share, behind a proxy."""
 
-    def __init__(self, s3: SeaweedS3, proxy: FaultProxy) -> None:
+    def __init__(self, s3: SeaweedS3, proxy: FaultProxy, bucket: str) -> None:
         self.s3 = s3
         self.proxy = proxy
-        self.bucket = s3.create_bucket()
-        self.uri = f"s3://{self.bucket}/k"
+        self.bucket = bucket
+        self.key = secrets.token_hex(8)
+        self.uri = f"s3://{bucket}/{self.key}"
         self.data = bytes(range(256)) * 40
-        s3.put(self.bucket, "k", self.data)
+        s3.put(self.bucket, self.key, self.data)
 
     def store(self, credentials: Any = None, **options: Any) -> S3Raw:
         options = {"endpoint_url": self.proxy.url, "region": "us-east-1", "retry": QUICK, **options}
@@ -39,9 +41,15 @@ class Case:
         return [match[1] if match else "" for match in found]
 
 
+@pytest.fixture(scope="module")
+def shared_bucket(s3: SeaweedS3) -> str:
+    # Every bucket takes volumes of the server, which has a limited number of them.
+    return s3.create_bucket()
+
+
 @pytest.fixture
-def case(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> Case:
-    return Case(s3, fault_proxy(s3.endpoint_url))
+def case(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], shared_bucket: str) -> Case:
+    return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
 
 
 def outcome(operation: Callable[[], Any]) -> Exception:
@@ -261,7 +269,7 @@ def test_region_in_the_body(case: Case) -> None:
 
 @pytest.mark.parametrize("operation", ["get", "put", "exists"])
 def test_region_in_a_header(case: Case, operation: str) -> None:
-    target = f"/{case.bucket}/k"
+    target = f"/{case.bucket}/{case.key}"
     case.proxy.rules.add(s3_error(301, "PermanentRedirect"), times=2 if operation == "exists" else 1, path=target)
     case.proxy.rules.add(
         s3_error(301, "PermanentRedirect", x_amz_bucket_region="ap-south-1"), method="HEAD", path=f"/{case.bucket}$"
@@ -269,7 +277,7 @@ def test_region_in_a_header(case: Case, operation: str) -> None:
     store = case.store()
     if operation == "put":
         store.put(case.uri, b"x")
-        assert case.s3.client().get_object(Bucket=case.bucket, Key="k")["Body"].read() == b"x"
+        assert case.s3.client().get_object(Bucket=case.bucket, Key=case.key)["Body"].read() == b"x"
     elif operation == "get":
         assert store.get(case.uri) == case.data
     else:
@@ -299,11 +307,11 @@ def test_region_that_leads_nowhere(case: Case) -> None:
 def test_conflict_is_asked_twice(case: Case) -> None:
     store = case.store()
     case.proxy.rules.add(s3_error(409, "ConditionalRequestConflict"), times=1, method="PUT")
-    run(put_steps(store, f"s3://{case.bucket}/new", b"x", Write(only_if_absent=True)))
-    assert store.get(f"s3://{case.bucket}/new") == b"x"
+    run(put_steps(store, f"{case.uri}-new", b"x", Write(only_if_absent=True)))
+    assert store.get(f"{case.uri}-new") == b"x"
     case.proxy.rules.add(s3_error(409, "ConditionalRequestConflict"), method="PUT")
-    run(put_steps(store, f"s3://{case.bucket}/new", b"y", Write(only_if_absent=True)))
-    assert "ConditionalRequestConflict" in str(outcome(lambda: store.put(f"s3://{case.bucket}/new", b"z")))
+    run(put_steps(store, f"{case.uri}-new", b"y", Write(only_if_absent=True)))
+    assert "ConditionalRequestConflict" in str(outcome(lambda: store.put(f"{case.uri}-new", b"z")))
 
 
 @pytest.mark.parametrize("answer", [s3_error(412, "PreconditionFailed"), s3_error(404, "NoSuchBucket"), Reset()])

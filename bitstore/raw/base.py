@@ -235,7 +235,7 @@ def _size(size: int | str | None) -> int | None:
         return None
     from bitstore.sizes import parse_size
 
-    return parse_size(size)
+    return parse_size(size, name="max_blob_size")
 
 
 def _check_pickles(store: Store, client: object) -> None:

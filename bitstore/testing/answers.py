@@ -18,11 +18,12 @@ from bitstore.testing.trial import Trial, must, raises, same, survives
 def present(trial: Trial) -> None:
     """Blobs come back as they were put, through the same store and another one."""
     store = trial.make()
+    other = trial.other(store)
     for data in (b"x", b"\r\n\n\x00\x1a\xff\xfe", bytes(range(256)), secrets.token_bytes(10_000)):
         name = trial.place(store, data)
         must(store.is_valid(name), f"is_valid({name!r}) is false")
         same(store.get(name), data, "a blob just put")
-        same(trial.other(store).get(name), data, "a blob put through another store")
+        same(other.get(name), data, "a blob put through another store")
 
 
 def empty(trial: Trial) -> None:
@@ -89,17 +90,19 @@ def names(trial: Trial) -> None:
     store = trial.make()
     if trial.by_digest:
         for name, data in trial.place_some(store).items():
-            if store.is_valid(name.upper()):
+            # Where any text is a name, a digest in upper case is another one.
+            if trial.wrong is None and store.is_valid(name.upper()):
                 same(store.get(name.upper()), data, "a digest in upper case")
         return
     folder = trial.name(b"", "")
     kept = {f"{folder}{key}": secrets.token_bytes(30) for key in trial.keys}
     for name, data in kept.items():
         (store.put if trial.placed_by is None else trial.placed_by)(name, data)
+    other = trial.other(store)
     for name, data in kept.items():
         must(store.is_valid(name), f"is_valid({name!r}) is false")
         same(store.get(name), data, repr(name))
-        same(trial.other(store).get(name), data, f"{name!r}, through another store")
+        same(other.get(name), data, f"{name!r}, through another store")
 
 
 def wrong_names(trial: Trial) -> None:

@@ -1,0 +1,141 @@
+"""The circuit breaker, with a clock of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from bitstore import AccessDenied, LookupFailed, Sha1Composite
+from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from tests.stores import Shelf, blobs
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def fail(breaker: Breaker) -> None:
+    ticket = breaker.admit()
+    assert ticket is not None
+    breaker.failed(ticket, OSError("down"))
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker("store", clock=clock)
+    for _ in range(FAILURES):
+        fail(breaker)
+    return breaker
+
+
+def test_opens_after_failures_in_a_row_only() -> None:
+    breaker = Breaker("store", clock=Clock())
+    for _ in range(10 * FAILURES):
+        fail(breaker)
+        if breaker._failures == FAILURES - 1:
+            breaker.succeeded()
+    assert breaker.state == "closed"
+    assert opened(Clock()).state == "open"
+
+
+def test_one_probe_at_a_time() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    assert breaker.admit() is None and breaker.probe_in == FIRST_PAUSE
+    clock.now += FIRST_PAUSE
+    assert breaker.state == "half-open"
+    assert breaker.admit() is not None
+    assert [breaker.admit() for _ in range(10)] == [None] * 10
+    breaker.succeeded()
+    assert breaker.state == "closed" and breaker.admit() is not None
+
+
+def test_pauses_double_to_a_limit() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    pauses = []
+    for _ in range(10):
+        assert breaker.probe_in is not None
+        pauses.append(breaker.probe_in)
+        clock.now += breaker.probe_in
+        fail(breaker)
+    assert pauses == [min(LONGEST_PAUSE, FIRST_PAUSE * 2**i) for i in range(10)]
+    assert breaker.down_for == clock.now
+
+
+def test_calls_begun_before_it_opened_are_no_news() -> None:
+    breaker = Breaker("store", clock=Clock())
+    tickets = [breaker.admit() for _ in range(100)]
+    for ticket in tickets:
+        assert ticket is not None
+        breaker.failed(ticket, OSError("down"))
+    assert breaker.probe_in == FIRST_PAUSE
+
+
+def test_a_probe_that_never_reports_does_not_close_it_for_ever() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += FIRST_PAUSE
+    assert breaker.admit() is not None
+    clock.now += 1000
+    assert breaker.admit() is not None
+
+
+def test_threads_get_one_probe() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += FIRST_PAUSE
+    start = threading.Barrier(16)
+    admitted = []
+
+    def ask() -> None:
+        start.wait(30)
+        if breaker.admit() is not None:
+            admitted.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert admitted == [1]
+
+
+class TestInComposite:
+    def test_left_alone_and_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        down, up = Shelf(), Shelf(blobs(50))
+        down.fail = OSError("down")
+        store = Sha1Composite()
+        store.append_source(down, name="down")
+        store.append_source(up)
+        with caplog.at_level(logging.WARNING, "bitstore"):
+            for digest in up.held:
+                assert store.get(digest)
+        assert len(down.asked) == FAILURES
+        assert store.stats()["down"].breaker == "open" and store.stats()["down"].failures == 50
+        assert len([record for record in caplog.records if "left alone" in record.message]) == 1
+
+    def test_counts_as_failed_not_as_missing(self) -> None:
+        down = Shelf()
+        down.fail = OSError("down")
+        store = Sha1Composite()
+        store.append_source(down)
+        for number in range(20):
+            with pytest.raises(LookupFailed) as caught:
+                store.get(f"{number:040x}")
+        assert len(down.asked) == FAILURES
+        assert "left alone" in str(caught.value) and caught.value.probe_in is not None
+
+    def test_403_never_trips_it(self) -> None:
+        shut = Shelf()
+        shut.fail = AccessDenied("shut", "403")
+        store = Sha1Composite()
+        store.append_source(shut)
+        for number in range(20):
+            with pytest.raises(LookupFailed):
+                store.get(f"{number:040x}")
+        assert len(shut.asked) == 20
