@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import secrets
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -45,8 +46,9 @@ def threads(trial: Trial) -> None:
     workers = [threading.Thread(target=work, args=(3 * number,), daemon=True) for number in range(_THREADS)]
     for thread in workers:
         thread.start()
+    deadline = time.monotonic() + trial.limit
     for thread in workers:
-        thread.join(trial.limit)
+        thread.join(max(0.0, deadline - time.monotonic()))
     hanging = sum(thread.is_alive() for thread in workers)
     must(not hanging, f"{hanging} of {_THREADS} threads hang")
     must(not problems, "; ".join(problems[:1]))

@@ -7,6 +7,7 @@ a forked child never uses, nor closes, what its parent had open (closing would s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -92,7 +93,11 @@ class Handle:
         self.request = None
         self.owner = None
         if request.headers:
-            curl.setopt(pycurl.HTTPHEADER, list(request.profile.headers))
+            # pycurl takes an empty list for "leave it as it is", and this request's headers would go on living.
+            if request.profile.headers:
+                curl.setopt(pycurl.HTTPHEADER, list(request.profile.headers))
+            else:
+                curl.unsetopt(pycurl.HTTPHEADER)
         if request.want_headers:
             self.lines.clear()
             curl.unsetopt(pycurl.HEADERFUNCTION)
@@ -114,6 +119,7 @@ class Handles:
     """
 
     MAX_IDLE = 256  # per profile and method; a handle of the blocking driver keeps its connection
+    MAX_PROFILES = 64  # and methods: refreshed credentials make new profiles for ever
 
     def __init__(self, configure: Callable[[Any], object] = lambda curl: None) -> None:
         self._configure = configure
@@ -130,7 +136,12 @@ class Handles:
 
     def give(self, handle: Handle) -> None:
         """Take back a handle that carries no transfer."""
-        idle = self._idle.setdefault(handle.key, deque(maxlen=self.MAX_IDLE))
+        idle = self._idle.get(handle.key)
+        if idle is None:
+            while len(self._idle) >= self.MAX_PROFILES:
+                with contextlib.suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
+                    self._idle.pop(next(iter(self._idle)))
+            idle = self._idle.setdefault(handle.key, deque(maxlen=self.MAX_IDLE))
         idle.append(handle)
 
     def perform(self, request: Request, *, timeout: float | None = None) -> Response:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitstore.transfer.request import Request, Response, TransferError
@@ -59,6 +60,9 @@ class Tally:
 def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     """Send `request` until an answer comes that is not transient, or the budget is spent.
 
+    A body that was cut is fetched on from where it was cut, if the server names its version (`ETag`), so that
+    the two parts belong together; else from the start. As long as each try brings bytes, the tries go on.
+
     Returns the last answer, whatever its status.
 
     Raises
@@ -68,24 +72,96 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     """
     attempt = 1
     started = time.monotonic()
+    cut = _Cut(request)
     while True:
         tally.requests += 1
-        delay = 0.0
         try:
-            response: Response = yield request
+            response: Response = yield cut.request
         except TransferError as error:
-            if error.code not in TRANSIENT_CODES or attempt >= retry.attempts:
+            if error.code not in TRANSIENT_CODES:
                 raise
+            if cut.keep(error):
+                attempt, started = 1 + cut.restarts, time.monotonic()
             delay = retry.delay(attempt)
-            if time.monotonic() - started + delay > retry.budget:
+            if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
                 raise
         else:
-            if response.status not in TRANSIENT_STATUSES or attempt >= retry.attempts:
-                return response
-            # The server's own word counts, spread a little so that a crowd does not come back as one.
-            delay = response.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
-            if time.monotonic() - started + delay > retry.budget:
-                return response
+            if response.status not in TRANSIENT_STATUSES:
+                whole = cut.complete(response)
+                if whole is not None or attempt >= retry.attempts:
+                    return response if whole is None else whole
+                delay = 0.0
+            else:
+                # The server's own word counts, spread a little so that a crowd does not come back as one.
+                delay = response.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
+                if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
+                    return response
         tally.retries += 1
         attempt += 1
         yield Sleep(delay)
+
+
+class _Cut:
+    """What has arrived of a body that was cut, and the request for the rest of it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.restarts = 0
+        self._whole = request
+        self._parts: list[bytes] = []
+        self._arrived = 0
+        self._etag = ""
+
+    def keep(self, error: TransferError) -> bool:
+        """Keep the bytes that came before `error`. True: the next request asks only for the rest."""
+        if (
+            self._whole.method != "GET"
+            or not error.partial
+            or any(line.startswith("Range:") for line in self._whole.headers)
+        ):
+            return False
+        if error.status == 200:
+            self._forget()
+            self._etag = error.headers.get("etag", "")
+            if not self._etag or self._etag.startswith("W/"):
+                # Headers are not collected unless needed: each costs a call into Python. From here on they are.
+                self.request = self._variant()
+                return False
+        elif not (error.status == 206 and self._continues(error.headers)):
+            return False
+        self._parts.append(error.partial)
+        self._arrived += len(error.partial)
+        # With If-Match the server gives a part of this version of the blob or nothing:
+        # https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
+        self.request = self._variant(f"Range: bytes={self._arrived}-", f"If-Match: {self._etag}")
+        return True
+
+    def complete(self, response: Response) -> Response | None:
+        """The whole answer; None: the rest does not fit what had arrived, so all must be asked for again."""
+        if not self._parts or response.status == 200:  # 200: all of it anew, although a part was asked for
+            return response
+        if response.status == 206 and self._continues(response.headers):
+            return response._replace(status=200, body=b"".join([*self._parts, response.body]))
+        if response.status in (206, 412, 416):
+            self.restarts += 1
+            self._forget()
+            self.request = self._variant()
+            return None
+        return response
+
+    def _forget(self) -> None:
+        self._parts.clear()
+        self._arrived = 0
+
+    def _continues(self, headers: Mapping[str, str]) -> bool:
+        start = f"bytes {self._arrived}-"
+        return (
+            bool(self._parts)
+            and headers.get("etag") == self._etag
+            and headers.get("content-range", "").startswith(start)
+        )
+
+    def _variant(self, *more: str) -> Request:
+        whole = self._whole
+        left = None if whole.max_bytes is None else max(1, whole.max_bytes - self._arrived)
+        return Request(whole.profile, whole.url, headers=(*whole.headers, *more), want_headers=True, max_bytes=left)

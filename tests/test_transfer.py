@@ -1,0 +1,161 @@
+"""The data plane against a server that misbehaves: retries, resumption, limits."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from bitstore import HTTPRaw, NotFoundInStore, Retry, StoreNotAvailable
+from bitstore.transfer.easy import Handles, handles
+from bitstore.transfer.request import Profile, Request
+from tests.servers import CountedAPI, FaultProxy, SeaweedS3
+from tests.servers.faults import Answer, Close, Cut, Hang, Reset, ResetAfter, Stall
+
+QUICK = Retry(attempts=3, first_delay=0.01)
+BLOB = random.Random(5).randbytes(300_000)
+DIGEST = hashlib.sha1(BLOB).hexdigest()
+
+
+@pytest.fixture
+def served(s3: SeaweedS3, public_bucket: str, fault_proxy: Any) -> tuple[FaultProxy, str]:
+    """A proxy before a public object of a real store, which answers with ETags and ranges; and its URL."""
+    s3.client().put_object(Bucket=public_bucket, Key="blob", Body=BLOB)
+    proxy = fault_proxy(s3.endpoint_url)
+    return proxy, f"{proxy.url}/{public_bucket}/blob"
+
+
+def ranges(proxy: FaultProxy | CountedAPI) -> list[str]:
+    return [request.headers.get("range", "") for request in proxy.requests]
+
+
+class TestResume:
+    def test_goes_on_where_it_was_cut(self, served: tuple[FaultProxy, str]) -> None:
+        proxy, url = served
+        proxy.rules.add(Cut(100_000), times=1)
+        proxy.rules.add(ResetAfter(150_000), times=1)
+        assert HTTPRaw(retry=QUICK).get(url) == BLOB
+        # The first try does not collect headers, so the second starts anew; the third asks for the rest only.
+        asked = ranges(proxy)
+        assert asked[:2] == ["", ""] and asked[2].startswith("bytes=") and len(asked) == 3
+        assert int(asked[2][6:-1]) > 0
+
+    def test_cut_at_every_try_still_arrives(self, served: tuple[FaultProxy, str]) -> None:
+        proxy, url = served
+        proxy.rules.add(Cut(20_000))
+        assert HTTPRaw(retry=QUICK).get(url) == BLOB
+        assert len(proxy.requests) >= 15
+
+    def test_gives_up_when_nothing_comes(self, served: tuple[FaultProxy, str]) -> None:
+        proxy, url = served
+        proxy.rules.add(Cut(0))
+        with pytest.raises(StoreNotAvailable):
+            HTTPRaw(retry=QUICK).get(url)
+        assert len(proxy.requests) == 3
+
+    def test_never_mixes_two_versions(self, s3: SeaweedS3, public_bucket: str, served: tuple[FaultProxy, str]) -> None:
+        proxy, url = served
+        other = bytes(reversed(BLOB))
+        proxy.rules.add(Cut(100_000), times=1)
+        second = proxy.rules.add(Cut(150_000), times=1)
+        raw = HTTPRaw(retry=Retry(attempts=5, first_delay=0.5, longest_delay=0.5))
+
+        def change() -> None:
+            second.wait_hits()
+            s3.client().put_object(Bucket=public_bucket, Key="blob", Body=other)
+
+        changer = threading.Thread(target=change)
+        changer.start()
+        assert raw.get(url) in (BLOB, other)
+        changer.join(30)
+
+    def test_without_etag_from_the_start(self, api: CountedAPI) -> None:
+        api.blobs = {DIGEST: BLOB}
+        api.rules.add(Cut(100_000), times=2)
+        assert HTTPRaw(retry=QUICK).get(api.blob_url(DIGEST)) == BLOB
+        assert ranges(api) == ["", "", ""]
+
+
+def test_a_request_leaves_nothing_behind_on_its_handle(api: CountedAPI) -> None:
+    """Headers, body and limits of one request must not show up in the next one on the same connection."""
+    api.blobs = {DIGEST: BLOB}
+    pool = handles()
+    for profile in (Profile(), Profile(headers=("X-Mine: 1",))):
+        url = api.blob_url(DIGEST)
+        odd = Request(profile, url, headers=("Range: bytes=0-0", "X-Odd: 1"), want_headers=True, max_bytes=10**6)
+        pool.perform(odd)
+        pool.perform(Request(profile, url, method="PUT", body=b"some bytes", headers=("X-Odd: 1",)))
+        plain = pool.perform(Request(profile, url))
+        assert plain.headers == {} and plain.body == BLOB
+        pool.perform(Request(profile, url, method="PUT", body=b""))
+    told = [
+        (request.method, {name for name in request.headers if name in ("range", "x-odd", "x-mine")})
+        for request in api.requests
+    ]
+    assert told[:4] == [("GET", {"range", "x-odd"}), ("PUT", {"x-odd"}), ("GET", set()), ("PUT", set())]
+    assert told[4:] == [
+        ("GET", {"range", "x-odd", "x-mine"}),
+        ("PUT", {"x-odd", "x-mine"}),
+        ("GET", {"x-mine"}),
+        ("PUT", {"x-mine"}),
+    ]
+    assert [len(request.body) for request in api.requests if request.method == "PUT"] == [10, 0, 10, 0]
+
+
+def test_handles_of_former_credentials_go(api: CountedAPI) -> None:
+    """Each refresh of credentials makes a new profile: a long run must not keep the connections of all of them."""
+    api.blobs = {DIGEST: BLOB}
+    pool = Handles()
+    for number in range(3 * Handles.MAX_PROFILES):
+        pool.perform(Request(Profile(username=str(number), password="x"), api.blob_url(DIGEST)))
+    assert len(pool._idle) == Handles.MAX_PROFILES
+
+
+class TestRetries:
+    @pytest.mark.parametrize("fault", [Answer(503), Answer(500), Answer(429), Answer(502), Reset(), Close(), Cut(5)])
+    def test_what_may_succeed_is_tried_again(self, api: CountedAPI, fault: Any) -> None:
+        api.blobs = {DIGEST: BLOB}
+        api.rules.add(fault, times=2)
+        raw = HTTPRaw(retry=QUICK)
+        assert raw.get(api.blob_url(DIGEST)) == BLOB
+        assert len(api.requests) == 3
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 416])
+    def test_what_cannot_succeed_is_not(self, api: CountedAPI, status: int) -> None:
+        api.rules.add(Answer(status))
+        with pytest.raises(NotFoundInStore if status in (404, 410) else StoreNotAvailable):
+            HTTPRaw(retry=QUICK).get(api.blob_url(DIGEST))
+        assert len(api.requests) == 1
+
+    def test_a_long_retry_after_ends_the_tries(self, api: CountedAPI) -> None:
+        api.rules.add(Answer(429, headers={"Retry-After": "3600"}))
+        with pytest.raises(StoreNotAvailable, match="429"):
+            HTTPRaw().get(api.blob_url(DIGEST))
+        assert len(api.requests) == 1
+
+    def test_a_short_retry_after_is_heeded(self, api: CountedAPI) -> None:
+        api.blobs = {DIGEST: BLOB}
+        api.rules.add(Answer(503, headers={"Retry-After": "1"}), times=1)
+        assert HTTPRaw(retry=QUICK).get(api.blob_url(DIGEST)) == BLOB
+
+
+class TestLimits:
+    @pytest.mark.parametrize("fault", [Hang(), Stall(1000)])
+    def test_silence_is_not_waited_for_long(self, api: CountedAPI, fault: Any) -> None:
+        api.blobs = {DIGEST: BLOB}
+        api.rules.add(fault)
+        with pytest.raises(StoreNotAvailable):
+            HTTPRaw(stall_timeout=1, retry=Retry(attempts=1)).get(api.blob_url(DIGEST))
+
+    def test_refused_at_once(self) -> None:
+        with pytest.raises(StoreNotAvailable, match="127.0.0.1"):
+            HTTPRaw(retry=QUICK).get("http://127.0.0.1:9/blob")
+
+    def test_too_large_is_cut_off(self, api: CountedAPI) -> None:
+        api.blobs = {DIGEST: BLOB}
+        with pytest.raises(StoreNotAvailable, match="100"):
+            HTTPRaw(max_blob_size="100KB", retry=QUICK).get(api.blob_url(DIGEST))
+        assert len(api.requests) == 1
