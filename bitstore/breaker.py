@@ -18,8 +18,8 @@ logger = logging.getLogger("bitstore")
 FAILURES = 5
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-# A probe whose lookup was cancelled never reports back; after this another may go.
-_PROBE_SECONDS = 30.0
+PROBE_LIMIT = 30.0  # seconds after which a probe that has not reported no longer keeps others back
+PROBE_PAUSE = 0.25  # seconds after which to ask again while a probe is under way
 
 
 class Breaker:
@@ -40,11 +40,12 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0  # in a row
-        self._openings = 0  # how often it has opened or stayed open after a probe
+        self._openings = 0  # how often it has opened, or stayed open after a probe
         self._open = False
-        self._pause = FIRST_PAUSE
-        self._probe_at = 0.0
         self._down_since = 0.0
+        self._pause = FIRST_PAUSE
+        self._probe_at = 0.0  # the next probe may go then
+        self._probing_until = 0.0  # a probe is under way, and no other may go until then
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
@@ -55,8 +56,11 @@ class Breaker:
 
     @property
     def probe_in(self) -> float | None:
-        """Seconds until a call may pass again; None: it is closed."""
-        return max(0.0, self._probe_at - self._clock()) if self._open else None
+        """Seconds after which to ask again; None: it is closed."""
+        if not self._open:
+            return None
+        now = self._clock()
+        return PROBE_PAUSE if now < self._probing_until else max(0.0, self._probe_at - now)
 
     @property
     def down_for(self) -> float:
@@ -64,14 +68,22 @@ class Breaker:
         return self._clock() - self._down_since if self._open else 0.0
 
     def admit(self) -> int | None:
-        """A ticket for one call, to be given back to `succeeded` or `failed`; None: leave the store alone."""
+        """A ticket for one call, to be given back to `succeeded`, `failed` or `abandoned`; None: leave the store alone."""
         if not self._open:
             return self._openings
         with self._lock:
-            if self._open and self._clock() < self._probe_at:
-                return None
-            self._probe_at = self._clock() + _PROBE_SECONDS
+            if self._open:  # asked again under the lock: another call may have closed it
+                now = self._clock()
+                if now < self._probe_at or now < self._probing_until:
+                    return None
+                self._probing_until = now + PROBE_LIMIT
             return self._openings
+
+    def abandoned(self, ticket: int) -> None:
+        """The call of `ticket` was given up before the store could answer: another may be the probe."""
+        with self._lock:
+            if ticket == self._openings:
+                self._probing_until = 0.0
 
     def succeeded(self) -> None:
         """The store answered a call, be it that it lacks the blob."""
@@ -79,6 +91,7 @@ class Breaker:
             return
         with self._lock:
             self._failures = 0
+            self._probing_until = 0.0
             closes, self._open = self._open, False
             self._pause = FIRST_PAUSE
         if closes:
@@ -97,6 +110,7 @@ class Breaker:
                 self._down_since = self._clock()
             self._open = True
             self._openings += 1
+            self._probing_until = 0.0
             self._probe_at = self._clock() + self._pause
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
         if opens:

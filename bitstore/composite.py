@@ -101,7 +101,7 @@ class Composite(Store):
     call_when_uncertain = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
-        # Here rather than in __init__: subclasses may not call that, and unpickling does not.
+        """Set up the runtime state: here, because subclasses may not call `__init__`, and unpickling does not."""
         self = super().__new__(cls)
         self._chain = ()
         self._current = _Live()
@@ -288,9 +288,17 @@ class Composite(Store):
             except Exception as error:  # whatever a user's store raises means that we do not know
                 stats.count("failures")
                 failures.append((tier.name, error))
-                if ticket is not None and not isinstance(error, AccessDenied):  # which may concern one blob alone
+                if isinstance(error, AccessDenied):
+                    breaker.succeeded()  # a refusal is an answer, and may concern this blob alone
+                elif ticket is not None:
                     breaker.failed(ticket, error)
+            except GeneratorExit:
+                if ticket is not None:
+                    breaker.abandoned(ticket)
+                raise
             except Cancelled:
+                if ticket is not None:
+                    breaker.abandoned(ticket)
                 timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
                 raise LookupTimedOut(self, key, [*failures, timeout], missing) from None
             else:

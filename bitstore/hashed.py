@@ -223,6 +223,9 @@ class DigestCache(DigestStore):
             self._warned = True
             logger.log(level, "%r could not keep %s: %s", self, digest, error)
 
+    # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
+    _put_steps = DigestStore._put_steps
+
 
 class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
     """A source that costs money or quota per call. Subclasses implement `api_get`.

@@ -326,7 +326,7 @@ def fetch_blobs(
         fn_constructor_kwargs=options,
         compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
         num_cpus=default_cpus(nodes, most) if num_cpus is None else num_cpus,
-        memory=memory, max_restarts=3,
+        memory=memory,
         resources=resources,
         batch_size=batch_size,
         batch_format=batch_format,

@@ -92,7 +92,9 @@ class TestAnswers:
         rule = api.rules.add(hold, path=first)
         wanted = [*api.blobs, *api.blobs, "bad"]
         answers = over(api).get_many(wanted, ordered=True, in_flight=30)
-        threading.Thread(target=lambda: (rule.wait_hits(), wait_until(lambda: len(api.requests) > 20), hold.release())).start()
+        threading.Thread(
+            target=lambda: (rule.wait_hits(), wait_until(lambda: len(api.requests) > 20), hold.release())
+        ).start()
         assert [blob.uri for blob in answers] == wanted
 
     def test_bad_inputs_are_answers(self, api: CountedAPI) -> None:
@@ -118,7 +120,7 @@ class TestAnswers:
         store = over(api)
         for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}):
             with pytest.raises(ValueError, match=str(*wrong.values())):
-                store.get_many([], **wrong)  # type: ignore[arg-type]
+                store.get_many([], **wrong)
         with pytest.raises(TypeError, match="call get"):
             store.get_many("0" * 40)
 
@@ -129,10 +131,10 @@ class TestAnswers:
             yield from api.blobs
             raise RuntimeError("the list broke")
 
-        seen = []
+        seen: list[str] = []
+        answers = over(api).get_many(inputs())
         with pytest.raises(RuntimeError, match="the list broke"):
-            for blob in over(api).get_many(inputs()):
-                seen.append(blob.uri)
+            seen.extend(blob.uri for blob in answers)
         assert sorted(seen) == sorted(api.blobs)
 
     def test_a_store_with_nothing_but_get(self) -> None:
@@ -328,7 +330,9 @@ class TestSingleFlight:
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: len(store._live().flights) == 1 and len(store._live().flights._open["0" * 40]._callbacks) == 3)
+        wait_until(
+            lambda: len(store._live().flights) == 1 and len(store._live().flights._open["0" * 40]._callbacks) == 3
+        )
         shelf.gate.set()
         for thread in threads:
             thread.join(30)

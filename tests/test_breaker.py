@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from bitstore import AccessDenied, LookupFailed, Sha1Composite
-from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
 from tests.stores import Shelf, blobs
 
 
@@ -50,8 +50,21 @@ def test_one_probe_at_a_time() -> None:
     assert breaker.state == "half-open"
     assert breaker.admit() is not None
     assert [breaker.admit() for _ in range(10)] == [None] * 10
+    assert breaker.probe_in == PROBE_PAUSE  # it may be over soon: nobody should wait long for it
     breaker.succeeded()
-    assert breaker.state == "closed" and breaker.admit() is not None
+    assert breaker.probe_in is None and breaker.admit() is not None
+
+
+def test_an_abandoned_probe_lets_another_go() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += FIRST_PAUSE
+    ticket = breaker.admit()
+    assert ticket is not None
+    breaker.abandoned(ticket - 1)  # a call begun before it opened
+    assert breaker.admit() is None
+    breaker.abandoned(ticket)
+    assert breaker.admit() is not None
 
 
 def test_pauses_double_to_a_limit() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import os
+import pty
 import random
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import tracemalloc
@@ -475,6 +480,35 @@ def test_interrupted_retry_loses_no_failure(running: Callable[..., Running], api
     assert (tmp_path / "out/failed.tsv").read_text() == listed
 
 
+STUCK = """
+from bitstore import Store
+from pathlib import Path
+from threading import Event
+
+class Stuck(Store):
+    def is_valid(self, uri):
+        return True
+
+    def get(self, uri):
+        Path("called").touch()
+        Event().wait()
+"""
+
+
+@pytest.mark.parametrize("args", [("get", NOBODY_HAS), ("fetch", "list.txt", "-o", "out")])
+def test_interrupt_of_a_store_that_never_answers(
+    running: Callable[..., Running], tmp_path: Path, args: tuple[str, ...]
+) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    (tmp_path / "bitstore.toml").write_text('algorithm = "sha1"\n[[tier]]\nname = "stuck"\npython = "stuck:Stuck"\n')
+    write_list(tmp_path / "list.txt", [NOBODY_HAS])
+    command = running(tmp_path, *args)
+    wait_for((tmp_path / "called").exists)
+    code, err = command.stop(signal.SIGINT)
+    assert code == 130, err
+    assert "Traceback" not in err
+
+
 def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # what a full disk does, for this process alone
 
@@ -588,3 +622,20 @@ def test_example_runs(tmp_path: Path) -> None:
         "theirs 666 hits 1 misses",
     ]
     assert not list(tmp_path.iterdir())
+
+
+def test_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+    write_list(tmp_path / "list.txt", blobs)
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [*COMMAND, "fetch", "list.txt", "-o", "out", "--store", shelf]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=its) as process:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal tells that nobody writes to it any more
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(rb"30/30 .* blobs/s", shown)
+    assert b"found 30 blobs" in shown

@@ -7,7 +7,6 @@ import pickle
 from typing import Any
 
 import pytest
-from tests.stores import API, Box, Shelf, blobs, sha1
 
 from bitstore import (
     Composite,
@@ -23,9 +22,10 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
     Sha256Composite,
-    StoreNotAvailable,
     Store,
+    StoreNotAvailable,
 )
+from tests.stores import API, Box, Shelf, blobs, sha1
 
 [(DIGEST, DATA)] = blobs(1).items()
 
@@ -60,7 +60,9 @@ class TestOutcome:
         assert DIGEST in str(caught.value)
         assert isinstance(caught.value, FileNotFoundError)
 
-    @pytest.mark.parametrize("failure", [StoreNotAvailable("x", "down"), OSError("reset"), ValueError("odd"), KeyError(1)])
+    @pytest.mark.parametrize(
+        "failure", [StoreNotAvailable("x", "down"), OSError("reset"), ValueError("odd"), KeyError(1)]
+    )
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_a_failure_is_never_an_absence(self, failure: Exception, position: int) -> None:
         shelves = [Shelf(), Shelf(), Shelf()]
@@ -100,7 +102,7 @@ class TestOutcome:
         with pytest.raises(NotFoundInStore):
             chain(Picky(), Shelf()).get(DIGEST)
 
-    @pytest.mark.parametrize("bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "１" * 40])
+    @pytest.mark.parametrize("bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "\uff11" * 40])
     def test_wrong_digest(self, bad: str) -> None:
         with pytest.raises(InvalidURI, match="sha1") as caught:
             chain(Shelf()).get(bad)

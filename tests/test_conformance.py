@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import defaultdict
@@ -100,7 +101,6 @@ def test_s3_raw_with_a_client(s3: SeaweedS3, bucket: str) -> None:
 
 @mock_aws
 def test_s3_raw_with_a_client_of_motos_mock() -> None:
-    # No fork here: what the mock in this process holds, a child could not change for all to see.
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     client.create_bucket(Bucket="mocked")
     check_store(lambda: S3Raw(client=client), "s3://mocked/", pickles=False)
@@ -514,14 +514,10 @@ class DoesNotSurviveAFork(Folder):
 
 class DiesInAFork(Folder):
     def __init__(self, *args: Any) -> None:
-        import os
-
         super().__init__(*args)
         self.pid = os.getpid()
 
     def read(self, name: str) -> Any:
-        import os
-
         if os.getpid() != self.pid:
             os._exit(7)
         return super().read(name)
@@ -571,13 +567,8 @@ class ShowsSecretsInErrors(Folder):
             raise NotFoundInStore(f"a store opened with {self.secret}", uri) from None
 
 
-class WorksAlone(Folder):
-    """As a cache it loses what it is given while `get` of it has just failed: not seen by direct use."""
-
-    def is_valid(self, uri: Any) -> bool:
-        return super().is_valid(uri)
-
-    _keep = False
+class KeepsNothingForComposites(Folder):
+    """It drops blobs of the size that the suite lets a composite keep in it, so that direct use does not show it."""
 
     def put(self, uri: Any, data: bytes) -> None:
         if len(data) != 40:
@@ -600,7 +591,7 @@ BROKEN: list[tuple[type[Folder], str, str]] = [
     (TakesAnyName, "wrong_names", "is_valid('') is true"),
     (MissingForWrongNames, "wrong_names", "raised NotFoundInStore"),
     (MissingForNone, "none", "raised NotFoundInStore"),
-    (MixesUpThreads, "threads", "from several threads"),
+    (MixesUpThreads, "threads", "in one of several threads"),
     (HangsInThreads, "threads", "8 of 8 threads hang"),
     (HoldsALock, "copies", "does not pickle"),
     (ForgetsItsFolder, "copies", "NotFoundInStore"),
@@ -612,7 +603,7 @@ BROKEN: list[tuple[type[Folder], str, str]] = [
     (RaisesWhatDoesNotPickle, "errors", "does not pickle"),
     (ShowsSecrets, "shown", "a secret shows up"),
     (ShowsSecretsInErrors, "shown", "a secret shows up"),
-    (WorksAlone, "composite", "NotFoundInStore"),
+    (KeepsNothingForComposites, "composite", "NotFoundInStore"),
 ]
 
 

@@ -18,6 +18,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+# Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
+import ray.data as ray_data
+
 from bitstore import DiskCache, FileRaw, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import FetchBlobs, fetch_blobs
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, NotedAPI
@@ -41,7 +44,6 @@ def ray() -> Iterator[Any]:
         # Its workers must find the stores of tests.ray_stores wherever pytest was started.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
         import ray
-        import ray.data
 
         ray.init(
             address="local",
@@ -54,7 +56,7 @@ def ray() -> Iterator[Any]:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
-            context = ray.data.DataContext.get_current()
+            context = ray_data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         try:

@@ -151,7 +151,7 @@ class TestLimits:
             HTTPRaw(stall_timeout=1, retry=Retry(attempts=1)).get(api.blob_url(DIGEST))
 
     def test_refused_at_once(self) -> None:
-        with pytest.raises(StoreNotAvailable, match="127.0.0.1"):
+        with pytest.raises(StoreNotAvailable, match=r"127\.0\.0\.1"):
             HTTPRaw(retry=QUICK).get("http://127.0.0.1:9/blob")
 
     def test_too_large_is_cut_off(self, api: CountedAPI) -> None:

@@ -33,15 +33,16 @@ def threads(trial: Trial) -> None:
             names = [*blobs, *missing] * 2
             for name in names[shift:] + names[:shift]:
                 if name in blobs:
-                    same(store.get(name), blobs[name], "one of many blobs, from several threads")
+                    same(store.get(name), blobs[name], "one of many blobs")
                 else:
-                    with raises(NotFoundInStore, "get of a missing blob, from several threads"):
+                    with raises(NotFoundInStore, "get of a missing blob"):
                         store.get(name)
             if trial.writable:
                 data = secrets.token_bytes(1000)
                 same(store.get(trial.place(store, data)), data, "a blob put while other threads put theirs")
         except Exception as error:
-            problems.append(f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}")
+            told = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            problems.append(f"in one of several threads: {told}")
 
     workers = [threading.Thread(target=work, args=(3 * number,), daemon=True) for number in range(_THREADS)]
     for thread in workers:

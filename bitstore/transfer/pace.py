@@ -88,7 +88,7 @@ class Pace:
             self._try(rate)
 
     def _judge(self, rate: float) -> None:
-        """Was the last change worth it?"""
+        """Keep the last change if it was worth it, else take it back."""
         assert self._before is not None
         number, rate_before = self._before
         growth = self.limit / number
