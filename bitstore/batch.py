@@ -20,7 +20,7 @@ __all__ = ["get_many"]
 logger = logging.getLogger("bitstore")
 
 _LOOKUPS = 2048  # in the window, unless the caller says otherwise
-_FIRST_LOOKUPS = 64  # in the window before anything is known of the blobs' sizes
+_FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
 
 
 def get_many(
@@ -140,6 +140,7 @@ class _Window:
                 for lookup in self._take():
                     for index, uri in lookup.inputs:
                         early[index] = lookup, uri
+                self._fill()  # the first in line may be slow: the others go on
             lookup, uri = early.pop(self._yielded)
             self._bytes_out += lookup.size if lookup.inputs[-1][0] == self._yielded else 0
             self._yielded += 1
@@ -201,7 +202,7 @@ class _Window:
         held = self._bytes_in - self._bytes_out
         to_come = int((self._max_bytes - held) / mean) if mean >= 1 else self._most
         here = self._answered - self._yielded
-        return max(1, min(self._most, self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
+        return max(1, min(self._most, 2 * self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
 
     def _enter(self, uri: Any) -> _Lookup | None:
         """Take in one input; returns the lookup to submit, if it needs one of its own."""

@@ -68,7 +68,10 @@ class Breaker:
         return self._clock() - self._down_since if self._open else 0.0
 
     def admit(self) -> int | None:
-        """A ticket for one call, to be given back to `succeeded`, `failed` or `abandoned`; None: leave the store alone."""
+        """A ticket for one call; None: leave the store alone.
+
+        After the call comes `succeeded`, `failed(ticket)` or `abandoned(ticket)`.
+        """
         if not self._open:
             return self._openings
         with self._lock:

@@ -16,7 +16,8 @@ import msgspec
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError
 from bitstore.hashed import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
-from bitstore.tiers import Context, Tier, convert, tier
+from bitstore.tables import convert, tier
+from bitstore.tiers import Context, Tier
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -102,7 +102,9 @@ class TestOutcome:
         with pytest.raises(NotFoundInStore):
             chain(Picky(), Shelf()).get(DIGEST)
 
-    @pytest.mark.parametrize("bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "\uff11" * 40])
+    @pytest.mark.parametrize(
+        "bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "\uff11" * 40]
+    )
     def test_wrong_digest(self, bad: str) -> None:
         with pytest.raises(InvalidURI, match="sha1") as caught:
             chain(Shelf()).get(bad)

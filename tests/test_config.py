@@ -163,6 +163,7 @@ def test_urls(tmp_path: Path) -> None:
         (tier('cache = "disk"\nmax_siez = 5'), "tier 'a': unknown key 'max_siez' \\(did you mean 'max_size'"),
         (tier('cache = "disk"\npath = "/dev/null"'), "tier 'a': .*/dev/null.* is a file"),
         (tier('url = "ftp://host/"'), "tier 'a': url = 'ftp://host/': its scheme is unknown; choose one of s3://, gs://"),
+        (tier('url = "ftp://u:secret@host/"'), "tier 'a': url = 'ftp://\\*\\*\\*@host/'"),
         (tier('url = "/some/folder"'), "tier 'a': url = '/some/folder': its scheme is unknown"),
         (tier("url = 5"), "tier 'a': url: expected str, got int"),
         (tier('url = "s3://bucket"'), "tier 'a': url = 's3://bucket' plus a digest is no URL.*s3://bucket/key"),

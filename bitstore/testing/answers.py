@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from bitstore.blob import Blob
 from bitstore.composite import Composite
 from bitstore.errors import BitstoreError, InvalidURI, LookupFailed, NotFoundInStore, StoreNotAvailable
 from bitstore.store import Store
-from bitstore.testing.trial import Trial, must, raises, same, survives
+from bitstore.testing.trial import Trial, many, must, raises, same, survives
 
 
 def present(trial: Trial) -> None:
@@ -143,7 +141,7 @@ def get_many(trial: Trial) -> None:
     asked: list[Any] = [*blobs, *absent, *list(blobs)[:3]]
     expected = [blobs.get(name) for name in asked]
     for which in (store, trial.other(store)):
-        told = list(_many(which, iter(asked), ordered=True))
+        told = list(many(which, iter(asked), ordered=True))
         must([blob.uri for blob in told] == asked, "get_many(ordered=True) did not answer each input in its order")
         must([blob.index for blob in told] == list(range(len(asked))), "get_many gave wrong indices")
         for blob, data in zip(told, expected, strict=True):
@@ -152,7 +150,7 @@ def get_many(trial: Trial) -> None:
             else:
                 must(blob.found, f"get_many gave {blob} for a blob that is there")
                 same(blob.data, data, "one of get_many")
-        unordered = {blob.index: blob for blob in _many(which, asked)}
+        unordered = {blob.index: blob for blob in many(which, asked)}
         must(sorted(unordered) == list(range(len(asked))), "get_many did not answer each input once")
         must([unordered[index].data for index in sorted(unordered)] == expected, "get_many mixed up its answers")
     for name in trial.wrong or ():
@@ -246,12 +244,6 @@ def unreachable(trial: Trial) -> None:
     chain.append_source(store)
     with raises(LookupFailed, "get through a composite of a store that cannot answer"):
         chain.get(trial.absent())
-
-
-def _many(store: Any, names: Iterable[Any], **options: Any) -> Iterator[Blob]:
-    # A duck-typed store has none of its own, and is served all the same.
-    method: Callable[..., Iterator[Blob]] = getattr(store, "get_many", partial(Store.get_many, store))
-    return method(names, **options)
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (

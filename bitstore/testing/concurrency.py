@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 from bitstore.errors import NotFoundInStore
-from bitstore.testing.trial import Trial, must, raises, same
+from bitstore.testing.trial import Trial, many, must, raises, same
 
 _THREADS = 8
+_CHILDREN = 3
 
 
 def threads(trial: Trial) -> None:
@@ -74,52 +75,72 @@ def copies(trial: Trial) -> None:
 
 
 def forks(trial: Trial) -> None:
-    """A child of a fork does what its parent does, whether the parent has used the store or not; so does the parent."""
+    """Children of a fork do what their parent does, whether it has used the store or not; all at the same time."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return
     used = trial.make()
-    blobs = trial.place_some(used)
-    for name, data in blobs.items():
-        same(used.get(name), data, "a blob")
+    blobs = trial.place_some(used, 10)
+    must(not (problem := _use(trial, used, blobs)), f"before a fork: {problem}")
     for store, state in ((trial.make(), "before the parent used the store"), (used, "after the parent used the store")):
-        problem = _in_child(partial(_tell, trial, store, blobs), trial.limit)
-        must(not problem, f"in a forked child, {state}: {problem}")
-    for name, data in blobs.items():
-        same(used.get(name), data, "a blob, in the parent after the fork")
+        children = [_Child(partial(_use, trial, store, blobs)) for _ in range(_CHILDREN)]
+        try:
+            if store is used:
+                # Who shares a connection or a lock with its children notices when all use it at once.
+                must(not (problem := _use(trial, used, blobs)), f"in the parent, after a fork: {problem}")
+            deadline = time.monotonic() + trial.limit
+            for child in children:
+                problem = child.problem(deadline)
+                must(not problem, f"in a forked child, {state}: {problem}")
+        finally:
+            for child in children:
+                child.end()
+    must(not (problem := _use(trial, used, blobs)), f"in the parent, after its children have ended: {problem}")
 
 
-def _tell(trial: Trial, store: Any, blobs: dict[str, bytes]) -> str | None:
+def _use(trial: Trial, store: Any, blobs: dict[str, bytes]) -> str | None:
     try:
-        for name, data in (blobs if trial.shared else trial.place_some(store)).items():
+        if not trial.shared:
+            blobs = trial.place_some(store)
+        for name, data in [*blobs.items()] * 3:
             same(store.get(name), data, "a blob")
         with raises(NotFoundInStore, "get of a missing blob"):
             store.get(trial.absent())
+        told = {blob.uri: blob.data for blob in many(store, blobs)}
+        must(told == blobs, "get_many did not give the blobs")
     except Exception as error:
         return f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
     return None
 
 
-def _in_child(work: Callable[[], str | None], limit: float) -> str | None:
-    context: Any = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sending.send(work()), daemon=True)
-    with warnings.catch_warnings():
-        # That forking a process with threads is delicate is just what is tried here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child.start()
-    sending.close()
-    try:
-        if not receiving.poll(limit):
-            return f"it hangs ({limit:g} s)"
-        answer: str | None = receiving.recv()
+class _Child:
+    """A forked process that reports what `work` returns."""
+
+    def __init__(self, work: Callable[[], str | None]) -> None:
+        context: Any = multiprocessing.get_context("fork")
+        self._answers, sending = context.Pipe(duplex=False)
+        self._process = context.Process(target=lambda: sending.send(work()), daemon=True)
+        with warnings.catch_warnings():
+            # That forking a process with threads is delicate is just what is tried here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._process.start()
+        sending.close()
+
+    def problem(self, deadline: float) -> str | None:
+        """What it reports. Waits until `deadline` (`time.monotonic()`)."""
+        if not self._answers.poll(max(0.0, deadline - time.monotonic())):
+            return "it hangs"
+        try:
+            answer: str | None = self._answers.recv()
+        except EOFError:
+            self._process.join()
+            return f"it died (exit code {self._process.exitcode})"
         return answer
-    except EOFError:
-        child.join(limit)
-        return f"it died (exit code {child.exitcode})"
-    finally:
-        child.kill()
-        child.join()
-        receiving.close()
+
+    def end(self) -> None:
+        """Kill it if it is still there."""
+        self._process.kill()
+        self._process.join()
+        self._answers.close()
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (threads, copies, forks)

@@ -6,14 +6,17 @@ import contextlib
 import hashlib
 import pickle
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
+from bitstore.blob import Blob
 from bitstore.digest import algorithm as digest_algorithm
+from bitstore.store import Store
 
-__all__ = ["DIGESTS", "Trial", "must", "raises", "same", "survives"]
+__all__ = ["DIGESTS", "Trial", "many", "must", "raises", "same", "survives"]
 
 DIGESTS = ("sha1", "sha256", "md5")
 
@@ -117,3 +120,9 @@ def survives(error: BaseException) -> None:
         raise AssertionError(f"its {type(error).__name__} does not pickle ({problem})") from problem
     must(type(copy) is type(error), f"its {type(error).__name__} becomes {type(copy).__name__} in pickle")
     must(str(copy) == str(error), f"its {type(error).__name__} loses its text in pickle: {error} became {copy}")
+
+
+def many(store: Any, names: Iterable[Any], **options: Any) -> Iterator[Blob]:
+    """`get_many` of the store; a duck-typed one has none of its own, and is served all the same."""
+    method: Callable[..., Iterator[Blob]] = getattr(store, "get_many", partial(Store.get_many, store))
+    return method(names, **options)

@@ -1,0 +1,31 @@
+"""obstore, blocking, in looping threads; it verifies nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .threads import looping
+
+DISTRIBUTIONS = ("obstore",)
+
+
+def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
+    obstore: Any = importlib.import_module("obstore")
+    stores: Any = importlib.import_module("obstore.store")
+    store = stores.S3Store(
+        job["bucket"],
+        endpoint=job["url"],
+        access_key_id="bench",
+        secret_access_key="bench",
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        metadata_endpoint="http://127.0.0.1:9",
+        client_options={"allow_http": True},
+    )
+
+    def get(name: str) -> int:
+        return len(obstore.get(store, name).bytes())
+
+    return lambda names: looping(get, names, job["threads"])
