@@ -20,6 +20,7 @@ __all__ = ["get_many"]
 logger = logging.getLogger("bitstore")
 
 _LOOKUPS = 2048  # in the window, unless the caller says otherwise
+_TRIES = 2  # more of a lookup that failed although no outage is known
 _FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
 
 
@@ -227,18 +228,22 @@ class _Window:
         return lookup
 
     def _patiently(self, uri: Any) -> Steps[Found]:
-        """The lookup; while a tier is left alone after failures, again when that may be tried again.
+        """The lookup; again while a tier that failed may soon answer.
 
-        An outage is waited for once, not by each input anew: `patience` counts from its beginning.
+        An outage (a tier is left alone after repeated failures) is waited for once, not by each input anew:
+        `patience` counts from its beginning. Before it is known to be one, and for a blob that fails alone,
+        there are a few more tries.
         """
+        tries = 0
         while True:
             try:
                 return (yield from get_steps(self._store, uri))
             except LookupFailed as error:
-                if error.probe_in is None or error.down_for + error.probe_in > self._patience:
+                tries += error.down_for == 0
+                if error.retry_in is None or tries > _TRIES or error.down_for + error.retry_in > self._patience:
                     raise
                 # A little later than the probe, whose answer then holds for all who come after it.
-                pause = error.probe_in + random.uniform(0.05, 0.25)
+                pause = error.retry_in * max(1, tries) + random.uniform(0.05, 0.25)
             yield Sleep(pause)
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:

@@ -19,7 +19,7 @@ FAILURES = 5
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 PROBE_LIMIT = 30.0  # seconds after which a probe that has not reported no longer keeps others back
-PROBE_PAUSE = 0.25  # seconds after which to ask again while a probe is under way
+PROBE_PAUSE = 0.25  # seconds after which to ask again while it is not known whether the store answers
 
 
 class Breaker:
@@ -55,10 +55,10 @@ class Breaker:
         return "open" if self._clock() < self._probe_at else "half-open"
 
     @property
-    def probe_in(self) -> float | None:
-        """Seconds after which to ask again; None: it is closed."""
+    def retry_in(self) -> float | None:
+        """Seconds after which it is worth asking again what has failed; None: the store answers."""
         if not self._open:
-            return None
+            return PROBE_PAUSE if self._failures else None
         now = self._clock()
         return PROBE_PAUSE if now < self._probing_until else max(0.0, self._probe_at - now)
 

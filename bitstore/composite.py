@@ -312,7 +312,7 @@ class Composite(Store):
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)
         breakers = [live.breakers[name] for name, _ in failures]
-        failed.probe_in = min((pause for each in breakers if (pause := each.probe_in) is not None), default=None)
+        failed.retry_in = min((pause for each in breakers if (pause := each.retry_in) is not None), default=None)
         failed.down_for = max(each.down_for for each in breakers)
         raise failed from failures[-1][1]
 

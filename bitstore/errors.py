@@ -128,13 +128,14 @@ class LookupFailed(StoreNotAvailable):
 
     Attributes
     ----------
-    probe_in
-        Seconds until a tier that is left alone after repeated failures is tried again; None: no tier is.
+    retry_in
+        Seconds after which it is worth asking again, because a tier that failed may answer by then; None: it
+        is not known to help.
     down_for
-        Seconds for which the first such tier has been left alone.
+        Seconds for which a tier has been left alone after repeated failures; 0: none is.
     """
 
-    probe_in: float | None = None
+    retry_in: float | None = None
     down_for: float = 0.0
 
     def __init__(

@@ -103,6 +103,7 @@ class Store(ABC):
         patience
             Seconds from the beginning of an outage (a tier of a composite is left alone after repeated failures)
             for which lookups wait and try again: so a short outage does not turn a data set into failures.
+            0: what fails has failed.
 
         Yields
         ------

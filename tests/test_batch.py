@@ -169,6 +169,14 @@ class TestOutage:
         assert store.stats()[api.blob_url("")].breaker == "closed"
         assert len(api.requests) <= 200 + 45
 
+    def test_one_bad_blob_is_no_outage(self, api: CountedAPI) -> None:
+        api.blobs = blobs(100)
+        bad = next(iter(api.blobs))
+        api.rules.add(Answer(500), path=bad)
+        answers = list(over(api).get_many(api.blobs))
+        assert [blob.uri for blob in answers if blob.failed] == [bad]
+        assert api.calls[bad] == 3 * 3
+
     def test_a_long_one_is_waited_for_once(self, api: CountedAPI) -> None:
         """And the store that is down is left alone: 400 lookups make few requests."""
         api.blobs = blobs(400)
@@ -176,7 +184,7 @@ class TestOutage:
         store = over(api)
         answers = list(store.get_many(api.blobs, patience=2.0, in_flight=50))
         assert all(isinstance(blob.error, LookupFailed) for blob in answers)
-        assert len(api.requests) <= 3 * 50 + 3 * 10
+        assert len(api.requests) <= 3 * 3 * 50
         assert store.stats()[api.blob_url("")].breaker != "closed"
 
     def test_what_others_hold_is_found_meanwhile(self, api: CountedAPI) -> None:

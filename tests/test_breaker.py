@@ -45,14 +45,14 @@ def test_opens_after_failures_in_a_row_only() -> None:
 def test_one_probe_at_a_time() -> None:
     clock = Clock()
     breaker = opened(clock)
-    assert breaker.admit() is None and breaker.probe_in == FIRST_PAUSE
+    assert breaker.admit() is None and breaker.retry_in == FIRST_PAUSE
     clock.now += FIRST_PAUSE
     assert breaker.state == "half-open"
     assert breaker.admit() is not None
     assert [breaker.admit() for _ in range(10)] == [None] * 10
-    assert breaker.probe_in == PROBE_PAUSE  # it may be over soon: nobody should wait long for it
+    assert breaker.retry_in == PROBE_PAUSE  # it may be over soon: nobody should wait long for it
     breaker.succeeded()
-    assert breaker.probe_in is None and breaker.admit() is not None
+    assert breaker.retry_in is None and breaker.admit() is not None
 
 
 def test_an_abandoned_probe_lets_another_go() -> None:
@@ -72,9 +72,9 @@ def test_pauses_double_to_a_limit() -> None:
     breaker = opened(clock)
     pauses = []
     for _ in range(10):
-        assert breaker.probe_in is not None
-        pauses.append(breaker.probe_in)
-        clock.now += breaker.probe_in
+        assert breaker.retry_in is not None
+        pauses.append(breaker.retry_in)
+        clock.now += breaker.retry_in
         fail(breaker)
     assert pauses == [min(LONGEST_PAUSE, FIRST_PAUSE * 2**i) for i in range(10)]
     assert breaker.down_for == clock.now
@@ -86,7 +86,7 @@ def test_calls_begun_before_it_opened_are_no_news() -> None:
     for ticket in tickets:
         assert ticket is not None
         breaker.failed(ticket, OSError("down"))
-    assert breaker.probe_in == FIRST_PAUSE
+    assert breaker.retry_in == FIRST_PAUSE
 
 
 def test_a_probe_that_never_reports_does_not_close_it_for_ever() -> None:
@@ -141,7 +141,7 @@ class TestInComposite:
             with pytest.raises(LookupFailed) as caught:
                 store.get(f"{number:040x}")
         assert len(down.asked) == FAILURES
-        assert "left alone" in str(caught.value) and caught.value.probe_in is not None
+        assert "left alone" in str(caught.value) and caught.value.retry_in is not None
 
     def test_403_never_trips_it(self) -> None:
         shut = Shelf()

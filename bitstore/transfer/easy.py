@@ -29,7 +29,7 @@ _NO_HEADERS: dict[str, str] = {}
 class Handle:
     """One easy handle and the buffers of the transfer it carries."""
 
-    __slots__ = ("chunks", "curl", "key", "lines", "owner", "request")
+    __slots__ = ("chunks", "curl", "key", "lines", "owner", "request", "streams")
 
     def __init__(self, profile: Profile, method: str) -> None:
         self.key = (profile, method)
@@ -37,6 +37,7 @@ class Handle:
         self.lines: list[bytes] = []
         self.request: Request | None = None
         self.owner: Any = None
+        self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
         self.curl = _configured(profile, method)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
         self.curl.handle = self
@@ -46,7 +47,13 @@ class Handle:
         curl = self.curl
         self.request = request
         curl.setopt(pycurl.URL, request.url)
-        if request.headers or request.body is not None or request.want_headers or request.max_bytes is not None:
+        if (
+            request.headers
+            or request.body is not None
+            or request.want_headers
+            or request.max_bytes is not None
+            or request.sink is not None
+        ):
             self._prepare_rest(request)
         total = request.profile.total_timeout
         if timeout is not None and (total is None or timeout < total):
@@ -56,16 +63,35 @@ class Handle:
 
     def _prepare_rest(self, request: Request) -> None:
         curl = self.curl
-        if request.headers:
-            curl.setopt(pycurl.HTTPHEADER, [*request.profile.headers, *request.headers])
+        headers = request.headers if request.sink is None else (*request.headers, *request.sink.headers())
+        if headers:
+            curl.setopt(pycurl.HTTPHEADER, [*request.profile.headers, *headers])
         if request.body is not None:
             # POSTFIELDS rather than a read callback: libcurl can send it again when a kept connection has died.
             curl.setopt(pycurl.POSTFIELDS, request.body)
             curl.setopt(pycurl.CUSTOMREQUEST, request.method)
-        if request.want_headers:
+        if request.want_headers or request.sink is not None:
             curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        if request.sink is not None:
+            self.streams = None
+            curl.setopt(pycurl.WRITEFUNCTION, self._stream)
         if request.max_bytes is not None:
             curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
+
+    def _stream(self, chunk: bytes) -> int | None:
+        """Pass the body on, unless it is that of an error. Returning a wrong length ends the transfer (code 23)."""
+        assert self.request is not None and self.request.sink is not None
+        sink = self.request.sink
+        if self.streams is None:
+            # libcurl cannot be asked for the status while it is at work.
+            status = _status(self.lines)
+            self.streams = status in (200, 206)
+            if self.streams and not sink.begin(status, _parse(self.lines)):
+                return 0
+        if not self.streams:
+            self.chunks.append(chunk)
+            return None
+        return None if sink.write(chunk) else 0
 
     def finish(self, code: int, message: str) -> Response:
         """The answer, after libcurl has ended the transfer with `code`. Raises `TransferError` unless it is whole."""
@@ -73,7 +99,7 @@ class Handle:
         assert request is not None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         status: int = curl.getinfo(pycurl.RESPONSE_CODE)
-        headers = _parse(self.lines) if request.want_headers else _NO_HEADERS
+        headers = _parse(self.lines) if self.lines else _NO_HEADERS
         retry_after = 0.0
         if status in (429, 503):
             retry_after = float(curl.getinfo(pycurl.RETRY_AFTER))
@@ -92,17 +118,19 @@ class Handle:
             return
         self.request = None
         self.owner = None
-        if request.headers:
+        if request.headers or request.sink is not None:
             # pycurl takes an empty list for "leave it as it is", and this request's headers would go on living.
             if request.profile.headers:
                 curl.setopt(pycurl.HTTPHEADER, list(request.profile.headers))
             else:
                 curl.unsetopt(pycurl.HTTPHEADER)
-        if request.want_headers:
+        if request.want_headers or request.sink is not None:
             self.lines.clear()
             curl.unsetopt(pycurl.HEADERFUNCTION)
+        if request.sink is not None:
+            curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
         if request.max_bytes is not None:
-            curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(*self.key))
         if request.body is not None:
             curl.setopt(pycurl.POSTFIELDS, b"")
         total = request.profile.total_timeout
@@ -192,11 +220,22 @@ def _configured(profile: Profile, method: str) -> Any:
         curl.setopt(pycurl.PATH_AS_IS, 1)
     if profile.headers:
         curl.setopt(pycurl.HTTPHEADER, list(profile.headers))
+    curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(profile, method))
     if method == "HEAD":
         curl.setopt(pycurl.NOBODY, 1)
     elif method != "GET":
         curl.setopt(pycurl.CUSTOMREQUEST, method)
     return curl
+
+
+def _usual_limit(profile: Profile, method: str) -> int:
+    # libcurl heeds the length that the answer to a HEAD names, too.
+    return (profile.max_bytes or 0) if method == "GET" else 0
+
+
+def _status(lines: list[bytes]) -> int:
+    first = next(line for line in reversed(lines) if line.startswith(b"HTTP/"))
+    return int(first.split(None, 2)[1])
 
 
 @cache

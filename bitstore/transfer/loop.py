@@ -24,7 +24,7 @@ from bitstore.transfer.easy import Handle, Handles
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
 from bitstore.transfer.request import Request, TransferError
-from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
+from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Together, Wait
 from bitstore.transfer.workers import Workers
 
 __all__ = ["Loop", "Task", "loop"]
@@ -53,7 +53,7 @@ class Task:
         What the steps returned, or raised.
     """
 
-    __slots__ = ("deliver", "error", "finished", "handle", "result", "steps", "ticket", "timeout", "until")
+    __slots__ = ("deliver", "error", "finished", "handle", "parts", "result", "steps", "ticket", "timeout", "until")
 
     def __init__(
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
@@ -63,6 +63,7 @@ class Task:
         self.timeout = timeout
         self.until: float | None = None  # deadline, on time.monotonic()
         self.handle: Handle | None = None
+        self.parts: list[Task] = []  # of a `Together` that it waits for
         self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
         self.finished = False
         self.result: Any = None
@@ -146,7 +147,7 @@ class Loop:
         if self._active:
             self._multi.perform()
             self._collect()
-        if self._finished:
+        while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
             with self._lock:
@@ -201,8 +202,24 @@ class Loop:
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
         elif type(step) is Sleep:
             self._at(time.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
+        elif type(step) is Together:
+            task.parts = _Parts(self, task, step).tasks
+            self._take_up(task.parts)
         else:
             self._advance(task, task.steps.throw, TypeError(f"not a step of a lookup: {step!r}"))
+
+    def _parts_ended(self, task: Task, ticket: int, error: BaseException | None) -> None:
+        """All parts of a `Together` have ended, or one of them with `error`."""
+        if task.finished or task.ticket != ticket:
+            return
+        parts = task.parts
+        self._drop_parts(task)
+        self._resume(task, ticket, [part.result for part in parts], error)
+
+    def _drop_parts(self, task: Task) -> None:
+        parts, task.parts = task.parts, []
+        for part in parts:
+            self._close(part)
 
     def _resume(self, task: Task, ticket: int, value: Any, error: BaseException | None) -> None:
         if task.finished or task.ticket != ticket:
@@ -280,7 +297,8 @@ class Loop:
                 self._begin(task, request)
 
     def _abandon(self, task: Task) -> None:
-        """End the transfer of `task`, if it has one, and its connection."""
+        """End the transfer of `task`, if it has one, and its connection; those of its parts as well."""
+        self._drop_parts(task)
         handle = task.handle
         if handle is not None:
             task.handle = None
@@ -299,16 +317,37 @@ class Loop:
     def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:
         try:
             for task in tasks:
-                if not task.finished:
-                    task.finished = True
-                    self._tasks.discard(task)
-                    self._abandon(task)
-                    try:
-                        task.steps.close()
-                    except Exception:  # the clean-up of one lookup must not keep the others from theirs
-                        logger.exception("a lookup did not end cleanly")
+                self._close(task)
         finally:
             given_up.set()
+
+    def _close(self, task: Task) -> None:
+        if task.finished:
+            return
+        task.finished = True
+        self._tasks.discard(task)
+        self._abandon(task)
+        try:
+            task.steps.close()
+        except Exception:  # the clean-up of one lookup must not keep the others from theirs
+            logger.exception("a lookup did not end cleanly")
+
+
+class _Parts:
+    """The tasks that a `Together` of `parent` has become."""
+
+    def __init__(self, loop: Loop, parent: Task, step: Together) -> None:
+        self._loop = loop
+        self._parent = parent
+        self._ticket = parent.ticket
+        self._left = len(step.parts)
+        self.tasks = [Task(steps, self._landed) for steps in step.parts]
+
+    def _landed(self, tasks: list[Task]) -> None:
+        self._left -= len(tasks)
+        failed = next((task.error for task in tasks if task.error is not None), None)
+        if failed is not None or not self._left:
+            self._loop._parts_ended(self._parent, self._ticket, failed)
 
 
 class _Process:

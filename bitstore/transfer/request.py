@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-__all__ = ["Profile", "Request", "Response", "TransferError"]
+__all__ = ["TOO_LARGE", "Profile", "Request", "Response", "Sink", "TransferError"]
+
+TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,6 +35,8 @@ class Profile:
         Path of a PEM file of certificate authorities; None: the system's or certifi's.
     proxy
         Proxy URL; None: what the environment says (`https_proxy`, `no_proxy`, ...).
+    max_bytes
+        Give up on the body of a GET that is larger than this; None: no limit.
     """
 
     sigv4: str | None = None
@@ -45,6 +49,23 @@ class Profile:
     total_timeout: float | None = None
     ca_bundle: str | None = None
     proxy: str | None = None
+    max_bytes: int | None = None
+
+
+class Sink(Protocol):
+    """Where the body of a GET goes as it arrives, instead of into memory."""
+
+    def headers(self) -> tuple[str, ...]:
+        """Lines `"Name: value"` of the next try, which may ask only for what is not there yet."""
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Take the head of an answer with status 200 or 206. False: end the transfer, its body does not fit."""
+
+    def write(self, chunk: bytes) -> bool:
+        """Take the next bytes of the body. False: end the transfer."""
+
+    def advanced(self) -> bool:
+        """Whether bytes have come to stay since this was last asked."""
 
 
 class Request:
@@ -65,10 +86,13 @@ class Request:
     want_headers
         Collect the response headers. Off by default: each line costs a call back into Python.
     max_bytes
-        Give up on a body larger than this; None: no limit.
+        Give up on a body larger than this; None: what the profile says; 0: no limit.
+    sink
+        Takes the body if the status is 200 or 206; the response is then without it. It is called where the
+        transfer runs and may block it, so it is for `bitstore.transfer.run` only.
     """
 
-    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "url", "want_headers")
+    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "url", "want_headers")
 
     def __init__(
         self,
@@ -80,6 +104,7 @@ class Request:
         headers: tuple[str, ...] = (),
         want_headers: bool = False,
         max_bytes: int | None = None,
+        sink: Sink | None = None,
     ) -> None:
         self.profile = profile
         self.url = url
@@ -88,6 +113,7 @@ class Request:
         self.headers = headers
         self.want_headers = want_headers
         self.max_bytes = max_bytes
+        self.sink = sink
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url})"

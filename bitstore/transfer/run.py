@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Wait
+from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Together, Wait
 
 __all__ = ["run"]
 
@@ -62,6 +63,28 @@ def _perform(step: Any, deadline: float | None) -> Any:
             raise Cancelled("timeout")
         time.sleep(step.seconds)
         return None
+    if isinstance(step, Together):
+        return _together(step, left)
     from bitstore.transfer.easy import handles
 
     return handles().perform(step, timeout=left)
+
+
+def _together(step: Together, left: float | None) -> Any:
+    """The transfer thread can do several things at once, so it does these."""
+    from bitstore.transfer.loop import Task, loop
+
+    def whole() -> Steps[Any]:
+        return (yield step)
+
+    done: queue.SimpleQueue[list[Task]] = queue.SimpleQueue()
+    task = Task(whole(), done.put, left)
+    driver = loop()
+    try:
+        driver.submit([task])
+        done.get()
+    finally:  # also when this thread is interrupted
+        driver.cancel([task])
+    if task.error is not None:
+        raise task.error
+    return task.result

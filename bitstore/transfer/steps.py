@@ -8,13 +8,13 @@ the caller's thread, and `bitstore.transfer.loop.Loop` drives thousands of looku
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from bitstore.transfer.request import Request
 
-__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Wait"]
+__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Wait"]
 
 
 class Call:
@@ -52,6 +52,18 @@ class Wait:
         self.event = event
 
 
+class Together:
+    """Perform several generators of steps at once; the answer is the list of what they return.
+
+    The first error among them ends the others and is thrown. Who ends the lookup ends all of them.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Steps[Any]]) -> None:
+        self.parts = parts
+
+
 class Cancelled(BaseException):
     """Thrown into a lookup whose time is up. Not an `Exception`: no tier may take it for a failure of its own."""
 
@@ -75,5 +87,5 @@ class Found(NamedTuple):
 
 
 T = TypeVar("T")
-Step: TypeAlias = "Request | Call | Sleep | Wait"
+Step: TypeAlias = "Request | Call | Sleep | Wait | Together"
 Steps: TypeAlias = Generator[Step, Any, T]
