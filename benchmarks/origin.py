@@ -90,7 +90,7 @@ class Origin:
         nginx = find_nginx()
         modules = _lua(nginx)
         ports = _free_ports(2)
-        delay = "rewrite_by_lua_block { ngx.sleep(%s) }" % LATENCY_SECONDS
+        delay = f"rewrite_by_lua_block {{ ngx.sleep({LATENCY_SECONDS}) }}"
         answers = {"root": self.root, "buckets": _LIST_BUCKETS, "missing": _NO_SUCH_KEY}
         servers = [_SERVER.format(port=ports[0], delay="", **answers)]
         if modules is not None:

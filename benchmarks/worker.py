@@ -32,13 +32,13 @@ def main() -> None:
             fetch = peer.start(job)
             _answer(answers, {"ready": True, "versions": _versions(getattr(peer, "DISTRIBUTIONS", ()))})
             for line in sys.stdin:
-                _answer(answers, _turn(fetch, names, json.loads(line)))
+                _answer(answers, _turn(fetch, job, names, json.loads(line)))
         except Exception:
             traceback.print_exc()
             _answer(answers, {"error": traceback.format_exc(limit=-4)})
 
 
-def _turn(fetch: Any, names: list[str], command: dict[str, Any]) -> dict[str, Any]:
+def _turn(fetch: Any, job: dict[str, Any], names: list[str], command: dict[str, Any]) -> dict[str, Any]:
     count, first = command["count"], command["first"] % len(names)
     usage, started = _cpu(), time.perf_counter()
     told = fetch(_cycle(names, first, count))
@@ -46,6 +46,8 @@ def _turn(fetch: Any, names: list[str], command: dict[str, Any]) -> dict[str, An
     answer = {"blobs": count, "seconds": seconds, "cpu": used, "peak": _peak(), **told}
     if answer["blobs"] != count:
         raise RuntimeError(f"{answer['blobs']} blobs came of {count}")
+    if "size" in job and answer["bytes"] != count * job["size"]:
+        raise RuntimeError(f"{answer['bytes']} bytes came of {count * job['size']}")
     return answer
 
 

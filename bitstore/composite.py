@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bitstore.breaker import Breaker
+from bitstore.download import download_steps
 from bitstore.errors import (
     AccessDenied,
     InvalidDataFound,
@@ -18,6 +19,7 @@ from bitstore.errors import (
     StoreNotAvailable,
 )
 from bitstore.flight import Flights
+from bitstore.partial import Partial
 from bitstore.stats import TierStats
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
@@ -165,9 +167,9 @@ class Composite(Store):
         return [tier for tier, _ in self._chain]
 
     @property
-    def sources(self) -> list[Store]:
-        """The stores that lookups ask, in order."""
-        return [tier.store for tier in self._tiers if tier.read]
+    def sources(self) -> tuple[Store, ...]:
+        """The stores that lookups ask, in order; `append_source` and `append_cache` add to them."""
+        return tuple(tier.store for tier in self._tiers if tier.read)
 
     @property
     def cache(self) -> Store | None:
@@ -247,7 +249,14 @@ class Composite(Store):
         finally:
             live.flights.land(key, outcome)
 
-    def _walk(self, key: Any, live: _Live) -> Steps[Found]:
+    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+        key = self.canonical(uri)
+        return (yield from self._walk(key, self._live(), lambda store, key: self._bring(store, key, partial)))
+
+    def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
+        return download_steps(store, key, partial)
+
+    def _walk(self, key: Any, live: _Live, look: Callable[[Store, Any], Steps[Found]] = get_steps) -> Steps[Found]:
         failures: list[tuple[str, BaseException]] = []
         missing: list[str] = []
         bad: list[Tier] = []
@@ -269,7 +278,7 @@ class Composite(Store):
                     stats.count("failures")
                     failures.append((tier.name, StoreNotAvailable(tier.name, _LEFT_ALONE)))
                     continue
-                found = yield from get_steps(tier.store, key)
+                found = yield from look(tier.store, key)
             except InvalidDataFound as error:
                 breaker.succeeded()
                 stats.count("invalid")
@@ -304,8 +313,9 @@ class Composite(Store):
             else:
                 breaker.succeeded()
                 data = found.data
-                stats.hit(len(data) if isinstance(data, bytes) else 0)
-                if keepers:
+                streamed = isinstance(data, Partial)
+                stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
+                if keepers and not streamed:
                     yield from self._keep(live, keepers, key, data, bad)
                 return Found(data, tier.name, found.etag)
         if not failures:

@@ -77,6 +77,7 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
         # A lookup meets one of these at every tier that lacks the blob: the text is made only when it is read.
         self.store = store
         self.uri = uri
+        self.args = (store, uri)
 
     def __str__(self) -> str:
         return f"{self.store} does not contain '{self.uri}'"

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from bitstore.composite import Composite
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
+from bitstore.download import download_steps, verified
 from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.partial import Partial
 from bitstore.sizes import parse_size
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
 from bitstore.template import key_template
@@ -178,6 +180,24 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         except TooLarge as error:
             raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
 
+    def _download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
+        return (
+            yield from verified(self, self.algorithm, digest.lower(), partial, lambda: self._bring(digest, partial))
+        )
+
+    def _bring(self, digest: str, partial: Partial) -> Steps[Found]:
+        if self.compression is not None:  # only whole blobs are expanded: this one passes through memory
+            found = yield from self._get_steps(digest)
+            yield Call(partial.fill, found.data)
+            return found
+        try:
+            found = yield from download_steps(self.base_store, self._url(digest), partial)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            raise NotFoundInStore(self, digest) from error
+        return Found(found.data, self.label)
+
     def _exists_steps(self, digest: str) -> Steps[bool]:
         return (yield from exists_steps(self.base_store, self._url(digest)))
 
@@ -295,6 +315,12 @@ class DigestComposite(DigestFormatMixin, Composite):
         if digest is None:
             raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
         return digest
+
+    def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
+        def look() -> Steps[Found]:
+            return download_steps(store, key, partial)
+
+        return (yield from verified(store, self.algorithm, key, partial, look))
 
     def _hint(self) -> str:
         return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"

@@ -7,6 +7,7 @@ can share one thread.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -122,6 +123,45 @@ class Store(ABC):
             max_bytes=max_bytes,
             patience=patience,
         )
+
+    def download(
+        self,
+        uri: Any,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        verify: bool = True,
+    ) -> str:
+        """Write the blob to the file `path`, in bounded memory where the store streams, and say where it came from.
+
+        The file appears under its name when it is whole. What has come of an unfinished download stays beside
+        it and is gone on with by the next one, as long as the server holds the same version. Caches that stand
+        above a streaming tier are not filled.
+
+        Parameters
+        ----------
+        uri
+            What to look up.
+        path
+            The file to write, in a folder that exists. A file there is replaced.
+        timeout
+            Seconds for the whole download; None: as long as the tiers' own limits allow.
+        verify
+            Check the digest, where the store knows it, whatever the store's own `verify` says.
+
+        Returns
+        -------
+        str
+            Name of the store or tier that had the blob.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written. All other errors are those of `get`.
+        """
+        from bitstore.download import download
+
+        return download(self, uri, path, timeout=timeout, verify=verify)
 
     def canonical(self, uri: Any) -> Any:
         """The one form of all spellings of `uri` (a digest in lower case, say).

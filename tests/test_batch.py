@@ -29,6 +29,8 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
+from bitstore.transfer.easy import handles
+from bitstore.transfer.loop import loop
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
 from tests.stores import API, Shelf, blobs
@@ -412,6 +414,18 @@ class TestProcesses:
         hold.release()
         taken += answers
         assert sorted(blob.data for blob in taken) == sorted(api.blobs.values())
+
+    def test_a_forked_child_has_handles_and_a_thread_of_its_own(self, api: CountedAPI) -> None:
+        """To use, or free, those of the parent would disturb connections that the parent still uses."""
+        api.blobs = blobs(3)
+        store = over(api)
+        assert all(blob.found for blob in store.get_many(api.blobs)) and store.get(next(iter(api.blobs)))
+        mine = loop(), handles()
+        child = os.fork()
+        if child == 0:  # nothing of pytest may run in the child
+            os._exit(int(loop() is mine[0] or handles() is mine[1]))
+        assert os.waitpid(child, 0)[1] == 0
+        assert (loop(), handles()) == mine
 
     def test_no_descriptor_leaks(self, api: CountedAPI) -> None:
         api.blobs = blobs(50)

@@ -96,14 +96,14 @@ def test_s3_raw_anonymous(s3: SeaweedS3, public_bucket: str, aws_env: SeaweedS3)
 
 
 def test_s3_raw_with_a_client(s3: SeaweedS3, bucket: str) -> None:
-    check_store(lambda: S3Raw(client=s3.client()), f"s3://{bucket}/", pickles=False)
+    check_store(lambda: S3Raw(client=s3.client()), f"s3://{bucket}/", processes=False)
 
 
 @mock_aws
 def test_s3_raw_with_a_client_of_motos_mock() -> None:
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     client.create_bucket(Bucket="mocked")
-    check_store(lambda: S3Raw(client=client), "s3://mocked/", pickles=False)
+    check_store(lambda: S3Raw(client=client), "s3://mocked/", processes=False)
 
 
 def test_gs_raw(gcs: FakeGCS, gcs_bucket: str) -> None:
@@ -118,7 +118,7 @@ def test_gs_raw_of_the_environment(gcs_env: FakeGCS, gcs_bucket: str) -> None:
 
 
 def test_gs_raw_with_a_client(gcs: FakeGCS, gcs_bucket: str) -> None:
-    check_store(lambda: GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/", pickles=False)
+    check_store(lambda: GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/", processes=False)
 
 
 def test_http_raw(web: WebFolder) -> None:
@@ -312,11 +312,12 @@ def test_minimal_store(tmp_path: Path) -> None:
     check_store(lambda: Folder(tmp_path), "sha1", unreachable=lambda: Folder(a_file(tmp_path)), secrets=["hush-hush"])
 
 
-def test_minimal_store_that_only_reads(tmp_path: Path) -> None:
-    class Reader(Folder):
-        put = Store.put
+class Reader(Folder):
+    put = Store.put
 
-    check_store(lambda: Reader(tmp_path), "sha1", put=Folder(tmp_path).put, pickles=False)
+
+def test_minimal_store_that_only_reads(tmp_path: Path) -> None:
+    check_store(lambda: Reader(tmp_path), "sha1", put=Folder(tmp_path).put)
 
 
 def test_duck_typed_store(tmp_path: Path) -> None:

@@ -334,6 +334,7 @@ def test_data_that_is_not_bytes_passes() -> None:
     assert composite.get("a" * 40) is table
     assert composite.get("b" * 40) == 7
     assert cache.held == {"a" * 40: table, "b" * 40: number}
+    assert [tier.write_failures for tier in composite.stats().values()] == [0, 0, 0]
     assert Sha1Store(Minimal({f"x/{'c' * 40}": table}), "x/").get("c" * 40) is table
 
 

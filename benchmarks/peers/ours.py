@@ -77,7 +77,7 @@ def _consumer(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict
         fetched = time.perf_counter()
         burn_for(wanted[half:])
         alone = between - started + time.perf_counter() - fetched
-        return {"blobs": blobs, "bytes": 0, "seconds": fetched - between, "alone": alone}
+        return {"blobs": blobs, "bytes": blobs * job["size"], "seconds": fetched - between, "alone": alone}
 
     return fetch
 

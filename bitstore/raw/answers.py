@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bitstore.transfer.request import Response, TransferError
+from bitstore.transfer.request import TOO_LARGE, Response, TransferError
 
-__all__ = ["Problem", "gcs_problem", "plain_problem", "s3_problem", "transfer_problem"]
+__all__ = ["Problem", "gcs_problem", "plain_problem", "s3_problem", "too_large", "transfer_problem", "without"]
 
 _LONGEST_TEXT = 300
 _LONGEST_BODY = 64 * 1024  # an error body longer than this is no error body
@@ -63,6 +63,8 @@ class Problem:
         Fresh credentials may be let in.
     elsewhere
         The same request may succeed in another region.
+    too_large
+        The body was larger than the request allowed, and was cut off.
     cause
         The exception behind it.
     """
@@ -76,6 +78,7 @@ class Problem:
     refused: bool = False
     expired: bool = False
     elsewhere: bool = False
+    too_large: bool = False
     cause: BaseException | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -149,9 +152,15 @@ def plain_problem(response: Response) -> Problem:
 
 def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
     """What a broken transfer means."""
-    too_large = error.code == 63  # CURLE_FILESIZE_EXCEEDED
-    message = f"the blob is larger than max_blob_size ({max_bytes} bytes)" if too_large else str(error)
-    return Problem(0, "", _cut(message), cause=error)
+    if error.code == TOO_LARGE:
+        return too_large(max_bytes, error)
+    return Problem(0, "", _cut(str(error)), cause=error)
+
+
+def too_large(max_bytes: int | None, cause: BaseException | None = None) -> Problem:
+    """The blob has more than `max_bytes`."""
+    message = f"the blob is larger than max_blob_size ({max_bytes} bytes)"
+    return Problem(message=message, too_large=True, cause=cause)
 
 
 def without(text: str, secrets: Iterable[str | None]) -> str:

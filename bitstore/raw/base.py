@@ -6,22 +6,25 @@ import os
 import pickle
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.partial import Partial
 from bitstore.raw.answers import Problem
+from bitstore.raw.streams import into
 from bitstore.store import Store, Write
-from bitstore.transfer.request import Profile
+from bitstore.transfer.request import Profile, Response, Sink
 from bitstore.transfer.retry import Retry, Tally
 from bitstore.transfer.run import run
-from bitstore.transfer.steps import Found, Steps
+from bitstore.transfer.steps import Call, Found, Steps
 
-__all__ = ["CONNECT_TIMEOUT", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
+__all__ = ["CONNECT_TIMEOUT", "RANGE_THRESHOLD", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
 
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 15.0
+RANGE_THRESHOLD = "64MB"
 DEFAULT_RETRY = Retry()
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -63,11 +66,13 @@ class RawStore(Store):
         StoreNotAvailable
             The store could not say; the reason tells why.
         """
+        self._check_valid(uri)
         data: bytes = run(self._get_steps(uri)).data
         return data
 
     def exists(self, uri: Any) -> bool:
         """Whether the store holds `uri`, without fetching it. Raises what `get` raises, except `NotFoundInStore`."""
+        self._check_valid(uri)
         return run(self._exists_steps(uri))
 
     def put(self, uri: Any, data: bytes) -> None:
@@ -80,7 +85,12 @@ class RawStore(Store):
         StoreNotAvailable
             The blob was not written, or the answer that it was has been lost.
         """
+        self._check_valid(uri)
         run(self._put_steps(uri, data, _OVERWRITE))
+
+    def _check_valid(self, uri: Any) -> None:
+        if not self.is_valid(uri):
+            self._refuse(uri)
 
     def _refuse(self, uri: Any) -> NoReturn:
         if not isinstance(uri, str):
@@ -101,26 +111,58 @@ class WireStore(RawStore, Generic[R]):
         *,
         forbidden_is_missing: bool,
         max_blob_size: int | str | None,
+        range_threshold: int | str | None,
         connect_timeout: float,
         stall_timeout: float,
+        total_timeout: float | None,
         ca_bundle: str | os.PathLike[str] | None,
         proxy: str | None,
         retry: Retry | None,
     ) -> None:
         if not connect_timeout > 0 or not stall_timeout > 0:
             raise ValueError("connect_timeout and stall_timeout are seconds greater than 0")
+        if total_timeout is not None and not total_timeout > 0:
+            raise ValueError("total_timeout is None or seconds greater than 0")
         if ca_bundle is not None and not Path(ca_bundle).is_file():
             raise ValueError(f"ca_bundle: there is no file {os.fspath(ca_bundle)!r}")
         self.forbidden_is_missing = forbidden_is_missing
         self.max_blob_size = max_blob_size
+        self.range_threshold = range_threshold
         self.connect_timeout = connect_timeout
         self.stall_timeout = stall_timeout
+        self.total_timeout = total_timeout
         self.ca_bundle = None if ca_bundle is None else os.fspath(ca_bundle)
         self.proxy = proxy
         self.retry = DEFAULT_RETRY if retry is None else retry
-        self._max_bytes = _size(max_blob_size)
+        self._max_bytes = _size(max_blob_size, "max_blob_size")
+        threshold = _size(range_threshold, "range_threshold")
+        if threshold == 0:
+            raise ValueError("range_threshold is a size of at least 1 byte, or None: fetch no blob in parts")
+        # The first request for a blob gives up on a larger body as soon as its length is known, before any of it.
+        self._splits = threshold is not None and (self._max_bytes is None or threshold < self._max_bytes)
+        self._first_limit = threshold if self._splits else self._max_bytes
         self._tally = Tally()
         self._states: dict[int, R] = {}
+
+    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+        ask = self._streaming(uri, partial)
+        if ask is None:
+            found = yield from self._get_steps(uri)
+            yield Call(partial.fill, found.data)
+            return found
+        partial.expect(uri)
+        problem = yield from into(partial, ask)
+        if problem is not None:
+            self._fail_or_missing(uri, problem)
+        return Found(partial, self.label)
+
+    @abstractmethod
+    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]] | None:
+        """Asks for the blob into `sink`, with all retries and remedies; None: only through memory."""
+
+    def stats(self) -> dict[str, int]:
+        """Counts of this process: `requests` sent, and how many of them were `retries`."""
+        return {"requests": self._tally.requests, "retries": self._tally.retries}
 
     @abstractmethod
     def _new_state(self) -> R: ...
@@ -171,8 +213,10 @@ class WireStore(RawStore, Generic[R]):
             path_as_is=path_as_is,
             connect_timeout=self.connect_timeout,
             stall_timeout=self.stall_timeout,
+            total_timeout=self.total_timeout,
             ca_bundle=self.ca_bundle,
             proxy=self.proxy,
+            max_bytes=self._first_limit,
         )
 
     def _fail(self, what: str, problem: Problem) -> NoReturn:
@@ -230,12 +274,12 @@ def options(store: object, defaults: dict[str, Any]) -> list[str]:
     return [f"{name}={value!r}" for name, default in defaults.items() if (value := getattr(store, name)) != default]
 
 
-def _size(size: int | str | None) -> int | None:
+def _size(size: int | str | None, name: str) -> int | None:
     if size is None:
         return None
     from bitstore.sizes import parse_size
 
-    return parse_size(size, name="max_blob_size")
+    return parse_size(size, name=name)
 
 
 def _check_pickles(store: Store, client: object) -> None:

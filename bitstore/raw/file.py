@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.partial import Partial
 from bitstore.raw.base import RawStore, blob_bytes
 from bitstore.store import Write
 from bitstore.transfer.steps import Call, Found, Steps
@@ -68,6 +69,18 @@ class FileRaw(RawStore):
         except OSError as error:
             self._translate(uri, error)
         return Found(data, self.label)
+
+    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+        path = self._path(uri)
+        try:
+            descriptor, _ = _open(path)
+            try:
+                yield Call(partial.copy, descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._translate(uri, error)
+        return Found(partial, self.label)
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:
         return (yield from self._etag_steps(uri)) is not None

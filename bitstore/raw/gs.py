@@ -9,6 +9,8 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +18,7 @@ from bitstore.raw.answers import Problem, gcs_problem, transfer_problem, without
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
     DEFAULT_RETRY,
+    RANGE_THRESHOLD,
     STALL_TIMEOUT,
     WireStore,
     blob_bytes,
@@ -25,8 +28,9 @@ from bitstore.raw.base import (
 )
 from bitstore.raw.gs_client import GSClient
 from bitstore.raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, show
+from bitstore.raw.parts import in_parts
 from bitstore.store import Write
-from bitstore.transfer.request import Profile, Request, Response, TransferError
+from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Retry, send
 from bitstore.transfer.steps import Call, Found, Steps
 
@@ -42,8 +46,10 @@ _DEFAULTS: dict[str, Any] = {
     "forbidden_is_missing": False,
     "user_project": None,
     "max_blob_size": None,
+    "range_threshold": RANGE_THRESHOLD,
     "connect_timeout": CONNECT_TIMEOUT,
     "stall_timeout": STALL_TIMEOUT,
+    "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
 }
@@ -81,7 +87,7 @@ class GSRaw(WireStore[_State]):
         (and 401 to those who send no token).
     user_project
         The project that pays for requests to buckets of others.
-    max_blob_size, connect_timeout, stall_timeout, ca_bundle, proxy, retry
+    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry
         As for `S3Raw`.
     """
 
@@ -96,8 +102,10 @@ class GSRaw(WireStore[_State]):
         forbidden_is_missing: bool = False,
         user_project: str | None = None,
         max_blob_size: int | str | None = None,
+        range_threshold: int | str | None = RANGE_THRESHOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
         stall_timeout: float = STALL_TIMEOUT,
+        total_timeout: float | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
@@ -105,8 +113,10 @@ class GSRaw(WireStore[_State]):
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
             max_blob_size=max_blob_size,
+            range_threshold=range_threshold,
             connect_timeout=connect_timeout,
             stall_timeout=stall_timeout,
+            total_timeout=total_timeout,
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
@@ -143,9 +153,12 @@ class GSRaw(WireStore[_State]):
         if self.client is not None:
             answer = yield Call(self._caller().get, bucket, key, self._max_bytes)
         else:
-            answer = yield from self._ask(self._object(bucket, key, "alt=media"), max_bytes=self._max_bytes)
+            path = self._object(bucket, key, "alt=media")
+            answer = yield from self._ask(path)
             if isinstance(answer, Response):
                 return Found(answer.body, self.label)
+            if answer.too_large and self._splits:
+                answer = yield from in_parts(partial(self._ask_part, path), limit=self._max_bytes)
         if isinstance(answer, Problem):
             self._fail_or_missing(uri, answer)
         return Found(answer, self.label)
@@ -202,6 +215,13 @@ class GSRaw(WireStore[_State]):
 
     # ------------------------------------------------------------------ one exchange
 
+    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]] | None:
+        path = self._object(*self._split(uri), "alt=media")
+        return None if self.client is not None else lambda: self._ask(path, limit=self._max_bytes or 0, sink=sink)
+
+    def _ask_part(self, path: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
+        return self._ask(path, headers=headers, want_headers=True, limit=limit)
+
     def _ask(
         self,
         path: str,
@@ -209,7 +229,9 @@ class GSRaw(WireStore[_State]):
         method: str = "GET",
         body: bytes | None = None,
         headers: tuple[str, ...] = (),
-        max_bytes: int | None = None,
+        want_headers: bool = False,
+        limit: int | None = None,
+        sink: Sink | None = None,
     ) -> Steps[Response | Problem]:
         state = self._state()
         token = state.token
@@ -223,12 +245,19 @@ class GSRaw(WireStore[_State]):
                     return Problem(message=str(error), cause=error)
             used = token.value
             request = Request(
-                self._signed(state, used), url, method=method, body=body, headers=headers, max_bytes=max_bytes
+                self._signed(state, used),
+                url,
+                method=method,
+                body=body,
+                headers=headers,
+                want_headers=want_headers,
+                max_bytes=limit,
+                sink=sink,
             )
             try:
                 response: Response = yield from send(request, self.retry, self._tally)
             except TransferError as error:
-                return transfer_problem(error, max_bytes)
+                return transfer_problem(error, self._max_bytes)
             if 200 <= response.status < 300:
                 return response
             problem = gcs_problem(response)

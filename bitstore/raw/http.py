@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from bitstore.raw.answers import Problem, plain_problem, transfer_problem, without
-from bitstore.raw.base import CONNECT_TIMEOUT, DEFAULT_RETRY, STALL_TIMEOUT, WireStore, blob_bytes, in_header, options
+from bitstore.raw.base import (
+    CONNECT_TIMEOUT,
+    DEFAULT_RETRY,
+    RANGE_THRESHOLD,
+    STALL_TIMEOUT,
+    WireStore,
+    blob_bytes,
+    in_header,
+    options,
+)
+from bitstore.raw.parts import in_parts
 from bitstore.store import Write
-from bitstore.transfer.request import Profile, Request, Response, TransferError
+from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Retry, send
 from bitstore.transfer.steps import Found, Steps
 
@@ -32,8 +43,10 @@ _DEFAULTS: dict[str, Any] = {
     "forbidden_is_missing": False,
     "follow_redirects": 5,
     "max_blob_size": None,
+    "range_threshold": RANGE_THRESHOLD,
     "connect_timeout": CONNECT_TIMEOUT,
     "stall_timeout": STALL_TIMEOUT,
+    "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
 }
@@ -51,7 +64,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         Count 403 as missing.
     follow_redirects
         How many redirects in a row are followed; 0: none. Never from https to http.
-    max_blob_size, connect_timeout, stall_timeout, ca_bundle, proxy, retry
+    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry
         As for `S3Raw`.
     """
 
@@ -64,8 +77,10 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         forbidden_is_missing: bool = False,
         follow_redirects: int = 5,
         max_blob_size: int | str | None = None,
+        range_threshold: int | str | None = RANGE_THRESHOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
         stall_timeout: float = STALL_TIMEOUT,
+        total_timeout: float | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
@@ -73,8 +88,10 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
             max_blob_size=max_blob_size,
+            range_threshold=range_threshold,
             connect_timeout=connect_timeout,
             stall_timeout=stall_timeout,
+            total_timeout=total_timeout,
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
@@ -95,9 +112,14 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
         answer = yield from self._ask(uri, "GET")
-        if isinstance(answer, Problem):
-            self._fail_or_missing(uri, answer)
-        return Found(answer.body, self.label)
+        data: Any = answer
+        if isinstance(answer, Response):
+            data = answer.body
+        elif answer.too_large and self._splits:
+            data = yield from in_parts(partial(self._ask_part, uri), limit=self._max_bytes)
+        if isinstance(data, Problem):
+            self._fail_or_missing(uri, data)
+        return Found(data, self.label)
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:
         answer = yield from self._ask(uri, "HEAD")
@@ -131,6 +153,12 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             return
         self._fail(f"PUT {uri}", answer)
 
+    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]]:
+        return lambda: self._ask(uri, "GET", limit=self._max_bytes or 0, sink=sink)
+
+    def _ask_part(self, uri: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
+        return self._ask(uri, "GET", headers=headers, want_headers=True, limit=limit)
+
     def _ask(
         self,
         uri: Any,
@@ -139,23 +167,33 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         body: bytes | None = None,
         headers: tuple[str, ...] = (),
         want_headers: bool = False,
+        limit: int | None = None,
+        sink: Sink | None = None,
     ) -> Steps[Response | Problem]:
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
         url = uri if uri.isascii() else f"{match[1]}://{match[2]}{quote(match[3], safe=_SAFE)}"
         profile, stranger = self._state()
-        limit = self._max_bytes if method == "GET" else None
+        # A part that nobody asked for would be taken for the whole.
+        partly = sink is not None or any(line.startswith("Range:") for line in headers)
         followed = 0
         seen = {url}
         while True:
             request = Request(
-                profile, url, method=method, body=body, headers=headers, want_headers=want_headers, max_bytes=limit
+                profile,
+                url,
+                method=method,
+                body=body,
+                headers=headers,
+                want_headers=want_headers,
+                max_bytes=limit,
+                sink=sink,
             )
             try:
                 response: Response = yield from send(request, self.retry, self._tally)
             except TransferError as error:
-                return transfer_problem(error, limit)
+                return transfer_problem(error, self._max_bytes)
             if response.status in _REDIRECTS and followed < self.follow_redirects:
                 target = self._followed(url, response, method, seen)
                 if isinstance(target, Problem):
@@ -166,7 +204,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
                 seen.add(target)
                 url = target
                 continue
-            if response.status in _SUCCESS[method]:
+            if response.status in _SUCCESS[method] or (partly and response.status == 206):
                 return response
             problem = plain_problem(response)
             if response.status in _REDIRECTS:

@@ -11,12 +11,15 @@ import os
 import re
 import time
 from binascii import b2a_base64
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bitstore.raw.answers import Problem, transfer_problem
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
     DEFAULT_RETRY,
+    RANGE_THRESHOLD,
     STALL_TIMEOUT,
     WireStore,
     blob_bytes,
@@ -24,12 +27,13 @@ from bitstore.raw.base import (
     in_header,
     options,
 )
+from bitstore.raw.parts import in_parts
 from bitstore.raw.s3_client import S3Client
 from bitstore.raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
 from bitstore.raw.s3_exchange import DOT_SEGMENT, REGION, Asked, exchange
 from bitstore.raw.s3_routes import Route, Routes
 from bitstore.store import Write
-from bitstore.transfer.request import Request, Response, TransferError
+from bitstore.transfer.request import Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Retry, send
 from bitstore.transfer.steps import Call, Found, Steps
 
@@ -55,8 +59,10 @@ _DEFAULTS: dict[str, Any] = {
     "server_side_encryption": None,
     "kms_key_id": None,
     "max_blob_size": None,
+    "range_threshold": RANGE_THRESHOLD,
     "connect_timeout": CONNECT_TIMEOUT,
     "stall_timeout": STALL_TIMEOUT,
+    "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
 }
@@ -88,8 +94,14 @@ class S3Raw(WireStore[Routes]):
         Sent with writes if given, such as `"bucket-owner-full-control"`, `"STANDARD_IA"`, `"aws:kms"`.
     max_blob_size
         Give up on larger blobs: bytes, or a size such as `"1GB"`; None: no limit.
-    connect_timeout, stall_timeout
-        Seconds to wait for a connection, and without a single byte.
+    range_threshold
+        Blobs above this size are fetched in several ranges at once; None: never. Does not concern `client`.
+    connect_timeout
+        Seconds to wait for a connection, the look-up of its name included.
+    stall_timeout
+        Seconds without a single byte, before the first as between two, after which a try is given up.
+    total_timeout
+        Seconds that one try may take in all; None: as long as bytes come.
     ca_bundle
         Path of a PEM file of certificate authorities.
     proxy
@@ -115,8 +127,10 @@ class S3Raw(WireStore[Routes]):
         server_side_encryption: str | None = None,
         kms_key_id: str | None = None,
         max_blob_size: int | str | None = None,
+        range_threshold: int | str | None = RANGE_THRESHOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
         stall_timeout: float = STALL_TIMEOUT,
+        total_timeout: float | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
@@ -124,8 +138,10 @@ class S3Raw(WireStore[Routes]):
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
             max_blob_size=max_blob_size,
+            range_threshold=range_threshold,
             connect_timeout=connect_timeout,
             stall_timeout=stall_timeout,
+            total_timeout=total_timeout,
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
@@ -176,7 +192,6 @@ class S3Raw(WireStore[Routes]):
             if isinstance(found, Problem):
                 self._fail_or_missing(uri, found)
             return Found(found, self.label)
-        first = None
         route = self._state().remembered.get(bucket)
         if (
             key is not None
@@ -185,18 +200,35 @@ class S3Raw(WireStore[Routes]):
             and ("." not in key or DOT_SEGMENT(key) is None)
         ):
             # The hot path: nothing here may block or lock.
-            request = Request(route.profile, route.prefix + key, max_bytes=self._max_bytes)
             try:
-                response: Response = yield from send(request, self.retry, self._tally)
+                response: Response = yield from send(
+                    Request(route.profile, route.prefix + key), self.retry, self._tally
+                )
             except TransferError as error:
-                self._fail(f"GET {uri}", transfer_problem(error, self._max_bytes))
-            if response.status == 200:
-                return Found(response.body, self.label)
-            first = route, response
-        answer = yield from self._ask(bucket, key or awkward, first=first)
-        if isinstance(answer, Problem):
-            self._fail_or_missing(uri, answer)
-        return Found(answer.body, self.label)
+                answer: Response | Problem = transfer_problem(error, self._max_bytes)
+            else:
+                if response.status == 200:
+                    return Found(response.body, self.label)
+                answer = yield from self._ask(bucket, key, first=(route, response))
+        else:
+            answer = yield from self._ask(bucket, key or awkward)
+        data: Any = answer
+        if isinstance(answer, Response):
+            data = answer.body
+        elif answer.too_large and self._splits:
+            data = yield from in_parts(partial(self._ask_part, bucket, key or awkward), limit=self._max_bytes)
+        if isinstance(data, Problem):
+            self._fail_or_missing(uri, data)
+        return Found(data, self.label)
+
+    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]] | None:
+        bucket, key = self._split(uri)
+        return (
+            None if self.client is not None else lambda: self._ask(bucket, key, limit=self._max_bytes or 0, sink=sink)
+        )
+
+    def _ask_part(self, bucket: str, key: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
+        return self._ask(bucket, key, headers=headers, want_headers=True, limit=limit)
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:
         bucket, key = self._split(uri)
@@ -279,9 +311,11 @@ class S3Raw(WireStore[Routes]):
         body: bytes | None = None,
         headers: tuple[str, ...] = (),
         want_headers: bool = False,
+        limit: int | None = None,
+        sink: Sink | None = None,
         first: tuple[Route, Response] | None = None,
     ) -> Steps[Response | Problem]:
-        asked = Asked(bucket, key, method, body, headers, want_headers, self._max_bytes)
+        asked = Asked(bucket, key, method, body, headers, want_headers, limit, self._max_bytes, sink)
         return exchange(self._state(), asked, self.retry, self._tally, first)
 
     # ------------------------------------------------------------------ configuration

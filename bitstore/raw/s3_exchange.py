@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bitstore.raw.answers import Problem, s3_problem, transfer_problem, without
 from bitstore.raw.s3_credentials import Unusable
 from bitstore.raw.s3_routes import Route, Routes
-from bitstore.transfer.request import Request, Response, TransferError
+from bitstore.transfer.request import Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Retry, Tally, send
 from bitstore.transfer.steps import Call, Steps
 
@@ -29,7 +29,9 @@ class Asked(NamedTuple):
     body: bytes | None = None
     headers: tuple[str, ...] = ()
     want_headers: bool = False
-    max_bytes: int | None = None
+    limit: int | None = None  # of this body, in bytes; None: the profile's; 0: none
+    max_blob_size: int | None = None  # for the message when that is exceeded
+    sink: Sink | None = None
 
     def one_byte(self) -> Asked:
         """The same question with an answer that has a body."""
@@ -50,7 +52,8 @@ class Asked(NamedTuple):
             body=self.body,
             headers=headers,
             want_headers=self.want_headers,
-            max_bytes=self.max_bytes if self.method == "GET" else None,
+            max_bytes=self.limit,
+            sink=self.sink,
         )
 
 
@@ -119,7 +122,9 @@ def exchange(
             try:
                 response = yield from send(asked.request(route), retry, tally)
             except TransferError as error:
-                return _scrubbed(transfer_problem(error, asked.max_bytes), route)
+                if error.status in (200, 206):
+                    routes.remembered[asked.bucket] = route  # it was let in
+                return _scrubbed(transfer_problem(error, asked.max_blob_size), route)
         if 200 <= response.status < 300:
             routes.remembered[asked.bucket] = route
             return response

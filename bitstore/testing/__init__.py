@@ -39,7 +39,7 @@ def check_store(
     big: int | str = "5MB",
     secrets: Sequence[str] = (),
     shared: bool = True,
-    pickles: bool = True,
+    processes: bool = True,
     limit: float = 60.0,
 ) -> None:
     """Check that a store keeps the contract of `bitstore.Store`.
@@ -68,8 +68,9 @@ def check_store(
     shared
         Whether all stores that `make_store` makes, and their pickled copies, see the same blobs. False for what
         keeps its blobs in the memory of one process.
-    pickles
-        Whether the store can be pickled. False for those with a caller's own client inside.
+    processes
+        Whether the store can be taken along to other processes, by pickle and by fork. False for those with a
+        caller's own client inside: such clients share their connections with a forked child, and do not pickle.
     limit
         Seconds after which a thread or a process that does not answer counts as hanging.
 
@@ -86,7 +87,7 @@ def check_store(
     failures: list[str] = []
     first: BaseException | None = None
     for check in (*answers.CHECKS, *concurrency.CHECKS):
-        if check is concurrency.copies and not pickles:
+        if check in (concurrency.copies, concurrency.forks) and not processes:
             continue
         try:
             check(trial)

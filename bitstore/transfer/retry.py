@@ -21,6 +21,8 @@ TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 # could not resolve / connect, partial file, timeout, SSL connect, got nothing, send, receive, HTTP/2 stream.
 TRANSIENT_CODES = frozenset({6, 7, 16, 18, 28, 35, 52, 55, 56, 92})
 
+_NO_SUCH_HOST = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -83,7 +85,9 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
             if cut.keep(error):
                 attempt, started = 1 + cut.restarts, time.monotonic()
             delay = retry.delay(attempt)
-            if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
+            # A name that does not resolve is mostly a wrong one, and to ask for it may take seconds each time.
+            attempts = min(2, retry.attempts) if error.code == _NO_SUCH_HOST else retry.attempts
+            if attempt >= attempts or time.monotonic() - started + delay > retry.budget:
                 raise
         else:
             if response.status not in TRANSIENT_STATUSES:
@@ -114,6 +118,8 @@ class _Cut:
 
     def keep(self, error: TransferError) -> bool:
         """Keep the bytes that came before `error`. True: the next request asks only for the rest."""
+        if self._whole.sink is not None:  # it keeps what came, and asks for the rest by itself
+            return self._whole.sink.advanced()
         if (
             self._whole.method != "GET"
             or not error.partial
@@ -163,5 +169,5 @@ class _Cut:
 
     def _variant(self, *more: str) -> Request:
         whole = self._whole
-        left = None if whole.max_bytes is None else max(1, whole.max_bytes - self._arrived)
+        left = max(1, whole.max_bytes - self._arrived) if whole.max_bytes else whole.max_bytes
         return Request(whole.profile, whole.url, headers=(*whole.headers, *more), want_headers=True, max_bytes=left)

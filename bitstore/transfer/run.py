@@ -84,7 +84,8 @@ def _together(step: Together, left: float | None) -> Any:
         driver.submit([task])
         done.get()
     finally:  # also when this thread is interrupted
-        driver.cancel([task])
+        if not task.finished:
+            driver.cancel([task])
     if task.error is not None:
         raise task.error
     return task.result

@@ -61,6 +61,8 @@ class Together:
     __slots__ = ("parts",)
 
     def __init__(self, parts: Sequence[Steps[Any]]) -> None:
+        if not parts:
+            raise ValueError("nothing to perform")
         self.parts = parts
 
 

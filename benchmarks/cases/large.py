@@ -1,0 +1,62 @@
+"""Claim 5: blobs of 4 MB against obstore; and far larger ones, in parallel ranges and streamed to disk."""
+
+from __future__ import annotations
+
+import bitstore
+from benchmarks import rounds
+from benchmarks.bench import Bench
+from benchmarks.contestant import Contestant
+from benchmarks.results import Result, Verdict
+
+
+def run(bench: Bench) -> Result:
+    """Measure."""
+    job = bench.large()
+    ours = bench.ours(job, "bitstore get_many, 4 MB", verify=False)
+    verified = bench.ours(job, "bitstore get_many, 4 MB, verified")
+    obstore = [
+        Contestant(f"obstore, 4 MB, {threads} threads", "obstore_threads", {**job, "threads": threads})
+        for threads in ((8,) if bench.quick else (8, 16))
+    ]
+    everybody = [ours, *obstore, verified]
+    for each in everybody:
+        each.warm_up = 40
+    through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
+    result = Result("large", 5, "Blobs of 4 MB")
+    result.add(through, ours, bytes_each=4_000_000)
+    result.left_out(everybody)
+    if took_part := [each for each in obstore if each in through]:
+        fastest, leanest = max(took_part, key=lambda each: each.rate), min(took_part, key=lambda each: each.cpu)
+        result.verdicts = [
+            Verdict(f"MB/s, times {fastest.name}", rounds.rate_ratio(ours, fastest), least=0.95),
+            Verdict(f"CPU per MB, times {leanest.name}", rounds.cpu_ratio(ours, leanest), most=1.0),
+        ]
+    else:
+        result.verdicts = [Verdict("obstore could not take part", None)]
+    result.notes.append(
+        "Neither bitstore (except where told) nor obstore verifies here: hashing 1 MB takes about 1 ms."
+    )
+    _huge(bench, result)
+    return result
+
+
+def _huge(bench: Bench, result: Result) -> None:
+    """Blobs of 256 MB: the memory that a download takes is what counts."""
+    if bench.quick:
+        return
+    if not hasattr(bitstore.Sha1Store, "download"):
+        result.verdicts.append(Verdict("store.download is not there yet", None))
+        return
+    job = {**bench.huge(), "verify": True, "folder": bench.scratch("downloads")}
+    download = Contestant("bitstore download to a file, 256 MB, verified", "huge", {**job, "how": "download"})
+    get = Contestant("bitstore get, 256 MB, verified", "huge", {**job, "how": "ours"})
+    other = Contestant("obstore get, 256 MB", "huge", {**job, "how": "obstore"})
+    everybody = [download, get, other]
+    for each in everybody:
+        each.warm_up, each.count = 1, 2
+    through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
+    result.add(through, None, bytes_each=256_000_000)
+    result.left_out(everybody)
+    if download in through:
+        peak = max(turn.told["peak"] for turn in download.turns) / 1e6
+        result.verdicts.append(Verdict("MB resident at most while 256 MB are downloaded to a file", peak, most=160))

@@ -1,0 +1,27 @@
+"""Claim 4: `store.get`, one blob at a time, in the published `ultimap` example."""
+
+from __future__ import annotations
+
+from benchmarks import rounds
+from benchmarks.bench import Bench
+from benchmarks.contestant import Contestant
+from benchmarks.results import Result, Verdict
+
+
+def run(bench: Bench) -> Result:
+    """Measure."""
+    job = {**bench.small(), "threads": 16}
+    ours = bench.ours(job, "bitstore get, ultimap, 16 threads", how="ultimap")
+    looping = bench.ours(job, "bitstore get, 16 looping threads", how="threads")
+    epic = Contestant("epic-bitstore 1.1.0 get, ultimap, 16 threads", "epic", job, "epic")
+    everybody = [ours, epic, looping]
+    through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
+    result = Result("single", 4, "One get at a time in 16 threads, verified")
+    result.add(through, ours)
+    result.left_out(everybody)
+    if epic in through:
+        ratio = rounds.rate_ratio(ours, epic)
+        result.verdicts = [Verdict("blobs/s in ultimap, times epic-bitstore", ratio, least=15)]
+    else:
+        result.verdicts = [Verdict("epic-bitstore could not take part", None)]
+    return result

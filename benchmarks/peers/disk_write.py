@@ -1,0 +1,92 @@
+# ruff: noqa: PTH103, PTH104 - what is measured here are the bare calls
+"""Writes of new 16 KB blobs by several processes into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import multiprocessing
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+DISTRIBUTIONS = ("diskcache",)
+
+_SIZE = 16 * 1024
+
+
+def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
+    processes = job["processes"]
+
+    def fetch(names: Iterator[str]) -> dict[str, Any]:
+        each = sum(1 for _ in names) // processes
+        context = multiprocessing.get_context("fork")
+        ready, told = context.Barrier(processes + 1), context.Queue()
+        running = [context.Process(target=_write, args=(job, each, ready, told)) for _ in range(processes)]
+        for process in running:
+            process.start()
+        ready.wait()  # all have made their blobs
+        started = time.perf_counter()
+        cpu = sum(told.get() for _ in running)
+        seconds = time.perf_counter() - started
+        for process in running:
+            process.join()
+            if process.exitcode:
+                raise RuntimeError("a writer failed")
+        if job["writer"] != "ours, evicting":
+            # A folder like the first time for the next turn; and nothing of this one left to be written back to disk.
+            shutil.rmtree(job["folder"], ignore_errors=True)
+        return {"blobs": each * processes, "bytes": each * processes * _SIZE, "seconds": seconds, "cpu": cpu}
+
+    return fetch
+
+
+def _write(job: dict[str, Any], count: int, ready: Any, told: Any) -> None:
+    blobs = [os.urandom(_SIZE) for _ in range(count)]
+    pairs = [(hashlib.sha1(data).hexdigest(), data) for data in blobs]
+    put = _WRITERS[job["writer"]](job)
+    ready.wait()
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    for name, data in pairs:
+        put(name, data)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    told.put(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _bare(job: dict[str, Any]) -> Callable[[str, bytes], object]:
+    root = job["folder"]
+    os.makedirs(f"{root}/tmp", exist_ok=True)
+    made: set[str] = set()
+
+    def put(name: str, data: bytes) -> None:
+        draft, fan = f"{root}/tmp/{name}", f"{root}/{name[:3]}"
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(file, data)
+        finally:
+            os.close(file)
+        if fan not in made:
+            os.makedirs(fan, exist_ok=True)
+            made.add(fan)
+        os.rename(draft, f"{fan}/{name}")
+
+    return put
+
+
+def _ours(job: dict[str, Any]) -> Callable[[str, bytes], object]:
+    from bitstore import DiskCache
+
+    return DiskCache(job["folder"], job["max_size"], algorithm="sha1").put
+
+
+def _diskcache(job: dict[str, Any]) -> Callable[[str, bytes], object]:
+    diskcache: Any = importlib.import_module("diskcache")
+    cache = diskcache.Cache(job["folder"], size_limit=1 << 40, timeout=600)
+    put: Callable[[str, bytes], object] = cache.set
+    return put
+
+
+_WRITERS = {"create+rename": _bare, "ours": _ours, "ours, evicting": _ours, "diskcache": _diskcache}

@@ -1,0 +1,291 @@
+"""Every cell of the fault matrix, against real servers behind proxies that make the faults."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    DiskCache,
+    GSRaw,
+    HTTPRaw,
+    LookupFailed,
+    NotFoundInStore,
+    Retry,
+    S3Raw,
+    Sha1APISource,
+    Sha1Cache,
+    Sha1Composite,
+    Sha1Store,
+    Store,
+)
+from tests.fault_table import DOCUMENT, FAULTS, HELD, KINDS, POSITIONS, SIZE, Cell, cells, document
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
+from tests.servers.http import FaultyServer, Upstream
+from tests.servers.wire import Request, Response, make_response
+from tests.stores import sha1
+
+TWICE = Retry(attempts=2, first_delay=0.001, longest_delay=0.002)
+LIMITS: dict[str, Any] = {"retry": TWICE, "connect_timeout": 2.0, "stall_timeout": 1.0}
+AT_ONCE = 24  # cells; mostly they wait for a time limit
+
+
+class WebShelf(FaultyServer):
+    """A web server that keeps what is PUT. It names no versions of it (no ETag)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[str, bytes] = {}
+
+    def write(self, digest: str, data: bytes) -> None:
+        self.held[f"/{digest}"] = data
+
+    def read(self, digest: str) -> bytes | None:
+        return self.held.get(f"/{digest}")
+
+    async def _respond(self, request: Request, upstream: Upstream) -> Response:
+        if request.method == "PUT":
+            if request.headers.get("if-none-match") == "*" and request.path in self.held:
+                return make_response(412, b"", {}, method="PUT")
+            self.held[request.path] = request.body
+            return make_response(201, b"", {}, method="PUT")
+        data = self.held.get(request.path)
+        if data is None:
+            return make_response(404, b"", {}, method=request.method)
+        return make_response(200, data, {}, method=request.method)
+
+
+class Tier:
+    """One of the four tiers below the disk cache.
+
+    Parameters
+    ----------
+    server
+        What makes its faults and counts its requests.
+    raw, dead
+        Stores of its kind: through that server, and to a port where nobody listens.
+    prefix
+        Where its blobs are.
+    write, read
+        Past the server: what is really there.
+    """
+
+    def __init__(
+        self,
+        server: FaultyServer,
+        raw: Store,
+        dead: Store,
+        prefix: str,
+        write: Callable[[str, bytes], object],
+        read: Callable[[str], bytes | None],
+    ) -> None:
+        self.server = server
+        self.raw = raw
+        self.dead = dead
+        self.prefix = prefix
+        self.write = write
+        self.read = read
+
+    def calls(self, digest: str) -> int:
+        """Reads of the blob. (How a write finds out what it replaces is not counted.)"""
+        return sum(
+            request.method == "GET" and digest in request.path and "fields=" not in request.query
+            for request in self.server.requests
+        )
+
+
+class Elsewhere(HTTPRaw):
+    """Asks at another address than the URL says: the URLs of web servers name their ports."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(**LIMITS)
+        self.address = address
+
+    def get(self, uri: str) -> bytes:
+        return super().get(f"{self.address}/{uri.rpartition('/')[2]}")
+
+
+class PaidAPI(Sha1APISource):
+    """Asks the counted API as a user's own code would."""
+
+    def __init__(self, server: CountedAPI) -> None:
+        super().__init__(verify=True)
+        self.server = server
+        self.raw = HTTPRaw(**LIMITS)
+
+    def api_get(self, digest: str) -> bytes | None:
+        try:
+            return self.raw.get(self.server.blob_url(digest))
+        except NotFoundInStore:
+            return None
+
+
+class World:
+    """The servers that all cells share. Cells do not disturb each other: every one has a blob of its own."""
+
+    def __init__(self, tiers: Mapping[str, list[Tier]], api: CountedAPI, folder: Path) -> None:
+        self.tiers = tiers
+        self.api = api
+        self.folder = folder
+
+    def check(self, cell: Cell, many: bool) -> None:
+        """Do what the cell says, and compare."""
+        data = secrets.token_bytes(SIZE)
+        digest = sha1(data)
+        tiers = self.tiers[cell.kind]
+        faulty = tiers[cell.position - 1]
+        content = HELD.get(cell.fault.name)
+        if cell.fault.name != "missing":
+            faulty.write(digest, data if content is None else content.encode())
+        if cell.home == "next":
+            tiers[cell.position].write(digest, data)
+        self.api.blobs[digest] = data
+        path = f"{digest}.*alt=media" if cell.kind == "GCS" else digest
+        action = cell.fault.action(cell.kind, f"{faulty.prefix}{digest}")
+        if action is not None:
+            faulty.server.rules.add(action, method="GET", path=path)
+
+        cache = DiskCache(self.folder / digest, algorithm="sha1")
+        composite = self._composite(cell, cache)
+        outcome: Any
+        if many:
+            [blob] = composite.get_many([digest], patience=0)
+            outcome = blob.error or blob.data
+        else:
+            try:
+                outcome = composite.get(digest)
+            except Exception as error:
+                outcome = error
+
+        what = f"{cell}, {'get_many' if many else 'get'}: {type(outcome).__name__}"
+        if cell.outcome == "bytes":
+            assert outcome == data, what
+        else:
+            assert type(outcome) is LookupFailed, what
+            assert not isinstance(outcome, NotFoundInStore), what
+            assert any(name == f"tier {cell.position}" for name, _ in outcome.failures), what
+        calls = tuple(tier.calls(digest) for tier in tiers)
+        assert cell.fits(calls), f"{what}: reads {calls}, not {cell.calls}"
+        assert self.api.calls[digest] == cell.api_calls, what
+        assert _held(cache, digest) == (data if cell.disk else None), what
+        before = content.encode() if content is not None and cell.position == 4 else data
+        expected = {"blob": data, "nothing": None, "as before": before}[cell.api_cache]
+        assert tiers[3].read(digest) == expected, what
+
+    def _composite(self, cell: Cell, cache: DiskCache) -> Sha1Composite:
+        composite = Sha1Composite()
+        composite.append_cache(cache, name="disk")
+        for number, tier in enumerate(self.tiers[cell.kind], 1):
+            raw = tier.dead if cell.fault.refused and number == cell.position else tier.raw
+            if number < 4:
+                composite.append_source(Sha1Store(raw, tier.prefix, verify=True), name=f"tier {number}")
+            else:
+                composite.append_cache(Sha1Cache(raw, tier.prefix, verify=True), name="tier 4")
+        composite.append_store(PaidAPI(self.api))
+        return composite
+
+
+def _held(cache: DiskCache, digest: str) -> bytes | None:
+    try:
+        return cache.get(digest)
+    except NotFoundInStore:
+        return None
+
+
+@pytest.fixture(scope="module")
+def dead_end() -> Iterator[str]:
+    """The address of a port that is taken and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def world(s3: SeaweedS3, gcs: FakeGCS, dead_end: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        tiers: dict[str, list[Tier]] = {"S3": [], "GCS": [], "HTTP": []}
+        client, bucket = s3.client(), s3.create_bucket()
+        stack.callback(client.close)
+        objects, gcs_bucket = gcs.client(), gcs.create_bucket()
+        for number in POSITIONS:
+
+            def read_s3(digest: str, key: str = f"t{number}/") -> bytes | None:
+                try:
+                    data: bytes = client.get_object(Bucket=bucket, Key=key + digest)["Body"].read()
+                except client.exceptions.NoSuchKey:
+                    return None
+                return data
+
+            def read_gcs(digest: str, key: str = f"t{number}/") -> bytes | None:
+                blob = objects.bucket(gcs_bucket).get_blob(key + digest)
+                return None if blob is None else blob.download_as_bytes()
+
+            proxy = stack.enter_context(FaultProxy(s3.endpoint_url))
+            options: dict[str, Any] = {"region": "us-east-1", **LIMITS}
+            tiers["S3"].append(
+                Tier(
+                    proxy,
+                    S3Raw(s3.admin.session, endpoint_url=proxy.url, **options),
+                    S3Raw(s3.admin.session, endpoint_url=dead_end, **options),
+                    f"s3://{bucket}/t{number}/",
+                    lambda digest, data, key=f"t{number}/": s3.put(bucket, key + digest, data),  # type: ignore[misc]
+                    read_s3,
+                )
+            )
+            proxy = stack.enter_context(FaultProxy(gcs.url))
+            tiers["GCS"].append(
+                Tier(
+                    proxy,
+                    GSRaw("anonymous", endpoint_url=proxy.url, **LIMITS),
+                    GSRaw("anonymous", endpoint_url=dead_end, **LIMITS),
+                    f"gs://{gcs_bucket}/t{number}/",
+                    lambda digest, data, key=f"t{number}/": gcs.put(gcs_bucket, key + digest, data),  # type: ignore[misc]
+                    read_gcs,
+                )
+            )
+            shelf = stack.enter_context(WebShelf())
+            raw = HTTPRaw(**LIMITS)
+            tiers["HTTP"].append(Tier(shelf, raw, Elsewhere(dead_end), f"{shelf.url}/", shelf.write, shelf.read))
+        api = stack.enter_context(CountedAPI())
+        yield World(tiers, api, tmp_path_factory.mktemp("caches"))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["get", "get_many"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_cell(world: World, kind: str, many: bool) -> None:
+    todo = [cell for cell in cells() if cell.kind == kind]
+    assert len(todo) == len(FAULTS) * 7
+    # The slow ones first: they wait for their time limits while the others are done.
+    todo.sort(key=lambda cell: cell.fault.name not in ("timeout (no answer)", "stall in the body"))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        wrong = [error for error in threads.map(lambda cell: _problem(world, cell, many), todo) if error]
+    assert not wrong, f"{len(wrong)} of {len(todo)} cells:\n" + "\n".join(wrong)
+
+
+def _problem(world: World, cell: Cell, many: bool) -> str | None:
+    try:
+        world.check(cell, many)
+    except AssertionError as error:
+        return str(error)
+    return None
+
+
+def test_the_document_is_up_to_date() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: python -m tests.fault_table"
+
+
+def test_the_promises_hold_in_the_table_itself() -> None:
+    """The expectations are derived: what they must never say, whatever derives them."""
+    for cell in cells():
+        outage = cell.fault.seen[cell.kind].verdict == "failed"
+        assert not (outage and cell.api_calls), cell
+        assert not (cell.outcome != "bytes" and cell.disk), cell
+        assert cell.outcome in ("bytes", "LookupFailed"), cell
+        assert cell.api_calls <= 1, cell
