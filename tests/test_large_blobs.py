@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import os
 import random
-import re
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from bitstore import (
 )
 from bitstore.raw import parts
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
+from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer
-from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, s3_error
 from tests.stores import API, Shelf
 
 QUICK = Retry(attempts=3, first_delay=0.01)
@@ -221,7 +222,7 @@ class TestEnding:
         with pytest.raises(StoreNotAvailable, match="AccessDenied"):
             case.raw(retry=Retry(attempts=1)).get(case.uri)
         assert rule.hits
-        assert sockets(case.proxy) <= before + 3
+        assert sockets(case.proxy) <= before + 4
 
 
 def sockets(server: FaultyServer) -> int:
@@ -231,3 +232,274 @@ def sockets(server: FaultyServer) -> int:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
             found += end.getpeername()[1:2] == (server.port,)
     return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith(".bitstore"))
+
+
+class TestDownload:
+    def test_of_every_kind_of_store(
+        self, case: Case, gcs: FakeGCS, gcs_bucket: str, api: CountedAPI, tmp_path: Path
+    ) -> None:
+        gcs.put(gcs_bucket, f"x/{SHA1}", BLOB)
+        api.blobs = {SHA1: BLOB}
+        (tmp_path / SHA1).write_bytes(BLOB)
+        cache = DiskCache(tmp_path / "cache", algorithm="sha1")
+        cache.put(SHA1, BLOB)
+        out = tmp_path / "out"
+        s3 = case.raw()
+        folder = FileRaw()
+        stores: list[tuple[Any, str]] = [
+            (s3, case.uri),
+            (GSRaw("anonymous", endpoint_url=gcs.url), f"gs://{gcs_bucket}/x/{SHA1}"),
+            (HTTPRaw(), api.blob_url(SHA1)),
+            (folder, f"file://{tmp_path}/{SHA1}"),
+            (cache, SHA1),
+            (Shelf({SHA1: BLOB}), SHA1),
+            (Sha1Store(s3, f"s3://{case.bucket}/large/"), SHA1.upper()),
+            (Sha1Store(folder, f"file://{tmp_path}/"), SHA1),
+        ]
+        for store, uri in stores:
+            assert store.download(uri, out) == store.label
+            assert out.read_bytes() == BLOB
+            out.write_bytes(b"an older file, which is replaced")
+        assert out.stat().st_mode & 0o777 == 0o666 & ~umask()
+        assert leftovers(tmp_path) == []
+        assert cache.get(SHA1) == BLOB  # which writing to the copy has not touched
+
+    def test_through_the_tiers(self, case: Case, tmp_path: Path) -> None:
+        cache = DiskCache(tmp_path / "cache")
+        store = Sha1Composite()
+        store.append_cache(cache, name="cache")
+        store.append_source(Shelf(), name="empty")
+        store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"), name="bucket")
+        out = tmp_path / "out"
+        assert store.download(f"sha1://{SHA1}", out) == "bucket"
+        assert out.read_bytes() == BLOB
+        assert store.stats()["bucket"].bytes == len(BLOB) and store.stats()["cache"].writes == 0
+        cache.put(SHA1, BLOB)
+        assert store.download(SHA1, out) == "cache"
+        assert out.read_bytes() == BLOB
+
+    def test_what_was_paid_for_is_kept(self, tmp_path: Path) -> None:
+        paid = API({SHA1: BLOB})
+        store = Sha1Composite()
+        store.append_cache(DiskCache(tmp_path / "cache"), name="cache")
+        store.append_source(paid)
+        store.download(SHA1, tmp_path / "one")
+        assert store.download(SHA1, tmp_path / "two") == "cache"
+        assert paid.calls == [SHA1] and (tmp_path / "two").read_bytes() == BLOB
+
+    def test_compressed(self, tmp_path: Path) -> None:
+        store = Sha1Store(FileRaw(), f"file://{tmp_path}/{{digest}}.gz", compression="gzip")
+        store.put(SHA1, BLOB)
+        store.download(SHA1, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB
+
+    def test_an_empty_blob(self, s3: SeaweedS3, case: Case, api: CountedAPI, tmp_path: Path) -> None:
+        s3.put(case.bucket, "empty", b"")
+        api.blobs = {"e": b""}
+        for store, uri in ((case.raw(), f"s3://{case.bucket}/empty"), (HTTPRaw(), api.blob_url("e"))):
+            (tmp_path / "out").write_bytes(b"old")
+            store.download(uri, tmp_path / "out")
+            assert (tmp_path / "out").read_bytes() == b""
+        assert leftovers(tmp_path) == []
+
+    def test_errors_are_those_of_get(self, case: Case, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.write_bytes(b"old")
+        store = Sha1Composite()
+        store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
+        with pytest.raises(NotFoundInStore):
+            store.download("0" * 40, out)
+        case.proxy.rules.add(s3_error(403, "AccessDenied"))
+        with pytest.raises(LookupFailed, match="AccessDenied"):
+            store.download(SHA1, out)
+        for bad in ("x", "md5://" + "0" * 32):
+            with pytest.raises(ValueError, match="invalid"):
+                store.download(bad, out)
+        with pytest.raises(StoreNotAvailable, match="larger than max_blob_size"):
+            HTTPRaw(max_blob_size="10KB").download(f"{case.s3.endpoint_url}/{case.bucket}/{case.key}", out)
+        assert out.read_bytes() == b"old" and leftovers(tmp_path) == []
+
+    def test_bad_targets(self, case: Case, tmp_path: Path) -> None:
+        for target, kind in ((tmp_path, IsADirectoryError), (tmp_path / "no" / "out", FileNotFoundError)):
+            with pytest.raises(kind):
+                case.raw().download(case.uri, target)
+
+    def test_wrong_bytes_get_no_name(self, case: Case, tmp_path: Path) -> None:
+        case.s3.put(case.bucket, "wrong/" + "0" * 40, BLOB)
+        store = Sha1Store(case.raw(), f"s3://{case.bucket}/wrong/")
+        with pytest.raises(InvalidDataFound):
+            store.download("0" * 40, tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
+        store.download("0" * 40, tmp_path / "out", verify=False)
+        assert (tmp_path / "out").read_bytes() == BLOB
+
+    def test_a_full_disk_is_no_failure_of_the_store(self, case: Case, tmp_path: Path) -> None:
+        script = (
+            "import errno, resource, sys\n"
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "from bitstore import HTTPRaw, Sha1Composite, Sha1Store\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+            "store = Sha1Composite()\n"
+            "store.append_source(Sha1Store(HTTPRaw(), sys.argv[1]), name='bucket')\n"
+            "try:\n"
+            "    store.download(sys.argv[2], sys.argv[3])\n"
+            "except OSError as error:\n"
+            "    print(type(error).__name__, error.errno == errno.EFBIG, store.stats()['bucket'].failures)\n"
+        )
+        url = f"{case.proxy.url}/{case.bucket}/large/"
+        command = [sys.executable, "-c", script, url, SHA1, str(tmp_path / "out")]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stdout.split() == ["OSError", "True", "0"], ran.stderr
+        assert ran.stderr == ""
+        assert not (tmp_path / "out").exists()
+
+    def test_bounded_memory(self, case: Case, tmp_path: Path) -> None:
+        size = 150_000_000
+        script = (
+            "import resource, sys\n"
+            "from bitstore import HTTPRaw\n"
+            "raw = HTTPRaw()\n"
+            "raw.download(sys.argv[1] + 'small', sys.argv[2])\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "raw.download(sys.argv[1] + 'big', sys.argv[2])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        )
+        with CountedAPI({"small": b"x", "big": bytes(size)}) as api:
+            command = [sys.executable, "-c", script, api.blob_url(""), str(tmp_path / "out")]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert int(ran.stdout) < 10_000  # KiB
+        assert (tmp_path / "out").stat().st_size == size
+
+
+def umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+DOWNLOADER = """
+import sys
+from bitstore import HTTPRaw
+print(HTTPRaw(retry=None).download(sys.argv[1], sys.argv[2]))
+"""
+
+
+class TestResumedDownload:
+    def asked(self, case: Case) -> list[str]:
+        return [request.headers.get("range", "") for request in case.proxy.requests]
+
+    def url(self, case: Case) -> str:
+        return f"{case.proxy.url}/{case.bucket}/{case.key}"
+
+    def part(self, case: Case, out: Path, count: int = 400_000) -> None:
+        """A download that is killed when `count` bytes have come."""
+        case.proxy.rules.add(Stall(count), times=1)
+        process = subprocess.Popen([sys.executable, "-c", DOWNLOADER, self.url(case), str(out)])
+        try:
+            wait_until(lambda: any(path.stat().st_size == count for path in out.parent.glob(".bitstore-*.partial")))
+        finally:
+            process.kill()
+            process.wait()
+        case.proxy.clear()
+
+    def test_after_a_kill(self, case: Case, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        self.part(case, out)
+        assert not out.exists()
+        HTTPRaw().download(self.url(case), out)
+        assert out.read_bytes() == BLOB and self.asked(case) == ["bytes=400000-"]
+        assert "if-match" in case.proxy.requests[0].headers
+        assert leftovers(tmp_path) == []
+
+    def test_within_one_call(self, case: Case, tmp_path: Path) -> None:
+        case.proxy.rules.add(Cut(300_000), times=1)
+        case.proxy.rules.add(ResetAfter(200_000), times=1)
+        case.raw(retry=Retry(attempts=2, first_delay=0.01)).download(case.uri, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB
+        assert self.asked(case) == ["", "bytes=300000-", "bytes=500000-"]
+
+    def test_progress_is_no_failure(self, case: Case, tmp_path: Path) -> None:
+        case.proxy.rules.add(Cut(100_000))
+        case.raw(retry=Retry(attempts=2, first_delay=0.001)).download(case.uri, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB and len(self.asked(case)) == 11
+
+    def test_no_progress_is_one(self, case: Case, tmp_path: Path) -> None:
+        case.proxy.rules.add(Cut(100_000), times=1)
+        case.proxy.rules.add(Reset())
+        with pytest.raises(StoreNotAvailable):
+            case.raw().download(case.uri, tmp_path / "out")
+        assert len(self.asked(case)) == 4
+        case.proxy.clear()
+        case.raw().download(case.uri, tmp_path / "out")  # goes on where that ended
+        assert self.asked(case) == ["bytes=100000-"] and (tmp_path / "out").read_bytes() == BLOB
+
+    def test_of_another_version(self, case: Case, tmp_path: Path) -> None:
+        self.part(case, tmp_path / "out")
+        other = bytes(reversed(BLOB))
+        case.s3.put(case.bucket, case.key, other)
+        HTTPRaw().download(self.url(case), tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == other and self.asked(case) == ["bytes=400000-", ""]
+
+    def test_of_another_url(self, case: Case, tmp_path: Path) -> None:
+        self.part(case, tmp_path / "out")
+        case.s3.put(case.bucket, "other", b"another blob")
+        HTTPRaw().download(f"{case.proxy.url}/{case.bucket}/other", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"another blob" and self.asked(case) == [""]
+
+    def test_a_server_that_ignores_what_was_asked(self, case: Case, tmp_path: Path) -> None:
+        self.part(case, tmp_path / "out")
+        etag = case.s3.client().head_object(Bucket=case.bucket, Key=case.key)["ETag"]
+        wrong = Answer(206, BLOB[:100], {"ETag": etag, "Content-Range": f"bytes 0-99/{len(BLOB)}"})
+        case.proxy.rules.add(wrong, times=1)
+        HTTPRaw().download(self.url(case), tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB and self.asked(case) == ["bytes=400000-", ""]
+
+    @pytest.mark.parametrize("name", ["partial", "origin"])
+    def test_of_damaged_files(self, case: Case, tmp_path: Path, name: str) -> None:
+        self.part(case, tmp_path / "out")
+        [path] = tmp_path.glob(f".bitstore-*.{name}")
+        path.write_bytes(b"\0" * path.stat().st_size)  # as after a power cut
+        store = Sha1Store(HTTPRaw(), f"{case.proxy.url}/{case.bucket}/large/")
+        store.download(SHA1, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB
+        assert self.asked(case)[-1] == "" and leftovers(tmp_path) == []
+
+    def test_of_a_whole_one(self, case: Case, tmp_path: Path) -> None:
+        """Killed when all bytes had come, and before they had their name."""
+        self.part(case, tmp_path / "out", len(BLOB) - 1)
+        [path] = tmp_path.glob(".bitstore-*.partial")
+        path.write_bytes(BLOB)
+        HTTPRaw().download(self.url(case), tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == BLOB and self.asked(case) == []
+
+    def test_two_at_once(self, case: Case, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        hold = Hold()
+        rule = case.proxy.rules.add(hold)
+        errors: list[BaseException] = []
+
+        def fetch() -> None:
+            try:
+                HTTPRaw().download(self.url(case), out)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=fetch) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        rule.wait_hits(4)
+        hold.release()
+        for thread in threads:
+            thread.join(30)
+        assert not errors and out.read_bytes() == BLOB and leftovers(tmp_path) == []
+
+    def test_timeout_leaves_what_came(self, case: Case, tmp_path: Path) -> None:
+        case.proxy.rules.add(Stall(300_000), times=1)
+        with pytest.raises(StoreNotAvailable, match=r"no answer within 1(\.0)? s"):
+            case.raw().download(case.uri, tmp_path / "out", timeout=1)
+        case.raw().download(case.uri, tmp_path / "out")
+        assert self.asked(case) == ["", "bytes=300000-"] and (tmp_path / "out").read_bytes() == BLOB

@@ -20,7 +20,12 @@ def reads(bench: Bench) -> Result:
     """Warm reads of 16 KB."""
     folder = bench.scratch("reads")
     crowd.hot(folder, count=_HOT, size=16 * 1024)
-    job = {"folder": folder, "other_folder": bench.folder / "diskcache-reads", "names": _names(bench, folder)}
+    job = {
+        "folder": folder,
+        "other_folder": bench.folder / "diskcache-reads",
+        "names": _names(bench, folder),
+        "size": 16 * 1024,
+    }
     bare = _reader("open+read", job, "open+read", verify=False)
     bare_hash = _reader("open+read+sha1", job, "open+read", verify=True)
     fast = _reader("DiskCache, unverified", job, "ours", verify=False)
@@ -50,7 +55,6 @@ def writes(bench: Bench) -> Result:
     bare, ours = writer("create+rename", "create+rename"), writer("DiskCache", "ours")
     evicting = writer("DiskCache, evicting", "ours, evicting", full)
     other = writer("diskcache", "diskcache", env="disk")
-    other.count = other.warm_up = max(800, count // 8)
     everybody = [ours, bare, evicting, other]
     through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
     result = Result("disk-writes", 6, "Writes of new 16 KB blobs by 8 processes at once")

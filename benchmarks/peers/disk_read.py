@@ -33,12 +33,12 @@ def _ours(job: dict[str, Any]) -> Callable[[str], bytes]:
 
 
 def _open_read(job: dict[str, Any]) -> Callable[[str], bytes]:
-    prefix = f"{job['folder']}/sha1/"
+    prefix, size = f"{job['folder']}/sha1/", job["size"]
 
     def get(name: str) -> bytes:
         file = os.open(f"{prefix}{name[:3]}/{name}", os.O_RDONLY)
         try:
-            data = os.read(file, 1 << 20)
+            data = os.read(file, size)  # told, so that no larger buffer is made first
         finally:
             os.close(file)
         if job["verify"] and hashlib.sha1(data).hexdigest() != name:

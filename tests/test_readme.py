@@ -1,0 +1,94 @@
+"""The README's code runs as it stands there, against real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from google.cloud.exceptions import Conflict
+
+from tests.servers import FakeGCS, SeaweedS3
+from tests.stores import blobs
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FIRST, CACHE, RAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+KNOWN = "4bc39c7d87318382feb3cc5a684c767fbd913968"
+
+
+@pytest.fixture
+def held(aws_env: SeaweedS3, gcs_env: FakeGCS) -> dict[str, bytes]:
+    """Blobs spread over the README's places."""
+    made = blobs(30)
+    client = aws_env.client()
+    with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket="aws-customer-data")
+    for name in ("my_project", "cache_for_api"):
+        with contextlib.suppress(Conflict):
+            gcs_env.create_bucket(name)
+    for number, (digest, data) in enumerate(made.items()):
+        if number % 3 == 0:
+            aws_env.put("aws-customer-data", f"files/{digest}", data)
+        elif number % 3 == 1:
+            gcs_env.put("my_project", f"{digest[:2]}/{digest}.gz", gzip.compress(data))
+    return made
+
+
+def placed(code: str, folder: Path) -> str:
+    """The code with its disk cache in a folder that tests may write."""
+    assert "/mnt/nvme/blobs" in code
+    return code.replace("/mnt/nvme/blobs", str(folder / "cache"))
+
+
+class Client:
+    def __init__(self, held: dict[str, bytes]) -> None:
+        self.held = held
+        self.calls: list[str] = []
+
+    def get_bytes(self, digest: str) -> bytes | None:
+        self.calls.append(digest)
+        return self.held.get(digest)
+
+
+def test_local(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digests = list(held)
+    client = Client(held)
+    names: dict[str, Any] = {"hashes": digests, "client": client}
+    exec(placed(FIRST, tmp_path).replace(KNOWN, digests[0]), names)
+    assert names["data"] == held[digests[0]]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 30
+    assert sum(line.endswith("None") for line in printed) == 20  # the last ten are only in the API, which comes now
+    exec(CACHE, names)
+    for _ in range(2):
+        assert {blob.uri: blob.data for blob in names["store"].get_many(digests)} == held
+    assert sorted(client.calls) == sorted(digests[2::3])
+
+
+def test_ray(held: dict[str, bytes], tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
+    start = (
+        "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, "
+        "object_store_memory=100 << 20, log_to_driver=False)\nhashes = []\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(start + placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY)
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    table = pyarrow.parquet.read_table(tmp_path / "blobs")
+    rows = {row["sha1"]: row for row in table.to_pylist()}
+    digests = list(held)
+    assert set(rows) == set(digests)
+    for number, digest in enumerate(digests):
+        if number % 3 == 2:
+            assert rows[digest]["data"] is None and rows[digest]["error"].startswith("missing: ")
+        else:
+            assert rows[digest]["data"] == held[digest] and rows[digest]["error"] is None
