@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock install-demo install-test
+.PHONY: help demo test lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,12 @@ demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
 
 test: install-test ## Run the tests against real servers on this machine
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; about half an hour)
+	@$(BIN)/python benchmarks/run.py --output benchmarks/results $(ARGS)
+
+bench-quick: install-test ## The most important measurement, in about a minute (needs nginx)
+	@$(BIN)/python benchmarks/run.py --quick headline $(ARGS)
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)

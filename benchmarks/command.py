@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise SystemExit(f"error: there is no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
     if options.rounds < 1:
         raise SystemExit("error: --rounds must be at least 1")
+    # As Ctrl-C does: the server and the workers are stopped, and the scratch folder is deleted.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     find_nginx()  # a word on how to get it, before anything takes time
     facts = machine()
     results: list[Result] = []

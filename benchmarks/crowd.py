@@ -34,20 +34,20 @@ def copy(source: Path, target: Path, digests: list[str]) -> None:
         shutil.copyfile(source / "sha1" / digest[:3] / digest, place / digest)
 
 
-def fill(folder: Path, *, files: int, processes: int) -> None:
-    """Write `files` small blobs into the cache in `folder`."""
-    parts = [(folder, range(number, files, processes)) for number in range(processes)]
+def fill(folder: Path, *, files: int, size: int | None, processes: int) -> None:
+    """Write `files` blobs of `size` bytes (None: a few) into the cache in `folder`."""
+    parts = [(folder, range(number, files, processes), size) for number in range(processes)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.starmap(_fill, parts)
 
 
-def _fill(folder: Path, numbers: range) -> None:
+def _fill(folder: Path, numbers: range, size: int | None) -> None:
     root = f"{folder}/sha1"
     for number in range(4096):
         Path(f"{root}/{number:03x}").mkdir(parents=True, exist_ok=True)
+    blobs = [(b"%-*d" % (size or 1, number)) for number in numbers]
     # In the order of the folders, so that the disk is not made to jump about.
-    blobs = sorted((hashlib.sha1(data := b"small %d" % number).hexdigest(), data) for number in numbers)
-    for digest, data in blobs:
+    for digest, data in sorted((hashlib.sha1(data).hexdigest(), data) for data in blobs):
         file = os.open(f"{root}/{digest[:3]}/{digest}", os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(file, data)
         os.close(file)

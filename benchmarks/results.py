@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contestant import Contestant
+from benchmarks.envs import HERE
 from benchmarks.rounds import cpu_ratio, rate_ratio
 
 __all__ = ["Result", "Verdict", "machine", "rows"]
@@ -85,10 +87,10 @@ class Result:
             self.versions.update(each.versions)
 
     def left_out(self, contestants: list[Contestant]) -> None:
-        """Note who could not take part, and why (paths are left out)."""
+        """Note who could not take part, and why (paths and addresses are left out)."""
         for each in contestants:
             if each.failure is not None:
-                why = re.sub(r"(?:/[\w.+-]+){2,}", "...", each.failure)
+                why = re.sub(r"\S*/\S*", "...", each.failure)
                 self.notes.append(f"{each.name} could not take part: {why}")
 
 
@@ -115,6 +117,17 @@ def machine() -> dict[str, Any]:
         facts["processor"] = match[1]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9)
+    if (commit := _git("rev-parse", "--short", "HEAD")) is not None:
+        facts["commit"] = commit + (" with changes" if _git("status", "--porcelain", "--", "bitstore") else "")
     if hasattr(os, "getloadavg"):
         facts["load_at_start"] = round(os.getloadavg()[0], 1)
     return facts
+
+
+def _git(*command: str) -> str | None:
+    """What git says about this checkout; None where there is no git, or no checkout."""
+    try:
+        done = subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

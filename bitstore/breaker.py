@@ -46,6 +46,7 @@ class Breaker:
         self._pause = FIRST_PAUSE
         self._probe_at = 0.0  # the next probe may go then
         self._probing_until = 0.0  # a probe is under way, and no other may go until then
+        self.reason = ""  # what the store said when it was last left alone
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
@@ -112,6 +113,7 @@ class Breaker:
             if opens:
                 self._down_since = self._clock()
             self._open = True
+            self.reason = str(error)
             self._openings += 1
             self._probing_until = 0.0
             self._probe_at = self._clock() + self._pause

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bitstore.breaker import Breaker
+from bitstore.breaker import PROBE_PAUSE, Breaker
 from bitstore.download import download_steps
 from bitstore.errors import (
     AccessDenied,
@@ -19,6 +19,7 @@ from bitstore.errors import (
     StoreNotAvailable,
 )
 from bitstore.flight import Flights
+from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.stats import TierStats
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
@@ -104,6 +105,7 @@ class Composite(Store):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
         """Set up the runtime state: here, because subclasses may not call `__init__`, and unpickling does not."""
+        check_options(cls, kwargs)
         self = super().__new__(cls)
         self._chain = ()
         self._current = _Live()
@@ -218,7 +220,10 @@ class Composite(Store):
         """Counts of each tier in this process, by tier name in lookup order."""
         live = self._live()
         for tier in self._tiers:
-            live.stats[tier.name].breaker = live.breakers[tier.name].state
+            stats = live.stats[tier.name]
+            stats.breaker = live.breakers[tier.name].state
+            if (tally := getattr(tier.store, "_tally", None)) is not None:
+                stats.requests, stats.retries = tally.requests, tally.retries
         return {tier.name: live.stats[tier.name] for tier in self._tiers}
 
     def _live(self) -> _Live:
@@ -260,6 +265,7 @@ class Composite(Store):
         failures: list[tuple[str, BaseException]] = []
         missing: list[str] = []
         bad: list[Tier] = []
+        passing = False  # a failure that may be over by the next try
         for tier, keepers in self._chain:
             if not tier.read:
                 continue
@@ -276,7 +282,8 @@ class Composite(Store):
                 ticket = breaker.admit()
                 if ticket is None:
                     stats.count("failures")
-                    failures.append((tier.name, StoreNotAvailable(tier.name, _LEFT_ALONE)))
+                    failures.append((tier.name, StoreNotAvailable(tier.name, f"{_LEFT_ALONE}: {breaker.reason}")))
+                    passing = True
                     continue
                 found = yield from look(tier.store, key)
             except InvalidDataFound as error:
@@ -301,6 +308,7 @@ class Composite(Store):
                     breaker.succeeded()  # a refusal is an answer, and may concern this blob alone
                 elif ticket is not None:
                     breaker.failed(ticket, error)
+                    passing = True
             except GeneratorExit:
                 if ticket is not None:
                     breaker.abandoned(ticket)
@@ -322,7 +330,9 @@ class Composite(Store):
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)
         breakers = [live.breakers[name] for name, _ in failures]
-        failed.retry_in = min((pause for each in breakers if (pause := each.retry_in) is not None), default=None)
+        # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
+        soon = PROBE_PAUSE if passing else None
+        failed.retry_in = min((pause for each in breakers if (pause := each.retry_in) is not None), default=soon)
         failed.down_for = max(each.down_for for each in breakers)
         raise failed from failures[-1][1]
 

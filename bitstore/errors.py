@@ -159,7 +159,9 @@ class LookupFailed(StoreNotAvailable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params
-        return type(self), (store, uri, [(name, _portable(name, error)) for name, error in failures], missing)
+        portable = [(name, _portable(name, error)) for name, error in failures]
+        # With what tells whether to try again: those who wait for another's lookup get a copy of its error.
+        return type(self), (store, uri, portable, missing), {"retry_in": self.retry_in, "down_for": self.down_for}
 
 
 class LookupTimedOut(LookupFailed, TimeoutError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bitstore.composite import Composite
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
 from bitstore.download import download_steps, verified
 from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.sizes import parse_size
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
@@ -25,7 +26,12 @@ __all__ = [
     "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store",
 ]  # fmt: skip
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 logger = logging.getLogger("bitstore")
+
+_HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
 
 
 class DigestFormatMixin:
@@ -91,6 +97,11 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         As given; they may be changed at any time.
     """
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
+
     bytes_only = True
     verify: bool = False
     compression: str | None = None
@@ -120,6 +131,10 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
     def label(self) -> str:
         """The prefix or template."""
         return self.prefix
+
+    @property
+    def _tally(self) -> Any:
+        return getattr(self.base_store, "_tally", None)
 
     def get(self, digest: str) -> Any:
         """The bytes of `digest`, expanded if the bucket holds them compressed.
@@ -167,7 +182,10 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         if self.compression is not None:
             data = self._expand(data, digest)
         if self.verify:
-            data = self._verify_data(data, digest)
+            if len(data) <= _HASH_INLINE:
+                data = self._verify_data(data, digest)
+            else:
+                data = yield Call(self._verify_data, data, digest)
         return Found(data, self.label, found.etag)
 
     def _expand(self, data: bytes, digest: str) -> bytes:

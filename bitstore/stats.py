@@ -24,6 +24,9 @@ class TierStats:
         Bytes of the hits.
     writes, write_failures
         Blobs kept in this cache, and those that it could not keep.
+    requests, retries
+        HTTP requests that the tier's raw store has sent, and how many of them were sent again after a failure.
+        Tiers that share one raw store show the same numbers.
     breaker
         `"closed"`: the tier is asked; `"open"`: it is left alone after repeated failures; `"half-open"`: the
         next lookup tries it again.
@@ -38,6 +41,8 @@ class TierStats:
     bytes: int = 0
     writes: int = 0
     write_failures: int = 0
+    requests: int = 0
+    retries: int = 0
     breaker: str = "closed"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 __all__ = ["KeyTemplate", "key_template"]
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_SLICE = re.compile(r"digest(?:\[(\d*):(\d*)\])?")
+_SLICE = re.compile(r"digest(?:\[([0-9]*):([0-9]*)\])?")
 
 
 class KeyTemplate:

@@ -15,8 +15,11 @@ from bitstore.sizes import parse_size
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
+from ray_integration.identity import fingerprint
 from ray_integration.placement import cpus_of_nodes, default_actors, default_cpus
+from ray_integration.pool import NodePool
 from ray_integration.portable import check_portable
+from ray_integration.routed import Router
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,6 +29,7 @@ __all__ = ["FetchBlobs", "fetch_blobs"]
 
 Errors: TypeAlias = Literal["return", "raise"]
 BatchFormat: TypeAlias = Literal["pyarrow", "pandas", "numpy"]
+Routing: TypeAlias = Literal["direct", "local", "owner"]
 
 
 class FetchBlobs:
@@ -71,6 +75,14 @@ class FetchBlobs:
     block_bytes
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
         blob larger than that makes a piece of its own.
+    pool
+        A `NodePool` of this store, whose node stores do the lookups. None: they are done here.
+    routing
+        Which of them is asked. `"local"`: that of the node where the batch is, except that paid sources are asked only
+        by a digest's owner; least traffic, and caches that all nodes share do the sharing. `"owner"`: each digest's
+        owner, so that each digest is fetched once in the cluster, and the nodes' disks add up to one cache; worth the
+        traffic between nodes where what is upstream is slow or costs. `"direct"`: none, so without a pool. None:
+        `"local"` with a pool, else `"direct"`.
 
     Raises
     ------
@@ -103,6 +115,8 @@ class FetchBlobs:
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
         block_bytes: int | str = "128MiB",
+        pool: NodePool | None = None,
+        routing: Routing | None = None,
     ) -> None:
         if isinstance(store, type) or not callable(getattr(store, "get", None)):
             raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
@@ -119,6 +133,15 @@ class FetchBlobs:
             raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: must be at least 1")
+        if routing is None:
+            routing = "direct" if pool is None else "local"
+        if routing not in get_args(Routing):
+            raise ValueError(f"routing={routing!r}: choose one of {', '.join(get_args(Routing))}")
+        if (routing == "direct") != (pool is None):
+            wrong = "asks no node stores: leave the pool out" if pool is not None else "needs pool=NodePool(store)"
+            raise ValueError(f"routing={routing!r} {wrong}")
+        if pool is not None and pool.fingerprint != fingerprint(store):
+            raise ValueError(f"{pool!r} was made for another store than {store!r}")
         self.store = store
         self.column = column
         self.errors: Errors = errors
@@ -129,6 +152,9 @@ class FetchBlobs:
         self.in_flight = in_flight
         self.max_bytes = parse_size(max_bytes, name="max_bytes")
         self.block_bytes = parse_size(block_bytes, name="block_bytes")
+        self.pool = pool
+        self.routing: Routing = routing
+        self._router: Router | None = None
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield the rows of `batch` with their blobs, in pieces of the same format."""
@@ -173,10 +199,43 @@ class FetchBlobs:
             if not isinstance(key, Answer):
                 first.setdefault(key, text)
         held: dict[Any, Answer] = {}
+        with closing(self._lookups(first)) as answers:
+            for key in keys:
+                if isinstance(key, Answer):
+                    answer = key
+                elif key in held:
+                    answer = held[key]
+                else:
+                    answer = held[key] = next(answers)
+                if not isinstance(key, Answer):
+                    uses[key] -= 1
+                    if not uses[key]:
+                        del held[key]
+                if answer.error is not None and self.errors == "raise":
+                    raise answer.error
+                yield answer
+                del answer
+
+    def _lookups(self, texts: dict[Any, str]) -> Generator[Answer, None, None]:
+        """One answer for each of `texts` (by what is the same for all spellings of each), in their order."""
+        if self.pool is not None:
+            if self._router is None:
+                self._router = Router(
+                    self.pool.members(),
+                    self.store,
+                    routing="owner" if self.routing == "owner" else "local",
+                    timeout=self.timeout,
+                    in_flight=self.in_flight,
+                    max_bytes=self.max_bytes,
+                    with_errors=self.errors == "raise",
+                )
+            # All spellings of a digest have one owner.
+            yield from self._router.answers([key if isinstance(key, str) else text for key, text in texts.items()])
+            return
         # Not self.store.get_many: a user's own store may lack it, or have one of its own that takes something else.
         blobs: Any = Store.get_many(
             self.store,
-            first.values(),
+            texts.values(),
             ordered=True,
             errors="return",
             timeout=self.timeout,
@@ -184,19 +243,9 @@ class FetchBlobs:
             max_bytes=self.max_bytes,
         )
         with closing(blobs):
-            for key in keys:
-                if isinstance(key, Answer):
-                    answer = key
-                elif key in held:
-                    answer = held[key]
-                else:
-                    answer = held[key] = answer_of(next(blobs))
-                if not isinstance(key, Answer):
-                    uses[key] -= 1
-                    if not uses[key]:
-                        del held[key]
-                if answer.error is not None and self.errors == "raise":
-                    raise answer.error
+            for blob in blobs:
+                answer = answer_of(blob)
+                del blob
                 yield answer
                 del answer
 
@@ -255,6 +304,8 @@ def fetch_blobs(
     in_flight: int | None = None,
     max_bytes: int | str = "256MB",
     block_bytes: int | str = "128MiB",
+    pool: NodePool | None = None,
+    routing: Routing | None = None,
 ) -> Dataset:
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
@@ -284,6 +335,11 @@ def fetch_blobs(
         leave a whole CPU free on some node.
     memory, resources
         Bytes of memory, and custom resources, that each actor asks for.
+    pool, routing
+        As for `FetchBlobs`, except that `"local"` and `"owner"` need no pool: without one, a private pool is made here
+        that lasts as long as the dataset. Without either, the actors fetch directly: a process more on each node pays
+        off only where several actors, jobs or passes share what it holds, or where there is a paid source, which
+        actors that know nothing of each other may ask twice.
 
     Raises
     ------
@@ -318,6 +374,11 @@ def fetch_blobs(
         "max_bytes": max_bytes,
         "block_bytes": block_bytes,
     }
+    if routing in ("local", "owner") and pool is None:
+        fetch = FetchBlobs(**options)
+        _check_schema(ds, fetch)
+        pool = NodePool(store, private=True)
+    options |= {"pool": pool, "routing": routing}
     fetch = FetchBlobs(**options)  # here already, so that a bad option is an error in the driver
     check_portable(store)
     _check_schema(ds, fetch)

@@ -57,7 +57,9 @@ def split(digests: Sequence[str], members: Collection[str]) -> dict[str, list[in
     order = numpy.argsort(owners, kind="stable")
     ends = numpy.searchsorted(owners[order], numpy.arange(len(names) + 1))
     return {
-        name: order[start:stop].tolist() for name, start, stop in zip(names, ends, ends[1:], strict=False) if stop > start
+        name: order[start:stop].tolist()
+        for name, start, stop in zip(names, ends, ends[1:], strict=False)
+        if stop > start
     }
 
 

@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     or_more: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fault:
     """One thing that goes wrong.
 
@@ -117,7 +117,7 @@ FAULTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One lookup, and what must come of it.
 

@@ -88,7 +88,7 @@ def test_missing_by_its_code(case: Case, status: int, code: str) -> None:
         s3_error(503, "SlowDown"),
         Close(),
         Reset(),
-        Cut(100),
+        Cut(0),
     ],
 )
 @pytest.mark.parametrize("known", [False, True])
@@ -192,7 +192,8 @@ def test_clock(case: Case) -> None:
     store = case.store([case.s3.admin.session, ANONYMOUS], forbidden_is_missing=True)
     error = outcome(lambda: store.get(case.uri))
     assert "the clock of this machine is off" in str(error)
-    assert len(case.proxy.requests) == 1  # other credentials have the same clock
+    # Other credentials have the same clock; the answer to the question for the time names none here.
+    assert [request.method for request in case.proxy.requests] == ["GET", "HEAD"]
 
 
 def test_echoed_secrets_are_blotted_out(case: Case) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from bitstore import HTTPRaw, NotFoundInStore, Retry, StoreNotAvailable
-from bitstore.transfer.easy import Handles, handles
+from bitstore.transfer.easy import handles
 from bitstore.transfer.request import Profile, Request
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Close, Cut, Hang, Reset, ResetAfter, Stall
@@ -105,13 +107,19 @@ def test_a_request_leaves_nothing_behind_on_its_handle(api: CountedAPI) -> None:
     assert [len(request.body) for request in api.requests if request.method == "PUT"] == [10, 0, 10, 0]
 
 
-def test_handles_of_former_credentials_go(api: CountedAPI) -> None:
-    """Each refresh of credentials makes a new profile: a long run must not keep the connections of all of them."""
+def test_connections_go_with_the_store_that_made_them(api: CountedAPI) -> None:
+    """Refreshed credentials make new profiles, and a program may make stores without end."""
     api.blobs = {DIGEST: BLOB}
-    pool = Handles()
-    for number in range(3 * Handles.MAX_PROFILES):
-        pool.perform(Request(Profile(username=str(number), password="x"), api.blob_url(DIGEST)))
-    assert len(pool._idle) == Handles.MAX_PROFILES
+
+    def use(store: HTTPRaw) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(store.get, [api.blob_url(DIGEST)] * 24)) == {BLOB}
+
+    use(HTTPRaw())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        use(HTTPRaw())
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
 
 
 class TestRetries:

@@ -13,13 +13,14 @@ from benchmarks.contestant import Contestant
 from benchmarks.results import Result, Verdict
 
 _HOT = 2000
+_SIZE = 16 * 1024
 _NO_LIMIT = "1TB"
 
 
 def reads(bench: Bench) -> Result:
     """Warm reads of 16 KB."""
     folder = bench.scratch("reads")
-    crowd.hot(folder, count=_HOT, size=16 * 1024)
+    crowd.hot(folder, count=_HOT, size=_SIZE)
     job = {
         "folder": folder,
         "other_folder": bench.folder / "diskcache-reads",
@@ -44,19 +45,27 @@ def reads(bench: Bench) -> Result:
 
 
 def writes(bench: Bench) -> Result:
-    """Writes of new 16 KB blobs by 8 processes."""
-    count = 3200 if bench.quick else 16000
-    full = 16 * 1024 * count // 4  # the cache that evicts holds a quarter of one turn: it is full after the warm-up
+    """Writes of new 16 KB blobs by 8 processes, into caches that are in use already."""
+    count = 3200 if bench.quick else 8000
+    held = 16000 if bench.quick else 32000  # several in each of the 4,096 folders, of which none is new or empty
 
-    def writer(name: str, kind: str, max_size: int | str = _NO_LIMIT, env: str | None = None) -> Contestant:
-        job = {"writer": kind, "processes": 8, "folder": bench.folder / kind, "max_size": max_size}
-        return Contestant(name, "disk_write", job, env, count=count, warm_up=count)
+    def writer(name: str, kind: str, max_size: int | str = _NO_LIMIT) -> Contestant:
+        folder = bench.scratch(f"writes-{kind}")
+        crowd.fill(folder, files=held, size=_SIZE, processes=os.cpu_count() or 1)
+        if kind != "create+rename":
+            crowd.count(folder)
+        job = {"writer": kind, "processes": 8, "folder": folder, "max_size": max_size}
+        return Contestant(name, "disk_write", job, count=count, warm_up=count)
 
     bare, ours = writer("create+rename", "create+rename"), writer("DiskCache", "ours")
-    evicting = writer("DiskCache, evicting", "ours, evicting", full)
-    other = writer("diskcache", "diskcache", env="disk")
+    evicting = writer("DiskCache, evicting", "ours, evicting", held * _SIZE)
+    job = {"writer": "diskcache", "processes": 8, "folder": bench.folder / "writes-diskcache"}
+    other = Contestant("diskcache", "disk_write", job, "disk", count=count, warm_up=count)
     everybody = [ours, bare, evicting, other]
     through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
+    for each in [bare, ours, evicting, other]:
+        for turn in each.turns:  # a put that found no room is no write
+            turn.told["blobs"] = turn.told["kept"]
     result = Result("disk-writes", 6, "Writes of new 16 KB blobs by 8 processes at once")
     result.add(through, ours)
     result.left_out(everybody)
@@ -80,10 +89,10 @@ def crowded(bench: Bench) -> Result:
         return result
     quiet, busy = bench.scratch("quiet"), bench.scratch("crowd")
     try:
-        digests = crowd.hot(quiet, count=_HOT, size=16 * 1024)
+        digests = crowd.hot(quiet, count=_HOT, size=_SIZE)
         crowd.copy(quiet, busy, digests)
         rounds.say(f"  writing {files:,} files")
-        crowd.fill(busy, files=files, processes=os.cpu_count() or 1)
+        crowd.fill(busy, files=files, size=None, processes=os.cpu_count() or 1)
         crowd.count(busy)
         job = {"folder": busy, "names": _names(bench, quiet)}
         among = _reader("hot files among them, verified", job, "ours", verify=True)

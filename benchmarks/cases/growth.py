@@ -74,7 +74,7 @@ def misses(bench: Bench) -> Result:
     if len(each.turns) == len(counts):
         growth = (each.turns[-1].told["peak"] - each.turns[0].told["peak"]) / 1e6
         text = f"MB that resident memory grows by from {counts[0]:,} to {counts[-1]:,}"
-        result.verdicts = [Verdict(text, growth, most=10)]
+        result.verdicts = [Verdict(text, growth, most=25)]
     return result
 
 

@@ -14,7 +14,8 @@ def run(bench: Bench) -> Result:
     ours = bench.ours(job, "bitstore get, ultimap, 16 threads", how="ultimap")
     looping = bench.ours(job, "bitstore get, 16 looping threads", how="threads")
     epic = Contestant("epic-bitstore 1.1.0 get, ultimap, 16 threads", "epic", job, "epic")
-    everybody = [ours, epic, looping]
+    nothing = bench.ours(job, "ultimap of a function that does nothing", how="nothing")
+    everybody = [ours, epic, looping, nothing]
     through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
     result = Result("single", 4, "One get at a time in 16 threads, verified")
     result.add(through, ours)

@@ -37,12 +37,13 @@ def _get_many(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict
 
 def _ultimap(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     ultimap: Any = importlib.import_module("ultima").ultimap
+    get = (lambda name: None) if job["how"] == "nothing" else store.get
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
         blobs = size = 0
-        for data in ultimap(store.get, names, backend="threading", n_workers=job["threads"]):
+        for data in ultimap(get, names, backend="threading", n_workers=job["threads"]):
             blobs += 1
-            size += len(data)
+            size += len(data) if data is not None else job["size"]
         return {"blobs": blobs, "bytes": size}
 
     return fetch
@@ -95,4 +96,4 @@ def _burn(rounds: int) -> int:
     return total
 
 
-_HOW = {"get_many": _get_many, "ultimap": _ultimap, "threads": _threads, "consumer": _consumer}
+_HOW = {"get_many": _get_many, "ultimap": _ultimap, "nothing": _ultimap, "threads": _threads, "consumer": _consumer}

@@ -12,6 +12,7 @@ from bitstore.caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
 from bitstore.caches.process import PerProcess
 from bitstore.caches.quarantine import trim
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.partial import Partial
 from bitstore.sizes import format_size, parse_size
 from bitstore.store import OVERWRITE, Store, Write
 from bitstore.transfer.steps import Call, Found, Steps
@@ -39,12 +40,13 @@ class DiskCache(Store):
     ----------
     folder
         Where the files are; made (only for its owner, 0700) at the first write. None: the environment variable
-        `BITSTORE_CACHE_DIR`, or the usual place for caches of the operating system.
+        `BITSTORE_CACHE_DIR`, or the usual place for caches of the operating system; asked again wherever the cache is
+        unpickled, so that each node of a cluster uses its own.
     max_size
         The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
-        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB. It counts lengths of blobs: a disk rounds each
-        file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it, and each write under
-        way its own size in `tmp/`.
+        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). It counts lengths of
+        blobs: a disk rounds each file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it,
+        and each write under way its own size in `tmp/`.
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`: the keys are such digests (other keys go as well). A digest store's
         composite tells the cache by itself, see `use_algorithm`.
@@ -79,11 +81,12 @@ class DiskCache(Store):
         max_blob_size: int | str | None = None,
         allow_foreign_owner: bool = False,
     ) -> None:
+        # What was not given is a matter of the machine, and must be asked anew on another one.
+        self._from_environment = frozenset(
+            name for name, given in (("_root", folder), ("max_size", max_size)) if given is None
+        )
         self._root = _absolute(folder)
-        if max_size is None and (configured := os.environ.get("BITSTORE_CACHE_SIZE")):
-            self.max_size = parse_size(configured, name="BITSTORE_CACHE_SIZE")
-        else:
-            self.max_size = parse_size("10GB" if max_size is None else max_size, name="max_size")
+        self.max_size = _default_size() if max_size is None else parse_size(max_size, name="max_size")
         if not self.max_size:
             raise ValueError(
                 "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
@@ -104,8 +107,8 @@ class DiskCache(Store):
 
     @property
     def label(self) -> str:
-        """A short name for statistics and error messages."""
-        return f"disk:{self._root}"
+        """A short name for statistics and error messages. It is the same on all machines that mean the same."""
+        return "disk" if "_root" in self._from_environment else f"disk:{self._root}"
 
     def use_algorithm(self, name: str) -> None:
         """Be told of which algorithm the keys are digests.
@@ -412,6 +415,25 @@ class DiskCache(Store):
             data = yield Call(self._fetch, uri, None)
         return Found(data, self.label)
 
+    def _download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
+        yield Call(self._copy, uri, partial)
+        return Found(partial, self.label)
+
+    def _copy(self, uri: str, partial: Partial) -> None:
+        # A copy, never a hard link: who writes to the file that he was given must not write to the cache.
+        path = self.path(uri)
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            raise NotFoundInStore(self.label, uri) from None  # evicted just now
+        except OSError as error:
+            raise self._failed(self._blobs(), "read_errors", error) from error
+        with file:
+            try:
+                partial.copy(file.fileno())
+            except OSError as error:
+                raise self._failed(self._blobs(), "read_errors", error) from error
+
     def _exists_steps(self, uri: str) -> Steps[bool]:
         yield from ()
         return DiskCache.exists(self, uri)
@@ -420,12 +442,17 @@ class DiskCache(Store):
         yield Call(DiskCache.put, self, uri, data)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_blobs_of"}
+        mine = {"_blobs_of", *self._from_environment}
+        return {name: value for name, value in self.__dict__.items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # The folder is not checked here, but at its first use: a cache that this machine cannot use must not keep a
         # composite that holds it from being unpickled.
         self.__dict__.update(state)
+        if "_root" in self._from_environment:
+            self._root = _absolute(None)
+        if "max_size" in self._from_environment:
+            self.max_size = _default_size()
         self._blobs_of = PerProcess()
 
     def __repr__(self) -> str:
@@ -435,6 +462,11 @@ class DiskCache(Store):
         if not self.verify:
             options += ", verify=False"
         return f"{type(self).__name__}({options})"
+
+
+def _default_size() -> int:
+    configured = os.environ.get("BITSTORE_CACHE_SIZE")
+    return parse_size(configured, name="BITSTORE_CACHE_SIZE") if configured else parse_size("10GB")
 
 
 def _absolute(folder: str | os.PathLike[str] | None) -> str:

@@ -44,6 +44,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Begun", "Ledger"]
@@ -297,6 +298,8 @@ class Ledger:
                     os.unlink(name, dir_fd=folder)
 
     def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
+        # The cache folder itself may have been deleted under us: it is then made anew, as private as at the first time.
+        Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
         draft = f".new.{os.getpid()}.{os.urandom(6).hex()}"

@@ -18,6 +18,7 @@ from bitstore.transfer.request import TOO_LARGE, Response, TransferError
 __all__ = ["Problem", "gcs_problem", "plain_problem", "s3_problem", "too_large", "transfer_problem", "without"]
 
 _LONGEST_TEXT = 300
+_TELLING = 8  # characters of a secret that may stand at the end of a text: fewer tell nothing
 _LONGEST_BODY = 64 * 1024  # an error body longer than this is no error body
 
 _XML_ERROR = re.compile(rb"<Error(?:\s[^>]*)?>(.*)</Error>", re.DOTALL)
@@ -153,21 +154,32 @@ def plain_problem(response: Response) -> Problem:
 def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
     """What a broken transfer means."""
     if error.code == TOO_LARGE:
-        return too_large(max_bytes, error)
+        # Without its cause: the traceback refers to the lookup's frames, which may go on to hold the blob itself.
+        return too_large(max_bytes)
     return Problem(0, "", _cut(str(error)), cause=error)
 
 
-def too_large(max_bytes: int | None, cause: BaseException | None = None) -> Problem:
+def too_large(max_bytes: int | None) -> Problem:
     """The blob has more than `max_bytes`."""
     message = f"the blob is larger than max_blob_size ({max_bytes} bytes)"
-    return Problem(message=message, too_large=True, cause=cause)
+    return Problem(message=message, too_large=True)
 
 
 def without(text: str, secrets: Iterable[str | None]) -> str:
-    """`text` with every one of `secrets` blotted out: a server may echo what it was sent."""
+    """`text` with every one of `secrets` blotted out: a server may echo what it was sent.
+
+    Texts are cut to a sane length, so one that ends in the middle of a secret is looked for as well.
+    """
     for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
+        if not secret:
+            continue
+        text = text.replace(secret, "***")
+        if text.endswith("..."):
+            at = text.find(secret[:_TELLING])
+            while at >= 0 and not secret.startswith(text[at:-3]):
+                at = text.find(secret[:_TELLING], at + 1)
+            if at >= 0:
+                text = text[:at] + "***"
     return text
 
 

@@ -6,13 +6,16 @@ import os
 import pickle
 import re
 from abc import abstractmethod
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from urllib.parse import unquote
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.options import check_options
 from bitstore.partial import Partial
-from bitstore.raw.answers import Problem
+from bitstore.raw.answers import Problem, without
 from bitstore.raw.streams import into
 from bitstore.store import Store, Write
 from bitstore.transfer.request import Profile, Response, Sink
@@ -22,6 +25,9 @@ from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["CONNECT_TIMEOUT", "RANGE_THRESHOLD", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 15.0
 RANGE_THRESHOLD = "64MB"
@@ -29,6 +35,7 @@ DEFAULT_RETRY = Retry()
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _USERINFO = re.compile(r"//[^/?#]*@")
+_PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _OVERWRITE = Write()
 
 R = TypeVar("R")
@@ -36,6 +43,11 @@ R = TypeVar("R")
 
 class RawStore(Store):
     """A store addressed by URL, whose lookup is written as steps."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
 
     @abstractmethod
     def _get_steps(self, uri: Any) -> Steps[Found]: ...
@@ -95,7 +107,10 @@ class RawStore(Store):
     def _refuse(self, uri: Any) -> NoReturn:
         if not isinstance(uri, str):
             raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
-        raise InvalidURI(self, _USERINFO.sub("//***@", uri), hint=self.URI_HINT)
+        raise InvalidURI(self, _USERINFO.sub("//***@", uri), hint=self._hint())
+
+    def _hint(self) -> str | None:
+        return self.URI_HINT
 
 
 class WireStore(RawStore, Generic[R]):
@@ -105,6 +120,8 @@ class WireStore(RawStore, Generic[R]):
     buckets). It is never pickled, and never inherited through fork: a lock of the parent may be held for
     ever in a child.
     """
+
+    _BUNDLE_VARIABLE: ClassVar[str | None] = None  # of the environment, where the service's own tools heed one
 
     def __init__(
         self,
@@ -214,14 +231,14 @@ class WireStore(RawStore, Generic[R]):
             connect_timeout=self.connect_timeout,
             stall_timeout=self.stall_timeout,
             total_timeout=self.total_timeout,
-            ca_bundle=self.ca_bundle,
+            ca_bundle=self.ca_bundle or (os.environ.get(self._BUNDLE_VARIABLE) if self._BUNDLE_VARIABLE else None),
             proxy=self.proxy,
             max_bytes=self._first_limit,
         )
 
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
-        reason = f"{what}: {problem}"
+        reason = f"{what}: {without(str(problem), _proxy_secrets(self.proxy))}"
         if problem.forbidden and not what.startswith("PUT"):
             reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
         kind = AccessDenied if problem.refused else StoreNotAvailable
@@ -280,6 +297,15 @@ def _size(size: int | str | None, name: str) -> int | None:
     from bitstore.sizes import parse_size
 
     return parse_size(size, name=name)
+
+
+def _proxy_secrets(proxy: str | None) -> list[str]:
+    """The password in the URL of a proxy, and the form in which it is sent (Basic, RFC 7617)."""
+    match = _PROXY_USER.search(proxy or "")
+    if match is None:
+        return []
+    user, password = unquote(match[1]), unquote(match[2])
+    return [b64encode(f"{user}:{password}".encode()).decode(), match[2], password]
 
 
 def _check_pickles(store: Store, client: object) -> None:

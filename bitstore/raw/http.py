@@ -37,6 +37,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _SAFE = "/?:@!$&'()*+,;=%~[]|\"<>\\^`{}"
+_SECRET_WORD = 8  # characters; shorter words of headers are names of schemes and the like
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 _DEFAULTS: dict[str, Any] = {
@@ -209,7 +210,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             problem = plain_problem(response)
             if response.status in _REDIRECTS:
                 problem.message = f"more than {self.follow_redirects} redirects in a row"
-            problem.message = without(problem.message, self.headers.values())
+            problem.message = without(problem.message, self._secrets())
             return problem
 
     def _followed(self, url: str, response: Response, method: str, seen: set[str]) -> str | Problem:
@@ -227,6 +228,11 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
     def _new_state(self) -> tuple[Profile, Profile]:
         lines = [f"{name}: {value}" for name, value in self.headers.items()]
         return self._profile(headers=lines, path_as_is=True), self._profile(path_as_is=True)
+
+    def _secrets(self) -> list[str]:
+        """Values of headers, and their words: a server may name the token without its "Bearer"."""
+        words = [word for value in self.headers.values() for word in value.split() if len(word) >= _SECRET_WORD]
+        return [*self.headers.values(), *words]
 
     def _told(self) -> list[str]:
         shown = ", ".join(f"{name!r}: ..." for name in self.headers)

@@ -103,7 +103,8 @@ class S3Raw(WireStore[Routes]):
     total_timeout
         Seconds that one try may take in all; None: as long as bytes come.
     ca_bundle
-        Path of a PEM file of certificate authorities.
+        Path of a PEM file of certificate authorities; None: what the environment says (`AWS_CA_BUNDLE` for S3,
+        `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`), else those of certifi.
     proxy
         URL of an HTTP proxy; None: what the environment says; `""`: none.
     retry
@@ -111,6 +112,7 @@ class S3Raw(WireStore[Routes]):
     """
 
     URI_HINT = "s3://bucket/key"
+    _BUNDLE_VARIABLE = "AWS_CA_BUNDLE"
 
     def __init__(
         self,
@@ -197,6 +199,7 @@ class S3Raw(WireStore[Routes]):
             key is not None
             and route is not None
             and route.fresh_until > time.monotonic()
+            and not route.skew
             and ("." not in key or DOT_SEGMENT(key) is None)
         ):
             # The hot path: nothing here may block or lock.

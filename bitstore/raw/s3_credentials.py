@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeAlias
 
 __all__ = ["ANONYMOUS", "Credentials", "Identity", "Keys", "Unusable", "as_list", "show"]
@@ -17,6 +18,7 @@ ANONYMOUS = "anonymous"
 Credentials: TypeAlias = "dict[str, Any] | str | None"
 
 _LONGEST_AGE = 60.0  # seconds that keys which can change are used before the session is asked again
+_SHORTEST_AGE = 1.0  # of keys that are about to expire: asking for every single request would make all of them wait
 _SHOWN = ("profile_name", "region_name")
 
 
@@ -79,8 +81,10 @@ class Identity:
             raise Unusable(f"{self.name}: the credentials could not be refreshed: {_brief(error)}") from error
         if not frozen.access_key or not frozen.secret_key:
             raise Unusable(f"{self.name}: the access key id or the secret access key is empty")
-        lasting = not isinstance(self._source, RefreshableCredentials)
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token), float("inf") if lasting else _LONGEST_AGE
+        keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
+        if not isinstance(self._source, RefreshableCredentials):
+            return keys, float("inf")
+        return keys, min(_LONGEST_AGE, max(_SHORTEST_AGE, _seconds_left(self._source) / 2))
 
 
 class Entry:
@@ -201,6 +205,14 @@ def _client_settings(session: Any, where: Where, config: Any) -> tuple[str, str,
     address: str = meta.endpoint_url
     client.close()
     return address.rstrip("/"), str(region), str(style)
+
+
+def _seconds_left(source: Any) -> float:
+    """Until the keys expire; botocore keeps that to itself, so where it no longer tells, the longest age holds."""
+    expiry = getattr(source, "_expiry_time", None)
+    if not isinstance(expiry, datetime) or expiry.tzinfo is None:
+        return float("inf")
+    return (expiry - datetime.now(timezone.utc)).total_seconds()
 
 
 def _brief(error: BaseException) -> str:

@@ -1,9 +1,10 @@
-"""One exchange with S3, mended where it can be: another region, fresh keys, other keys, each tried once."""
+"""One exchange with S3, mended where it can be: another region, fresh or other keys, the right time, each once."""
 
 from __future__ import annotations
 
 import re
 import time
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -42,9 +43,9 @@ class Asked(NamedTuple):
         url = route.prefix + quote(self.key, safe="/~")
         profile = route.profile if self.body is None else route.write_profile
         headers = self.headers
-        if DOT_SEGMENT(self.key) is not None:
+        if route.skew or DOT_SEGMENT(self.key) is not None:
             profile = route.plain_profile
-            headers = route.sign(self.method, url, self.body, headers)
+            headers = route.sign(self.method, url, headers)
         return Request(
             profile,
             url,
@@ -158,6 +159,12 @@ def _mend(
         if region is not None and region != route.region and REGION(region):
             moved: Route = yield Call(routes.moved, route, region)
             return moved
+    if problem.code == "RequestTimeTooSkewed" and "clock" not in mended:
+        mended.add("clock")
+        seconds = yield from _ahead(route, retry, tally)
+        if seconds is not None:
+            corrected: Route = yield Call(routes.corrected, route, seconds)
+            return corrected
     if problem.code == "RequestTimeout" and problem.code not in mended:
         mended.add(problem.code)  # the service tired of waiting for bytes: transient, though its status is 400
         return route
@@ -180,6 +187,16 @@ def _region_of(route: Route, retry: Retry, tally: Tally) -> Steps[str | None]:
     except TransferError:
         return None  # the answer that led here is then the one that is reported
     return response.headers.get("x-amz-bucket-region")
+
+
+def _ahead(route: Route, retry: Retry, tally: Tally) -> Steps[float | None]:
+    """Seconds by which the clock of the service is ahead of ours, from the `Date` of an answer, whatever its status."""
+    request = Request(route.plain_profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
+    try:
+        response: Response = yield from send(request, retry, tally)
+        return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+    except (TransferError, LookupError, ValueError, TypeError):  # no answer, no date, or one that is none
+        return None  # the answer that led here is then the one that is reported
 
 
 def _scrubbed(problem: Problem, route: Route) -> Problem:

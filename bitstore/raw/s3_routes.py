@@ -6,9 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 from bitstore.raw.s3_credentials import Entry, Identity, Keys, Unusable
+from bitstore.raw.s3_signing import signed
 from bitstore.transfer.request import Profile
 
 __all__ = ["Route", "Routes"]
@@ -31,6 +31,9 @@ class Route:
         For requests without a body, with one (they name its hash), and for those signed elsewhere.
     headers
         What every request carries; in the profiles except in the plain one, where they come with the signature.
+    skew
+        Seconds by which the clock of the service is ahead of ours, where that hinders; else 0. With a skew
+        libcurl, which knows only the local time, cannot sign.
     fresh_until
         `time.monotonic()` from which on `Routes.refresh` must look at the keys again.
     """
@@ -46,6 +49,7 @@ class Route:
         "prefix",
         "profile",
         "region",
+        "skew",
         "write_profile",
     )
 
@@ -58,6 +62,7 @@ class Route:
         self.prefix = _prefix(bucket, region, identity)
         self.keys: Keys | None = None
         self.profile = self.write_profile = self.plain_profile = Profile()
+        self.skew = 0.0
         self.fresh_until = float("-inf")
 
     @property
@@ -65,19 +70,24 @@ class Route:
         """What must not appear in a message."""
         return () if self.keys is None else (self.keys.secret_key, self.keys.token)
 
-    def sign(self, method: str, url: str, body: bytes | None, headers: tuple[str, ...]) -> tuple[str, ...]:
-        """All headers, with a signature made here: libcurl cannot sign a path with `.` or `..` segments."""
+    def sign(self, method: str, url: str, headers: tuple[str, ...]) -> tuple[str, ...]:
+        """All headers, with a signature made here and now."""
         headers = (*self.headers, *headers)
         if self.keys is None:
             return headers
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
-        pairs = dict(header.split(": ", 1) for header in headers)
-        request: Any = AWSRequest(method=method, url=url, data=body or b"", headers=pairs)
-        S3SigV4Auth(Credentials(*self.keys), "s3", self.region).add_auth(request)
-        return tuple(f"{name}: {value}" for name, value in request.headers.items())
+        if not any(line.startswith("x-amz-content-sha256:") for line in headers):
+            headers = (*headers, _UNSIGNED_PAYLOAD)
+        if self.keys.token:
+            headers = (*headers, f"x-amz-security-token: {self.keys.token}")
+        return signed(
+            method,
+            url,
+            headers,
+            access_key=self.keys.access_key,
+            secret_key=self.keys.secret_key,
+            region=self.region,
+            now=time.time() + self.skew,
+        )
 
 
 class Routes:
@@ -99,6 +109,7 @@ class Routes:
         # Handles, and with them connections, are kept per profile: buckets of one region share theirs.
         self._profiles: dict[tuple[Keys | None, str], tuple[Profile, Profile, Profile]] = {}
         self._lock = threading.Lock()
+        self._skew = 0.0  # of the clock: what one bucket has taught holds for all of the service
 
     def choose(self, bucket: str, tried: Collection[int] = ()) -> tuple[Route | None, list[str]]:
         """A fresh route with the first entry outside `tried`, and why entries before it are unusable."""
@@ -125,6 +136,13 @@ class Routes:
             self._regions[route.bucket] = region
             return self._route(route.bucket, route.index)
 
+    def corrected(self, route: Route, seconds: float) -> Route:
+        """The same route, with signatures from now on dated `seconds` later than by the local clock."""
+        with self._lock:
+            self._skew = seconds
+            route.skew = seconds
+        return route
+
     def renewed(self, route: Route) -> Route | None:
         """The same route with credentials built anew; None where that was just done and did not help."""
         with self._lock:
@@ -138,6 +156,7 @@ class Routes:
         route = self._known.get((bucket, index))
         if route is None or route.identity is not identity or route.region != region:
             route = Route(bucket, index, identity, region, self._headers)
+            route.skew = self._skew
             self._refresh(route)
             self._known[bucket, index] = route
         elif route.fresh_until <= time.monotonic():

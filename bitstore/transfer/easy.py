@@ -7,9 +7,9 @@ a forked child never uses, nor closes, what its parent had open (closing would s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import cache
@@ -29,10 +29,11 @@ _NO_HEADERS: dict[str, str] = {}
 class Handle:
     """One easy handle and the buffers of the transfer it carries."""
 
-    __slots__ = ("chunks", "curl", "key", "lines", "owner", "request", "streams")
+    # It refers to no profile while it is idle: then a profile that nobody uses any more is freed at once, and
+    # with it its idle handles and their connections.
+    __slots__ = ("__weakref__", "chunks", "curl", "lines", "owner", "request", "streams")
 
     def __init__(self, profile: Profile, method: str) -> None:
-        self.key = (profile, method)
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
         self.request: Request | None = None
@@ -40,7 +41,6 @@ class Handle:
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
         self.curl = _configured(profile, method)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
-        self.curl.handle = self
 
     def prepare(self, request: Request, timeout: float | None) -> None:
         """Set what differs from request to request; `timeout` in seconds bounds the whole exchange."""
@@ -130,7 +130,7 @@ class Handle:
         if request.sink is not None:
             curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
         if request.max_bytes is not None:
-            curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(*self.key))
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(request.profile, request.method))
         if request.body is not None:
             curl.setopt(pycurl.POSTFIELDS, b"")
         total = request.profile.total_timeout
@@ -138,7 +138,7 @@ class Handle:
 
 
 class Handles:
-    """The idle handles of one process, by profile and method.
+    """The handles of one process. Idle ones are kept by the profile and the method that they are configured for.
 
     Parameters
     ----------
@@ -146,31 +146,34 @@ class Handles:
         Called with each new libcurl handle.
     """
 
-    MAX_IDLE = 256  # per profile and method; a handle of the blocking driver keeps its connection
-    MAX_PROFILES = 64  # and methods: refreshed credentials make new profiles for ever
+    MAX_IDLE = 64  # per profile and method; a handle of the blocking driver keeps its connection
 
     def __init__(self, configure: Callable[[Any], object] = lambda curl: None) -> None:
         self._configure = configure
-        self._idle: dict[tuple[Profile, str], deque[Handle]] = {}
+        self._made: weakref.WeakSet[Handle] = weakref.WeakSet()
 
     def take(self, request: Request) -> Handle:
         """An idle handle fit for `request`, or a new one."""
         try:
-            return self._idle[request.profile, request.method].pop()
+            handle: Handle = request.profile.idle[self, request.method].pop()
         except (KeyError, IndexError):
             handle = Handle(request.profile, request.method)
+            self._made.add(handle)
             self._configure(handle.curl)
-            return handle
+        return handle
 
-    def give(self, handle: Handle) -> None:
-        """Take back a handle that carries no transfer."""
-        idle = self._idle.get(handle.key)
-        if idle is None:
-            while len(self._idle) >= self.MAX_PROFILES:
-                with contextlib.suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
-                    self._idle.pop(next(iter(self._idle)))
-            idle = self._idle.setdefault(handle.key, deque(maxlen=self.MAX_IDLE))
-        idle.append(handle)
+    def give(self, handle: Handle, request: Request) -> None:
+        """Take back the handle that carried `request`."""
+        idle = request.profile.idle
+        key = (self, request.method)
+        kept = idle.get(key)
+        if kept is None:
+            kept = idle.setdefault(key, deque(maxlen=self.MAX_IDLE))
+        kept.append(handle)
+
+    def all(self) -> list[Handle]:
+        """All handles that there are, idle and busy."""
+        return list(self._made)
 
     def perform(self, request: Request, *, timeout: float | None = None) -> Response:
         """Send `request` and wait for the whole answer.
@@ -181,19 +184,30 @@ class Handles:
             No whole answer came.
         """
         handle = self.take(request)
+        # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then.
+        interruptible = threading.get_ident() == threading.main_thread().ident
         try:
             handle.prepare(request, timeout)
+            if interruptible:
+                handle.curl.setopt(pycurl.XFERINFOFUNCTION, _let_signals_in)
+                handle.curl.setopt(pycurl.NOPROGRESS, 0)
+            code, message = 0, ""
             try:
                 handle.curl.perform()
             except pycurl.error as error:
                 code, message = error.args[0], error.args[1] if len(error.args) > 1 else ""
-                response = handle.finish(code, message)  # raises
-            else:
-                response = handle.finish(0, "")
+            # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
+            response = handle.finish(code, message)
         finally:
+            if interruptible:
+                handle.curl.setopt(pycurl.NOPROGRESS, 1)
             handle.clear()
-            self.give(handle)
+            self.give(handle, request)
         return response
+
+
+def _let_signals_in(*_: int) -> None:
+    """Called by libcurl while it waits. What a signal handler raises here ends the transfer, and is raised there."""
 
 
 def _configured(profile: Profile, method: str) -> Any:
@@ -266,12 +280,12 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.handles: Handles | None = None
-        self.abandoned: list[Handles] = []  # never freed: freeing would close the parent's connections
+        self.abandoned: list[Handle] = []  # never freed: freeing would close the parent's connections
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
         if self.handles is not None:
-            self.abandoned.append(self.handles)
+            self.abandoned += self.handles.all()
             self.handles = None
 
 

@@ -80,21 +80,21 @@ class Loop:
     """
 
     def __init__(self, *, pace: Pace | None = None) -> None:
-        self.pace = Pace() if pace is None else pace
+        self.pace = Pace(most=_most_transfers()) if pace is None else pace
         self.workers = Workers()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()  # guards only the thread's coming and going
         self._thread: threading.Thread | None = None
         self._tasks: set[Task] = set()
         self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
-        self._active = 0
+        self._carried: dict[Any, Handle] = {}  # by the curl object that is on the multi handle
         self._waiting: deque[tuple[Task, int, Request]] = deque()
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._poller = Poller()
-        self._handles = Handles(self._poller.configure)
+        self.handles = Handles(self._poller.configure)
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self.pace.most)  # kept open, under way or idle
 
     # What other threads call
 
@@ -144,7 +144,7 @@ class Loop:
             while self._timers and self._timers[0][0] <= now:
                 _, _, function, args = heapq.heappop(self._timers)
                 function(*args)
-        if self._active:
+        if self._carried:
             self._multi.perform()
             self._collect()
         while self._finished:  # the last part of a task may finish the task
@@ -203,7 +203,8 @@ class Loop:
         elif type(step) is Sleep:
             self._at(time.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
         elif type(step) is Together:
-            task.parts = _Parts(self, task, step).tasks
+            landed = _Parts(self, task, len(step.parts)).landed
+            task.parts = [Task(steps, landed) for steps in step.parts]
             self._take_up(task.parts)
         else:
             self._advance(task, task.steps.throw, TypeError(f"not a step of a lookup: {step!r}"))
@@ -248,11 +249,11 @@ class Loop:
     # Transfers
 
     def _begin(self, task: Task, request: Request) -> None:
-        if self._active >= self.pace.limit:
+        if len(self._carried) >= self.pace.limit:
             self._waiting.append((task, task.ticket, request))
             return
         left = None if task.until is None else max(0.001, task.until - time.monotonic())
-        handle = self._handles.take(request)
+        handle = self.handles.take(request)
         try:
             handle.prepare(request, left)
             self._multi.add_handle(handle.curl)
@@ -261,37 +262,39 @@ class Loop:
             return
         handle.owner = task
         task.handle = handle
-        self._active += 1
+        self._carried[handle.curl] = handle
 
     def _collect(self) -> None:
         queued = 1
         while queued:
             queued, succeeded, failed = self._multi.info_read()
             for curl in succeeded:
-                self._end(curl.handle, 0, "")
+                self._end(curl, 0, "")
             for curl, code, message in failed:
-                self._end(curl.handle, code, message)
+                self._end(curl, code, message)
 
-    def _end(self, handle: Handle, code: int, message: str) -> None:
+    def _end(self, curl: Any, code: int, message: str) -> None:
+        handle = self._carried.pop(curl)
+        self._multi.remove_handle(curl)
         task: Task = handle.owner
-        self._multi.remove_handle(handle.curl)
-        self._active -= 1
         task.handle = None
+        request = handle.request
+        assert request is not None
         try:
             response = handle.finish(code, message)
         except TransferError as error:
-            self._release(handle)
+            self._release(handle, request)
             self._advance(task, task.steps.throw, error)
         else:
             self.pace.ended(len(response.body), bool(self._waiting))
             if response.status in (429, 503):
                 self.pace.slow_down()
-            self._release(handle)
+            self._release(handle, request)
             self._advance(task, task.steps.send, response)
 
-    def _release(self, handle: Handle) -> None:
-        self._handles.give(handle)
-        while self._waiting and self._active < self.pace.limit:
+    def _release(self, handle: Handle, request: Request) -> None:
+        self.handles.give(handle, request)
+        while self._waiting and len(self._carried) < self.pace.limit:
             task, ticket, request = self._waiting.popleft()
             if not task.finished and task.ticket == ticket:
                 self._begin(task, request)
@@ -302,10 +305,12 @@ class Loop:
         handle = task.handle
         if handle is not None:
             task.handle = None
+            del self._carried[handle.curl]
             self._multi.remove_handle(handle.curl)
-            self._active -= 1
+            request = handle.request
+            assert request is not None
             handle.clear()
-            self._release(handle)
+            self._release(handle, request)
 
     def _time_out(self, task: Task) -> None:
         if not task.finished:
@@ -334,20 +339,33 @@ class Loop:
 
 
 class _Parts:
-    """The tasks that a `Together` of `parent` has become."""
+    """Awaits the tasks that a `Together` of `parent` has become.
 
-    def __init__(self, loop: Loop, parent: Task, step: Together) -> None:
+    They refer to this and not the reverse: a cycle would keep large blobs in memory until it is collected.
+    """
+
+    def __init__(self, loop: Loop, parent: Task, count: int) -> None:
         self._loop = loop
         self._parent = parent
         self._ticket = parent.ticket
-        self._left = len(step.parts)
-        self.tasks = [Task(steps, self._landed) for steps in step.parts]
+        self._left = count
 
-    def _landed(self, tasks: list[Task]) -> None:
+    def landed(self, tasks: list[Task]) -> None:
+        """Some of them are done."""
         self._left -= len(tasks)
         failed = next((task.error for task in tasks if task.error is not None), None)
         if failed is not None or not self._left:
             self._loop._parts_ended(self._parent, self._ticket, failed)
+
+
+def _most_transfers() -> int:
+    """As many as this process may have sockets, with room for what else it opens."""
+    try:
+        import resource
+    except ImportError:  # Windows counts sockets apart from files
+        return 512
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1024 if files == resource.RLIM_INFINITY else max(8, min(1024, (files - 128) // 2))
 
 
 class _Process:
@@ -356,12 +374,13 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.loop: Loop | None = None
-        self.abandoned: list[Loop] = []  # never freed: freeing would close the parent's connections
+        # Never freed: freeing would close the parent's connections.
+        self.abandoned: list[tuple[Loop, list[Handle]]] = []
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
         if self.loop is not None:
-            self.abandoned.append(self.loop)
+            self.abandoned.append((self.loop, self.loop.handles.all()))
             self.loop = None
 
 

@@ -33,14 +33,16 @@ class Pace:
     ----------
     limit
         How many transfers may be under way now.
+    most
+        The bound, as given.
     """
 
     def __init__(
         self, *, least: int = 8, first: int = 32, most: int = 1024, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.limit = first
-        self._least = least
-        self._most = most
+        self.limit = min(first, most)
+        self._least = min(least, most)
+        self.most = most
         self._clock = clock
         self._began = clock()
         self._ended = 0  # transfers in this round
@@ -113,7 +115,7 @@ class Pace:
             wanted = max(self.limit + 4, self.limit * 5 // 4)
         else:
             wanted = self.limit * 4 // 5
-        wanted = max(self._least, min(self._most, wanted))
+        wanted = max(self._least, min(self.most, wanted))
         if wanted == self.limit:
             self._upwards = not self._upwards
             self._doubling = False

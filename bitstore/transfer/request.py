@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["TOO_LARGE", "Profile", "Request", "Response", "Sink", "TransferError"]
+
+_USERINFO = re.compile(r"//[^/?#\s]*@")
 
 TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`
 
@@ -50,6 +53,8 @@ class Profile:
     ca_bundle: str | None = None
     proxy: str | None = None
     max_bytes: int | None = None
+    # Idle libcurl handles that are configured so, by their owner and method (`bitstore.transfer.easy`).
+    idle: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
 class Sink(Protocol):
@@ -159,6 +164,7 @@ class TransferError(Exception):
     def __init__(
         self, code: int, message: str, status: int = 0, headers: Mapping[str, str] | None = None, partial: bytes = b""
     ) -> None:
+        message = _USERINFO.sub("//***@", message)  # libcurl repeats the URL of a proxy that it cannot use
         super().__init__(code, message, status, headers or {}, partial)
         self.code = code
         self.message = message

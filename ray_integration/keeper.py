@@ -1,0 +1,203 @@
+"""What keeps a pool complete: it makes the node stores of nodes that are there, and notices those that go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from bitstore import __version__
+from bitstore.errors import BitstoreError
+from ray_integration.members import CONTROL, NAMESPACE, Address, alive_nodes
+from ray_integration.node import Description, NodeStore, VersionMismatch
+
+__all__ = ["Keeper", "PoolError"]
+
+logger = logging.getLogger("bitstore")
+
+_PERIOD = 2.0  # seconds between two looks at the cluster
+_AGAIN = 30.0  # seconds after which a node store that could not start is tried again
+_THREADS = 64  # calls that a node store serves at once; each mostly waits for transfers
+
+
+class PoolError(BitstoreError, RuntimeError):
+    """A pool cannot be made, or cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
+
+
+class Keeper:
+    """Makes and follows the node stores of one pool.
+
+    Any number of keepers (of several jobs) may do so for the same pool: who is first makes an actor, and the others
+    find it by its name.
+    """
+
+    def __init__(self, address: Address, config: bytes, *, private: bool) -> None:
+        self.stopped = threading.Event()
+        self.ready: dict[str, Description] = {}
+        self.refused: dict[str, BaseException] = {}
+        self._address = address
+        self._config = config
+        self._private = private
+        self._lock = threading.Lock()
+        self._nodes: dict[str, str] = {}
+        self._handles: dict[str, Any] = {}  # a private actor lives as long as its handle here
+        self._pending: dict[str, Any] = {}
+        self._again_at: dict[str, float] = {}
+
+    def start(self, limit: float) -> None:
+        """Wait until each node has its node stores, or is known not to get them; then follow the cluster.
+
+        Raises
+        ------
+        PoolError
+            No node store could be started within `limit` seconds.
+        VersionMismatch
+            A node runs another version.
+        """
+        import ray
+
+        deadline = time.monotonic() + limit
+        self.look()
+        while self._pending and time.monotonic() < deadline:
+            ray.wait(list(self._pending.values()), num_returns=1, timeout=1.0)
+            self.look()
+        for error in self.refused.values():
+            if isinstance(error, VersionMismatch):
+                raise error
+        if not self.ready:
+            told = [f"{name}: {error}" for name, error in self.refused.items()] or [f"none answered in {limit:.0f} s"]
+            raise PoolError(f"no node store could be started on {len(self._nodes)} nodes: {'; '.join(told[:3])}")
+        job = ray.get_runtime_context().get_job_id()
+        # The thread must not keep alive what it works for: who drops a pool ends it.
+        threading.Thread(
+            target=_follow, args=(weakref.ref(self), self.stopped, job), name="bitstore-pool", daemon=True
+        ).start()
+
+    def look(self) -> None:
+        """Compare the cluster with what is known of it, once."""
+        import ray
+
+        with self._lock:
+            if self.stopped.is_set():
+                return
+            nodes = alive_nodes()
+            for node in nodes.keys() - self._nodes.keys():
+                logger.info("pool %s: node %s is there", self._address.pool, nodes[node])
+            for node in self._nodes.keys() - nodes.keys():
+                logger.warning("pool %s: node %s is gone", self._address.pool, self._nodes[node])
+            self._nodes = nodes
+            wanted = self._address.names(list(nodes))
+            for known in (self._handles, self._pending, self.ready, self.refused, self._again_at):
+                for name in known.keys() - wanted.keys():
+                    known.pop(name)
+            named = {
+                entry["name"]
+                for entry in ray.util.list_named_actors(all_namespaces=True)
+                if entry["namespace"] == NAMESPACE
+            }
+            now = time.monotonic()
+            for name, node in wanted.items():
+                known_dead = name in self.ready and name not in named
+                if name in self._pending or (name in self.ready and not known_dead):
+                    continue
+                if name in self.refused and now < self._again_at[name]:
+                    continue
+                if known_dead:
+                    logger.warning("pool %s: the node store of node %s ended; another is made", self._address.pool,
+                                   nodes[node])  # fmt: skip
+                    self.ready.pop(name)
+                self._handles[name] = handle = self._make(name, node)
+                self._pending[name] = handle.describe.options(concurrency_group=CONTROL).remote()
+            self._settle()
+
+    def end(self, *, kill: bool) -> None:
+        """Stop following; with `kill`, end the node stores, for all who use them."""
+        import ray
+
+        self.stopped.set()
+        with self._lock:  # a look that is under way may still be making some
+            handles = list(self._handles.values())
+            self._handles.clear()
+            self._pending.clear()
+            if kill and ray.is_initialized():
+                for handle in handles:
+                    ray.kill(handle)
+
+    def handles(self) -> list[Any]:
+        """The actors that answer."""
+        with self._lock:
+            return [self._handles[name] for name in self.ready]
+
+    def _make(self, name: str, node: str) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        actor: Callable[[type], Any] = ray.remote(concurrency_groups={CONTROL: 2})  # type: ignore[call-overload]
+        return (
+            actor(NodeStore)
+            .options(
+                name=name,
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                lifetime=None if self._private else "detached",
+                num_cpus=0,  # what asks for CPUs may wait for ever for actors that wait for it
+                max_concurrency=_THREADS,
+                max_restarts=-1,
+                max_task_retries=0,  # a call that was cut has sent pieces already: who called asks for the rest
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(self._config, __version__)
+        )
+
+    def _settle(self) -> None:
+        """Take the answers of those that have been made."""
+        import ray
+
+        for name, ref in list(self._pending.items()):
+            if not ray.wait([ref], timeout=0)[0]:
+                continue
+            del self._pending[name]
+            try:
+                found: Description = ray.get(ref, timeout=10)
+            except Exception as error:  # it could not be set up, or its node went: told, and tried again later
+                self._refuse(name, error)
+                continue
+            self.refused.pop(name, None)
+            self.ready[name] = found
+            for note in found.notes:
+                logger.warning("pool %s: node %s %s", self._address.pool, self._nodes[found.node_id], note)
+
+    def _refuse(self, name: str, error: Exception) -> None:
+        import ray
+
+        handle = self._handles.pop(name, None)
+        cause: BaseException = error
+        if isinstance(error, ray.exceptions.RayTaskError):
+            cause = error.cause
+            ray.kill(handle)  # nobody is to find it
+        if name not in self.refused:
+            logger.error("pool %s: node store %s could not start: %s", self._address.pool, name, cause)
+        self.refused[name] = cause
+        self._again_at[name] = time.monotonic() + _AGAIN
+
+
+def _follow(keeper: weakref.ref[Keeper], stopped: threading.Event, job: str) -> None:
+    import ray
+
+    # Ray tells nobody of nodes that join or leave, so we look again and again.
+    while not stopped.wait(_PERIOD):
+        here = keeper()
+        # Asked first, because most calls would start a Ray of their own where it has been shut down.
+        if here is None or not ray.is_initialized() or ray.get_runtime_context().get_job_id() != job:
+            return
+        try:
+            here.look()
+        except Exception as error:  # the head may be out of reach for a while
+            logger.warning("the cluster cannot be looked at (%s: %s)", type(error).__name__, error)
+        del here

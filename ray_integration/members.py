@@ -1,0 +1,152 @@
+"""The node stores of a pool, as one process of the cluster sees them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray_integration.routing import successors
+
+__all__ = ["CONTROL", "NAMESPACE", "Address", "Members", "alive_nodes"]
+
+logger = logging.getLogger("bitstore")
+
+NAMESPACE = "bitstore"
+CONTROL = "control"  # the group of calls that must be answered while all other threads of a node store are busy
+
+_REFRESH = 2.0  # seconds for which the list of nodes is good
+_LEFT_ALONE = 10.0  # seconds for which a node store that did not answer is passed over
+_ANSWER = 15.0  # seconds that a node store may take for a sign of life
+
+
+@dataclass(frozen=True)
+class Address:
+    """How to find the node stores of a pool.
+
+    Attributes
+    ----------
+    pool
+        What the names of its actors begin with.
+    workers
+        Node stores on each node.
+    """
+
+    pool: str
+    workers: int
+
+    def names(self, nodes: list[str]) -> dict[str, str]:
+        """The node of each node store on these nodes, by the name of the node store."""
+        return {f"{self.pool}-{node}-{worker}": node for node in nodes for worker in range(self.workers)}
+
+
+class Members:
+    """Who is there, and who answers. For one thread."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._nodes: dict[str, str] = {}
+        self._handles: dict[str, Any] = {}
+        self._lost: dict[str, float] = {}
+        self._good_until = 0.0
+
+    def names(self) -> list[str]:
+        """The node stores that are there and not known not to answer."""
+        self._refresh()
+        now = time.monotonic()
+        return [name for name in self._handles if self._lost.get(name, 0.0) <= now]
+
+    def nearest(self) -> list[str]:
+        """Those of this process's node; one of another node, always the same, where this one has none."""
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        names = self.names()
+        return [name for name in names if self._nodes[name] == here] or successors(here, names)[:1]
+
+    def handle(self, name: str) -> Any:
+        """The actor."""
+        return self._handles[name]
+
+    def lose(self, name: str) -> None:
+        """Pass over a node store for a while, because it did not answer; its digests go to the next."""
+        self._lost[name] = time.monotonic() + _LEFT_ALONE
+        self._good_until = 0.0
+
+    def is_alive(self, name: str) -> bool:
+        """Whether it gives a sign of life, for which this waits some seconds."""
+        import ray
+
+        handle = self._handles.get(name)
+        if handle is None:
+            return False
+        try:
+            ray.get(handle.ping.options(concurrency_group=CONTROL).remote(), timeout=_ANSWER)
+        except ray.exceptions.RayError:
+            return False
+        return True
+
+    def recover(self, name: str, limit: float) -> None:
+        """Wait until a node store answers again, or its node is gone; at most `limit` seconds.
+
+        Afterwards the owners of digests may be asked for anew: if the node is gone, others own its digests; if not,
+        it does, unless it did not come back in time.
+        """
+        deadline = time.monotonic() + limit
+        pause = threading.Event()  # never set: Ray tells nobody that an actor has been restarted
+        while time.monotonic() < deadline:
+            self._good_until = 0.0
+            self._refresh()
+            if name not in self._nodes:
+                return
+            if self.is_alive(name):
+                self._lost.pop(name, None)
+                return
+            self._handles.pop(name, None)  # it may have been made anew, under the same name
+            pause.wait(0.5)
+        self.lose(name)
+
+    def wait_for_any(self, limit: float) -> None:
+        """Wait until there is any node store that may answer; at most `limit` seconds."""
+        deadline = time.monotonic() + limit
+        pause = threading.Event()  # never set: nobody tells
+        while not self.names() and time.monotonic() < deadline:
+            pause.wait(0.5)
+            self._good_until = 0.0
+
+    def _refresh(self) -> None:
+        import ray
+
+        now = time.monotonic()
+        if now < self._good_until:
+            return
+        self._good_until = now + _REFRESH
+        try:
+            nodes = list(alive_nodes())
+        except Exception as error:  # the head is out of reach: who was there before may still be
+            logger.warning("the list of nodes cannot be had (%s: %s)", type(error).__name__, error)
+            return
+        self._nodes = self._address.names(nodes)
+        self._handles = {name: handle for name, handle in self._handles.items() if name in self._nodes}
+        for name in self._nodes:
+            if name not in self._handles:
+                try:
+                    self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
+                except (ValueError, ray.exceptions.RayError):
+                    continue  # not made yet
+
+
+def alive_nodes() -> dict[str, str]:
+    """The nodes that take part, by id, with a name for people.
+
+    All that are alive, except those without CPUs (heads that are to be spared of work), unless there are no others.
+    """
+    import ray
+
+    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    alive = [node for node in list_nodes() if node["Alive"]]
+    working = [node for node in alive if node["Resources"].get("CPU", 0) > 0]
+    return {node["NodeID"]: f"{node['NodeID'][:8]} ({node['NodeManagerHostname']})" for node in working or alive}

@@ -1,0 +1,214 @@
+"""The node store: the process of one node that fetches for all jobs' actors, and whose disk cache they share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from bitstore import __version__
+from bitstore.blob import Blob
+from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
+from bitstore.store import Store
+from ray_integration.answer import answer_of
+from ray_integration.parts import free_part, usable_part
+
+__all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]
+
+_PIECE_BYTES = 16 << 20
+_PIECE_ROWS = 256
+_HELD_BYTES = 64 << 20
+
+Row: TypeAlias = "tuple[int, bytes | None, str | None, str | None, Exception | None]"
+
+
+class VersionMismatch(BitstoreError, RuntimeError):
+    """Two processes of a cluster that have to work together run different versions.
+
+    Parameters
+    ----------
+    where
+        Which process differs.
+    found, expected
+        The versions there, and here.
+    """
+
+    def __init__(self, where: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{where} runs bitstore {found}, but the pool was made by bitstore {expected}: install the same everywhere",
+            where, found, expected,
+        )  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """Some of the answers to a call of `NodeStore.fetch`.
+
+    Attributes
+    ----------
+    rows
+        `(position, data, source, told, error)`, as in `Answer`; `error` only if it was asked for.
+    unpaid
+        Positions that only a paid source may answer, which the call was not to ask.
+    """
+
+    rows: list[Row]
+    unpaid: list[int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a node store says of itself.
+
+    Attributes
+    ----------
+    node_id, pid
+        Where it runs.
+    version, python
+        Of bitstore, and of Python.
+    notes
+        What its node lacks, in words.
+    """
+
+    node_id: str
+    pid: int
+    version: str
+    python: str
+    notes: tuple[str, ...]
+
+
+class NodeStore:
+    """One store for a node. An actor class: its methods run in threads, each call in one of its own.
+
+    It never calls another node store, so calls cannot wait for each other in a circle.
+
+    Parameters
+    ----------
+    config
+        The store, pickled by Ray's pickle. Bytes, because they travel inside the actor's own description: an argument
+        in the object store may be lost with a node, and the actor could not be restarted.
+    version
+        Of the bitstore that wrote it.
+
+    Notes
+    -----
+    What goes wrong at the start is raised by the first call, because Ray tells of a constructor that failed only as
+    text.
+    """
+
+    def __init__(self, config: bytes, version: str) -> None:
+        from ray import cloudpickle, get_runtime_context
+
+        self._node_id: str = get_runtime_context().get_node_id()
+        self._broken: Exception | None = None
+        self._notes: list[str] = []
+        self._store = self._free = None
+        try:
+            if version != __version__:
+                raise VersionMismatch(f"node {self._node_id}", __version__, version)
+            self._store, self._notes = usable_part(cloudpickle.loads(config))
+        except Exception as error:  # a user's store may fail in any way where it is unpickled
+            self._broken = error
+        else:
+            self._free = free_part(self._store)
+
+    def describe(self) -> Description:
+        """Who and where this is.
+
+        Raises
+        ------
+        VersionMismatch
+            This node has another version of bitstore than who made the pool.
+        Exception
+            Whatever the store raised when it was unpickled.
+        """
+        if self._broken is not None:
+            raise self._broken
+        return Description(self._node_id, os.getpid(), __version__, sys.version.split()[0], tuple(self._notes))
+
+    def ping(self) -> None:
+        """Answer, as a sign of life."""
+
+    def fetch(
+        self,
+        digests: Sequence[str],
+        *,
+        ask_paid: bool,
+        timeout: float | None,
+        in_flight: int | None,
+        with_errors: bool,
+    ) -> Iterator[Piece]:
+        """Look up blobs; each position of `digests` is answered once, in any order.
+
+        Parameters
+        ----------
+        digests
+            What to look up, each different.
+        ask_paid
+            Whether sources that cost money may be asked.
+        timeout, in_flight
+            As for `get_many`.
+        with_errors
+            Send the errors themselves besides their texts.
+
+        Yields
+        ------
+        Piece
+            Of bounded size, unless a single blob is larger.
+        """
+        if self._broken is not None:
+            raise self._broken
+        store = self._store if ask_paid else self._free
+        if store is None:
+            yield Piece([], list(range(len(digests))))
+            return
+        may_pay = not ask_paid and self._free is not self._store
+        rows: list[Row] = []
+        unpaid: list[int] = []
+        size = 0
+        blobs: Any = Store.get_many(
+            store, digests, errors="return", timeout=timeout, in_flight=in_flight, max_bytes=_HELD_BYTES
+        )
+        with closing(blobs):
+            for blob in blobs:
+                if may_pay and needs_paid(self._store, blob):
+                    unpaid.append(blob.index)
+                    continue
+                answer = answer_of(blob)
+                if rows and (size + answer.size > _PIECE_BYTES or len(rows) >= _PIECE_ROWS):
+                    yield Piece(rows, unpaid)
+                    rows, unpaid, size = [], [], 0
+                error = _portable(answer.error) if with_errors and answer.error is not None else None
+                rows.append((blob.index, answer.data, answer.source, answer.told, error))
+                size += answer.size
+        yield Piece(rows, unpaid)
+
+    def stats(self) -> list[dict[str, int | str]]:
+        """The counts of each tier of a composite (see `TierStats`); of other stores there are none."""
+        tell = getattr(self._store, "stats", None)
+        counts = tell() if callable(tell) else None
+        if not isinstance(counts, dict):
+            return []
+        return [{"node": self._node_id, **tier.as_dict()} for tier in counts.values() if hasattr(tier, "as_dict")]
+
+
+def needs_paid(store: Any, blob: Blob) -> bool:
+    """Whether what the free part of `store` answered leaves the word to its paid part.
+
+    It does where the blob is missing; where it is not known, only if the store's owner wants that.
+    """
+    if isinstance(blob.error, NotFoundInStore):
+        return True
+    return isinstance(blob.error, LookupFailed) and bool(getattr(store, "call_when_uncertain", False))
+
+
+def _portable(error: Exception) -> Exception:
+    from ray import cloudpickle
+
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))  # type: ignore[no-untyped-call]
+    except Exception:  # a user's exception may hold anything: its text must arrive all the same
+        return StoreNotAvailable("the store", f"{type(error).__name__}: {error}")
+    return error

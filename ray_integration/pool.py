@@ -1,0 +1,151 @@
+"""A pool: one node store for each node of a cluster, found by name."""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bitstore import __version__
+from ray_integration.identity import fingerprint
+from ray_integration.keeper import Keeper, PoolError
+from ray_integration.members import CONTROL, Address, Members
+from ray_integration.node import Description, VersionMismatch
+from ray_integration.portable import check_portable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["NodePool", "PoolError"]
+
+_START = 60.0  # seconds for the first node stores to start
+
+
+class NodePool:
+    """A process on each node that holds a store, and so its disk cache, for all actors of the node.
+
+    The node stores ask Ray for no CPUs. They are restarted when they crash, and the pool follows the cluster: a node
+    that joins gets its node store within seconds, one that goes is forgotten.
+
+    A shared pool (the default) is found by a name that stands for the store's configuration (without what is secret in
+    it) and for the version of bitstore: all jobs of a cluster that mean the same store share it, others never do. It
+    outlives the job that made it, until `shutdown`. Environment and code are those of the job that came first. A
+    private pool is its job's own, and ends with it.
+
+    Credentials that the store does not name, and the folder and size of `DiskCache()`, are those of each node's own
+    environment (`AWS_PROFILE`, `BITSTORE_CACHE_DIR`, `BITSTORE_CACHE_SIZE`, roles, ...).
+
+    It pickles as its name: actors to which it is sent use the same node stores.
+
+    Parameters
+    ----------
+    store
+        Any store that pickles.
+    workers_per_node
+        Node stores on each node, for machines on which one process cannot keep up with the network. They share the
+        disk cache; each digest is always asked for from the same one.
+    private
+        Make a pool that no other job finds.
+
+    Raises
+    ------
+    PoolError
+        Ray is not running; no node store can be started (the error says why).
+    VersionMismatch
+        A node runs another version of bitstore.
+    TypeError
+        The store does not pickle; the error names the attribute that does not.
+    ValueError
+        `workers_per_node` is less than 1.
+    """
+
+    def __init__(self, store: Any, *, workers_per_node: int = 1, private: bool = False) -> None:
+        import ray
+
+        if workers_per_node < 1:
+            raise ValueError(f"workers_per_node={workers_per_node}: must be at least 1")
+        if not ray.is_initialized():
+            raise PoolError("Ray is not running: call ray.init() before a pool is made")
+        check_portable(store)
+        self.fingerprint = fingerprint(store)
+        self.version = __version__
+        self.private = private
+        own = f"private-{uuid.uuid4().hex}" if private else f"{self.fingerprint}-{__version__}-{workers_per_node}"
+        self.address = Address(f"bitstore-{own}", workers_per_node)
+        dumps: Callable[[Any], bytes] = ray.cloudpickle.dumps
+        self._keeper: Keeper | None = Keeper(self.address, dumps(store), private=private)
+        # Who drops the last reference to a pool stops its thread, and with the handles go private actors.
+        weakref.finalize(self, self._keeper.stopped.set)
+        try:
+            self._keeper.start(_START)
+        except BaseException:
+            self._keeper.end(kill=private)
+            raise
+
+    def members(self) -> Members:
+        """The node stores, as the calling process sees them."""
+        return Members(self.address)
+
+    def nodes(self) -> list[Description]:
+        """What the node stores that are there say of themselves."""
+        keeper = self._held()
+        keeper.look()
+        return list(keeper.ready.values())
+
+    def stats(self) -> list[dict[str, int | str]]:
+        """The counts of each tier of each node store (see `bitstore.stats.TierStats`), since it was started.
+
+        Those that do not answer within some seconds are left out.
+        """
+        import ray
+
+        calls = [handle.stats.options(concurrency_group=CONTROL).remote() for handle in self._held().handles()]
+        rows: list[dict[str, int | str]] = []
+        answered, _ = ray.wait(calls, num_returns=len(calls), timeout=15) if calls else ([], [])
+        for call in answered:
+            try:
+                rows += ray.get(call, timeout=5)
+            except ray.exceptions.RayError:
+                continue  # gone meanwhile, and its counts with it
+        return rows
+
+    def close(self) -> None:
+        """Stop following the cluster. The node stores of a shared pool stay, those of a private one end."""
+        self._end(kill=self.private)
+
+    def shutdown(self) -> None:
+        """End the node stores, of a shared pool for all jobs that use it. Their disk caches stay."""
+        self._end(kill=True)
+
+    def _end(self, *, kill: bool) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.end(kill=kill)
+
+    def _held(self) -> Keeper:
+        if self._keeper is None:
+            raise PoolError("this pool is closed, or was sent to another process: ask where it was made")
+        return self._keeper
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_keeper"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["version"] != __version__:
+            raise VersionMismatch("this process", __version__, state["version"])
+        self.__dict__.update(state)
+        self._keeper = None
+
+    def __repr__(self) -> str:
+        kind = "private" if self.private else "shared"
+        return f"{type(self).__name__}({kind}, {self.address.pool!r}, workers_per_node={self.address.workers})"

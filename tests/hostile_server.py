@@ -1,0 +1,103 @@
+"""A server that sends more than anybody should take: endless bodies and endless headers, one thread a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["HostileServer"]
+
+_PIECE = b"x" * (1 << 20)
+_CHUNK = b"100000\r\n" + _PIECE + b"\r\n"
+
+
+class HostileServer:
+    """What it does depends on the last part of the path, see `_answer`. `sent` counts the bytes that it got rid of."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.requests = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads: list[threading.Thread] = []
+        self._open: list[socket.socket] = []
+        self._acceptor = threading.Thread(target=self._accept)
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._acceptor.join()
+        for peer in self._open:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(peer)
+            thread = threading.Thread(target=self._serve, args=(peer,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                piece = peer.recv(65536)
+                if not piece:
+                    return
+                head += piece
+            self.requests += 1
+            self._answer(peer, head.split(b" ", 2)[1].rsplit(b"/", 1)[1].decode())
+
+    def _answer(self, peer: socket.socket, what: str) -> None:
+        if what == "named-10gb":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+            self._send_all(peer, _PIECE)
+        elif what == "unnamed":  # neither a length nor chunks: until the connection ends, which it does not
+            self._send(peer, b"HTTP/1.1 200 OK\r\n\r\n")
+            self._send_all(peer, _PIECE)
+        elif what in ("chunks", "error-chunks"):
+            status = b"200 OK" if what == "chunks" else b"404 Not Found"
+            self._send(peer, b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self._send_all(peer, _CHUNK)
+        elif what == "more-than-named":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            self._send_all(peer, _PIECE)
+        elif what == "header-1mb":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nX-Long: " + _PIECE + b"\r\nContent-Length: 5\r\n\r\nhello")
+        elif what == "endless-headers":
+            self._send(peer, b"HTTP/1.1 200 OK\r\n")
+            self._send_all(peer, b"X-More: and more\r\n" * 5000)
+        elif what == "endless-100":
+            self._send_all(peer, b"HTTP/1.1 100 Continue\r\n\r\n" * 5000)
+        elif what == "negative-length":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello")
+        elif what == "two-lengths":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 3\r\n\r\nhello")
+        elif what == "no-http":
+            self._send(peer, b"\x00\x01\x02" * 1000)
+        else:
+            raise AssertionError(what)
+
+    def _send(self, peer: socket.socket, data: bytes) -> None:
+        peer.sendall(data)
+        self.sent += len(data)
+
+    def _send_all(self, peer: socket.socket, piece: bytes) -> None:
+        while True:  # until the peer has enough and closes
+            self._send(peer, piece)

@@ -1,0 +1,172 @@
+"""A Ray cluster of several nodes on this machine, each with its own raylet, environment and cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+from bitstore import Sha1APISource
+from ray_integration import FetchBlobs
+
+__all__ = ["Caller", "PaidAPI", "RayCluster"]
+
+ROOT = Path(__file__).parent.parent
+
+
+class RayCluster:
+    """A head that takes no work, and nodes with two CPUs; this process is its driver while the block runs.
+
+    Attributes
+    ----------
+    address
+        For `ray.init` in other processes.
+    folder
+        Has the cache folder of each node, `n0`, `n1`, ...
+    nodes
+        Ids of the nodes that are there, by those names.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, str] = {}
+        self.folder = Path(tempfile.mkdtemp(prefix="bs-ray-"))  # short: a socket's path has 107 characters at most
+        self._started: dict[str, Any] = {}
+        self._count = 0
+
+    def __enter__(self) -> RayCluster:
+        import ray
+        from ray.cluster_utils import Cluster
+
+        self._patch = pytest_environment()
+        try:
+            self._cluster: Any = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": 0,
+                    "object_store_memory": 100 << 20,
+                    "include_dashboard": False,
+                    "temp_dir": str(self.folder / "ray"),
+                    "_system_config": {
+                        "health_check_initial_delay_ms": 1000,
+                        "health_check_period_ms": 500,
+                        "health_check_timeout_ms": 1000,
+                        "health_check_failure_threshold": 5,
+                    },
+                },
+            )
+            self.address: str = self._cluster.address
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING)
+        except BaseException:
+            self._patch.close()
+            raise
+        return self
+
+    def add(self, environment: Mapping[str, str] | None = None, *, cpus: int = 2) -> str:
+        """Start a node; returns its name. Does not wait until Ray knows it."""
+        name = f"n{self._count}"
+        self._count += 1
+        node = self._cluster.add_node(
+            wait=False,
+            num_cpus=cpus,
+            object_store_memory=100 << 20,
+            env_vars={"BITSTORE_CACHE_DIR": str(self.folder / name), **(environment or {})},
+        )
+        self._started[name] = node
+        self.nodes[name] = node.node_id
+        return name
+
+    def wait(self) -> None:
+        """Wait until Ray knows all nodes."""
+        self._cluster.wait_for_nodes()
+
+    def kill(self, name: str) -> None:
+        """Kill a node for real: its raylet and all its workers, at once and without a word."""
+        node = self._started.pop(name)
+        del self.nodes[name]
+        raylet = node.all_processes["raylet"][0].process.pid
+        workers = _children(raylet)
+        for pid in [raylet, *workers]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        try:
+            ray.shutdown()
+            self._cluster.shutdown()
+        finally:
+            self._patch.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def pytest_environment() -> contextlib.ExitStack:
+    """Make the modules of the tests importable in all workers, wherever pytest was started."""
+    stack = contextlib.ExitStack()
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
+
+    def restore() -> None:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+    stack.callback(restore)
+    return stack
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                # pid (name) state ppid ...; the name may hold anything, so what follows its last bracket counts
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                    found.append(int(entry.name))
+    return found
+
+
+class PaidAPI(Sha1APISource):
+    """The counted API as a source."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def api_get(self, digest: str) -> bytes | None:
+        try:
+            with urllib.request.urlopen(f"{self.url}/blob/{digest}", timeout=30) as answer:
+                data: bytes = answer.read()
+                return data
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise
+
+
+class Caller:
+    """What a map actor of Ray Data is, without the seconds that importing Ray Data takes."""
+
+    def __init__(self, store: Any, options: dict[str, Any]) -> None:
+        self._fetch = FetchBlobs(store, **options)
+
+    def fetch(self, digests: list[str]) -> list[tuple[str, bytes | None, str | None, str | None]]:
+        """`(digest, data, source, error)` of each row."""
+        return list(self._rows(digests))
+
+    def _rows(self, digests: list[str]) -> Iterator[tuple[str, bytes | None, str | None, str | None]]:
+        for piece in self._fetch(pyarrow.table({"sha1": pyarrow.array(digests, pyarrow.string())})):
+            columns = [piece.column(name).to_pylist() for name in ("sha1", "data", "source", "error")]
+            yield from zip(*columns, strict=True)

@@ -1,0 +1,582 @@
+"""Limits of time, clocks, credentials, proxies, certificates: against servers and sockets that show the fault.
+
+What is tested elsewhere: retries, resumption and redirects (test_transfer, test_send, test_raw_http), regions, expired
+credentials, 403 (test_raw_s3_faults), the breaker and outages (test_breaker, test_batch), headers of writes
+(test_raw_s3), tokens of Google (test_raw_gs), ranges of large blobs (test_large_blobs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import http.server
+import ipaddress
+import os
+import re
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    Composite,
+    FileRaw,
+    GSRaw,
+    HTTPRaw,
+    InvalidURI,
+    MemoryCache,
+    Retry,
+    S3Raw,
+    Sha1Composite,
+    Sha1Store,
+    StoreNotAvailable,
+)
+from bitstore.store import Write, put_steps
+from bitstore.transfer.run import run
+from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
+from tests.servers.http import FaultyServer
+from tests.stores import blobs
+
+ONCE = Retry(attempts=1)
+QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
+DATA = b"some bytes"
+SHA1 = hashlib.sha1(DATA).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(s3: SeaweedS3) -> str:
+    bucket = s3.create_bucket()
+    s3.put(bucket, f"k/{SHA1}", DATA)
+    return bucket
+
+
+def uri(bucket: str) -> str:
+    return f"s3://{bucket}/k/{SHA1}"
+
+
+def raw(s3: SeaweedS3, **options: Any) -> S3Raw:
+    options = {"endpoint_url": s3.endpoint_url, "region": "us-east-1", "retry": QUICK, **options}
+    return S3Raw(s3.admin.session, **options)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+def sockets(server: FaultyServer) -> int:
+    """How many connections to `server` this process has open as a client."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+            found += end.getpeername()[1:2] == (server.port,)
+    return found
+
+
+def answered(store: Any, what: Any) -> str:
+    """What a lookup fails with; one that would never end is ended, with another error."""
+    [blob] = store.get_many([what], timeout=60, patience=0)
+    assert isinstance(blob.error, StoreNotAvailable), blob
+    return str(blob.error)
+
+
+# ---------------------------------------------------------------------- time
+
+
+class TestTimeouts:
+    def test_connect(self) -> None:
+        """A host that swallows connection requests: its queue of connections is full."""
+        with socket.socket() as server, contextlib.ExitStack() as stack:
+            server.bind(("127.0.0.1", 0))
+            server.listen(0)
+            for _ in range(3):
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(server.getsockname())
+            told = answered(
+                HTTPRaw(connect_timeout=0.4, retry=ONCE), f"http://127.0.0.1:{server.getsockname()[1]}/blob"
+            )
+        waited = re.search(r"timed out after (\d+) ms|(\d+) milliseconds", told)
+        assert waited and int(waited[1] or waited[2]) < 4000, told
+
+    @pytest.mark.parametrize("fault", [Hang(), Stall(3)], ids=["first byte", "between bytes"])
+    def test_silence(self, api: CountedAPI, fault: Any) -> None:
+        api.blobs = {SHA1: DATA}
+        api.rules.add(fault, times=1)
+        raw = HTTPRaw(stall_timeout=1, retry=QUICK)
+        [blob] = raw.get_many([api.blob_url(SHA1)], timeout=60)
+        assert blob.data == DATA and raw.stats() == {"requests": 2, "retries": 1}
+
+    def test_total(self) -> None:
+        """A server that is never silent and never done."""
+        with Drip() as server:
+            told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.8, retry=ONCE), server.url)
+        assert "timed out" in told and "no answer within" not in told
+
+    def test_bad_limits(self) -> None:
+        for options in ({"total_timeout": 0}, {"connect_timeout": 0}, {"stall_timeout": -1}, {"range_threshold": 0}):
+            with pytest.raises(ValueError, match=next(iter(options))):
+                S3Raw(**options)  # type: ignore[arg-type]
+
+    def test_refused(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # and not listening
+            store = HTTPRaw()
+            assert "onnect" in answered(store, f"http://127.0.0.1:{taken.getsockname()[1]}/blob")
+        assert store.stats() == {"requests": 4, "retries": 3}
+
+    def test_no_such_host(self) -> None:
+        store = HTTPRaw()
+        # A label of more than 63 characters is no name: the resolver says so without asking anybody.
+        assert "resolve" in answered(store, f"http://{'x' * 70}.example/blob").lower()
+        assert store.stats()["requests"] <= 2
+
+
+class Drip:
+    """Sends a header and then a byte now and again, for ever."""
+
+    def __enter__(self) -> Drip:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._over = threading.Event()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/blob"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                while not self._over.wait(0.05):
+                    connection.sendall(b"x")
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._listener.close()
+        self._thread.join(30)
+
+
+# ---------------------------------------------------------------------- stopping
+
+
+SCRIPT = """
+import os, signal, socket, sys, threading, contextlib
+from bitstore import HTTPRaw, Sha1Composite, Sha1Store
+
+def sockets():
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+            end.getpeername()
+            found += 1
+    return found
+
+store = Sha1Composite()
+store.append_source(Sha1Store(HTTPRaw(), sys.argv[1]))
+try:
+    for blob in store.get_many("%040x" % n for n in range(1000)):
+        print("?", blob, flush=True)
+except KeyboardInterrupt:
+    threads = [each for each in threading.enumerate() if each.name.startswith("bitstore")]
+    print(sockets(), len(store._live().flights), flush=True)
+    for each in threads:
+        each.join(10)
+    print(sum(each.is_alive() for each in threads), flush=True)
+"""
+
+
+class TestStopping:
+    def test_closing_leaves_nothing(self, api: CountedAPI) -> None:
+        rule = api.rules.add(Hang(), skip=1)
+        store = Sha1Composite()
+        store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
+        api.blobs = blobs(30)
+        answers = store.get_many(api.blobs, in_flight=30)
+        assert next(answers).found
+        rule.wait_hits(8)
+        assert sockets(api) >= 8
+        answers.close()  # type: ignore[attr-defined]
+        assert sockets(api) <= 1  # the one whose exchange was over is kept
+        assert len(store._live().flights) == 0
+        wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
+
+    def test_ctrl_c_leaves_nothing(self, api: CountedAPI) -> None:
+        rule = api.rules.add(Hang())
+        command = [sys.executable, "-c", SCRIPT, api.blob_url("")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                rule.wait_hits(8)
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert out.split() == ["0", "0", "0"], err
+
+
+# ---------------------------------------------------------------------- what is counted
+
+
+def test_retries_are_visible(s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    proxy.rules.add(s3_error(503, "SlowDown"), times=2)
+    bucket = raw(s3, endpoint_url=proxy.url)
+    store = Sha1Composite()
+    store.append_cache(MemoryCache(), name="memory")
+    store.append_source(Sha1Store(bucket, f"s3://{shared_bucket}/k/"), name="bucket")
+    assert store.get(SHA1) == DATA
+    told = store.stats()
+    assert (told["bucket"].requests, told["bucket"].retries) == (3, 2)
+    assert (told["memory"].requests, told["memory"].retries) == (0, 0)
+    assert told["bucket"].as_dict()["retries"] == 2
+    assert bucket.stats() == {"requests": 3, "retries": 2}
+
+
+# ---------------------------------------------------------------------- a clock that is off
+
+
+class TestClock:
+    def test_a_real_refusal_is_mended(self, s3: SeaweedS3, shared_bucket: str) -> None:
+        """Signatures of two hours ago, which the server refuses: its own time is asked for, and used from then on."""
+        store = raw(s3)
+        assert store.get(uri(shared_bucket)) == DATA
+        route = store._state().remembered[shared_bucket]
+        store._state().corrected(route, -7200.0)
+        assert store.get(uri(shared_bucket)) == DATA
+        assert abs(route.skew) < 600
+        assert store.get(uri(shared_bucket)) == DATA
+        store.put(f"s3://{shared_bucket}/written", DATA)
+        assert store.get(f"s3://{shared_bucket}/written") == DATA
+        assert store.exists(uri(shared_bucket)) and not store.exists(uri(shared_bucket) + "x")
+
+    def test_signatures_bear_the_time_of_the_server(
+        self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+    ) -> None:
+        proxy = fault_proxy(s3.endpoint_url)
+        proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"), method="GET")
+        proxy.rules.add(Answer(403, b"", {"Date": formatdate(time.time() + 7200, usegmt=True)}), method="HEAD")
+        store = raw(s3, endpoint_url=proxy.url)
+        with pytest.raises(StoreNotAvailable, match="the clock of this machine is off"):
+            store.get(uri(shared_bucket))
+        asked = [request for request in proxy.requests if request.method == "GET"]
+        assert len(asked) == 2  # mended once
+        first, second = (
+            datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ") for request in asked
+        )
+        assert 7100 < (second - first).total_seconds() < 7300
+        # What was learned holds for other buckets and other kinds of requests.
+        with pytest.raises(StoreNotAvailable):
+            store.put("s3://another-bucket/k", DATA)
+        third = datetime.datetime.strptime(proxy.requests[-1].headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
+        assert 7100 < (third - first).total_seconds() < 7600
+
+    def test_in_a_batch(self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+        proxy = fault_proxy(s3.endpoint_url)
+        proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"), method="GET", times=5)
+        store = raw(s3, endpoint_url=proxy.url)
+        answers = list(store.get_many([uri(shared_bucket)] + [f"s3://{shared_bucket}/none{n}" for n in range(20)]))
+        assert sum(blob.found for blob in answers) == 1 and sum(blob.missing for blob in answers) == 20
+
+
+# ---------------------------------------------------------------------- credentials that expire
+
+
+class Keys:
+    """A credential process: a program that gives keys which expire, and counts how often it is asked."""
+
+    def __init__(self, s3: SeaweedS3, folder: Path, lifetime: str) -> None:
+        self._count = folder / "count"
+        script = folder / "keys.py"
+        script.write_text(
+            "import datetime, json\n"
+            f"open({str(self._count)!r}, 'a').write('.')\n"
+            f"end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta({lifetime})\n"
+            f"print(json.dumps(dict(Version=1, AccessKeyId={s3.access_key!r}, SecretAccessKey={s3.secret_key!r},"
+            " Expiration=end.isoformat())))\n"
+        )
+        self.config = folder / "config"
+        self.config.write_text(f"[profile p]\ncredential_process = {sys.executable} {script}\nregion = us-east-1\n")
+
+    @property
+    def asked(self) -> int:
+        return len(self._count.read_text())
+
+
+@pytest.mark.parametrize("lifetime", ["hours=1", "seconds=60"])
+def test_threads_and_batches_share_one_refresh(
+    s3: SeaweedS3, shared_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifetime: str
+) -> None:
+    keys = Keys(s3, tmp_path, lifetime)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(keys.config))
+    store = S3Raw({"profile_name": "p"}, endpoint_url=s3.endpoint_url)
+    names = [uri(shared_bucket), *(f"s3://{shared_bucket}/none{n}" for n in range(40))]
+
+    def burst() -> None:
+        with ThreadPoolExecutor(16) as pool:
+            many = pool.submit(lambda: [blob.found for blob in store.get_many(names)])
+            assert list(pool.map(store.get, names[:1] * 16)) == [DATA] * 16
+            assert sum(many.result()) == 1
+
+    burst()
+    first = keys.asked
+    assert first <= 2  # botocore asks once more where what it got has less than ten minutes left
+    route = store._state().remembered[shared_bucket]
+    left = route.fresh_until - time.monotonic()
+    assert left <= (60 if lifetime == "hours=1" else 30)  # looked at again well before they expire
+    route.fresh_until = 0.0
+    burst()
+    assert keys.asked - first == (0 if lifetime == "hours=1" else 1)
+
+
+# ---------------------------------------------------------------------- proxies and certificates
+
+
+class Tunnel:
+    """An HTTP proxy: passes on requests for `http:` URLs, and tunnels (CONNECT) for `https:`."""
+
+    def __enter__(self) -> Tunnel:
+        self.lines: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(65536)
+            line = head.split(b"\r\n")[0].decode()
+            self.lines.append(line)
+            method, target, _ = line.split()
+            if method == "CONNECT":
+                host, port = target.split(":")
+            else:
+                match = re.match(r"http://([^:/]+):(\d+)(.*)", target)
+                assert match
+                host, port = match[1], match[2]
+                head = head.replace(target.encode(), match[3].encode(), 1)
+            with socket.create_connection((host, int(port))) as server:
+                if method == "CONNECT":
+                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                else:
+                    server.sendall(head)
+                threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
+                _pass_on(server, client)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_http_proxy(s3: SeaweedS3, shared_bucket: str) -> None:
+    with Tunnel() as proxy:
+        assert raw(s3, proxy=proxy.url).get(uri(shared_bucket)) == DATA
+        assert proxy.lines[0].startswith(f"GET {s3.endpoint_url}/{shared_bucket}/")
+        assert [blob.data for blob in raw(s3, proxy=proxy.url).get_many([uri(shared_bucket)])] == [DATA]
+        assert len(proxy.lines) >= 2
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate authority of our own, and a server's certificate with its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    end = start + datetime.timedelta(days=3)
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = x509.CertificateBuilder().subject_name(name("our authority")).issuer_name(name("our authority"))
+    root = root.public_key(root_key.public_key()).serial_number(1).not_valid_before(start).not_valid_after(end)
+    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    leaf = x509.CertificateBuilder().subject_name(name("our server")).issuer_name(name("our authority"))
+    leaf = leaf.public_key(key.public_key()).serial_number(2).not_valid_before(start).not_valid_after(end)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    leaf = leaf.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    pem = serialization.Encoding.PEM
+    folder = tmp_path_factory.mktemp("tls")
+    bundle, server = folder / "bundle.pem", folder / "server.pem"
+    bundle.write_bytes(root.sign(root_key, hashes.SHA256()).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    server.write_bytes(private + leaf.sign(root_key, hashes.SHA256()).public_bytes(pem))
+    return bundle, server
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(DATA)))
+        self.end_headers()
+        self.wfile.write(DATA)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def tls(authority: tuple[Path, Path]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority[1])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_certificates(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"endpoint_url": tls, "retry": ONCE}
+    bundle = str(authority[0])
+    for raw_store, name in (
+        (lambda **more: S3Raw("anonymous", region="us-east-1", **options, **more), "s3://bucket/key"),
+        (lambda **more: GSRaw("anonymous", **options, **more), "gs://bucket/key"),
+        (lambda **more: HTTPRaw(retry=ONCE, **more), f"{tls}/key"),
+    ):
+        assert raw_store(ca_bundle=bundle).get(name) == DATA
+        with pytest.raises(StoreNotAvailable, match=r"(?i)certificate"):
+            raw_store().get(name)
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    assert S3Raw("anonymous", region="us-east-1", **options).get("s3://bucket/key") == DATA
+    with pytest.raises(ValueError, match="there is no file"):
+        S3Raw(ca_bundle="/nowhere/bundle.pem")
+
+
+def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Tunnel() as proxy:
+        store = HTTPRaw(ca_bundle=authority[0], proxy=proxy.url)
+        assert store.get(f"{tls}/key") == DATA
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert HTTPRaw(ca_bundle=authority[0]).get(f"{tls}/key") == DATA
+        assert proxy.lines == [f"CONNECT {tls.removeprefix('https://')} HTTP/1.1"] * 2
+
+
+def test_endpoint_of_the_environment(s3: SeaweedS3, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    assert [blob.data for blob in S3Raw().get_many([uri(shared_bucket)])] == [DATA]
+
+
+# ---------------------------------------------------------------------- writes
+
+
+def test_one_of_many_writers_wins(s3: SeaweedS3, shared_bucket: str) -> None:
+    """`If-None-Match: *` for the writes of caches: the first stays, and nobody is told of a failure."""
+    name, store = f"s3://{shared_bucket}/{secrets.token_hex(8)}", raw(s3)
+
+    def write(number: int) -> None:
+        run(put_steps(store, name, b"%d" % number, Write(only_if_absent=True)))
+
+    write(0)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(1, 9)))
+    assert store.get(name) == b"0"
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: S3Raw(endpoint="x"),  # type: ignore[call-arg]
+        lambda: GSRaw(forbidden_missing=True),  # type: ignore[call-arg]
+        lambda: HTTPRaw(stall_time=1),  # type: ignore[call-arg]
+        lambda: FileRaw(roots="/"),  # type: ignore[call-arg]
+        lambda: Sha1Store(FileRaw(), "file:///x/", verfy=True),  # type: ignore[call-arg]
+        lambda: Sha1Composite(call_uncertain=True),  # type: ignore[call-arg]
+        lambda: Composite(algorithm="sha1"),  # type: ignore[call-arg]
+    ],
+)
+def test_unknown_options_name_the_known_ones(make: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"has no option '\w+'.*; it has: \w+"):
+        make()
+
+
+@pytest.mark.parametrize("bad", ["\n", "\r", "\0", "\r\nX-Evil: 1"])
+def test_no_injection(bad: str) -> None:
+    for make in (
+        lambda: HTTPRaw(headers={"X-Mine": f"a{bad}b"}),
+        lambda: HTTPRaw(headers={f"X{bad}": "a"}),
+        lambda: S3Raw(storage_class=f"A{bad}"),
+        lambda: S3Raw(acl=f"A{bad}"),
+        lambda: S3Raw(kms_key_id=f"A{bad}"),
+        lambda: S3Raw(region=f"a{bad}"),
+        lambda: S3Raw(endpoint_url=f"http://127.0.0.1:9/{bad}"),
+        lambda: GSRaw(user_project=f"A{bad}"),
+    ):
+        with pytest.raises(ValueError, match=r"control characters|header|must look like"):
+            make()
+    for store, name in (
+        (S3Raw("anonymous"), f"s3://bucket/k{bad}"),
+        (GSRaw("anonymous"), f"gs://bucket/k{bad}"),
+        (HTTPRaw(), f"http://127.0.0.1:9/k{bad}"),
+        (FileRaw(), f"file:///k{bad}"),
+        (Sha1Store(HTTPRaw(), "http://127.0.0.1:9/"), SHA1[:-1] + bad),
+    ):
+        with pytest.raises(InvalidURI):
+            store.get(name)
+
+
+LONE = """
+import sys
+from pathlib import Path
+from bitstore import HTTPRaw
+try:
+    if sys.argv[1] == "get":
+        HTTPRaw().get(sys.argv[2])
+    else:
+        HTTPRaw().download(sys.argv[2], sys.argv[3])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("what", ["get", "download"])
+def test_ctrl_c_ends_a_lone_transfer(api: CountedAPI, tmp_path: Path, what: str) -> None:
+    """Also while not a byte comes; without it, the silence would be waited for first, and the next try begun."""
+    rule = api.rules.add(Hang())
+    command = [sys.executable, "-c", LONE, what, api.blob_url(SHA1), str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            rule.wait_hits()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10)  # below the 15 seconds of silence
+        finally:
+            process.kill()
+    assert out == "interrupted\n" and err == ""

@@ -1,0 +1,420 @@
+"""Bad schedules made on purpose, with gates and barriers: of the composite, its caches and single-flight."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import Credentials
+
+from bitstore import (
+    DiskCache,
+    GSRaw,
+    HTTPRaw,
+    LookupTimedOut,
+    MemoryCache,
+    NotFoundInStore,
+    Retry,
+    S3Raw,
+    Sha1Composite,
+    Sha1Store,
+)
+from bitstore.flight import Flights
+from bitstore.transfer.steps import Found
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
+from tests.servers.faults import Hang, Hold, s3_error
+from tests.stores import API, Box, Shelf, blobs
+
+[(DIGEST, DATA)] = blobs(1).items()
+ONCE = Retry(attempts=1)
+
+
+class Slow(Box):
+    """A cache whose `put` waits for the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.putting = threading.Event()
+        self.go_on = threading.Event()
+
+    def put(self, uri: str, data: bytes) -> None:
+        self.putting.set()
+        assert self.go_on.wait(60)
+        super().put(uri, data)
+
+
+def run(*functions: Callable[[], object]) -> list[Any]:
+    """All at once, begun together; their results."""
+    together = threading.Barrier(len(functions))
+
+    def one(function: Callable[[], object]) -> object:
+        together.wait(60)
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as threads:
+        return [future.result(60) for future in [threads.submit(one, function) for function in functions]]
+
+
+class TestOneDigest:
+    def test_an_eviction_between_a_hit_and_the_next_read(self, tmp_path: Path) -> None:
+        """The file that `path` named is gone when it is opened; what was open stays whole."""
+        cache = DiskCache(tmp_path, algorithm="sha1")
+        composite = Sha1Composite()
+        composite.append_cache(cache)
+        composite.append_source(Shelf({DIGEST: DATA}))
+        composite.get(DIGEST)
+        with cache.path(DIGEST).open("rb") as file:
+            assert cache.delete(DIGEST)
+            assert file.read() == DATA
+        assert composite.get(DIGEST) == DATA and cache.exists(DIGEST)
+
+    def test_evict_put_and_get_at_once(self, tmp_path: Path) -> None:
+        """Whatever the order: the bytes are right, and what is on disk is whole."""
+        caches = [DiskCache(tmp_path, max_size=1000, algorithm="sha1") for _ in range(3)]
+        others = blobs(30, size=90)
+
+        def read() -> None:
+            for _ in range(100):
+                try:
+                    assert caches[0].get(DIGEST) == DATA
+                except NotFoundInStore as error:
+                    assert type(error) is NotFoundInStore  # evicted, never damaged
+
+        def write() -> None:
+            for digest, data in [*others.items()] * 3:
+                caches[1].put(DIGEST, DATA)
+                caches[1].put(digest, data)
+
+        run(read, read, write, lambda: [caches[2].delete(DIGEST) for _ in range(100)])
+        assert caches[0].stats()["damaged"] == 0
+        assert caches[0].verify_all().damaged == 0
+        assert caches[0].prune() <= 1000
+
+    def test_the_blob_is_there_before_the_answer_is(self) -> None:
+        """Who is told of a paid blob can rely on its cache; meanwhile others wait instead of paying again."""
+        kept, api = Slow(), API({DIGEST: DATA})
+        composite = Sha1Composite()
+        composite.append_cache(kept)
+        composite.append_store(api)
+        answers: list[bytes] = []
+        first = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
+        first.start()
+        assert kept.putting.wait(60)
+        second = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
+        second.start()
+        callbacks = composite._live().flights._open[DIGEST]._callbacks
+        _until(lambda: len(callbacks) == 1)
+        assert answers == []
+        kept.go_on.set()
+        first.join(60), second.join(60)
+        assert answers == [DATA, DATA] and api.calls == [DIGEST] and kept.held == {DIGEST: DATA}
+
+    def test_a_file_goes_bad_while_many_ask(self, tmp_path: Path) -> None:
+        shelf = Shelf({DIGEST: DATA})
+        composite = Sha1Composite()
+        composite.append_cache(DiskCache(tmp_path))
+        composite.append_source(shelf)
+        composite.get(DIGEST)
+        for damage in (b"", b"bad", bytes(len(DATA))):
+            (tmp_path / "sha1" / DIGEST[:3] / DIGEST).write_bytes(damage)
+            assert run(*[lambda: composite.get(DIGEST)] * 8) == [DATA] * 8
+        assert DiskCache(tmp_path, algorithm="sha1").get(DIGEST) == DATA
+
+
+class TestLeaders:
+    def test_chains_of_leaders_that_give_up(self, api: CountedAPI) -> None:
+        """Each leader runs out of its own time; those that wait take over one by one, and the last one gets the blob."""
+        api.blobs = {DIGEST: DATA}
+        api.rules.add(Hang(), times=3)
+        composite = Sha1Composite()
+        composite.append_source(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
+
+        def ask(timeout: float | None) -> Any:
+            try:
+                return composite.get(DIGEST, timeout=timeout)
+            except LookupTimedOut as error:
+                return type(error)
+
+        results = run(*[lambda: ask(0.3)] * 3, lambda: ask(None))
+        assert results[3] == DATA
+        assert set(results[:3]) <= {LookupTimedOut, DATA}
+        assert len(composite._live().flights) == 0
+
+    def test_a_leader_that_is_killed_by_an_odd_exception(self) -> None:
+        """SystemExit out of a user's store ends its own thread, and nobody waits for ever."""
+        shelf = Shelf({DIGEST: DATA})
+        shelf.gate = threading.Event()
+        composite = Sha1Composite()
+
+        class Exits(Shelf):
+            def get(self, uri: str) -> bytes:
+                data = super().get(uri)
+                if len(self.asked) == 1:
+                    raise SystemExit(1)
+                return data
+
+        exits = Exits({DIGEST: DATA})
+        exits.gate = threading.Event()
+        composite.append_source(exits)
+        leader = threading.Thread(target=lambda: pytest.raises(SystemExit, composite.get, DIGEST))
+        leader.start()
+        assert exits.entered.acquire(timeout=60)
+        answers: list[bytes] = []
+        follower = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
+        follower.start()
+        callbacks = composite._live().flights._open[DIGEST]._callbacks
+        _until(lambda: len(callbacks) == 1)
+        exits.gate.set()
+        leader.join(60), follower.join(60)
+        assert answers == [DATA] and len(exits.asked) == 2
+
+    def test_the_process_of_a_leader_dies(self, tmp_path: Path, api: CountedAPI) -> None:
+        """Processes share the disk cache alone: what dies with one is fetched by the other."""
+        api.blobs = {DIGEST: DATA}
+        hold = Hold()
+        rule = api.rules.add(hold, times=1)
+        composite = Sha1Composite()
+        composite.append_cache(DiskCache(tmp_path))
+        composite.append_source(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
+        context = multiprocessing.get_context("spawn")
+        leader = context.Process(target=composite.get, args=(DIGEST,))
+        leader.start()
+        rule.wait_hits()
+        assert leader.pid is not None
+        os.kill(leader.pid, signal.SIGKILL)
+        leader.join(60)
+        assert composite.get(DIGEST) == DATA
+        assert api.calls[DIGEST] == 2
+
+    def test_a_fork_in_the_middle_of_a_flight(self) -> None:
+        """The child inherits a flight whose leader lives in the parent: it must not wait for that."""
+        shelf = Shelf({DIGEST: DATA})
+        shelf.gate = threading.Event()
+        composite = Sha1Composite()
+        composite.append_source(shelf)
+        leader = threading.Thread(target=composite.get, args=(DIGEST,))
+        leader.start()
+        assert shelf.entered.acquire(timeout=60)
+        ours, theirs = multiprocessing.get_context("fork").Pipe()
+
+        def in_child() -> None:
+            shelf.gate = None
+            theirs.send(composite.get(DIGEST))
+
+        child = multiprocessing.get_context("fork").Process(target=in_child)
+        child.start()
+        try:
+            assert ours.poll(60)
+            assert ours.recv() == DATA
+        finally:
+            child.kill()
+            child.join()
+            shelf.gate.set()
+            leader.join(60)
+
+    def test_who_asks_just_when_it_lands(self) -> None:
+        """Either it shares the landed answer or it begins a fetch of its own: in no order does it wait for ever."""
+        for _ in range(300):
+            flights = Flights()
+            assert flights.lead("key") is None
+            landed = threading.Event()
+
+            def follow(flights: Flights = flights, landed: threading.Event = landed) -> None:
+                flight = flights.lead("key")
+                if flight is None:
+                    flights.land("key", None)
+                    landed.set()
+                else:
+                    flight.on_landing(landed.set)
+
+            run(follow, lambda flights=flights: flights.land("key", Found(DATA, "x")))  # type: ignore[misc]
+            assert landed.wait(60)
+            assert len(flights) == 0
+
+
+class TestConsumers:
+    def test_closing_in_the_middle_leaves_the_caches_whole(self, tmp_path: Path, api: CountedAPI) -> None:
+        api.blobs = blobs(200, size=2000)
+        composite = Sha1Composite()
+        composite.append_cache(DiskCache(tmp_path, algorithm="sha1"))
+        composite.append_source(Sha1Store(HTTPRaw(), api.blob_url(""), verify=True))
+        for stop_after in (1, 3, 10, 50):
+            answers = composite.get_many(api.blobs)
+            for _ in range(stop_after):
+                assert next(answers).found
+            answers.close()  # type: ignore[attr-defined]
+            assert len(composite._live().flights) == 0
+        assert DiskCache(tmp_path, algorithm="sha1").verify_all().damaged == 0
+        assert all(blob.found for blob in composite.get_many(api.blobs))
+
+    def test_closing_while_a_cache_writes(self) -> None:
+        kept = Slow()
+        composite = Sha1Composite()
+        composite.append_cache(kept)
+        composite.append_source(Shelf({DIGEST: DATA}))
+        answers = composite.get_many(["0" * 40, DIGEST])
+        assert next(answers).missing
+        assert kept.putting.wait(60)
+        answers.close()  # type: ignore[attr-defined]
+        assert len(composite._live().flights) == 0
+        kept.go_on.set()
+        assert composite.get(DIGEST) == DATA
+
+
+class TestChains:
+    def test_a_cache_appended_while_in_use(self) -> None:
+        """A walk goes on over the chain it began with; the next one has the new one."""
+        shelf, early, late = Shelf({DIGEST: DATA}), MemoryCache(), Box()
+        shelf.gate = threading.Event()
+        composite = Sha1Composite()
+        composite.append_cache(early)
+        composite.append_source(shelf)
+        answers: list[bytes] = []
+        walk = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
+        walk.start()
+        assert shelf.entered.acquire(timeout=60)
+        composite.append_cache(late)
+        api = API({DIGEST: DATA, "0" * 40: b"zero"})
+        composite.append_store(api)
+        shelf.gate.set()
+        walk.join(60)
+        assert answers == [DATA] and early.get(DIGEST) == DATA and late.held == {} and api.calls == []
+        assert composite.get("0" * 40) == b"zero" and late.held == {"0" * 40: b"zero"}
+
+    def test_many_append_while_many_ask(self) -> None:
+        held = blobs(40)
+        composite = Sha1Composite()
+        composite.append_source(Shelf(held))
+
+        def append() -> None:
+            for _ in range(20):
+                composite.append_cache(MemoryCache())
+
+        def ask() -> None:
+            for digest, data in held.items():
+                assert composite.get(digest) == data
+            assert {blob.uri: blob.data for blob in composite.get_many(held)} == held
+
+        run(append, ask, ask, ask)
+        names = list(composite.stats())
+        assert len(names) == len(set(names)) == 21
+
+    def test_attributes_changed_while_in_use(self, tmp_path: Path) -> None:
+        """`verify` and `prefix` of a store are live: each lookup sees one state or the other, never bad bytes."""
+        good, bad = tmp_path / "good", tmp_path / "bad"
+        for folder, data in ((good, DATA), (bad, b"wrong")):
+            folder.mkdir()
+            (folder / DIGEST).write_bytes(data)
+        from bitstore import FileRaw, InvalidDataFound
+
+        store = Sha1Store(FileRaw(), f"file://{good}/", verify=True)
+        done = threading.Event()
+
+        def flip() -> None:
+            while not done.is_set():
+                store.prefix = f"file://{bad}/"
+                store.prefix = f"file://{good}/"
+
+        def ask() -> None:
+            try:
+                for _ in range(500):
+                    try:
+                        assert store.get(DIGEST) == DATA
+                    except InvalidDataFound:
+                        pass
+            finally:
+                done.set()
+
+        run(flip, ask)
+
+
+class TestBuckets:
+    def test_two_stores_of_one_bucket(self, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> None:
+        """Good and bad credentials for one bucket at the same time: what one store learns is not the other's."""
+        bucket = s3.create_bucket()
+        held = blobs(50)
+        for digest, data in held.items():
+            s3.put(bucket, digest, data)
+        proxy = fault_proxy(s3.endpoint_url)
+        options: dict[str, Any] = {"endpoint_url": proxy.url, "region": "us-east-1", "retry": ONCE}
+        wrong = {"aws_access_key_id": "AKIAWRONG", "aws_secret_access_key": "wrong"}
+        good = Sha1Store(S3Raw(s3.admin.session, **options), f"s3://{bucket}/", True)
+        also = Sha1Store(S3Raw([wrong, s3.admin.session], **options), f"s3://{bucket}/", True)
+        bad = Sha1Store(S3Raw(wrong, **options), f"s3://{bucket}/", True)
+        results = run(*[lambda store=store: list(store.get_many(held)) for store in (good, also, bad, good)])  # type: ignore[misc]
+        for index in (0, 1, 3):
+            assert {blob.uri: blob.data for blob in results[index]} == held
+        assert all(blob.failed and isinstance(blob.error, PermissionError) for blob in results[2])
+
+    def test_keys_expire_in_the_middle_of_a_burst(
+        self, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many answers say so at once: the session is built anew once, and no lookup fails."""
+        import boto3
+
+        bucket = s3.create_bucket()
+        held = blobs(60)
+        for digest, data in held.items():
+            s3.put(bucket, digest, data)
+        proxy = fault_proxy(s3.endpoint_url)
+        store = Sha1Store(
+            S3Raw(s3.admin.session, endpoint_url=proxy.url, region="us-east-1", retry=ONCE), f"s3://{bucket}/", True
+        )
+        store.get(next(iter(held)))
+        made: list[int] = []
+        session = boto3.Session
+
+        def counted(*args: Any, **options: Any) -> Any:
+            made.append(1)
+            return session(*args, **options)
+
+        monkeypatch.setattr(boto3, "Session", counted)
+        proxy.rules.add(s3_error(400, "ExpiredToken"), times=16)
+        assert {blob.uri: blob.data for blob in store.get_many(held)} == held
+        assert len(made) == 1
+
+    def test_a_token_expires_in_the_middle_of_a_burst(
+        self, gcs: FakeGCS, fault_proxy: Callable[[str], FaultProxy]
+    ) -> None:
+        from tests.servers.faults import Answer
+
+        class Tokens(Credentials):
+            refreshes = 0
+
+            def refresh(self, request: Any) -> None:
+                self.refreshes += 1
+                self.token = f"token-{self.refreshes}"
+                now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+                self.expiry = now + datetime.timedelta(hours=1)
+
+        bucket = gcs.create_bucket()
+        held = blobs(60)
+        for digest, data in held.items():
+            gcs.put(bucket, digest, data)
+        proxy = fault_proxy(gcs.url)
+        tokens = Tokens()  # type: ignore[no-untyped-call]
+        store = Sha1Store(GSRaw(tokens, endpoint_url=proxy.url, retry=ONCE), f"gs://{bucket}/", True)
+        store.get(next(iter(held)))
+        proxy.rules.add(Answer(401, b'{"error": {"message": "expired"}}'), times=16)
+        singles = [lambda digest=digest: store.get(digest) == data for digest, data in [*held.items()][:8]]  # type: ignore[misc]
+        batch = lambda: {blob.uri: blob.data for blob in store.get_many(held)} == held  # noqa: E731
+        assert run(batch, *singles)[0]
+        assert tokens.refreshes == 2
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """For what has no event to wait for: that another thread has begun to wait."""
+    pause = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("did not happen in time")

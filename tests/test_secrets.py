@@ -1,0 +1,424 @@
+"""No credential gets out: not by repr, log, error, pickle or statistics; and nothing switches TLS checks off."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import functools
+import html
+import http.server
+import inspect
+import ipaddress
+import json
+import logging
+import os
+import pickle
+import re
+import ssl
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from google.auth.credentials import Credentials
+
+import bitstore
+from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
+from bitstore.config import ConfigError, loads
+from tests.servers.http import FaultyServer, Upstream
+from tests.servers.wire import Request, Response, make_response
+from tests.stores import sha1
+
+ONCE = Retry(attempts=1)
+DATA = b"a blob"
+DIGEST = sha1(DATA)
+
+# Each planted secret has a word in it that occurs nowhere else. The long ones are as long as real ones may be.
+SECRETS = {
+    "secret key": "PLANTEDsecretKEY" + "q" * 24,
+    "session token": "PLANTEDsessionTOKEN" + "r" * 900,
+    "bearer token": "ya29.PLANTEDbearerTOKEN" + "s" * 1000,
+    "header": "PLANTEDheaderVALUE" + "t" * 20,
+    "proxy password": "PLANTEDproxyPASSWORD",
+    "refresh token": "PLANTEDrefreshTOKEN",
+    "environment key": "PLANTEDenvironmentKEY" + "v" * 20,
+}
+
+
+@functools.cache
+def service_account_key() -> str:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(*pem).decode()
+
+
+def leaks(text: str | bytes) -> list[str]:
+    """Which secrets, or what lets one guess them, stand in `text`."""
+    text = text.decode("latin-1") if isinstance(text, bytes) else text
+    found = [name for name, secret in SECRETS.items() if re.search("PLANTED[a-z]+[A-Z]+", secret)[0] in text]  # type: ignore[index]
+    if service_account_key().splitlines()[5] in text:
+        found.append("service account")
+    encoded = base64.b64encode(f"user:{SECRETS['proxy password']}".encode()).decode()
+    return found + (["proxy password, encoded"] if encoded in text else [])
+
+
+class Echo(FaultyServer):
+    """Answers whatever it is asked with an error that says all it was sent, in the manner of `style`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = 500
+        self.style = "plain"
+        self.before = ""
+
+    async def _respond(self, request: Request, upstream: Upstream) -> Response:
+        values = [value.removeprefix("Bearer ") for value in request.headers.values()]
+        said = self.before + " ".join(values) + request.head.decode("latin-1").replace("\r\n", " ")
+        if self.style == "S3":
+            body = f"<Error><Code>Odd</Code><Message>{html.escape(said)}</Message></Error>"
+        elif self.style == "GCS":
+            body = json.dumps({"error": {"message": said, "errors": [{"reason": "odd"}]}})
+        else:
+            body = said
+        return make_response(self.status, body.encode(), {}, method=request.method)
+
+
+class Held(Credentials):
+    """A google-auth credentials object with a token."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.token = SECRETS["bearer token"]
+        self.expiry = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) + datetime.timedelta(hours=1)
+
+    def refresh(self, request: Any) -> None:
+        raise AssertionError("the token is good for an hour")
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    with Echo() as server:
+        yield server
+
+
+Case = tuple[Store, str, str]
+
+
+def s3_keys(url: str) -> Case:
+    keys = {
+        "aws_access_key_id": "AKIA",
+        "aws_secret_access_key": SECRETS["secret key"],
+        "aws_session_token": SECRETS["session token"],
+    }
+    return S3Raw(keys, endpoint_url=url, region="us-east-1", retry=ONCE), "s3://bucket/", "S3"
+
+
+def s3_environment(url: str) -> Case:
+    os.environ.update(AWS_ACCESS_KEY_ID="AKIA", AWS_SECRET_ACCESS_KEY=SECRETS["environment key"])
+    return S3Raw(endpoint_url=url, region="us-east-1", retry=ONCE), "s3://bucket/", "S3"
+
+
+def gs_token(url: str) -> Case:
+    return GSRaw(Held(), endpoint_url=url, retry=ONCE), "gs://bucket/", "GCS"
+
+
+def gs_service_account(url: str) -> Case:
+    info = {
+        "type": "service_account",
+        "private_key": service_account_key(),
+        "private_key_id": "id",
+        "client_email": "me@example.iam.gserviceaccount.com",
+        "token_uri": f"{url}/token",
+    }
+    return GSRaw(info, endpoint_url=url, retry=ONCE), "gs://bucket/", "GCS"
+
+
+def gs_broken_service_account(url: str) -> Case:
+    broken = service_account_key().replace("\n", "!", 3)
+    info = {"type": "service_account", "private_key": broken, "client_email": "me", "token_uri": url}
+    return GSRaw(info, endpoint_url=url, retry=ONCE), "gs://bucket/", "GCS"
+
+
+def http_header(url: str) -> Case:
+    headers = {"Authorization": f"Bearer {SECRETS['header']}", "X-Api-Key": SECRETS["header"] + "2"}
+    return HTTPRaw(headers=headers, retry=ONCE), f"{url}/", "plain"
+
+
+def http_proxy(url: str) -> Case:
+    proxy = url.replace("http://", f"http://user:{SECRETS['proxy password']}@")
+    return HTTPRaw(proxy=proxy, retry=ONCE), "http://blobs.example/", "plain"
+
+
+def http_dead_proxy(url: str) -> Case:
+    return HTTPRaw(proxy=f"http://user:{SECRETS['proxy password']}@127.0.0.1:9", retry=ONCE), f"{url}/", "plain"
+
+
+def http_wrong_proxy(url: str) -> Case:
+    return HTTPRaw(proxy=f"wrong://user:{SECRETS['proxy password']}@127.0.0.1:9", retry=ONCE), f"{url}/", "plain"
+
+
+def s3_proxy(url: str) -> Case:
+    proxy = f"http://user:{SECRETS['proxy password']}@127.0.0.1:9"
+    return S3Raw("anonymous", endpoint_url=url, region="us-east-1", proxy=proxy, retry=ONCE), "s3://bucket/", "S3"
+
+
+CASES = [
+    s3_keys, s3_environment, s3_proxy, gs_token, gs_service_account, gs_broken_service_account, http_header,
+    http_proxy, http_dead_proxy, http_wrong_proxy,
+]  # fmt: skip
+
+
+def told(error: BaseException) -> Iterator[str]:
+    """All that an error can tell: itself, what it came from, its trace, its attributes, its pickle."""
+    yield "".join(traceback.format_exception(error))
+    todo, seen = [error], set[int]()
+    while todo:
+        this = todo.pop()
+        if id(this) in seen:
+            continue
+        seen.add(id(this))
+        yield from (str(this), repr(this), repr(this.args), repr(vars(this)))
+        todo += [each for each in (this.__cause__, this.__context__) if each is not None]
+        todo += [failure for _, failure in getattr(this, "failures", [])]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 503])
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+def test_nothing_tells_a_secret(
+    make: Callable[[str], Case],
+    status: int,
+    echo: Echo,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")  # so that what a case sets is taken back
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["environment key"])
+    caplog.set_level(logging.DEBUG)
+    raw, prefix, echo.style = make(echo.url)
+    echo.status = status
+    composite = Sha1Composite()
+    composite.append_cache(DiskCache(tmp_path / "cache"))
+    composite.append_source(Sha1Store(raw, prefix, verify=True))
+    composite.append_cache(Sha1Cache(raw, f"{prefix}kept/"))
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / DIGEST).write_bytes(DATA)
+    texts: list[str] = []
+    errors: list[BaseException] = []
+    # The second time the answer is so long that it is cut in the middle of what it echoes.
+    for echo.before in ("", "x" * 250):
+        for operation in (composite.get, lambda uri: raw.get(prefix + uri), lambda uri: raw.exists(prefix + uri),
+                          lambda uri: raw.put(prefix + uri, DATA)):  # fmt: skip
+            try:
+                texts.append(str(operation(DIGEST)))
+            except Exception as error:
+                errors.append(error)
+        errors += [blob.error for blob in composite.get_many([DIGEST], patience=0) if blob.error]
+        texts += [repr(blob) for blob in composite.get_many([DIGEST], patience=0)]
+    composite.append_source(Sha1Store(bitstore.FileRaw(), f"file://{shelf}/"))
+    assert composite.get(DIGEST) == DATA  # and a cache that cannot be written warns
+    assert errors
+    for failure in errors:
+        texts += told(failure)
+        texts.append(pickle.dumps(failure).decode("latin-1"))
+        texts += told(pickle.loads(pickle.dumps(failure)))
+    for store in (raw, composite, *composite.sources):
+        texts += [repr(store), str(store), str(getattr(store, "label", ""))]
+    texts += [repr(composite.stats()), repr({name: stats.as_dict() for name, stats in composite.stats().items()})]
+    # What other libraries log when they are told to log everything is theirs.
+    texts += [caplog.handler.format(record) for record in caplog.records if record.name.startswith("bitstore")]
+    found = {leak: text[:1500] for text in texts for leak in leaks(text)}
+    assert found == {}
+
+
+@pytest.mark.parametrize("make", [s3_environment, gs_token, http_header], ids=lambda make: make.__name__)
+def test_pickles_hold_what_the_user_gave_and_no_more(
+    make: Callable[[str], Case], echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found in the environment, or learned in use, stays behind."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["environment key"])
+    raw, prefix, echo.style = make(echo.url)
+    before = pickle.dumps(raw)
+    echo.status = 404
+    with pytest.raises(Exception, match=DIGEST):
+        raw.get(prefix + DIGEST)
+    assert pickle.dumps(raw) == before
+    assert (
+        leaks(before) == {"s3_environment": [], "gs_token": ["bearer token"], "http_header": ["header"]}[make.__name__]
+    )
+
+
+def test_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", SECRETS["header"])
+    tier = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n'
+    composite = loads(tier + 'headers = {Authorization = "Bearer ${API_TOKEN}"}\n')
+    assert leaks(repr(composite)) == []
+    wrong = [
+        tier + f'proxy = "http://user:{SECRETS["proxy password"]}@host"\nno_such_key = 1\n',
+        tier.replace("https://host", f"https://user:{SECRETS['proxy password']}@host"),
+        tier + 'headers = {"bad name" = "${API_TOKEN}"}\n',
+        tier + f'headers = {{Authorization = "{SECRETS["header"]}\\n"}}\n',
+    ]
+    for text in wrong:
+        with pytest.raises(ConfigError) as caught:
+            loads(text)
+        assert [leak for text in told(caught.value) for leak in leaks(text)] == []
+
+
+def test_urls_with_passwords_are_refused_unseen() -> None:
+    password = SECRETS["proxy password"]
+    for raw in (HTTPRaw(), S3Raw("anonymous", endpoint_url="http://127.0.0.1:9")):
+        with pytest.raises(bitstore.InvalidURI) as caught:
+            raw.get(f"https://user:{password}@host/x")
+        assert [leak for text in told(caught.value) for leak in leaks(text)] == []
+    for kind in (S3Raw, GSRaw):
+        with pytest.raises(ValueError, match="endpoint_url") as wrong:
+            kind(endpoint_url=f"https://user:{password}@host")
+        assert leaks(str(wrong.value)) == []
+
+
+def test_a_client_of_the_users_own_is_not_shown() -> None:
+    import boto3
+
+    session: Any = boto3.Session("AKIA", SECRETS["secret key"], SECRETS["session token"], region_name="us-east-1")
+    store = Sha1Store(S3Raw(client=session.client("s3")), "s3://bucket/")
+    assert leaks(repr(store)) == []
+    with pytest.raises(TypeError, match="does not pickle") as caught:
+        pickle.dumps(store)
+    assert [leak for text in told(caught.value) for leak in leaks(text)] == []
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+def self_signed(folder: Path, name: x509.GeneralName) -> tuple[Path, Path]:
+    """A certificate for `name` that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(hours=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    private.write_bytes(key.private_bytes(*pem))
+    return certificate, private
+
+
+class TLSServer:
+    """Answers each GET with the blob, and counts them."""
+
+    def __init__(self, folder: Path, name: x509.GeneralName) -> None:
+        self.requests = 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests += 1
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(DATA)))
+                self.end_headers()
+                self.wfile.write(DATA)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        folder.mkdir()
+        self.certificate, key = self_signed(folder, name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, key)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # The handshake in the connection's own thread: a client that breaks it off must not stop the server.
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
+        self.server.handle_error = lambda request, client: None  # type: ignore[method-assign, assignment]
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[TLSServer]:
+    server = TLSServer(tmp_path / "tls", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    yield server
+    server.stop()
+
+
+def test_an_unknown_certificate_is_refused_whatever_the_environment_says(tls: TLSServer, tmp_path: Path) -> None:
+    (tmp_path / ".curlrc").write_text("insecure\n")
+    code = (
+        "import json, sys; from bitstore import *\n"
+        "once, url = Retry(attempts=1), sys.argv[1]\n"
+        "stores = [(HTTPRaw(retry=once), url + '/x'), (GSRaw('anonymous', endpoint_url=url, retry=once), 'gs://bucket/x'),\n"
+        "    (S3Raw('anonymous', endpoint_url=url, region='us-east-1', retry=once), 's3://bucket/x')]\n"
+        "def ask(get):\n"
+        "    try: return repr(get())\n"
+        "    except StoreNotAvailable as error: return str(error)\n"
+        "single = [ask(lambda: store.get(uri)) for store, uri in stores]\n"
+        "print(json.dumps(single + [str(blob.error) for store, uri in stores for blob in store.get_many([uri])]))\n"
+    )
+    off = {
+        "PYTHONHTTPSVERIFY": "0",
+        "CURL_INSECURE": "1",
+        "CURL_HOME": str(tmp_path),
+        "HOME": str(tmp_path),
+        "GIT_SSL_NO_VERIFY": "1",
+        "NODE_TLS_REJECT_UNAUTHORIZED": "0",
+        "AWS_CA_BUNDLE": "",
+        "REQUESTS_CA_BUNDLE": "",
+        "CURL_CA_BUNDLE": "",
+        "SSL_CERT_FILE": "",
+        "SSL_CERT_DIR": str(tls.certificate.parent),
+        "OPENSSL_CONF": os.devnull,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, tls.url], env={**os.environ, **off}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert len(answers) == 6
+    assert all("certificate" in answer and "(curl error 60)" in answer for answer in answers), answers
+    assert tls.requests == 0
+
+
+def test_a_certificate_that_one_names_is_trusted(tls: TLSServer) -> None:
+    """The control: it is the certificate, and nothing else, for which the others were refused."""
+    assert HTTPRaw(ca_bundle=tls.certificate, retry=ONCE).get(f"{tls.url}/x") == DATA
+    assert tls.requests == 1
+
+
+def test_a_certificate_of_another_host_is_refused(tmp_path: Path) -> None:
+    server = TLSServer(tmp_path / "tls", x509.DNSName("other.example"))
+    try:
+        with pytest.raises(bitstore.StoreNotAvailable, match="curl error 60"):
+            HTTPRaw(ca_bundle=server.certificate, retry=ONCE).get(f"{server.url}/x")
+        assert server.requests == 0
+    finally:
+        server.stop()
+
+
+def test_no_option_switches_the_checks_off() -> None:
+    for kind in (S3Raw, GSRaw, HTTPRaw):
+        names = inspect.signature(kind.__init__).parameters
+        assert not [name for name in names if re.search("insecure|tls|ssl|verify|check", name)]
+    sources = Path(bitstore.__file__).parent.rglob("*.py")
+    pattern = re.compile(r"SSL_VERIFY(PEER|HOST)|CERT_NONE|check_hostname|_create_unverified|verify=False\)")
+    assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []

@@ -1,0 +1,204 @@
+"""`send` as a generator: fed with answers and failures by hand, on a clock of the test's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bitstore.transfer import retry as module
+from bitstore.transfer.request import Profile, Request, Response, TransferError
+from bitstore.transfer.retry import Retry, Tally, send
+from bitstore.transfer.steps import Sleep
+
+REQUEST = Request(Profile(), "http://127.0.0.1/blob")
+OK = Response(200, b"blob", {}, 0.0)
+SLOW_DOWN = Response(503, b"", {}, 0.0)
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    mine = Clock()
+    monkeypatch.setattr(module, "time", mine)
+    return mine
+
+
+class Driver:
+    """Performs the steps: each request takes `seconds` and gets the next of `answers` (the last one for ever)."""
+
+    def __init__(self, clock: Clock, answers: list[Any], *, seconds: float = 0.0) -> None:
+        self.clock = clock
+        self.answers = answers
+        self.seconds = seconds
+        self.asked: list[Request] = []
+        self.slept: list[float] = []
+        self.tally = Tally()
+
+    def run(self, retry: Retry, request: Request = REQUEST) -> Response:
+        steps = send(request, retry, self.tally)
+        resume: Any = steps.send
+        value: Any = None
+        try:
+            while True:
+                step = resume(value)
+                resume, value = steps.send, None
+                if isinstance(step, Sleep):
+                    self.slept.append(step.seconds)
+                    self.clock.now += step.seconds
+                    continue
+                self.asked.append(step)
+                self.clock.now += self.seconds
+                value = self.answers[min(len(self.asked), len(self.answers)) - 1]
+                if isinstance(value, Exception):
+                    resume = steps.throw
+        except StopIteration as end:
+            response: Response = end.value
+            return response
+
+
+@pytest.fixture
+def fixed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """The longest pause that the jitter may choose, always; and the bounds between which it chose."""
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return high
+
+    monkeypatch.setattr("bitstore.transfer.retry.random.uniform", uniform)
+    return bounds
+
+
+def test_pauses_double_up_to_a_limit(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+    driver = Driver(clock, [SLOW_DOWN])
+    answer = driver.run(Retry(attempts=8, first_delay=0.5, longest_delay=4, budget=1000))
+    assert answer.status == 503 and len(driver.asked) == 8
+    assert driver.slept == [0.5, 1, 2, 4, 4, 4, 4]
+    assert driver.tally.requests == 8 and driver.tally.retries == 7
+
+
+def test_pauses_are_spread_from_nothing_on(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+    Driver(clock, [SLOW_DOWN, SLOW_DOWN, OK]).run(Retry(first_delay=0.5))
+    assert fixed == [(1.0, 1.1), (0, 0.5), (1.0, 1.1), (0, 1.0)]
+
+
+def test_real_pauses_differ(clock: Clock) -> None:
+    pauses = set()
+    for _ in range(20):
+        driver = Driver(clock, [SLOW_DOWN, OK])
+        driver.run(Retry(first_delay=2))
+        assert 0 <= driver.slept[0] <= 2
+        pauses.add(driver.slept[0])
+    assert len(pauses) > 10
+
+
+@pytest.mark.parametrize("failure", [SLOW_DOWN, TransferError(28, "timed out"), TransferError(56, "reset")])
+def test_no_try_is_begun_after_the_budget(clock: Clock, fixed: Any, failure: Any) -> None:
+    driver = Driver(clock, [failure], seconds=15)
+    retry = Retry(attempts=100, first_delay=1, budget=40)
+    if isinstance(failure, Exception):
+        with pytest.raises(TransferError) as caught:
+            driver.run(retry)
+        assert caught.value is failure
+    else:
+        assert driver.run(retry) is failure
+    # 15, pause 1, 31, pause 2, 48: over.
+    assert len(driver.asked) == 3 and driver.slept == [1, 2]
+
+
+def test_a_pause_that_would_outlast_the_budget_is_not_begun(clock: Clock, fixed: Any) -> None:
+    driver = Driver(clock, [SLOW_DOWN._replace(retry_after=31.0)])
+    assert driver.run(Retry(budget=30)).status == 503
+    assert len(driver.asked) == 1 and not driver.slept
+
+
+def test_retry_after_counts_and_is_spread(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+    driver = Driver(clock, [SLOW_DOWN._replace(retry_after=4.0), OK])
+    assert driver.run(Retry()) is OK
+    assert driver.slept == [pytest.approx(4.4)] and fixed[0] == (1.0, 1.1)
+
+
+def test_a_hung_server_costs_seconds(clock: Clock) -> None:
+    """With the defaults: 15 s without a byte end a try."""
+    driver = Driver(clock, [TransferError(28, "silence")], seconds=15)
+    with pytest.raises(TransferError):
+        driver.run(Retry())
+    assert clock.now - 1000 <= 45
+
+
+def test_a_name_that_does_not_resolve_is_asked_for_twice(clock: Clock) -> None:
+    driver = Driver(clock, [TransferError(6, "no such host")], seconds=5)
+    with pytest.raises(TransferError):
+        driver.run(Retry(attempts=10))
+    assert len(driver.asked) == 2
+    driver = Driver(clock, [TransferError(6, "no such host"), OK])
+    assert driver.run(Retry()) is OK
+    with pytest.raises(TransferError):
+        Driver(clock, [TransferError(6, "no such host"), OK]).run(Retry(attempts=1))
+
+
+@pytest.mark.parametrize("status", [200, 206, 301, 304, 400, 401, 403, 404, 412, 416, 501])
+def test_other_answers_are_final(clock: Clock, status: int) -> None:
+    driver = Driver(clock, [OK._replace(status=status)])
+    assert driver.run(Retry()).status == status
+    assert len(driver.asked) == 1 and driver.tally.retries == 0
+
+
+@pytest.mark.parametrize("code", [3, 23, 43, 60, 63, 77])
+def test_other_failures_are_final(clock: Clock, code: int) -> None:
+    driver = Driver(clock, [TransferError(code, "no")])
+    with pytest.raises(TransferError):
+        driver.run(Retry())
+    assert len(driver.asked) == 1
+
+
+def cut(partial: bytes, status: int = 200, **headers: str) -> TransferError:
+    return TransferError(18, "cut", status, {key.replace("_", "-"): value for key, value in headers.items()}, partial)
+
+
+class TestResume:
+    def test_progress_renews_attempts_and_budget(self, clock: Clock) -> None:
+        answers: list[Any] = [cut(b"0", etag='"e"')]
+        answers += [cut(b"x", 206, etag='"e"', content_range=f"bytes {n}-99/100") for n in range(1, 50)]
+        answers += [Response(206, b"." * 50, {"etag": '"e"', "content-range": "bytes 50-99/100"}, 0.0)]
+        driver = Driver(clock, answers, seconds=20)  # each try nearly spends the budget
+        answer = driver.run(Retry(attempts=2, first_delay=0.01))
+        assert (answer.status, answer.body) == (200, b"0" + b"x" * 49 + b"." * 50)
+        assert driver.asked[-1].headers == ("Range: bytes=50-", 'If-Match: "e"')
+
+    def test_a_limit_counts_what_is_here(self, clock: Clock) -> None:
+        request = Request(Profile(), "http://127.0.0.1/", max_bytes=100)
+        driver = Driver(clock, [cut(b"x" * 60, etag='"e"'), OK])
+        driver.run(Retry(), request)
+        assert [asked.max_bytes for asked in driver.asked] == [100, 40]
+        request = Request(Profile(), "http://127.0.0.1/", max_bytes=0)  # none
+        driver = Driver(clock, [cut(b"x" * 60, etag='"e"'), OK])
+        driver.run(Retry(), request)
+        assert [asked.max_bytes for asked in driver.asked] == [0, 0]
+
+    def test_a_new_version_is_fetched_from_the_start(self, clock: Clock) -> None:
+        driver = Driver(clock, [cut(b"old", etag='"e"'), OK._replace(status=412), OK])
+        assert driver.run(Retry()).body == b"blob"
+        assert [asked.headers for asked in driver.asked] == [(), ("Range: bytes=3-", 'If-Match: "e"'), ()]
+
+    def test_versions_that_never_stay_end_the_tries(self, clock: Clock) -> None:
+        answers = [cut(b"old", etag='"e"'), OK._replace(status=412)] * 20
+        driver = Driver(clock, answers)
+        assert driver.run(Retry(attempts=3)).status == 412
+        assert len(driver.asked) < 10
+
+    def test_weak_etags_and_none_are_no_ground(self, clock: Clock) -> None:
+        for etag in ("", 'W/"e"'):
+            driver = Driver(clock, [cut(b"abc", etag=etag), OK])
+            assert driver.run(Retry()).body == b"blob"
+            assert driver.asked[1].headers == ()
