@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from bitstore.blob import Blob
-from bitstore.errors import LookupFailed, StoreNotAvailable
+from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.sizes import parse_size
 from bitstore.store import Errors, Store, get_steps
 from bitstore.transfer.loop import Task, loop
@@ -19,7 +19,8 @@ __all__ = ["get_many"]
 
 logger = logging.getLogger("bitstore")
 
-_LOOKUPS = 2048  # in the window, unless the caller says otherwise
+_LOOKUPS = 128  # at least so many in the window, unless the caller says otherwise
+_PER_TRANSFER = 4  # and at least so many for each transfer that may be under way
 _TRIES = 2  # more of a lookup that failed although no outage is known
 _FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
 
@@ -48,7 +49,7 @@ def get_many(
         store,
         iter(uris),
         timeout=timeout,
-        most=in_flight or _LOOKUPS,
+        most=in_flight,
         max_bytes=parse_size(max_bytes),
         patience=patience,
     )
@@ -72,12 +73,13 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
 class _Lookup(Task):
     """One lookup of the window, for all inputs of the window that ask for the same."""
 
-    __slots__ = ("inputs", "key")
+    __slots__ = ("inputs", "key", "tries")
 
     def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
         self.key = key
         self.inputs = [first]
+        self.tries = 0  # that failed although no outage is known
 
     @property
     def size(self) -> int:
@@ -97,7 +99,7 @@ class _Window:
         uris: Iterator[Any],
         *,
         timeout: float | None,
-        most: int,
+        most: int | None,
         max_bytes: int,
         patience: float,
     ) -> None:
@@ -114,6 +116,7 @@ class _Window:
         self._read = 0  # inputs read
         self._yielded = 0  # inputs whose answer the consumer has
         self._exhausted = False
+        self._closed = False
         self._broken: Exception | None = None  # what the caller's iterable raised
         self._answered = 0  # lookups, by the transfer thread
         self._bytes_in = 0  # bytes of their blobs
@@ -153,15 +156,43 @@ class _Window:
 
     def close(self) -> None:
         """Give up what is under way."""
+        self._closed = True
         pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
         if pending:
             self._loop.cancel(pending)
 
-    def deliver(self, lookups: list[Task]) -> None:
+    def deliver(self, tasks: list[Task]) -> None:
         """Called in the transfer thread with lookups that are done."""
+        lookups: list[_Lookup] = [task for task in tasks if isinstance(task, _Lookup) and not self._try_again(task)]
         self._answered += len(lookups)
-        self._bytes_in += sum([lookup.size for lookup in lookups])  # type: ignore[attr-defined]
-        self._answers.put(lookups)
+        self._bytes_in += sum([lookup.size for lookup in lookups])
+        if lookups:
+            self._answers.put(lookups)
+
+    def _try_again(self, lookup: _Lookup) -> bool:
+        """Submit a lookup once more that failed because of a tier which may answer soon.
+
+        An outage (a tier is left alone after repeated failures) is waited for once, not by each input anew:
+        `patience` counts from its beginning. Before it is known to be one, and for a blob that fails alone,
+        there are a few more tries.
+        """
+        error = lookup.error
+        if not isinstance(error, LookupFailed) or isinstance(error, LookupTimedOut):
+            return False
+        lookup.tries += error.down_for == 0
+        if error.retry_in is None or lookup.tries > _TRIES or error.down_for + error.retry_in > self._patience:
+            return False
+        # A little later than the probe, whose answer then holds for all who come after it.
+        pause = error.retry_in * max(1, lookup.tries) + random.uniform(0.05, 0.25)
+        lookup.again(self._later(lookup.inputs[0][1], pause))
+        # `close` sets the flag before it looks for what is unfinished: so it finds this lookup, or we see the flag.
+        if not self._closed:
+            self._loop.submit([lookup])
+        return True
+
+    def _later(self, uri: Any, pause: float) -> Steps[Found]:
+        yield Sleep(pause)
+        return (yield from get_steps(self._store, uri))
 
     def _take(self) -> list[_Lookup]:
         lookups: list[_Lookup] = self._answers.get()
@@ -196,14 +227,17 @@ class _Window:
 
     def _limit(self) -> int:
         """How many inputs may be read and not yet answered to the consumer."""
+        # Enough that no transfer waits for a lookup, and not more: lookups in waiting cost memory, and time of
+        # the garbage collector.
+        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self._loop.pace.limit)
         if not self._answered:
-            return min(self._most, _FIRST_LOOKUPS)
+            return min(most, _FIRST_LOOKUPS)
         # Blobs that are here count by their size, those to come by the mean of what has come so far.
         mean = self._bytes_in / self._answered
         held = self._bytes_in - self._bytes_out
-        to_come = int((self._max_bytes - held) / mean) if mean >= 1 else self._most
+        to_come = int((self._max_bytes - held) / mean) if mean >= 1 else most
         here = self._answered - self._yielded
-        return max(1, min(self._most, 2 * self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
+        return max(1, min(most, 2 * self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
 
     def _enter(self, uri: Any) -> _Lookup | None:
         """Take in one input; returns the lookup to submit, if it needs one of its own."""
@@ -224,27 +258,8 @@ class _Window:
         if same is not None:
             same.inputs.append(position)
             return None
-        lookup = self._lookups[key] = _Lookup(key, position, self, self._patiently(uri))
+        lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
         return lookup
-
-    def _patiently(self, uri: Any) -> Steps[Found]:
-        """The lookup; again while a tier that failed may soon answer.
-
-        An outage (a tier is left alone after repeated failures) is waited for once, not by each input anew:
-        `patience` counts from its beginning. Before it is known to be one, and for a blob that fails alone,
-        there are a few more tries.
-        """
-        tries = 0
-        while True:
-            try:
-                return (yield from get_steps(self._store, uri))
-            except LookupFailed as error:
-                tries += error.down_for == 0
-                if error.retry_in is None or tries > _TRIES or error.down_for + error.retry_in > self._patience:
-                    raise
-                # A little later than the probe, whose answer then holds for all who come after it.
-                pause = error.retry_in * max(1, tries) + random.uniform(0.05, 0.25)
-            yield Sleep(pause)
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
         """The answer of `lookup` to one of its inputs."""

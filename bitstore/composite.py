@@ -237,7 +237,13 @@ class Composite(Store):
         key = self.canonical(uri)
         live = self._live()
         while (flight := live.flights.lead(key)) is not None:
-            yield Wait(flight)
+            try:
+                yield Wait(flight)
+            except Cancelled:
+                waited = TimeoutError(
+                    "another lookup of this blob was under way, and did not end within the time limit"
+                )
+                raise LookupTimedOut(self, key, [(self.label, waited)]) from None
             # A leader that was closed or ran out of its caller's time takes nobody with it: one of those
             # that waited fetches anew. What it found, or its error, is the answer for all.
             if (found := flight.result) is not None:
@@ -347,6 +353,9 @@ class Composite(Store):
                     yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
                 else:
                     yield from put_steps(cache, key, data, _KEEP)
+            except Cancelled:  # the bytes are here, so the lookup is in time although the cache is not
+                stats.count("write_failures")
+                return
             except Exception as error:  # a cache that cannot keep never fails a lookup that has its bytes
                 stats.count("write_failures")
                 if tier.name not in live.warned:

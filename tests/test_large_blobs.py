@@ -172,6 +172,13 @@ class TestParts:
         lookup.join(30)
         assert found == [other]
 
+    def test_a_server_that_ignores_if_match(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parts, "PART_BYTES", 600_000)
+        head = {"Content-Range": f"bytes 600000-1000002/{len(BLOB)}", "ETag": '"another"'}
+        case.proxy.rules.add(Answer(206, bytes(400_003), head), skip=2, times=1)
+        assert case.raw().get(case.uri) == BLOB
+        assert len(case.ranges) == 5  # begun anew
+
     def test_a_blob_that_changes_for_ever(self, case: Case) -> None:
         case.proxy.rules.add(s3_error(412, "PreconditionFailed"), skip=2, times=1)
         assert case.raw().get(case.uri) == BLOB  # begun anew once

@@ -23,7 +23,7 @@ import pycurl
 from bitstore.transfer.easy import Handle, Handles
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
-from bitstore.transfer.request import Request, TransferError
+from bitstore.transfer.request import EARLY, TIMED_OUT, Request, TransferError
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Together, Wait
 from bitstore.transfer.workers import Workers
 
@@ -68,6 +68,14 @@ class Task:
         self.finished = False
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def again(self, steps: Steps[Any]) -> None:
+        """Make a finished task one that may be submitted once more, with other steps, in the time that is left."""
+        if self.until is not None:
+            self.timeout = max(0.001, self.until - time.monotonic())
+        self.steps = steps
+        self.result = self.error = None
+        self.finished = False
 
 
 class Loop:
@@ -166,6 +174,8 @@ class Loop:
 
     def _take_up(self, tasks: list[Task]) -> None:
         for task in tasks:
+            if task.finished:  # given up before it could begin
+                continue
             self._tasks.add(task)
             if task.timeout is not None:
                 task.until = time.monotonic() + task.timeout
@@ -284,7 +294,10 @@ class Loop:
             response = handle.finish(code, message)
         except TransferError as error:
             self._release(handle, request)
-            self._advance(task, task.steps.throw, error)
+            if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
+                self._time_out(task)  # libcurl was a little faster than our own timer
+            else:
+                self._advance(task, task.steps.throw, error)
         else:
             self.pace.ended(len(response.body), bool(self._waiting))
             if response.status in (429, 503):

@@ -60,7 +60,7 @@ class Pace:
         self._ended += 1
         self._points += 1 + size / _BYTES_PER_POINT
         self._hungry += waiting
-        if self._ended >= 2 * self.limit and self._clock() - self._began >= 0.02:
+        if self._ended >= (2 if self._doubling else 6) * self.limit and self._clock() - self._began >= 0.02:
             self._round()
 
     def slow_down(self) -> None:
@@ -98,7 +98,7 @@ class Pace:
         if growth > 1 and rate >= rate_before * (1 + _WORTH * (growth - 1)):
             self._patience = 2
             self._try(rate)
-        elif growth < 1 and rate >= rate_before * 0.97:
+        elif growth < 1 and rate >= rate_before:
             self._patience = 2  # fewer do as well
             self._hold = 2
         else:

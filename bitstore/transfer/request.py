@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["TOO_LARGE", "Profile", "Request", "Response", "Sink", "TransferError"]
+__all__ = ["EARLY", "TIMED_OUT", "TOO_LARGE", "Profile", "Request", "Response", "Sink", "TransferError"]
 
 _USERINFO = re.compile(r"//[^/?#\s]*@")
 
+TIMED_OUT = 28  # CURLE_OPERATION_TIMEDOUT
+EARLY = 0.02  # seconds by which libcurl may end a transfer before the time that it was given is over
 TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`
 
 

@@ -72,37 +72,57 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     TransferError
         The last attempt brought no whole answer.
     """
-    attempt = 1
     started = time.monotonic()
+    tally.requests += 1
+    outcome: Response | TransferError
+    try:
+        response: Response = yield request
+        if response.status not in TRANSIENT_STATUSES:
+            return response  # by far the most: nothing below is made for them
+        outcome = response
+    except TransferError as error:
+        outcome = error
+    return (yield from _send_again(request, retry, tally, outcome, started))
+
+
+def _send_again(
+    request: Request, retry: Retry, tally: Tally, outcome: Response | TransferError, started: float
+) -> Steps[Response]:
+    attempt = 1
     cut = _Cut(request)
     while True:
-        tally.requests += 1
-        try:
-            response: Response = yield cut.request
-        except TransferError as error:
-            if error.code not in TRANSIENT_CODES:
-                raise
-            if cut.keep(error):
+        if isinstance(outcome, TransferError):
+            transient = outcome.code in TRANSIENT_CODES
+            if transient and cut.keep(outcome):
                 attempt, started = 1 + cut.restarts, time.monotonic()
             delay = retry.delay(attempt)
             # A name that does not resolve is mostly a wrong one, and to ask for it may take seconds each time.
-            attempts = min(2, retry.attempts) if error.code == _NO_SUCH_HOST else retry.attempts
-            if attempt >= attempts or time.monotonic() - started + delay > retry.budget:
-                raise
+            attempts = min(2, retry.attempts) if outcome.code == _NO_SUCH_HOST else retry.attempts
+            if not transient or attempt >= attempts or time.monotonic() - started + delay > retry.budget:
+                try:
+                    raise outcome
+                finally:
+                    # The error refers to this frame, and must not be referred to from it: such a cycle would keep
+                    # what had come of a large blob in memory until the collector finds it.
+                    del outcome
+        elif outcome.status not in TRANSIENT_STATUSES:
+            whole = cut.complete(outcome)
+            if whole is not None or attempt >= retry.attempts:
+                return outcome if whole is None else whole
+            delay = 0.0
         else:
-            if response.status not in TRANSIENT_STATUSES:
-                whole = cut.complete(response)
-                if whole is not None or attempt >= retry.attempts:
-                    return response if whole is None else whole
-                delay = 0.0
-            else:
-                # The server's own word counts, spread a little so that a crowd does not come back as one.
-                delay = response.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
-                if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
-                    return response
+            # The server's own word counts, spread a little so that a crowd does not come back as one.
+            delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
+            if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
+                return outcome
+        yield Sleep(delay)
+        tally.requests += 1
         tally.retries += 1
         attempt += 1
-        yield Sleep(delay)
+        try:
+            outcome = yield cut.request
+        except TransferError as error:
+            outcome = error
 
 
 class _Cut:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from bitstore.transfer.request import EARLY, TIMED_OUT, TransferError
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Together, Wait
 
 __all__ = ["run"]
@@ -67,7 +68,14 @@ def _perform(step: Any, deadline: float | None) -> Any:
         return _together(step, left)
     from bitstore.transfer.easy import handles
 
-    return handles().perform(step, timeout=left)
+    try:
+        return handles().perform(step, timeout=left)
+    except TransferError as error:
+        # The caller's own time limit is no failure of the store: neither its breaker nor others that wait must take
+        # it for one. libcurl counts in milliseconds, so it may be a little early.
+        if deadline is not None and error.code == TIMED_OUT and deadline - time.monotonic() < EARLY:
+            raise Cancelled("timeout") from None
+        raise
 
 
 def _together(step: Together, left: float | None) -> Any:
