@@ -24,6 +24,8 @@ from bitstore import (
     Sha1Store,
     Store,
 )
+from bitstore.errors import LookupFailed
+from ray_integration import PoolError, VersionMismatch
 from ray_integration.identity import fingerprint
 from ray_integration.parts import free_part, usable_part
 from tests.ray_stores import MadeStore, NotedAPI, OddStore
@@ -106,6 +108,8 @@ def test_each_node_has_its_own_folder_and_all_the_same_fingerprint(
 SCRIPT = """
 import os
 from bitstore import Composite, Store
+from bitstore.errors import LookupFailed
+from ray_integration import PoolError, VersionMismatch
 from ray_integration.identity import fingerprint
 {extra}
 class Mine(Store):
@@ -216,3 +220,27 @@ def test_stores_that_are_no_composites_pass(tmp_path: Path) -> None:
     store: Store = Sha1Cache(HTTPRaw(), "https://example.org/")
     assert usable_part(store) == (store, [])
     assert free_part(store) is store
+
+
+def test_a_pool_needs_a_ray_that_runs_and_starts_none() -> None:
+    code = (
+        "import ray\n"
+        "from bitstore import HTTPRaw\n"
+        "from ray_integration import NodePool, PoolError\n"
+        "try:\n"
+        "    NodePool(HTTPRaw())\n"
+        "except PoolError as error:\n"
+        "    print(error, ray.is_initialized())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "Ray is not running: call ray.init() before a pool is made False"
+
+
+def test_errors_of_pools_survive_pickling() -> None:
+    assert str(pickle.loads(pickle.dumps(PoolError("no node")))) == "no node"
+    told = VersionMismatch("node 1", "2.1", "2.0")
+    assert str(pickle.loads(pickle.dumps(told))) == str(told)
+    failed = LookupFailed("store", DIGEST, [("tier", OSError(5, "tired"))])
+    failed.retry_in, failed.down_for = 0.5, 3.0
+    sent = pickle.loads(pickle.dumps(failed))
+    assert (str(sent), sent.retry_in, sent.down_for) == (str(failed), 0.5, 3.0)

@@ -74,15 +74,14 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     """
     started = time.monotonic()
     tally.requests += 1
-    outcome: Response | TransferError
     try:
         response: Response = yield request
-        if response.status not in TRANSIENT_STATUSES:
-            return response  # by far the most: nothing below is made for them
-        outcome = response
     except TransferError as error:
-        outcome = error
-    return (yield from _send_again(request, retry, tally, outcome, started))
+        # Within this clause, which forgets the error at its end: see the end of _send_again.
+        return (yield from _send_again(request, retry, tally, error, started))
+    if response.status not in TRANSIENT_STATUSES:
+        return response  # by far the most: nothing of what follows is made for them
+    return (yield from _send_again(request, retry, tally, response, started))
 
 
 def _send_again(
