@@ -178,7 +178,7 @@ def test_gcs_keeps_objects(gcs: FakeGCS, gcs_bucket: str) -> None:
 
 
 def test_the_default_client_means_the_gcs_server(gcs_env: FakeGCS, gcs_bucket: str) -> None:
-    from google.cloud import storage
+    import google.cloud.storage as storage
 
     gcs_env.put(gcs_bucket, "k", b"data")
     with contextlib.closing(storage.Client()) as client:

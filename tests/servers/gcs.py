@@ -41,9 +41,9 @@ class FakeGCS(ProgramServer):
 
     def client(self, *, url: str | None = None) -> Any:
         """A google-cloud-storage client without credentials."""
+        import google.cloud.storage as storage
         from google.api_core.client_options import ClientOptions
         from google.auth.credentials import AnonymousCredentials
-        from google.cloud import storage
 
         client = storage.Client(
             project="test",
