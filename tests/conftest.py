@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
 
@@ -19,6 +20,16 @@ _PERSONAL = re.compile(
     re.IGNORECASE,
 )
 _HOME = pytest.StashKey[str]()
+
+# For the long suite: `pytest tests/test_models.py --hypothesis-profile=soak`.
+settings.register_profile(
+    "soak",
+    max_examples=3000,
+    stateful_step_count=100,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -61,6 +61,8 @@ class RayCluster:
                         "health_check_period_ms": 500,
                         "health_check_timeout_ms": 1000,
                         "health_check_failure_threshold": 5,
+                        # It looks at the whole machine, where other programs may take what memory they like.
+                        "memory_monitor_refresh_ms": 0,
                     },
                 },
             )

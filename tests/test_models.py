@@ -32,8 +32,6 @@ from bitstore import (
 from bitstore.breaker import Breaker
 from tests.stores import blobs, sha1
 
-_usual = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
-settings.register_profile("soak", max_examples=3000, stateful_step_count=100, **_usual)  # type: ignore[arg-type]
 SOAK = settings.get_current_profile_name() == "soak"
 
 
@@ -41,7 +39,14 @@ def bounded(examples: int, steps: int) -> settings:
     """The soak profile if it was asked for, else few examples, the same ones each time."""
     if SOAK:
         return settings()
-    return settings(max_examples=examples, stateful_step_count=steps, derandomize=True, **_usual)  # type: ignore[arg-type]
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
 
 
 BLOBS = blobs(4, size=60)
