@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock bench bench-quick install-demo install-test
+.PHONY: help demo test soak lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,10 @@ bench: install-test ## Measure all that is claimed about speed, against others (
 
 bench-quick: install-test ## The most important measurement, in about a minute (needs nginx)
 	@$(BIN)/python benchmarks/run.py --quick headline $(ARGS)
+
+soak: install-test ## Run the long tests: a Ray cluster of several nodes, thousands of random histories
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(BIN)/python -m pytest tests/test_models.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import hashlib
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +36,7 @@ from bitstore.transfer.steps import Found
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer
+from tests.sockets import open_sockets
 from tests.stores import API, Shelf
 
 QUICK = Retry(attempts=3, first_delay=0.01)
@@ -237,11 +236,7 @@ class TestEnding:
 
 def sockets(server: FaultyServer) -> int:
     """How many connections to `server` this process has open as a client."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
-            found += end.getpeername()[1:2] == (server.port,)
-    return found
+    return open_sockets(server.port)
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from bitstore import (
     AccessDenied,
     DiskCache,
+    InvalidDataFound,
     InvalidURI,
     LookupFailed,
     NotFoundInStore,
@@ -302,6 +303,7 @@ class DiskCacheModel(RuleBasedStateMachine):
         self.home = Path(tempfile.mkdtemp(prefix="bitstore-model-"))
         self.folder = self.home / "cache"
         self.cache = self.open()
+        self.damaged = False
         self.put: dict[str, set[bytes]] = {}  # every value that a key may have
 
     def open(self) -> DiskCache:
@@ -319,8 +321,12 @@ class DiskCacheModel(RuleBasedStateMachine):
         data = BLOBS[key] if own and key in BLOBS else data
         self.cache.put(key, data)
         self.put.setdefault(key, set()).add(data)
-        # What was put last is used last, so it is there, unless the digest's own bytes are there as well.
-        assert self.cache.get(key) in self.put[key]
+        try:
+            assert self.cache.get(key) in self.put[key]
+        except InvalidDataFound:
+            # A put does not read what is there: over a damaged file of the right size it changes nothing, which the
+            # next read notices. (A composite has read, and put it aside, before it puts.)
+            assert self.damaged
 
     @rule(key=keys)
     def is_got(self, key: str) -> None:
@@ -341,12 +347,13 @@ class DiskCacheModel(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 20), how=st.sampled_from(["flip", "cut", "empty", "link", "delete"]))
     def is_damaged(self, number: int, how: str) -> None:
-        files = sorted(self.files())
+        files = sorted(path for path in self.files() if not path.is_symlink())
         if not files:
             return
         path = files[number % len(files)]
         data = path.read_bytes()
         path.unlink()
+        self.damaged = True
         if how == "flip" and data:
             path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
         elif how == "cut":

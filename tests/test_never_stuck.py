@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import http.server
 import ipaddress
-import os
 import re
 import secrets
 import signal
@@ -47,6 +46,7 @@ from bitstore.store import Write, put_steps
 from bitstore.transfer.run import run
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer
+from tests.sockets import open_sockets
 from tests.stores import blobs
 
 ONCE = Retry(attempts=1)
@@ -80,11 +80,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def sockets(server: FaultyServer) -> int:
     """How many connections to `server` this process has open as a client."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
-            found += end.getpeername()[1:2] == (server.port,)
-    return found
+    return open_sockets(server.port)
 
 
 def answered(store: Any, what: Any) -> str:
@@ -178,14 +174,7 @@ class Drip:
 SCRIPT = """
 import os, signal, socket, sys, threading, contextlib
 from bitstore import HTTPRaw, Sha1Composite, Sha1Store
-
-def sockets():
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
-            end.getpeername()
-            found += 1
-    return found
+from tests.sockets import open_sockets
 
 store = Sha1Composite()
 store.append_source(Sha1Store(HTTPRaw(), sys.argv[1]))
@@ -194,7 +183,7 @@ try:
         print("?", blob, flush=True)
 except KeyboardInterrupt:
     threads = [each for each in threading.enumerate() if each.name.startswith("bitstore")]
-    print(sockets(), len(store._live().flights), flush=True)
+    print(open_sockets(), len(store._live().flights), flush=True)
     for each in threads:
         each.join(10)
     print(sum(each.is_alive() for each in threads), flush=True)

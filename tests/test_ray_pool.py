@@ -34,6 +34,7 @@ from tests.servers import CountedAPI, Delay, FaultProxy, SeaweedS3
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.soak,
     pytest.mark.timeout(150),  # what hangs fails
     pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
 ]
