@@ -59,7 +59,10 @@ class StoreNotAvailable(BitstoreError):
 
 
 class AccessDenied(StoreNotAvailable, PermissionError):
-    """A store refused to answer (401, 403). Whether the blob exists stays unknown."""
+    """A store refused to answer (401, 403), or there are no credentials to ask with.
+
+    Whether the blob exists stays unknown.
+    """
 
 
 class NotFoundInStore(BitstoreError, FileNotFoundError):

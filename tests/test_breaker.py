@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bitstore import AccessDenied, LookupFailed, Sha1Composite
+from bitstore import AccessDenied, LookupFailed, S3Raw, Sha1Composite, Sha1Store
 from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
 from tests.stores import Shelf, blobs
 
@@ -152,3 +152,34 @@ class TestInComposite:
             with pytest.raises(LookupFailed):
                 store.get(f"{number:040x}")
         assert len(shut.asked) == 20
+
+    def test_missing_credentials_are_no_outage(self) -> None:
+        """Asking again will not help: a batch must not wait for it, and the service is not to blame."""
+        store = Sha1Composite()
+        store.append_source(Sha1Store(S3Raw([]), "s3://bucket/"), name="s3")
+        answers = list(store.get_many([f"{number:040x}" for number in range(20)], patience=1000))
+        assert all(isinstance(blob.error, LookupFailed) for blob in answers)
+        assert store.stats()["s3"].breaker == "closed"
+
+    def test_a_failure_is_worth_another_try_also_when_the_tier_answers_again_by_then(self) -> None:
+        """The first tier fails; while the second is asked, another lookup finds that the first answers again."""
+        first, second = Shelf(), Shelf()
+        first.fail = OSError("down")
+        store = Sha1Composite()
+        store.append_source(first, name="first")
+        store.append_source(second)
+        second.gate = threading.Event()
+        errors: list[LookupFailed] = []
+
+        def ask() -> None:
+            with pytest.raises(LookupFailed) as caught:
+                store.get("0" * 40)
+            errors.append(caught.value)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert second.entered.acquire(timeout=30)
+        store._live().breakers["first"].succeeded()
+        second.gate.set()
+        asking.join(30)
+        assert errors[0].retry_in is not None

@@ -80,7 +80,8 @@ class _Refusals:
     def problem(self) -> Problem:
         """What they come to."""
         if self.first is None:  # not one request could be sent
-            return Problem(message="; ".join(self.told) or "its list of credentials is empty")
+            # Refused, as far as others are concerned: asking again will not help, and the service is not to blame.
+            return Problem(message="; ".join(self.told) or "its list of credentials is empty", refused=True)
         if len(self.told) > 1:
             self.first.message = f"no credentials were let in: {'; '.join(self.told)}"
         self.first.forbidden = self.all_forbidden

@@ -140,6 +140,8 @@ class SeaweedS3(ProgramServer):
             "-ip.bind=127.0.0.1",
             f"-master.port={master}",
             f"-volume.port={volume}",
+            # By itself it allows as many volumes as would fit the free disk when full; each bucket takes several.
+            "-volume.max=100000",
             f"-filer.port={filer}",
             f"-admin.port={admin}",
             f"-s3.port={self.port}",
