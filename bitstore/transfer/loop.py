@@ -115,7 +115,7 @@ class Loop:
         given_up = threading.Event()
         self._post(self._give_up, list(tasks), given_up)
         if threading.current_thread() is not self._thread and not sys.is_finalizing():
-            given_up.wait()
+            given_up.wait(60)  # it takes milliseconds; but no defect of the thread may hold its callers for ever
 
     def _post(self, function: Callable[..., None], *args: Any) -> None:
         self._inbox.append((function, args))
