@@ -32,9 +32,14 @@ bench: install-test ## Measure all that is claimed about speed, against others (
 bench-quick: install-test ## The most important measurement, in about a minute (needs nginx)
 	@$(BIN)/python benchmarks/run.py --quick headline $(ARGS)
 
-soak: install-test ## Run the long tests: a Ray cluster of several nodes, thousands of random histories
+soak: export BITSTORE_SOAK_REPORT := $(CURDIR)/build/soak.jsonl
+soak: install-test ## Run the long tests (half an hour or more), and write their figures into docs/promises.md
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
+		|| echo "no atheris for this Python: the parsers are fuzzed without its guidance"
+	@mkdir -p build && rm -f $(BITSTORE_SOAK_REPORT)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
+	@$(BIN)/python -m tests.soak_table
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)

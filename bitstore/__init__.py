@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         BitstoreError,
         InvalidDataFound,
         InvalidURI,
+        LimitReached,
         LookupFailed,
         LookupTimedOut,
         NotFoundInStore,
         StoreNotAvailable,
+        TooManyRequests,
     )
     from bitstore.hashed import (
         DigestAPISource,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
         VerifyDigestMixin,
         VerifySha1Mixin,
     )
+    from bitstore.limits.calls import CallLimit
+    from bitstore.limits.rates import RateLimit
     from bitstore.raw.file import FileRaw
     from bitstore.raw.gs import GSRaw
     from bitstore.raw.http import HTTPRaw
@@ -61,8 +65,8 @@ _MODULES = {
     "bitstore.caches.memory": ("MemoryCache",),
     "bitstore.composite": ("Composite",),
     "bitstore.errors": (
-        "AccessDenied", "BitstoreError", "InvalidDataFound", "InvalidURI", "LookupFailed", "LookupTimedOut",
-        "NotFoundInStore", "StoreNotAvailable",
+        "AccessDenied", "BitstoreError", "InvalidDataFound", "InvalidURI", "LimitReached", "LookupFailed",
+        "LookupTimedOut", "NotFoundInStore", "StoreNotAvailable", "TooManyRequests",
     ),
     "bitstore.hashed": (
         "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore",
@@ -70,6 +74,8 @@ _MODULES = {
         "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store",
         "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store", "VerifyDigestMixin", "VerifySha1Mixin",
     ),
+    "bitstore.limits.calls": ("CallLimit",),
+    "bitstore.limits.rates": ("RateLimit",),
     "bitstore.raw.file": ("FileRaw",),
     "bitstore.raw.gs": ("GSRaw",),
     "bitstore.raw.http": ("HTTPRaw",),
@@ -85,6 +91,7 @@ __all__ = [
     "AccessDenied",
     "BitstoreError",
     "Blob",
+    "CallLimit",
     "Composite",
     "DigestAPISource",
     "DigestCache",
@@ -97,6 +104,7 @@ __all__ = [
     "HTTPRaw",
     "InvalidDataFound",
     "InvalidURI",
+    "LimitReached",
     "LookupFailed",
     "LookupTimedOut",
     "Md5APISource",
@@ -105,6 +113,7 @@ __all__ = [
     "Md5Store",
     "MemoryCache",
     "NotFoundInStore",
+    "RateLimit",
     "Retry",
     "S3Raw",
     "Sha1APISource",
@@ -118,6 +127,7 @@ __all__ = [
     "Sha256Store",
     "Store",
     "StoreNotAvailable",
+    "TooManyRequests",
     "VerifyDigestMixin",
     "VerifySha1Mixin",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -23,6 +24,9 @@ _LOOKUPS = 128  # at least so many in the window, unless the caller says otherwi
 _PER_TRANSFER = 4  # and at least so many for each transfer that may be under way
 _TRIES = 2  # more of a lookup that failed although no outage is known
 _FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
+# A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
+# mostly copies bytes, which two do at the same time.
+_LARGE = 1024 * 1024
 
 
 def get_many(
@@ -73,11 +77,12 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
 class _Lookup(Task):
     """One lookup of the window, for all inputs of the window that ask for the same."""
 
-    __slots__ = ("inputs", "key", "tries")
+    __slots__ = ("inputs", "key", "loop", "tries")
 
     def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
         self.key = key
+        self.loop = window.loop  # that performs it
         self.inputs = [first]
         self.tries = 0  # that failed although no outage is known
 
@@ -89,8 +94,8 @@ class _Lookup(Task):
 class _Window:
     """The lookups that are under way, or answered and not yet taken.
 
-    The consumer's thread reads the inputs, submits lookups and takes answers; the transfer thread only calls
-    `_done`. Each counter is written by one of the two alone, so none needs a lock.
+    The consumer's thread reads the inputs, submits lookups and takes answers; the transfer threads only call
+    `deliver`. Each counter is written by one side alone, so only the transfer threads need a lock among themselves.
     """
 
     def __init__(
@@ -110,7 +115,8 @@ class _Window:
         self._most = most
         self._max_bytes = max_bytes
         self._patience = patience
-        self._loop = loop()
+        self.loop = loop()  # for the next lookup
+        self._delivery = threading.Lock()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lookups: dict[Any, _Lookup] = {}
         self._read = 0  # inputs read
@@ -118,9 +124,10 @@ class _Window:
         self._exhausted = False
         self._closed = False
         self._broken: Exception | None = None  # what the caller's iterable raised
-        self._answered = 0  # lookups, by the transfer thread
+        self._answered = 0  # lookups, by the transfer threads
         self._bytes_in = 0  # bytes of their blobs
         self._bytes_out = 0  # bytes of the blobs yielded
+        self._large = False  # whether those are, on average
 
     def as_they_come(self) -> Iterator[Blob]:
         """One answer per input, in the order of arrival."""
@@ -158,14 +165,16 @@ class _Window:
         """Give up what is under way."""
         self._closed = True
         pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
-        if pending:
-            self._loop.cancel(pending)
+        for each in {lookup.loop for lookup in pending}:
+            each.cancel([lookup for lookup in pending if lookup.loop is each])
 
     def deliver(self, tasks: list[Task]) -> None:
-        """Called in the transfer thread with lookups that are done."""
+        """Called in a transfer thread with lookups that are done."""
         lookups: list[_Lookup] = [task for task in tasks if isinstance(task, _Lookup) and not self._try_again(task)]
-        self._answered += len(lookups)
-        self._bytes_in += sum([lookup.size for lookup in lookups])
+        size = sum([lookup.size for lookup in lookups])
+        with self._delivery:
+            self._answered += len(lookups)
+            self._bytes_in += size
         if lookups:
             self._answers.put(lookups)
 
@@ -187,7 +196,7 @@ class _Window:
         lookup.again(self._later(lookup.inputs[0][1], pause))
         # `close` sets the flag before it looks for what is unfinished: so it finds this lookup, or we see the flag.
         if not self._closed:
-            self._loop.submit([lookup])
+            lookup.loop.submit([lookup])
         return True
 
     def _later(self, uri: Any, pause: float) -> Steps[Found]:
@@ -222,18 +231,21 @@ class _Window:
             self._exhausted = True
             self._broken = error
         finally:
-            if begun:
-                self._loop.submit(begun)
+            for each in {lookup.loop for lookup in begun}:
+                each.submit([lookup for lookup in begun if lookup.loop is each])
 
     def _limit(self) -> int:
         """How many inputs may be read and not yet answered to the consumer."""
         # Enough that no transfer waits for a lookup, and not more: lookups in waiting cost memory, and time of
         # the garbage collector.
-        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self._loop.pace.limit)
+        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self.loop.pace.limit)
         if not self._answered:
             return min(most, _FIRST_LOOKUPS)
         # Blobs that are here count by their size, those to come by the mean of what has come so far.
         mean = self._bytes_in / self._answered
+        if self._large and mean < _LARGE:
+            self.loop = loop()
+        self._large = mean >= _LARGE
         held = self._bytes_in - self._bytes_out
         to_come = int((self._max_bytes - held) / mean) if mean >= 1 else most
         here = self._answered - self._yielded
@@ -259,6 +271,8 @@ class _Window:
             same.inputs.append(position)
             return None
         lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
+        if self._large:
+            self.loop = loop(self._read % 2)
         return lookup
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from bitstore.download import download_steps
 from bitstore.errors import (
     AccessDenied,
     InvalidDataFound,
+    LimitReached,
     LookupFailed,
     LookupTimedOut,
     NotFoundInStore,
@@ -21,6 +21,7 @@ from bitstore.errors import (
 from bitstore.flight import Flights
 from bitstore.options import check_options
 from bitstore.partial import Partial
+from bitstore.process import PerProcess
 from bitstore.stats import TierStats
 from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
@@ -79,11 +80,13 @@ class _Live:
     """What a composite knows only in this process: lookups in progress, counts, warnings given."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.flights = Flights()
         self.stats = _ByTier(TierStats)
         self.breakers = _ByTier(Breaker)
+        # Of their own: a cache that cannot keep may still answer.
+        self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
         self.warned: set[str] = set()
+        self.look: Callable[[Store, Any], Steps[Found]] = get_steps  # `Latencies` puts in one that measures
 
 
 class Composite(Store):
@@ -108,12 +111,12 @@ class Composite(Store):
         check_options(cls, kwargs)
         self = super().__new__(cls)
         self._chain = ()
-        self._current = _Live()
+        self._current = PerProcess()
         return self
 
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]
-    _current: _Live
+    _current: PerProcess[_Live]
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
@@ -227,11 +230,8 @@ class Composite(Store):
         return {tier.name: live.stats[tier.name] for tier in self._tiers}
 
     def _live(self) -> _Live:
-        live = self._current
-        if live.pid != os.getpid():
-            # After a fork: flights of the parent's threads never land here, and their locks may be held.
-            live = self._current = _Live()
-        return live
+        # Per process, because after a fork the flights of the parent's threads never land here.
+        return self._current.get() or self._current.set_once(_Live())
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
         key = self.canonical(uri)
@@ -250,7 +250,7 @@ class Composite(Store):
                 return found
         outcome: Found | Exception | None = None
         try:
-            outcome = yield from self._walk(key, live)
+            outcome = yield from self._walk(key, live, live.look)
             return outcome
         except LookupTimedOut:
             raise
@@ -312,6 +312,9 @@ class Composite(Store):
                 failures.append((tier.name, error))
                 if isinstance(error, AccessDenied):
                     breaker.succeeded()  # a refusal is an answer, and may concern this blob alone
+                elif isinstance(error, LimitReached):
+                    if ticket is not None:
+                        breaker.abandoned(ticket)  # it was not asked, so nothing is known of it
                 elif ticket is not None:
                     breaker.failed(ticket, error)
                     passing = True
@@ -330,7 +333,7 @@ class Composite(Store):
                 streamed = isinstance(data, Partial)
                 stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
                 if keepers and not streamed:
-                    yield from self._keep(live, keepers, key, data, bad)
+                    yield from self._keep(live, tier, keepers, key, data, bad)
                 return Found(data, tier.name, found.etag)
         if not failures:
             raise NotFoundInStore(self, key)
@@ -342,22 +345,36 @@ class Composite(Store):
         failed.down_for = max(each.down_for for each in breakers)
         raise failed from failures[-1][1]
 
-    def _keep(self, live: _Live, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]) -> Steps[None]:
+    def _keep(
+        self, live: _Live, origin: Tier, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]
+    ) -> Steps[None]:
         for tier in keepers:
             cache = tier.store
             stats = live.stats[tier.name]
+            breaker = live.writers[tier.name]
+            ticket: int | None = None
             try:
                 if (_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
+                    continue
+                ticket = breaker.admit()
+                if ticket is None and not origin.paid:  # what was paid for is worth a try
+                    stats.count("write_failures")
                     continue
                 if tier in bad:
                     yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
                 else:
                     yield from put_steps(cache, key, data, _KEEP)
-            except Cancelled:  # the bytes are here, so the lookup is in time although the cache is not
+            except (Cancelled, GeneratorExit) as end:
+                if ticket is not None:
+                    breaker.abandoned(ticket)
+                if isinstance(end, GeneratorExit):
+                    raise
                 stats.count("write_failures")
-                return
+                return  # the bytes are here, so the lookup is in time although the cache is not
             except Exception as error:  # a cache that cannot keep never fails a lookup that has its bytes
                 stats.count("write_failures")
+                if ticket is not None:
+                    breaker.failed(ticket, error)
                 if tier.name not in live.warned:
                     live.warned.add(tier.name)
                     logger.warning(
@@ -365,6 +382,7 @@ class Composite(Store):
                         tier.name, type(error).__name__, error,
                     )  # fmt: skip
             else:
+                breaker.succeeded()
                 stats.count("writes")
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:

@@ -65,7 +65,10 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
     ConfigError
         There is no such file, or it says something that cannot be.
     """
-    found = _find() if path is None else Path(path).expanduser()
+    try:
+        found = _find() if path is None else Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"cannot find the configuration: {error}") from error
     try:
         text = found.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -136,6 +139,8 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{name} is not TOML that can be read: it is nested too deeply") from None
 
 
 def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestComposite:

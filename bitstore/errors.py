@@ -6,7 +6,9 @@ The distinction that matters most: `NotFoundInStore` says that a blob *is not th
 
 from __future__ import annotations
 
+import math
 import pickle
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +17,12 @@ __all__ = [
     "BitstoreError",
     "InvalidDataFound",
     "InvalidURI",
+    "LimitReached",
     "LookupFailed",
     "LookupTimedOut",
     "NotFoundInStore",
     "StoreNotAvailable",
+    "TooManyRequests",
 ]
 
 
@@ -63,6 +67,43 @@ class AccessDenied(StoreNotAvailable, PermissionError):
 
     Whether the blob exists stays unknown.
     """
+
+
+class LimitReached(StoreNotAvailable):
+    """A source was not asked, because what it allows is used up. Whether it has the blob stays unknown.
+
+    Parameters
+    ----------
+    store
+        The store, or its name.
+    reason
+        Which limit it is, and when it opens again.
+    retry_in
+        Seconds after which it is worth trying again; None: that will not help.
+    """
+
+    def __init__(self, store: object, reason: str, retry_in: float | None = None) -> None:
+        BitstoreError.__init__(self, f"{store} is not available: {reason}", str(store), reason, retry_in)
+        self.reason = reason
+        self.retry_in = retry_in
+
+
+class TooManyRequests(StoreNotAvailable):
+    """For `api_get` to raise, where the API answers 429: it is called again later, and others wait as well.
+
+    Parameters
+    ----------
+    retry_after
+        Seconds, or the `Retry-After` header as it came (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after);
+        None, or a header that says neither seconds nor a date: the pause is chosen by the library.
+    """
+
+    def __init__(self, retry_after: float | str | None = None) -> None:
+        self.retry_after = _seconds(retry_after)
+        asked = "" if self.retry_after is None else f", and asks for a pause of {self.retry_after:.0f} s"
+        reason = f"it answers that there are too many requests{asked}"
+        BitstoreError.__init__(self, f"the API is not available: {reason}", self.retry_after)
+        self.reason = reason
 
 
 class NotFoundInStore(BitstoreError, FileNotFoundError):
@@ -183,3 +224,18 @@ def _portable(name: str, error: BaseException) -> BaseException:
         # A user's exception may pickle in any broken way (locks inside, odd constructors): its text must still arrive.
         return StoreNotAvailable(name, _describe(error))
     return error
+
+
+def _seconds(retry_after: float | str | None) -> float | None:
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(str(retry_after)).timestamp() - time.time()
+        except (TypeError, ValueError):  # no date either
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

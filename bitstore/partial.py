@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 __all__ = ["CannotWrite", "Partial"]
 
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)").fullmatch
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _PIECE = 1 << 20
@@ -277,7 +278,7 @@ class Partial:
         etag, length = headers.get("etag", ""), headers.get("content-length", "")
         if not _STRONG(etag):
             return
-        self._origin = _Origin(url=self._url, etag=etag, size=int(length) if length.isdecimal() else None)
+        self._origin = _Origin(url=self._url, etag=etag, size=int(length) if _LENGTH(length) else None)
         if self._shared:  # written before the first byte is, so it is whole where there is anything to go on from
             self._guarded(self._origin_path.write_text, json.dumps(self._origin))
 

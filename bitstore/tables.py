@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bitstore.tiers import DiskTier, MemoryTier, PythonTier, Tier
+from bitstore.tiers import DiskTier, LimitTable, MemoryTier, PythonTier, Tier
 from bitstore.url_tiers import SCHEMES, RetryTable, masked
 
 __all__ = ["convert", "tier"]
@@ -26,8 +26,9 @@ def tier(table: dict[str, Any]) -> Tier:
 def convert(table: dict[str, Any], kind: type[Any]) -> Any:
     """`table` as a `kind`, with errors that a person can act on: raises ValueError."""
     known = list(kind.__struct_fields__)
-    if isinstance(table.get("retry"), dict) and "retry" in known:
-        convert(table["retry"], RetryTable)
+    for key, inner in (("retry", RetryTable), ("limit", LimitTable)):
+        if isinstance(table.get(key), dict) and key in known:
+            convert(table[key], inner)
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bitstore.hashed import VerifyDigestMixin
+from bitstore.hashed import DigestAPISource, VerifyDigestMixin
+from bitstore.limits.calls import WAIT, CallLimit
 from bitstore.store import Store
 
-__all__ = ["Context", "DiskTier", "MemoryTier", "PythonTier", "ReadTier", "Tier"]
+__all__ = ["Context", "DiskTier", "LimitTable", "MemoryTier", "PythonTier", "ReadTier", "Tier"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ class Context:
     raw_stores: dict[str, Store] = field(default_factory=dict)
 
     def path(self, text: str) -> str:
-        """`text` as an absolute path; `~` is the user's home."""
-        return str((self.folder / Path(text).expanduser()).absolute())
+        """`text` as an absolute path; `~` is the user's home. Raises ValueError where there is no such user."""
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"path = {text!r}: whose home '~' means here is unknown") from error
+        return str((self.folder / path).absolute())
 
 
 class Tier(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +128,25 @@ class ReadTier(Tier, kw_only=True):
         return {} if self.cache_result is None else {"cache_result": self.cache_result}
 
 
+class LimitTable(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What an API source may do: see `CallLimit`."""
+
+    what: ClassVar[str] = "a limit table"
+
+    name: str
+    per_second: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+    budget: int | None = None
+    state: str | None = None
+    wait: float = WAIT
+
+    def limit(self, context: Context) -> CallLimit:
+        """The limit."""
+        state = None if self.state is None else context.path(self.state)
+        return CallLimit(**{**msgspec.structs.asdict(self), "state": state})
+
+
 class PythonTier(ReadTier, kw_only=True):
     """Whatever store a user's own function makes."""
 
@@ -130,9 +154,23 @@ class PythonTier(ReadTier, kw_only=True):
 
     python: str
     verify: bool | None = None
+    limit: LimitTable | None = None
+    remember_missing: float | None = None
 
     def store(self, context: Context) -> Store:
-        """What the function returns."""
+        """What the function returns, with the options of an API source that the file gives."""
+        store = self._made()
+        for key, value in (
+            ("limit", None if self.limit is None else self.limit.limit(context)),
+            ("remember_missing", self.remember_missing),
+        ):
+            if value is not None:
+                if not isinstance(store, DigestAPISource):
+                    raise ValueError(f"{key}: {type(store).__name__} does not have it, because it is no API source")
+                setattr(store, key, value)
+        return store
+
+    def _made(self) -> Store:
         module, colon, name = self.python.partition(":")
         if not (colon and all(part.isidentifier() for part in [*module.split("."), *name.split(".")])):
             raise ValueError(f"python = {self.python!r}: expected 'package.module:function'")

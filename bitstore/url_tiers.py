@@ -92,9 +92,17 @@ class _WireTier(_URLTier, kw_only=True):
     ca_bundle: str | None = None
     proxy: str | None = None
     retry: RetryTable | None = None
+    requests_per_second: float | None = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
+        per_second = options.pop("requests_per_second", None)
+        if per_second is not None:
+            from bitstore.limits.rates import RateLimit
+
+            if not per_second > 0:
+                raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
+            options["limit"] = RateLimit(per_second=per_second)
         if self.ca_bundle is not None:
             options["ca_bundle"] = context.path(self.ca_bundle)
         if self.retry is not None:

@@ -5,8 +5,22 @@ Importing this starts no Ray and imports none: that happens when a dataset is gi
 
 from __future__ import annotations
 
+from bitstore.warming.report import WarmReport
 from ray_integration.data import FetchBlobs, fetch_blobs
+from ray_integration.limits import ClusterLimit
 from ray_integration.node import VersionMismatch
 from ray_integration.pool import NodePool, PoolError
+from ray_integration.rates import ClusterRate
+from ray_integration.warm import warm
 
-__all__ = ["FetchBlobs", "NodePool", "PoolError", "VersionMismatch", "fetch_blobs"]
+__all__ = [
+    "ClusterLimit",
+    "ClusterRate",
+    "FetchBlobs",
+    "NodePool",
+    "PoolError",
+    "VersionMismatch",
+    "WarmReport",
+    "fetch_blobs",
+    "warm",
+]

@@ -16,6 +16,7 @@ from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
 from ray_integration.identity import fingerprint
+from ray_integration.metrics import TierMetrics
 from ray_integration.placement import cpus_of_nodes, default_actors, default_cpus
 from ray_integration.pool import NodePool
 from ray_integration.portable import check_portable
@@ -155,6 +156,7 @@ class FetchBlobs:
         self.pool = pool
         self.routing: Routing = routing
         self._router: Router | None = None
+        self._metrics: TierMetrics | None = None
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield the rows of `batch` with their blobs, in pieces of the same format."""
@@ -182,13 +184,19 @@ class FetchBlobs:
             for answer in incoming:
                 if size and (size > self.block_bytes or size + answer.size > most):
                     stop = start + len(answers)
+                    self._tell()
                     # Nothing here may keep a piece alive while Ray works on it: no variable has it, `answers` is empty.
                     yield rows.part(start, stop, self._columns(answers))
                     start, size = stop, 0
                 answers.append(answer)
                 size += answer.size
                 del answer
+        self._tell()
         yield rows.part(start, rows.rows, self._columns(answers))
+
+    def _tell(self) -> None:
+        if self._metrics is not None:
+            self._metrics.tell()
 
     def _answers(self, texts: list[Any]) -> Generator[Answer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
@@ -232,6 +240,8 @@ class FetchBlobs:
             # All spellings of a digest have one owner.
             yield from self._router.answers([key if isinstance(key, str) else text for key, text in texts.items()])
             return
+        if self._metrics is None:
+            self._metrics = TierMetrics.where_ray_runs(self.store)
         # Not self.store.get_many: a user's own store may lack it, or have one of its own that takes something else.
         blobs: Any = Store.get_many(
             self.store,
@@ -280,6 +290,9 @@ class FetchBlobs:
         }
         answers.clear()
         return columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_router": None, "_metrics": None}  # both are of this process
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"

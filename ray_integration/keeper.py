@@ -129,10 +129,10 @@ class Keeper:
                 for handle in handles:
                     ray.kill(handle)
 
-    def handles(self) -> list[Any]:
-        """The actors that answer."""
+    def handles(self) -> dict[str, Any]:
+        """The actors that answer, by name."""
         with self._lock:
-            return [self._handles[name] for name in self.ready]
+            return {name: self._handles[name] for name in self.ready}
 
     def _make(self, name: str, node: str) -> Any:
         import ray

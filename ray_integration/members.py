@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_integration.routing import successors
+from ray_integration.metrics import node_name
+from ray_integration.routing import split, successors
 
 __all__ = ["CONTROL", "NAMESPACE", "Address", "Members", "alive_nodes"]
 
@@ -18,7 +20,10 @@ logger = logging.getLogger("bitstore")
 NAMESPACE = "bitstore"
 CONTROL = "control"  # the group of calls that must be answered while all other threads of a node store are busy
 
-_REFRESH = 2.0  # seconds for which the list of nodes is good
+_REFRESH = 2.0  # seconds for which the list of nodes is good, at least
+# And for each node so many more: every process asks the one head of the cluster, for a list that is as long as the
+# cluster is large. Without it 1000 processes would ask for half a million entries a second.
+_REFRESH_PER_NODE = 0.04
 _LEFT_ALONE = 10.0  # seconds for which a node store that did not answer is passed over
 _ANSWER = 15.0  # seconds that a node store may take for a sign of life
 
@@ -50,22 +55,33 @@ class Members:
         self._address = address
         self._nodes: dict[str, str] = {}
         self._handles: dict[str, Any] = {}
+        self._sought: set[str] = set()  # since the list of nodes was read
         self._lost: dict[str, float] = {}
         self._good_until = 0.0
 
     def names(self) -> list[str]:
         """The node stores that are there and not known not to answer."""
         self._refresh()
-        now = time.monotonic()
-        return [name for name in self._handles if self._lost.get(name, 0.0) <= now]
+        return self._answering(self._nodes)
 
     def nearest(self) -> list[str]:
         """Those of this process's node; one of another node, always the same, where this one has none."""
         import ray
 
         here = ray.get_runtime_context().get_node_id()
-        names = self.names()
-        return [name for name in names if self._nodes[name] == here] or successors(here, names)[:1]
+        self._refresh()
+        # Only these are looked for: on a thousand nodes, finding all from everywhere would be a million questions.
+        own = self._answering([name for name, node in self._nodes.items() if node == here])
+        return own or successors(here, self.names())[:1]
+
+    def split(self, digests: Sequence[str], names: Collection[str]) -> dict[str, list[int]]:
+        """The positions in `digests` that each of these node stores owns.
+
+        By their places alone (node and worker), and not by their pool's name: what a job has put on the disk of a
+        digest's owner, the next job seeks there, also if each has a pool of its own.
+        """
+        places = {name.removeprefix(self._address.pool): name for name in names}
+        return {places[place]: positions for place, positions in split(digests, places).items()}
 
     def handle(self, name: str) -> Any:
         """The actor."""
@@ -102,6 +118,7 @@ class Members:
             self._refresh()
             if name not in self._nodes:
                 return
+            self._find([name])
             if self.is_alive(name):
                 self._lost.pop(name, None)
                 return
@@ -118,8 +135,6 @@ class Members:
             self._good_until = 0.0
 
     def _refresh(self) -> None:
-        import ray
-
         now = time.monotonic()
         if now < self._good_until:
             return
@@ -129,14 +144,28 @@ class Members:
         except Exception as error:  # the head is out of reach: who was there before may still be
             logger.warning("the list of nodes cannot be had (%s: %s)", type(error).__name__, error)
             return
+        # Not all at once: processes that were started together would ask together for ever.
+        self._good_until = now + max(_REFRESH, _REFRESH_PER_NODE * len(nodes) * random.uniform(0.8, 1.2))
         self._nodes = self._address.names(nodes)
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._nodes}
-        for name in self._nodes:
-            if name not in self._handles:
+        self._sought.clear()
+
+    def _answering(self, names: Iterable[str]) -> list[str]:
+        names = list(names)
+        self._find(names)
+        now = time.monotonic()
+        return [name for name in names if name in self._handles and self._lost.get(name, 0.0) <= now]
+
+    def _find(self, names: Iterable[str]) -> None:
+        import ray
+
+        for name in names:
+            if name not in self._handles and name not in self._sought:
+                self._sought.add(name)
                 try:
                     self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
                 except (ValueError, ray.exceptions.RayError):
-                    continue  # not made yet
+                    continue  # not made yet; after the next look at the nodes we look again
 
 
 def alive_nodes() -> dict[str, str]:
@@ -149,4 +178,4 @@ def alive_nodes() -> dict[str, str]:
     list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
     alive = [node for node in list_nodes() if node["Alive"]]
     working = [node for node in alive if node["Resources"].get("CPU", 0) > 0]
-    return {node["NodeID"]: f"{node['NodeID'][:8]} ({node['NodeManagerHostname']})" for node in working or alive}
+    return {node["NodeID"]: node_name(node["NodeID"], node["NodeManagerHostname"]) for node in working or alive}

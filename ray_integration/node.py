@@ -12,9 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 from bitstore import __version__
 from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
+from bitstore.stats import TierStats
 from bitstore.store import Store
+from bitstore.warming.outcome import Outcome
 from ray_integration.answer import answer_of
+from ray_integration.metrics import TierMetrics, node_name
 from ray_integration.parts import free_part, usable_part
+from ray_integration.warm_node import KeepOrder, keep_on_node
 
 __all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]
 
@@ -113,6 +117,7 @@ class NodeStore:
             self._broken = error
         else:
             self._free = free_part(self._store)
+            self._metrics = TierMetrics(self._store, self._free)
 
     def describe(self) -> Description:
         """Who and where this is.
@@ -178,20 +183,34 @@ class NodeStore:
                     continue
                 answer = answer_of(blob)
                 if rows and (size + answer.size > _PIECE_BYTES or len(rows) >= _PIECE_ROWS):
+                    self._metrics.tell()
                     yield Piece(rows, unpaid)
                     rows, unpaid, size = [], [], 0
                 error = _portable(answer.error) if with_errors and answer.error is not None else None
                 rows.append((blob.index, answer.data, answer.source, answer.told, error))
                 size += answer.size
+        self._metrics.tell()
         yield Piece(rows, unpaid)
 
+    def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
+        """Fill caches (see `bitstore.warming`); some outcomes at a time, and no blob, come back.
+
+        `digests` are all different, and each has one outcome, in any order.
+        """
+        if self._broken is not None:
+            raise self._broken
+        for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
+            self._metrics.tell()
+            yield outcomes
+
     def stats(self) -> list[dict[str, int | str]]:
-        """The counts of each tier of a composite (see `TierStats`); of other stores there are none."""
+        """The counts of each tier of a composite (see `TierStats`) and its node; of other stores there are none."""
         tell = getattr(self._store, "stats", None)
         counts = tell() if callable(tell) else None
         if not isinstance(counts, dict):
             return []
-        return [{"node": self._node_id, **tier.as_dict()} for tier in counts.values() if hasattr(tier, "as_dict")]
+        where = {"node": node_name(self._node_id), "node_id": self._node_id}
+        return [{**where, **tier.as_dict()} for tier in counts.values() if isinstance(tier, TierStats)]
 
 
 def needs_paid(store: Any, blob: Blob) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from bitstore.caches.disk import DiskCache
+from bitstore.caches.memory import MemoryCache
 from bitstore.composite import Composite, Tier
 from bitstore.errors import StoreNotAvailable
 
-__all__ = ["free_part", "usable_part"]
+__all__ = ["free_part", "shared_part", "usable_part"]
 
 
 def free_part(store: Any) -> Any | None:
@@ -23,6 +24,11 @@ def free_part(store: Any) -> Any | None:
     answers.
     """
     return _without(store, lambda inner: bool(getattr(inner, "paid", False)))
+
+
+def shared_part(store: Any) -> Any | None:
+    """The part of `store` that all nodes see alike: without the caches of a node's disk and of a process's memory."""
+    return _without(store, lambda inner: isinstance(inner, (DiskCache, MemoryCache)))
 
 
 def usable_part(store: Any) -> tuple[Any, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import uuid
 import weakref
 from collections.abc import Callable
@@ -14,13 +16,18 @@ from ray_integration.keeper import Keeper, PoolError
 from ray_integration.members import CONTROL, Address, Members
 from ray_integration.node import Description, VersionMismatch
 from ray_integration.portable import check_portable
+from ray_integration.table import stats_table
 
 if TYPE_CHECKING:
+    import pandas
     from typing_extensions import Self
 
 __all__ = ["NodePool", "PoolError"]
 
+logger = logging.getLogger("bitstore")
+
 _START = 60.0  # seconds for the first node stores to start
+_ANSWER = 15.0  # seconds in which a node store has to tell its counts
 
 
 class NodePool:
@@ -94,22 +101,38 @@ class NodePool:
         keeper.look()
         return list(keeper.ready.values())
 
-    def stats(self) -> list[dict[str, int | str]]:
+    def stats(self) -> pandas.DataFrame:
         """The counts of each tier of each node store (see `bitstore.stats.TierStats`), since it was started.
 
-        Those that do not answer within some seconds are left out.
+        Node stores that do not answer within some seconds are left out, and named in a warning and in
+        `attrs["unanswered"]`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each node store and tier. The index is `node` (the beginning of its id, and its host), `worker`
+            (which of the node's node stores) and `tier`; columns are the counts, `breaker`, and the whole `node_id`.
+
+        Examples
+        --------
+        >>> pool.stats().groupby("tier").sum(numeric_only=True)  # doctest: +SKIP
+        >>> pool.stats().groupby("node")["hits"].sum()  # doctest: +SKIP
         """
         import ray
 
-        calls = [handle.stats.options(concurrency_group=CONTROL).remote() for handle in self._held().handles()]
-        rows: list[dict[str, int | str]] = []
-        answered, _ = ray.wait(calls, num_returns=len(calls), timeout=15) if calls else ([], [])
+        calls = {
+            handle.stats.options(concurrency_group=CONTROL).remote(): name
+            for name, handle in self._held().handles().items()
+        }
+        tables: dict[str, list[dict[str, int | str]]] = {}
+        answered, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER) if calls else ([], [])
         for call in answered:
-            try:
-                rows += ray.get(call, timeout=5)
-            except ray.exceptions.RayError:
-                continue  # gone meanwhile, and its counts with it
-        return rows
+            with contextlib.suppress(ray.exceptions.RayError):  # gone meanwhile, and its counts with it
+                tables[calls[call]] = ray.get(call, timeout=5)
+        unanswered = sorted(set(calls.values()) - tables.keys())
+        if unanswered:
+            logger.warning("pool %s: no counts from %s", self.address.pool, ", ".join(unanswered))
+        return stats_table(tables, unanswered)
 
     def close(self) -> None:
         """Stop following the cluster. The node stores of a shared pool stay, those of a private one end."""

@@ -16,7 +16,6 @@ from ray_integration.answer import Answer, answer_of
 from ray_integration.members import Members
 from ray_integration.node import Piece, needs_paid
 from ray_integration.parts import free_part, usable_part
-from ray_integration.routing import split
 
 __all__ = ["Router"]
 
@@ -170,7 +169,7 @@ class _Batch:
         if not names:
             self._look_up_here(positions)
             return
-        for name, indexes in split([self._digests[position] for position in positions], names).items():
+        for name, indexes in self._members.split([self._digests[position] for position in positions], names).items():
             for start in range(0, len(indexes), _CALL):
                 self._call(name, [positions[index] for index in indexes[start : start + _CALL]], pays)
 

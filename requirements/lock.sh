@@ -27,5 +27,6 @@ compile() {
 }
 
 compile requirements/test.txt pyproject.toml --extra all --group dev "$@"
+compile requirements/fuzz.txt --group fuzz --no-deps "$@"
 compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
 compile requirements/demo.txt pyproject.toml --extra all --group build --constraint requirements/test.txt

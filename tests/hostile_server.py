@@ -62,7 +62,9 @@ class HostileServer:
                     return
                 head += piece
             self.requests += 1
-            self._answer(peer, head.split(b" ", 2)[1].rsplit(b"/", 1)[1].decode())
+            self._answer(
+                peer, head.split(b" ", 2)[1].partition(b"?")[0].replace(b"%2F", b"/").rsplit(b"/", 1)[1].decode()
+            )
 
     def _answer(self, peer: socket.socket, what: str) -> None:
         if what == "named-10gb":
@@ -89,6 +91,14 @@ class HostileServer:
             self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello")
         elif what == "two-lengths":
             self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 3\r\n\r\nhello")
+        elif what == "odd-redirect":  # to what is no text in any encoding that one would expect
+            self._send(peer, b"HTTP/1.1 301 x\r\nLocation: %b/\xf3\r\nContent-Length: 0\r\n\r\n" % self.url.encode())
+        elif what == "%F3":
+            self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        elif what == "part":  # which nobody has asked for
+            self._send(peer, b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello")
+        elif what == "nothing":
+            self._send(peer, b"HTTP/1.1 204 No Content\r\n\r\n")
         elif what == "no-http":
             self._send(peer, b"\x00\x01\x02" * 1000)
         else:

@@ -168,6 +168,11 @@ class Caller:
         """`(digest, data, source, error)` of each row."""
         return list(self._rows(digests))
 
+    def known(self) -> list[str]:
+        """The node stores that were looked up so far."""
+        router = self._fetch._router
+        return [] if router is None else sorted(router.members._handles)
+
     def _rows(self, digests: list[str]) -> Iterator[tuple[str, bytes | None, str | None, str | None]]:
         for piece in self._fetch(pyarrow.table({"sha1": pyarrow.array(digests, pyarrow.string())})):
             columns = [piece.column(name).to_pylist() for name in ("sha1", "data", "source", "error")]

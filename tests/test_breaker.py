@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 
 import pytest
 
-from bitstore import AccessDenied, LookupFailed, S3Raw, Sha1Composite, Sha1Store
+from bitstore import AccessDenied, GSRaw, LookupFailed, S3Raw, Sha1Composite, Sha1Store, Store
 from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
-from tests.stores import Shelf, blobs
+from tests.stores import API, Box, Shelf, blobs
 
 
 class Clock:
@@ -153,13 +154,23 @@ class TestInComposite:
                 store.get(f"{number:040x}")
         assert len(shut.asked) == 20
 
-    def test_missing_credentials_are_no_outage(self) -> None:
+    @pytest.mark.parametrize(
+        ("raw", "prefix"),
+        [(S3Raw([]), "s3://bucket/"), (GSRaw({"nonsense": "yes"}), "gs://bucket/"), (GSRaw(), "gs://bucket/")],
+        ids=["S3", "GCS", "GCS-none"],
+    )
+    def test_missing_credentials_are_no_outage(
+        self, raw: Store, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         """Asking again will not help: a batch must not wait for it, and the service is not to blame."""
+        monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
         store = Sha1Composite()
-        store.append_source(Sha1Store(S3Raw([]), "s3://bucket/"), name="s3")
+        store.append_source(Sha1Store(raw, prefix), name="bucket")
         answers = list(store.get_many([f"{number:040x}" for number in range(20)], patience=1000))
         assert all(isinstance(blob.error, LookupFailed) for blob in answers)
-        assert store.stats()["s3"].breaker == "closed"
+        assert store.stats()["bucket"].breaker == "closed"
 
     def test_a_failure_is_worth_another_try_also_when_the_tier_answers_again_by_then(self) -> None:
         """The first tier fails; while the second is asked, another lookup finds that the first answers again."""
@@ -183,3 +194,51 @@ class TestInComposite:
         second.gate.set()
         asking.join(30)
         assert errors[0].retry_in is not None
+
+
+class FullBox(Box):
+    """A cache that answers and cannot keep anything."""
+
+    tries = 0
+
+    def put(self, uri: str, data: bytes) -> None:
+        self.tries += 1
+        raise OSError("no room")
+
+
+def test_a_cache_that_cannot_keep_is_not_asked_to_again_and_again() -> None:
+    held = blobs(40)
+    box, composite = FullBox(), Sha1Composite()
+    composite.append_cache(box, name="box")
+    composite.append_source(Shelf(held))
+    assert all(composite.get(digest) == data for digest, data in held.items())
+    assert box.tries == FAILURES
+    stats = composite.stats()["box"]
+    assert (stats.write_failures, stats.writes, stats.misses, stats.breaker) == (40, 0, 40, "closed")
+
+
+def test_what_was_paid_for_is_always_tried_to_be_kept() -> None:
+    held = blobs(40)
+    box, composite = FullBox(), Sha1Composite()
+    composite.append_cache(box)
+    composite.append_source(API(held))
+    assert all(composite.get(digest) == data for digest, data in held.items())
+    assert box.tries == 40
+
+
+def test_writes_go_on_when_the_cache_can_keep_again() -> None:
+    held = blobs(60)
+    box, composite = Box(), Sha1Composite()
+    composite.append_cache(box, name="box")
+    composite.append_source(Shelf(held))
+    box.fail_put = OSError("no room")
+    first, rest = list(held)[:20], list(held)[20:]
+    for digest in first:
+        composite.get(digest)
+    box.fail_put = None
+    writes = composite._live().writers["box"]
+    writes._probe_at = 0.0  # its pause is over
+    for digest in rest:
+        composite.get(digest)
+    assert set(box.held) == set(rest)
+    assert writes.state == "closed"

@@ -597,7 +597,7 @@ def test_cache_commands(bitstore: Callable[..., Ran], shelf: str, blobs: dict[st
 
 
 def test_help_tells_the_exit_codes(bitstore: Callable[..., Ran]) -> None:
-    for command in ([], ["get"], ["fetch"], ["cache", "prune"]):
+    for command in ([], ["get"], ["fetch"], ["warm"], ["cache", "prune"]):
         ran = bitstore(*command, "--help")
         assert ran.code == 0
         assert b"3 nothing could be begun" in b" ".join(ran.out.split())

@@ -42,6 +42,7 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
+from bitstore.raw.s3_signing import Signer
 from bitstore.store import Write, put_steps
 from bitstore.transfer.run import run
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
@@ -247,7 +248,8 @@ class TestClock:
         route = store._state().remembered[shared_bucket]
         store._state().corrected(route, -7200.0)
         assert store.get(uri(shared_bucket)) == DATA
-        assert abs(route.skew) < 600
+        assert isinstance(route.profile.signer, Signer)
+        assert abs(route.profile.signer.skew) < 600
         assert store.get(uri(shared_bucket)) == DATA
         store.put(f"s3://{shared_bucket}/written", DATA)
         assert store.get(f"s3://{shared_bucket}/written") == DATA

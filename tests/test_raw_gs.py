@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import RefreshError, TransportError
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.raw.gs import ANONYMOUS, GSRaw
@@ -260,8 +262,33 @@ def test_a_token_is_refreshed_before_it_expires(case: Case) -> None:
     credentials.expiry = datetime.datetime(2020, 1, 1)
     store._state().token.fresh_until = 0
     error = outcome(lambda: store.get(case.uri))
-    assert isinstance(error, StoreNotAvailable)
+    assert isinstance(error, StoreNotAvailable) and not isinstance(error, AccessDenied)  # it may be up again soon
     assert "the token service is down" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("raised", "refused"),
+    [
+        (RefreshError("invalid_grant: Account not found"), True),  # type: ignore[no-untyped-call]
+        (RefreshError("slow down", retryable=True), False),  # type: ignore[no-untyped-call]
+        (TransportError("connection refused"), False),  # type: ignore[no-untyped-call]
+        (OSError("no route"), False),
+    ],
+    ids=["invalid_grant", "retryable", "transport", "os"],
+)
+def test_a_token_that_cannot_be_had(case: Case, raised: Exception, refused: bool) -> None:
+    """What is wrong with the credentials is a refusal; what is wrong with the way to the token service an outage."""
+    credentials = Tokens()
+    credentials.refresh = lambda request: (_ for _ in ()).throw(raised)  # type: ignore[method-assign]
+    store = case.store(credentials)
+    for _ in range(2):  # the second time it is told from memory
+        error = outcome(lambda: store.get(case.uri))
+        assert isinstance(error, StoreNotAvailable) and str(raised) in str(error)
+        assert isinstance(error, AccessDenied) == refused
+
+    client = SimpleNamespace(bucket=lambda *_, **__: (_ for _ in ()).throw(raised))
+    error = outcome(lambda: GSRaw(client=client).get(case.uri))
+    assert isinstance(error, StoreNotAvailable) and isinstance(error, AccessDenied) == refused
 
 
 def test_a_refused_token_is_renewed_once(case: Case) -> None:
@@ -292,7 +319,7 @@ def test_unusable_credentials(gcs: FakeGCS) -> None:
     for credentials, text in cases:
         store = GSRaw(credentials, endpoint_url=gcs.url)
         for operation in (store.get, store.exists, lambda uri, store=store: store.put(uri, b"x")):
-            with pytest.raises(StoreNotAvailable, match=text):
+            with pytest.raises(AccessDenied, match=text):  # asking again will not help
                 operation("gs://bucket/k")
     store = GSRaw({"nonsense": "yes"}, endpoint_url=gcs.url)
     store.credentials = ANONYMOUS
@@ -406,7 +433,7 @@ def test_pickle_is_configuration(case: Case) -> None:
     assert store.get(case.uri) == case.data
     twin = pickle.loads(pickle.dumps(store))
     assert repr(twin) == repr(store)
-    assert not twin._states
+    assert twin._states.get() is None
     assert twin.get(case.uri) == case.data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import logging
 import os
 import pickle
 import signal
@@ -209,6 +210,21 @@ def test_local_routing_pays_once_too(cluster: RayCluster, world: World) -> None:
         assert {digest: world.api.calls[digest] for digest in IN_API} == dict.fromkeys(IN_API, 1)
 
 
+def test_local_routing_looks_up_no_node_store_but_its_own(cluster: RayCluster, world: World) -> None:
+    """On a thousand nodes, looking up all from everywhere would be a million questions to the head."""
+    store = Sha1Composite()
+    store.append_source(MadeStore(50))
+    asked = list(IN_BUCKET)[:20]
+    with NodePool(store, private=True) as pool:
+        local, owner = [
+            callers(cluster, store, ["n1"], pool=pool, routing=routing)[0] for routing in ("local", "owner")
+        ]
+        ray.get([actor.fetch.remote(asked) for actor in (local, owner)], timeout=LIMIT)
+        (own,) = ray.get(local.known.remote(), timeout=LIMIT)
+        assert cluster.nodes["n1"] in own
+        assert len(ray.get(owner.known.remote(), timeout=LIMIT)) == 3
+
+
 def test_ray_data_end_to_end_and_a_pool_made_on_the_way(cluster: RayCluster, world: World) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
@@ -277,12 +293,16 @@ def shuffled() -> list[str]:
 
 
 @pytest.mark.parametrize("routing", ["owner", "local"])
-def test_a_node_joins_is_used_and_is_killed_in_the_midst(cluster: RayCluster, world: World, routing: str) -> None:
+def test_a_node_joins_is_used_and_is_killed_in_the_midst(
+    cluster: RayCluster, world: World, routing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="bitstore")
     store = world.store()
     with NodePool(store, private=True) as pool:
         actors = callers(cluster, store, ["n0", "n1"], pool=pool, routing=routing)
         check(fetch_all(actors, ABSENT[:4], size=2), ABSENT[:4])
         name = cluster.add()
+        node = cluster.nodes[name][:8]
         cluster.wait()
         deadline = time.monotonic() + 10
         while cluster.nodes[name] not in {found.node_id for found in pool.nodes()}:
@@ -309,6 +329,10 @@ def test_a_node_joins_is_used_and_is_killed_in_the_midst(cluster: RayCluster, wo
             assert lost
             check(rows + fetch_all(actors[:2], lost), asked)
         midway.check()
+        pool.nodes()
+        # One line for each change, and none else.
+        changes = [line for line in caplog.messages if line.startswith(f"pool {pool.address.pool}: node {node} ")]
+        assert [line.rpartition(") ")[2] for line in changes] == ["is there", "is gone"]
         cache = DiskCache(cluster.folder / name, algorithm="sha1")
         assert sum(cache.exists(digest) for digest in ALL) > 10
         cache.clear()
@@ -378,9 +402,10 @@ def test_no_cpu_is_needed(cluster: RayCluster, world: World) -> None:
         check(fetch_all(callers(cluster, store, ["n0"], pool=pool), asked), asked)
         assert {digest: world.api.calls[digest] for digest in IN_API} == dict.fromkeys(IN_API, 1)
         # Each process of the node has its share of the lookups.
-        tiers = [row for row in pool.stats() if row["name"] == "bucket" and row["node"] == cluster.nodes["n0"]]
-        assert len(tiers) == 2
-        assert all(int(row["hits"]) > 90 for row in tiers)
+        stats = pool.stats()
+        hits = stats[stats["node_id"] == cluster.nodes["n0"]].xs("bucket", level="tier")["hits"]
+        assert [worker for _, worker in hits.index] == [0, 1]
+        assert all(hits > 90)
     for hog in hogs:
         ray.kill(hog)
 

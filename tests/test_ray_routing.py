@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
 
+from ray_integration.members import Address, Members
 from ray_integration.routing import split, successors
 
 DIGESTS = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(100_000)]
@@ -94,3 +96,28 @@ def test_edges() -> None:
     assert successors("\ud800", ["only"]) == ["only"]
     with pytest.raises(ValueError, match="no member"):
         split(["a"], [])
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(3, 2, 2), (1000, 32, 48)])
+def test_the_list_of_nodes_is_asked_for_less_often_on_large_clusters(
+    count: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def alive_nodes() -> dict[str, str]:
+        asked.append(now)
+        return {f"node-{number}": "" for number in range(count)}
+
+    now = 100.0
+    monkeypatch.setattr("ray_integration.members.alive_nodes", alive_nodes)
+    monkeypatch.setattr("ray_integration.members.time.monotonic", lambda: now)
+    members = Members(Address("pool", 1))
+    for _ in range(1000):
+        members._refresh()
+        now += 0.1
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert pauses
+    assert all(least - 0.01 <= pause <= most + 0.11 for pause in pauses)
+    members.lose("pool-node-1-0")  # whoever did not answer: it is asked for at once
+    members._refresh()
+    assert asked[-1] == now

@@ -15,12 +15,26 @@ import pyarrow.parquet
 import pytest
 from google.cloud.exceptions import Conflict
 
+from bitstore import NotFoundInStore
 from tests.servers import FakeGCS, SeaweedS3
 from tests.stores import blobs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-FIRST, CACHE, RAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block(word: str) -> str:
+    """The first block in which `word` occurs."""
+    return str(next(text for text in BLOCKS if word in text))
+
+
+FIRST, CACHE, LIMITS, RAY = (
+    block("DiskCache("),
+    block("MyAPIStore(Sha1APISource)"),
+    block("CallLimit("),
+    block("fetch_blobs(ds"),
+)
 KNOWN = "4bc39c7d87318382feb3cc5a684c767fbd913968"
 
 
@@ -71,6 +85,14 @@ def test_local(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFix
     for _ in range(2):
         assert {blob.uri: blob.data for blob in names["store"].get_many(digests)} == held
     assert sorted(client.calls) == sorted(digests[2::3])
+    assert "/var/tmp/my-api.sqlite" in LIMITS
+    exec(LIMITS.replace("/var/tmp/my-api.sqlite", str(tmp_path / "state" / "limits.sqlite")), names)
+    assert names["source"].get(digests[2]) == held[digests[2]]
+    for _ in range(2):
+        with pytest.raises(NotFoundInStore):
+            names["source"].get("0" * 40)
+    assert client.calls[-2:] == [digests[2], "0" * 40]
+    assert (tmp_path / "state" / "limits.sqlite").exists()
 
 
 def test_ray(held: dict[str, bytes], tmp_path: Path) -> None:

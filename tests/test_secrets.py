@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,6 +33,10 @@ from google.auth.credentials import Credentials
 import bitstore
 from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
 from bitstore.config import ConfigError, loads
+from bitstore.digest import algorithm
+from bitstore.warming.here import fill_here
+from bitstore.warming.run import Warming, numbered
+from ray_integration.identity import fingerprint
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
 from tests.stores import sha1
@@ -257,6 +262,48 @@ def test_pickles_hold_what_the_user_gave_and_no_more(
     assert (
         leaks(before) == {"s3_environment": [], "gs_token": ["bearer token"], "http_header": ["header"]}[make.__name__]
     )
+
+
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+def test_the_ledger_of_a_warming_tells_none(
+    make: Callable[[str], Case], echo: Echo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its rows hold the texts of errors, its metadata what identifies the store."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["environment key"])
+    raw, prefix, echo.style = make(echo.url)
+    composite = Sha1Composite()
+    composite.append_cache(DiskCache(tmp_path / "cache"))
+    composite.append_source(Sha1Store(raw, prefix, verify=True))
+    kind = algorithm("sha1")
+    said: list[str] = []
+    folder = tmp_path / "ledger"
+    warming = Warming(
+        algorithm=kind, target="here", store_id=fingerprint(composite), ledger=folder, show=True, say=said.append
+    )
+    fill = fill_here(composite, dry_run=False, timeout=20, in_flight=None)
+    report = warming.run(numbered([DIGEST, SECRETS["header"][:3]], kind), fill)
+    texts: list[str | bytes] = [repr(report), str(report), *said]
+    for path in sorted(folder.rglob("*.parquet")):
+        table = pyarrow.parquet.read_table(path)
+        texts += [path.read_bytes(), str(table.to_pylist()), repr(table.schema.metadata)]
+    assert any("failed" in text for text in texts if isinstance(text, str))
+    assert {leak: text[:1500] for text in texts for leak in leaks(text)} == {}
+
+
+def test_a_fingerprint_holds_nothing_of_a_secret() -> None:
+    """Otherwise whoever sees the name of a node's store could try out passwords against it."""
+
+    def of(secret: str) -> str:
+        composite = Sha1Composite()
+        keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": secret, "aws_session_token": secret}
+        composite.append_source(Sha1Store(S3Raw(keys), "s3://bucket/"))
+        composite.append_source(Sha1Store(GSRaw({"client_email": "me", "private_key": secret}), "gs://bucket/"))
+        web = HTTPRaw(headers={"Authorization": f"Bearer {secret}"}, proxy=f"http://user:{secret}@host")
+        composite.append_source(Sha1Store(web, "https://host/"))
+        return fingerprint(composite)
+
+    assert of("one") == of(SECRETS["secret key"])
 
 
 def test_configurations(monkeypatch: pytest.MonkeyPatch) -> None:

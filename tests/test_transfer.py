@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import random
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from bitstore import HTTPRaw, NotFoundInStore, Retry, StoreNotAvailable
+from bitstore import HTTPRaw, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
 from bitstore.transfer.easy import handles
-from bitstore.transfer.request import Profile, Request
+from bitstore.transfer.request import Profile, Request, TransferError
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Close, Cut, Hang, Reset, ResetAfter, Stall
 
@@ -167,3 +169,39 @@ class TestLimits:
         with pytest.raises(StoreNotAvailable, match="100"):
             HTTPRaw(max_blob_size="100KB", retry=QUICK).get(api.blob_url(DIGEST))
         assert len(api.requests) == 1
+
+    @pytest.mark.parametrize("limit", [1, 10, 100_000])
+    def test_the_limit_of_blobs_is_not_that_of_errors(self, served: tuple[FaultProxy, str], limit: int) -> None:
+        """What an error is, its body tells: also where no blob may be as large as that body."""
+        proxy, url = served
+        bucket = url.rsplit("/", 2)[1]
+        raw = S3Raw("anonymous", endpoint_url=proxy.url, region="us-east-1", max_blob_size=limit, retry=QUICK)
+        with pytest.raises(NotFoundInStore):
+            raw.get(f"s3://{bucket}/absent")
+        with pytest.raises(StoreNotAvailable, match="larger than max_blob_size"):
+            raw.get(f"s3://{bucket}/blob")
+        proxy.rules.add(Answer(503, b"x" * 200_000), times=1)
+        with pytest.raises(StoreNotAvailable, match="larger than max_blob_size"):
+            raw.get(f"s3://{bucket}/blob")
+        assert [request.path for request in proxy.requests][-2:] == [f"/{bucket}/blob"] * 2  # it was tried again
+
+    def test_small_limits_are_kept_exactly(self, served: tuple[FaultProxy, str], s3: SeaweedS3) -> None:
+        bucket = served[1].rsplit("/", 2)[1]
+        s3.client().put_object(Bucket=bucket, Key="ten", Body=b"0123456789")
+        for limit, fits in ((9, False), (10, True)):
+            url = served[1].replace("/blob", "/ten")
+            raw = HTTPRaw(max_blob_size=limit, retry=QUICK)
+            [blob] = raw.get_many([url])
+            assert blob.data == (b"0123456789" if fits else None)
+
+    def test_what_had_come_is_not_shown(self, served: tuple[FaultProxy, str]) -> None:
+        proxy, url = served
+        proxy.rules.add(Cut(20_000))
+        with pytest.raises(TransferError) as caught:
+            handles().perform(Request(Profile(), url, want_headers=True))
+        error = caught.value
+        assert len(error.partial) > 10_000 and error.headers
+        for each in (error, pickle.loads(pickle.dumps(error))):
+            assert len(repr(each)) + len(repr(each.args)) + len("".join(traceback.format_exception(each))) < 3000
+            assert (type(each), each.code, each.status, str(each)) == (TransferError, 18, 200, str(error))
+        assert len(pickle.dumps(error)) < 1000

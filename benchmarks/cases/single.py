@@ -15,7 +15,9 @@ def run(bench: Bench) -> Result:
     looping = bench.ours(job, "bitstore get, 16 looping threads", how="threads")
     epic = Contestant("epic-bitstore 1.1.0 get, ultimap, 16 threads", "epic", job, "epic")
     nothing = bench.ours(job, "ultimap of a function that does nothing", how="nothing")
-    everybody = [ours, epic, looping, nothing]
+    yielding = bench.ours(job, "ultimap of time.sleep(0): the most that a function can do that releases the GIL",
+                          how="yielding")  # fmt: skip
+    everybody = [ours, epic, looping, nothing, yielding]
     through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
     result = Result("single", 4, "One get at a time in 16 threads, verified")
     result.add(through, ours)

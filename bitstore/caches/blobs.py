@@ -1,5 +1,6 @@
 """What one process does with the files of a disk cache: read and check them, write them, put damaged ones aside."""
 
+# ruff: noqa: PTH116
 from __future__ import annotations
 
 import hashlib
@@ -63,7 +64,7 @@ class Blobs:
         Bytes that all blobs may have together.
     """
 
-    __slots__ = ("_label", "_root", "bound", "counters", "folder", "lock", "started", "trusted", "warned")
+    __slots__ = ("_label", "_root", "bound", "counters", "folder", "lock", "owner", "started", "trusted", "warned")
 
     def __init__(self, root: str, label: str, max_size: int) -> None:
         self._root = root
@@ -75,6 +76,7 @@ class Blobs:
             ("hits", "misses", "written", "present", "skipped", "damaged", "read_errors", "write_errors"), 0
         )
         self.trusted = False  # the folder is there, and is ours
+        self.owner: int | None = None  # who alone may own the files; None: anybody
         self.started = False  # the first write has cleaned up after dead writers
         self.warned: set[str] = set()
 
@@ -158,6 +160,9 @@ class Blobs:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 return self.damaged(place, None, "no plain file")
+            if self.owner is not None and found.st_uid != self.owner:
+                self._check_owner()
+                return self.damaged(place, found, f"it belongs to user {found.st_uid}")
             size = found.st_size
             data = b""
             if not keep:
@@ -179,6 +184,12 @@ class Blobs:
             os.close(fd)
         return data
 
+    def _check_owner(self) -> None:
+        """Raise if the folder has become somebody else's: deleted, say, and made anew before we did."""
+        uid = os.stat(self._root).st_uid
+        if uid != self.owner:
+            raise PermissionError(f"the folder belongs to user {uid} now, who could put anything there")
+
     def verify(self, place: Place) -> bool | None:
         """Whether the file at `place` is good (if not, it is put aside); None if it is gone."""
         algorithm = "checksum" if len(place.folders) == 3 else place.folders[0]
@@ -197,15 +208,46 @@ class Blobs:
 
     def damaged(self, place: str, seen: os.stat_result | None, why: str) -> Damaged:
         """Count a damaged file, and put it aside."""
-        self.count("damaged")
-        self.warn_once("damage", "damaged file %s: %s; it is put aside", place, why)
+        self._tell_damage(place, why)
         try:
             put_aside(self.folder, self.bound, _place(place), seen)
         except OSError as error:
             self.warn_once("quarantine", "cannot put a damaged file aside: %s", error)
         return DAMAGED
 
+    def _tell_damage(self, place: str, why: str) -> None:
+        self.count("damaged")
+        self.warn_once("damage", "damaged file %s: %s; it is put aside", place, why)
+
     # -- writing
+
+    def _holds(self, place: Place, data: bytes) -> bool | None:
+        """Whether the plain file at `place` has exactly these bytes; None if it is gone.
+
+        To compare them costs far less than to write them, and a put that trusted the size would leave a damaged
+        file where it is, for good if the cache is only written.
+        """
+        try:
+            fd = os.open(f"{self._root}/{place}", _READ)
+        except FileNotFoundError:
+            return None  # evicted just now
+        except OSError:
+            return False  # it does not open, such as on a bad sector: as good as damaged
+        at = 0
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != len(data):
+                return False
+            while at < len(data):
+                part = os.read(fd, 1 << 20)
+                if not part or part != data[at : at + len(part)]:  # bytes: views compare one by one
+                    return False
+                at += len(part)
+        except OSError:
+            return False  # nor can it be read
+        finally:
+            os.close(fd)
+        return True
 
     def write(self, target: Place, data: bytes, max_blob_size: int | None) -> str:
         """Put `data` into the file at `target`; returns the counter to which it belongs.
@@ -221,11 +263,15 @@ class Blobs:
             return "skipped"
         found = folder.stat(target)
         if found is not None:
-            if stat.S_ISREG(found.st_mode) and found.st_size == size:
+            plain = stat.S_ISREG(found.st_mode)
+            holds = self._holds(target, data) if plain else False
+            if holds:
                 folder.touch(target)
                 self._replace_others(target)
                 return "present"
-            put_aside(folder, bound, target, found if stat.S_ISREG(found.st_mode) else None)
+            if holds is not None:
+                self._tell_damage(str(target), "its bytes do not match its name" if plain else "no plain file")
+                put_aside(folder, bound, target, found if plain else None)
         # The draft comes before the reservation: a count that runs meanwhile must see one or the other. It comes after
         # the ledger: the count with which that begins would take it for reserved already.
         bound.ledger.ensure()

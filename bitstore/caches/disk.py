@@ -6,16 +6,20 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitstore.caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
-from bitstore.caches.process import PerProcess
 from bitstore.caches.quarantine import trim
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.options import check_options
 from bitstore.partial import Partial
+from bitstore.process import PerProcess
 from bitstore.sizes import format_size, parse_size
 from bitstore.store import OVERWRITE, Store, Write
 from bitstore.transfer.steps import Call, Found, Steps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["DiskCache", "Verified"]
 
@@ -45,8 +49,9 @@ class DiskCache(Store):
     max_size
         The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
         environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). It counts lengths of
-        blobs: a disk rounds each file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it,
-        and each write under way its own size in `tmp/`.
+        blobs: a disk rounds each file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it
+        (and one more blob in each process that is just about to put it aside), each write under way its own size in
+        `tmp/` (until a process begins to write, also those whose process was killed), and `ledger/` up to 2 MiB.
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`: the keys are such digests (other keys go as well). A digest store's
         composite tells the cache by itself, see `use_algorithm`.
@@ -68,6 +73,11 @@ class DiskCache(Store):
     PermissionError
         Another user owns `folder`.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
 
     URI_HINT = "any non-empty text"
 
@@ -362,14 +372,20 @@ class DiskCache(Store):
 
     def _may_read(self, blobs: Blobs) -> bool:
         """Whether the folder exists. Raises if it is not one that we trust."""
-        if not blobs.trusted:
-            blobs.trusted = self._check_folder()
+        if not blobs.trusted and self._check_folder():
+            self._trust(blobs)
         return blobs.trusted
 
+    def _trust(self, blobs: Blobs) -> None:
+        blobs.owner = None if self.allow_foreign_owner else os.geteuid()
+        blobs.trusted = True
+
     def _start_writing(self, blobs: Blobs) -> None:
-        if not blobs.trusted:
+        # At each write, and not only at the first: it may have been deleted, and made anew by somebody else.
+        if not self._check_folder():
             os.makedirs(self._root, 0o700, exist_ok=True)
-            self._may_read(blobs)  # after making it: somebody else may have been faster
+            self._check_folder()
+        self._trust(blobs)
         if not blobs.started:
             blobs.started = True
             blobs.bound.reclaim()

@@ -17,9 +17,9 @@ import time
 from functools import lru_cache
 
 from bitstore.caches.folder import DRAFT, Folder, Place
-from bitstore.caches.process import current
+from bitstore.process import current
 
-__all__ = ["Draft", "is_abandoned", "is_unpublished"]
+__all__ = ["Draft", "draft_name", "is_abandoned", "is_unpublished"]
 
 _numbers = itertools.count()
 _STALE = 3600.0  # seconds after which the draft of a writer that cannot be asked is given up
@@ -46,7 +46,7 @@ class Draft:
     def __init__(self, folder: Folder, size: int) -> None:
         self._folder = folder
         self._unsure = False
-        self._name = f"{_space()}.{os.getpid()}.{current().token}.{next(_numbers)}.{size}"
+        self._name = draft_name(size)
         self._tmp = folder.open(("tmp",), create=True)
         try:
             # Without the right to write (our descriptor has it all the same): see `is_unpublished`.
@@ -95,6 +95,8 @@ class Draft:
 
     def discard(self) -> bool:
         """Delete the file; whether it was this call that did, and it surely was not published."""
+        if self._tmp < 0:
+            return False  # the end of `publish` has failed
         try:
             os.unlink(self._name, dir_fd=self._tmp)
         except FileNotFoundError:
@@ -104,8 +106,19 @@ class Draft:
         return not self._unsure
 
     def _close(self) -> None:
-        os.close(self._fd)
-        os.close(self._tmp)
+        fd, tmp = self._fd, self._tmp
+        self._fd = self._tmp = -1  # first: what a failing call leaves open is not known, but never to be closed twice
+        try:
+            if fd >= 0:
+                os.close(fd)
+        finally:
+            if tmp >= 0:
+                os.close(tmp)
+
+
+def draft_name(size: int) -> str:
+    """A new name, of which others can tell who writes the file, and how big it will be."""
+    return f"{_space()}.{os.getpid()}.{current().token}.{next(_numbers)}.{size}"
 
 
 def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:

@@ -88,6 +88,10 @@ class Folder:
                 # An eviction may remove a folder that is empty just when we are about to make another one in it.
                 if not create or attempt == 100:
                     raise
+            except BaseException:
+                if fd >= 0:
+                    os.close(fd)
+                raise
             else:
                 return fd
         raise AssertionError("unreachable")

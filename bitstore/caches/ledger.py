@@ -39,6 +39,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import stat
 import struct
 import threading
 import time
@@ -47,12 +49,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bitstore.caches.draft import draft_name, is_abandoned
+from bitstore.caches.folder import Place
+
 __all__ = ["Begun", "Ledger"]
 
 _RECORD = struct.Struct("<IIqqq")
 _SIZE = _RECORD.size
 _START, _DELTA, _COUNT, _END = 0x62737431, 0x62737432, 0x62737433, 0x62737434
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_DRAFT = ".new."
+_GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number that somebody put there
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+
+
+class _NoLedger(Exception):
+    """What stands under the name of a generation is no ledger: it lost its bytes, or is no plain file."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(generation)
+        self.generation = generation
 
 
 class Begun(NamedTuple):
@@ -65,7 +80,7 @@ class Begun(NamedTuple):
 class _View:
     """What this process has read of one generation."""
 
-    __slots__ = ("ended", "epoch", "generation", "grown", "offset", "spoiled", "start", "total")
+    __slots__ = ("ended", "epoch", "generation", "grown", "offset", "skipped", "spoiled", "start", "total")
 
     def __init__(self, generation: int, start: bytes) -> None:
         _, _, self.total, self.grown, self.epoch = _RECORD.unpack(start)
@@ -74,25 +89,26 @@ class _View:
         self.offset = _SIZE
         self.ended = False
         self.spoiled = False
+        self.skipped = 0  # bytes in a row that began no good record: kept here, as junk may come in several pieces
 
     def advance(self, fd: int, end: int, *, own: int) -> int | None:
         """Read to `end`. Returns the lowest total from the record that ends at `own` on, None if there is none."""
         lowest: int | None = None
         data = b"" if self.ended else _read(fd, self.offset, end)
-        at = skipped = 0
+        at = 0
         while len(data) - at >= _SIZE:
             check, kind, a, b, c = _RECORD.unpack_from(data, at)
             if zlib.crc32(data[at + 4 : at + _SIZE]) != check:
                 # Less than a record is a write cut short. More is a file that lost its bytes (a power cut): what they
                 # said is unknown, so everybody stops here, and the next generation begins with a count.
                 at += 1
-                skipped += 1
-                if skipped >= _SIZE:
+                self.skipped += 1
+                if self.skipped >= _SIZE:
                     self.ended = self.spoiled = True
                     break
                 continue
             at += _SIZE
-            skipped = 0
+            self.skipped = 0
             if kind == _DELTA:
                 if a >= 0:
                     self.total += a
@@ -207,16 +223,17 @@ class Ledger:
         """The bytes that files and reservations add up to; None if there is no ledger. Writes nothing."""
         with self._lock:
             for _ in range(100):
-                fd = self._open(os.O_RDONLY)
-                if fd is None:
-                    return None
                 try:
-                    if (view := self._view) is not None:
-                        view.advance(fd, os.fstat(fd).st_size, own=0)
+                    opened = self._open(os.O_RDONLY)
+                except _NoLedger:
+                    return None
+                if opened is None:
+                    return None
+                fd, view = opened
+                try:
+                    view.advance(fd, os.fstat(fd).st_size, own=0)
                 finally:
                     os.close(fd)
-                if view is None:
-                    return None
                 if not view.ended or self._newest() == view.generation:
                     return None if view.spoiled else view.total
                 self._view = None
@@ -226,23 +243,26 @@ class Ledger:
         record = _pack(kind, a, b, c)
         with self._lock:
             for _ in range(1000):
-                fd = self._open(os.O_RDWR | os.O_APPEND)
-                if fd is None:
+                try:
+                    opened = self._open(os.O_RDWR | os.O_APPEND)
+                except _NoLedger as none:
+                    # The next one after *that*, not after the newest: all who found it must make the same.
+                    self._create(none.generation + 1, self._count, 0, time.time_ns())
+                    continue
+                if opened is None:
                     self._create(1, self._count, 0, time.time_ns())
                     continue
+                fd, view = opened
                 # The file is opened anew each time: no descriptor to inherit by a fork or to leak, and a ledger that
                 # somebody deleted is noticed at once.
                 try:
-                    if (view := self._view) is None:  # not a ledger, perhaps emptied by a power cut
-                        self._create((self._newest() or 0) + 1, self._count, 0, time.time_ns())
-                        continue
                     own = _write(fd, record)
-                    stat = os.fstat(fd)
-                    lowest = view.advance(fd, stat.st_size, own=own)
-                    if not view.ended and stat.st_nlink == 0:
+                    found = os.fstat(fd)
+                    lowest = view.advance(fd, found.st_size, own=own)
+                    if not view.ended and found.st_nlink == 0:
                         self._view = None  # deleted under us: nobody else will read what we wrote
                         continue
-                    if not view.ended and stat.st_size > self._max_bytes:
+                    if not view.ended and found.st_size > self._max_bytes:
                         _write(fd, _pack(_END, 0, 0, 0))
                         view.advance(fd, os.fstat(fd).st_size, own=0)
                 finally:
@@ -254,24 +274,52 @@ class Ledger:
                 # Our record stands behind an END, where it counts for nobody: again, in the next generation.
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
 
-    def _open(self, flags: int) -> int | None:
-        """The generation that we read last, or the newest; None if there is none."""
+    def _open(self, flags: int) -> tuple[int, _View] | None:
+        """The generation that we read last, or the newest; None if there is none. Raises `_NoLedger`."""
         for _ in range(100):
             generation = self._newest() if self._view is None else self._view.generation
             if generation is None:
                 return None
             try:
-                with self._directory() as folder:
-                    fd = os.open(_name(generation), flags | _FLAGS, dir_fd=folder)
+                fd, start = self._open_generation(generation, flags)
             except FileNotFoundError:
                 self._view = None
                 continue
-            start = os.pread(fd, _SIZE, 0)
+            except _NoLedger:
+                self._view = None
+                raise
             if self._view is None or self._view.start != start:
                 # First look, or deleted and made anew under the same number: START tells, as epochs begin with a time.
-                self._view = _View(generation, start) if _is_start(start) else None
-            return fd
+                self._view = _View(generation, start)
+            return fd, self._view
         raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
+
+    def _open_generation(self, generation: int, flags: int) -> tuple[int, bytes]:
+        """A descriptor of one ledger file, and its first record."""
+        fd = -1
+        try:
+            with self._directory() as folder:
+                try:
+                    fd = os.open(_name(generation), flags | _FLAGS, dir_fd=folder)
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a symbolic link, a folder or a socket does not open like this
+                    if stat.S_ISREG(os.stat(_name(generation), dir_fd=folder, follow_symlinks=False).st_mode):
+                        raise
+                    raise _NoLedger(generation) from None
+            try:
+                start = os.pread(fd, _SIZE, 0)
+            except OSError:  # a pipe cannot be read like this
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise
+                raise _NoLedger(generation) from None
+            if not _is_start(start):
+                raise _NoLedger(generation)
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        return fd, start
 
     def _follow(self, ended: _View) -> None:
         """Go on to the generation after `ended`, making it if nobody has.
@@ -291,18 +339,25 @@ class Ledger:
         # find none at all, and that means a lost ledger.
         with contextlib.suppress(OSError), self._directory() as folder:
             for name in os.listdir(folder):
-                if (name.isdecimal() and newest is not None and int(name) < newest - 1) or (
-                    name.startswith(".new.")
-                    and abs(time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime) > 3600
-                ):
+                if _GENERATION(name) and newest is not None and int(name) < newest - 1:
                     os.unlink(name, dir_fd=folder)
+
+    def reclaim(self) -> None:
+        """Delete the files that processes were just making when they died."""
+        with contextlib.suppress(FileNotFoundError), self._directory() as folder:
+            for name in os.listdir(folder):
+                if name.startswith(_DRAFT):
+                    with contextlib.suppress(FileNotFoundError):
+                        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                        if is_abandoned(Place((), name.removeprefix(_DRAFT)), found)[0]:
+                            os.unlink(name, dir_fd=folder)
 
     def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
         # The cache folder itself may have been deleted under us: it is then made anew, as private as at the first time.
         Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
-        draft = f".new.{os.getpid()}.{os.urandom(6).hex()}"
+        draft = f"{_DRAFT}{draft_name(_SIZE)}"
         with self._directory() as folder:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
             try:
@@ -320,7 +375,7 @@ class Ledger:
     def _newest(self) -> int | None:
         try:
             with self._directory() as folder:
-                return max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=None)
+                return max((int(name) for name in os.listdir(folder) if _GENERATION(name)), default=None)
         except FileNotFoundError:
             return None
 

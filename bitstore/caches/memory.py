@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from bitstore.caches.process import PerProcess
 from bitstore.errors import NotFoundInStore
+from bitstore.options import check_options
+from bitstore.process import PerProcess
 from bitstore.sizes import format_size, parse_size
 from bitstore.store import OVERWRITE, Store, Write
 from bitstore.transfer.steps import Found, Steps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["MemoryCache"]
 
@@ -46,6 +50,11 @@ class MemoryCache(Store):
     ValueError
         `max_size` is not a size, or is zero.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
 
     URI_HINT = "any non-empty text"
 

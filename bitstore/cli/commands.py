@@ -15,12 +15,13 @@ from bitstore.cli import cache as cache_commands
 from bitstore.cli.ending import CODES, End, refuse
 from bitstore.cli.fetching import Outcome, Reports, fetch
 from bitstore.cli.hashlist import HashList, ListError
+from bitstore.cli.options import Anonymous, Cache, Compression, Config, Timeout, URLs
 from bitstore.cli.outputs import Existing, Folder, OutputError, atomic_write, output
 from bitstore.cli.progress import Progress
 from bitstore.cli.reports import Report
 from bitstore.cli.stores import Stores
 from bitstore.cli.summary import summary
-from bitstore.compression import CODECS
+from bitstore.cli.warming import warm_command
 from bitstore.config import ConfigError
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError, NotFoundInStore
@@ -37,6 +38,7 @@ app = typer.Typer(
     epilog=CODES,
 )
 app.add_typer(cache_commands.app, name="cache")
+app.command(name="warm", epilog=CODES)(warm_command)
 
 
 def run() -> int:
@@ -48,25 +50,6 @@ def run() -> int:
     except SystemExit as end:  # the framework's own: help is 0, a bad option 2, which here means something else
         return {0: 0, None: 0, 1: 128 + signal.SIGINT}.get(end.code, 3)  # type: ignore[arg-type]
     return 0
-
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="The tiers (default: $BITSTORE_CONFIG, ./bitstore.toml, or that of your user folder)."
-    ),
-]
-URLs = Annotated[
-    list[str] | None,
-    typer.Option("--store", metavar="URL", help="Instead of a file: a prefix or key template; may be repeated."),
-]
-Cache = Annotated[str | None, typer.Option(metavar="DIR", help="With --store: a disk cache above the stores.")]
-Compression = Annotated[
-    str | None,
-    typer.Option(metavar="CODEC", help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes."),
-]
-Anonymous = Annotated[bool, typer.Option("--anonymous", help="With --store: for public buckets.")]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0.001, help="The most that one lookup may take.")]
 
 
 @app.command(epilog=CODES)

@@ -21,6 +21,8 @@ _SAMPLE = 1000  # entries that are looked at before anything begins
 _LONGEST_LINE = 65536  # bytes; a file that is no list may be one endless line
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
+_NOT_UTF_8 = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
+_BUFFER = 1 << 20  # bytes; without a buffer all of a row group's column is read at once
 
 
 class ListError(BitstoreError, ValueError):
@@ -107,6 +109,10 @@ class HashList:
                 raise ListError("a Parquet file cannot be read from standard input: give its path")
             stream.close()
             return self._rows(column, algorithm)
+        for mark, encoding in _NOT_UTF_8.items():
+            if start.startswith(mark):
+                stream.close()
+                raise ListError(f"{self._source} is {encoding} text: save it as UTF-8")
         if column is not None:
             raise ListError(f"{self._source} is no Parquet file, so it has no column {column!r}")
         if start[:2] == _GZIP:
@@ -131,14 +137,14 @@ class HashList:
     def _rows(self, column: str | None, algorithm: str | None) -> Iterator[tuple[int, str]]:
         try:
             import pyarrow as pa
-            import pyarrow.parquet as pq
+            from pyarrow.parquet import ParquetFile
         except ImportError as error:
             raise ListError(f"{self._source} is a Parquet file: pip install 'bitstore[cli]' to read it") from error
         try:
-            file = pq.ParquetFile(self._source)
-        except (OSError, pa.ArrowInvalid) as error:
+            file = ParquetFile(self._source, buffer_size=_BUFFER)
+            schema = file.schema_arrow
+        except Exception as error:  # a broken file makes pyarrow raise errors of all kinds, Unicode errors among them
             raise ListError(f"cannot read the Parquet file {self._source}: {error}") from error
-        schema = file.schema_arrow
         name = _column(self._source, schema.names, column, algorithm)
         kind = schema.field(name).type
         if pa.types.is_dictionary(kind):
@@ -150,8 +156,16 @@ class HashList:
 
     def _values(self, file: Any, name: str) -> Iterator[tuple[int, str]]:
         number = 0
-        for batch in file.iter_batches(columns=[name], batch_size=16384):
-            for value in batch.column(0).to_pylist():
+        batches = file.iter_batches(columns=[name], batch_size=16384)
+        while True:
+            try:
+                batch = next(batches, None)
+                values = [] if batch is None else batch.column(0).to_pylist()
+            except Exception as error:  # as above
+                raise ListError(f"{self._source} breaks off after row {number}: {error}") from error
+            if batch is None:
+                return
+            for value in values:
                 number += 1
                 yield number, "null" if value is None else value if isinstance(value, str) else _text(value)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Progress"]
+__all__ = ["Once", "Progress"]
 
 _PAUSE = 0.2  # seconds between two looks of the bar
 
@@ -27,7 +28,7 @@ class Progress:
 
     def __init__(self, total: int | None) -> None:
         self._total = total
-        self._handler = _Once(self)
+        self._handler = Once(self.say)
         self._bar: Any = None
         self._bytes = 0
         self._started = self._shown = time.monotonic()
@@ -68,16 +69,23 @@ class Progress:
             self._bar = None
 
 
-class _Once(logging.Handler):
-    """Shows the first warning of each kind: one broken bucket must not fill the screen."""
+class Once(logging.Handler):
+    """Shows the first warning of each kind: one broken bucket must not fill the screen.
 
-    def __init__(self, progress: Progress) -> None:
+    Parameters
+    ----------
+    say
+        What shows a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._progress = progress
+        self._say = say
         self._seen: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, if it is the first of its kind."""
         kind = str(record.msg)  # the text before its arguments are filled in
         if kind not in self._seen:
             self._seen.add(kind)
-            self._progress.say(f"{record.levelname.lower()}: {record.getMessage()}")
+            self._say(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 
 from bitstore.transfer.request import TOO_LARGE, Response, TransferError
 
-__all__ = ["Problem", "gcs_problem", "plain_problem", "s3_problem", "too_large", "transfer_problem", "without"]
+__all__ = [
+    "Problem",
+    "gcs_problem",
+    "plain_problem",
+    "s3_problem",
+    "too_large",
+    "transfer_problem",
+    "unasked",
+    "without",
+]
 
 _LONGEST_TEXT = 300
 _TELLING = 8  # characters of a secret that may stand at the end of a text: fewer tell nothing
@@ -165,6 +174,11 @@ def too_large(max_bytes: int | None) -> Problem:
     return Problem(message=message, too_large=True)
 
 
+def unasked(status: int) -> Problem:
+    """A success that is not the whole blob, which was asked for: a part would be taken for it, or nothing for empty."""
+    return Problem(status, message="a success, but not with the whole blob")
+
+
 def without(text: str, secrets: Iterable[str | None]) -> str:
     """`text` with every one of `secrets` blotted out: a server may echo what it was sent.
 
@@ -190,8 +204,8 @@ def _json_error(body: bytes) -> tuple[str, str] | None:
         error = json.loads(body)["error"]
         details = error.get("errors") or [{}]
         return str(details[0].get("reason", "")), str(error.get("message", ""))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None  # JSON of somebody else
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # JSON of somebody else, perhaps nested without end
 
 
 def _excerpt(body: bytes) -> str:

@@ -15,11 +15,12 @@ from urllib.parse import unquote
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.options import check_options
 from bitstore.partial import Partial
+from bitstore.process import PerProcess
 from bitstore.raw.answers import Problem, without
 from bitstore.raw.streams import into
 from bitstore.store import Store, Write
-from bitstore.transfer.request import Profile, Response, Sink
-from bitstore.transfer.retry import Retry, Tally
+from bitstore.transfer.request import Profile, Response, Signer, Sink
+from bitstore.transfer.retry import Rate, Retry, Tally
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call, Found, Steps
 
@@ -135,6 +136,7 @@ class WireStore(RawStore, Generic[R]):
         ca_bundle: str | os.PathLike[str] | None,
         proxy: str | None,
         retry: Retry | None,
+        limit: Rate | None,
     ) -> None:
         if not connect_timeout > 0 or not stall_timeout > 0:
             raise ValueError("connect_timeout and stall_timeout are seconds greater than 0")
@@ -158,8 +160,11 @@ class WireStore(RawStore, Generic[R]):
         # The first request for a blob gives up on a larger body as soon as its length is known, before any of it.
         self._splits = threshold is not None and (self._max_bytes is None or threshold < self._max_bytes)
         self._first_limit = threshold if self._splits else self._max_bytes
-        self._tally = Tally()
-        self._states: dict[int, R] = {}
+        if limit is not None and not hasattr(limit, "turn_steps"):
+            raise TypeError(f"limit={limit!r}: expected a RateLimit or a ClusterRate")
+        self.limit = limit
+        self._tally = Tally(limit)
+        self._states: PerProcess[R] = PerProcess()
 
     def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         ask = self._streaming(uri, partial)
@@ -185,20 +190,11 @@ class WireStore(RawStore, Generic[R]):
     def _new_state(self) -> R: ...
 
     def _state(self) -> R:
-        state = self._states.get(os.getpid())
-        return state if state is not None else self._begin()
-
-    def _begin(self) -> R:
-        # No lock here: a lock could be inherited held. setdefault is atomic, so threads that race get one state.
-        pid = os.getpid()
-        state = self._states.setdefault(pid, self._new_state())
-        for other in [other for other in self._states if other != pid]:
-            self._states.pop(other, None)
-        return state
+        return self._states.get() or self._states.set_once(self._new_state())
 
     def _forget(self) -> None:
         """Build the state anew at the next use, because the configuration has changed."""
-        self._states = {}
+        self._states = PerProcess()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -210,24 +206,18 @@ class WireStore(RawStore, Generic[R]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._states = {}
-        self._tally = Tally()
+        self._states = PerProcess()
+        self._tally = Tally(self.limit)
 
     def _profile(
         self,
         *,
-        sigv4: str | None = None,
-        username: str | None = None,
-        password: str | None = None,
         headers: Sequence[str] = (),
-        path_as_is: bool = False,
+        signer: Signer | None = None,
     ) -> Profile:
         return Profile(
-            sigv4=sigv4,
-            username=username,
-            password=password,
             headers=tuple(headers),
-            path_as_is=path_as_is,
+            signer=signer,
             connect_timeout=self.connect_timeout,
             stall_timeout=self.stall_timeout,
             total_timeout=self.total_timeout,

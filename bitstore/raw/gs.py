@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from bitstore.raw.answers import Problem, gcs_problem, transfer_problem, without
+from bitstore.raw.answers import Problem, gcs_problem, transfer_problem, unasked, without
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
     DEFAULT_RETRY,
@@ -31,7 +31,7 @@ from bitstore.raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, sh
 from bitstore.raw.parts import in_parts
 from bitstore.store import Write
 from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
-from bitstore.transfer.retry import Retry, send
+from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["ANONYMOUS", "GSRaw"]
@@ -39,6 +39,7 @@ __all__ = ["ANONYMOUS", "GSRaw"]
 # Bucket names may hold dots and underscores; NUL, CR and LF are refused in keys, and half surrogates (no UTF-8).
 _URL = re.compile(r"gs://([A-Za-z0-9][A-Za-z0-9._-]{0,221})/([^\x00\r\n\ud800-\udfff]+)").fullmatch
 _ENDPOINT = "https://storage.googleapis.com"
+_METADATA_BYTES = 64 * 1024
 _ENCODE_INLINE = 1024 * 1024  # bytes; hashing and copying more than this holds up a transfer thread
 
 _DEFAULTS: dict[str, Any] = {
@@ -52,6 +53,7 @@ _DEFAULTS: dict[str, Any] = {
     "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
+    "limit": None,
 }
 
 
@@ -87,7 +89,7 @@ class GSRaw(WireStore[_State]):
         (and 401 to those who send no token).
     user_project
         The project that pays for requests to buckets of others.
-    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry
+    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry, limit
         As for `S3Raw`.
     """
 
@@ -109,6 +111,7 @@ class GSRaw(WireStore[_State]):
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
+        limit: Rate | None = None,
     ) -> None:
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
@@ -120,8 +123,11 @@ class GSRaw(WireStore[_State]):
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
+            limit=limit,
         )
         self._credentials = credentials
+        if client is not None and limit is not None:
+            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
         self.client = client
         self.endpoint_url = endpoint(endpoint_url)
         self.user_project = in_header("user_project", user_project)
@@ -173,7 +179,8 @@ class GSRaw(WireStore[_State]):
         if self.client is not None:
             answer = yield Call(self._caller().generation, bucket, key)
         else:
-            answer = yield from self._ask(self._object(bucket, key, "fields=generation"))
+            # What limits blobs does not concern what is said about them.
+            answer = yield from self._ask(self._object(bucket, key, "fields=generation"), limit=_METADATA_BYTES)
         if isinstance(answer, Problem):
             if self._missing(answer):
                 return None
@@ -182,7 +189,7 @@ class GSRaw(WireStore[_State]):
             return str(answer)
         try:
             return str(json.loads(answer.body)["generation"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             self._fail(f"GET {uri}", Problem(200, message="the metadata of the object holds no generation"))
 
     def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
@@ -236,13 +243,14 @@ class GSRaw(WireStore[_State]):
         state = self._state()
         token = state.token
         url = state.endpoint + path
+        partly = sink is not None or any(line.startswith("Range:") for line in headers)
         renewed = False
         while True:
             if token.fresh_until <= time.monotonic():
                 try:
                     yield Call(token.refresh)
                 except Unusable as error:
-                    return Problem(message=str(error), cause=error)
+                    return Problem(message=str(error), cause=error, refused=not error.outage)
             used = token.value
             request = Request(
                 self._signed(state, used),
@@ -259,7 +267,8 @@ class GSRaw(WireStore[_State]):
             except TransferError as error:
                 return transfer_problem(error, self._max_bytes)
             if 200 <= response.status < 300:
-                return response
+                whole = response.status == 200 or method != "GET"
+                return response if whole or (response.status == 206 and partly) else unasked(response.status)
             problem = gcs_problem(response)
             problem.message = without(problem.message, (used,))
             if state.anonymous and problem.status == 401:
@@ -281,7 +290,7 @@ class GSRaw(WireStore[_State]):
         return profile
 
     def _signed_profile(self, *headers: str) -> Profile:
-        return self._profile(headers=headers, path_as_is=True)
+        return self._profile(headers=headers)
 
     # ------------------------------------------------------------------ configuration
 

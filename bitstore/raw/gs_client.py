@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bitstore.raw.answers import Problem
+from bitstore.raw.gs_credentials import is_outage
 
 __all__ = ["GSClient"]
 
@@ -76,6 +77,15 @@ def _tried(operation: Callable[[], Any]) -> Any:
             message,
             missing=status == 404,
             forbidden=status == 403,
-            refused=status in (401, 403),
+            refused=status in (401, 403) or _without_credentials(error),
             cause=error,
         )
+
+
+def _without_credentials(error: Exception) -> bool:
+    """Whether the client found that nobody gives it a token, and not that it could not ask."""
+    try:
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError:
+        return False  # a mock where google-auth is not installed
+    return isinstance(error, GoogleAuthError) and not is_outage(error)

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-__all__ = ["ANONYMOUS", "Token", "Unusable", "emulator", "show"]
+__all__ = ["ANONYMOUS", "Token", "Unusable", "emulator", "is_outage", "show"]
 
 ANONYMOUS = "anonymous"
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
@@ -22,7 +22,18 @@ _AGAIN_AFTER = 10.0  # seconds before something that did not help is tried again
 
 
 class Unusable(Exception):
-    """From these credentials no token can be had; the text says why."""
+    """From these credentials no token can be had; the text says why.
+
+    Attributes
+    ----------
+    outage
+        Whoever gives tokens could not be reached: the same credentials may do later. Otherwise there are none, or
+        they are not let in, and asking again will not help.
+    """
+
+    def __init__(self, reason: str, *, outage: bool = False) -> None:
+        super().__init__(reason)
+        self.outage = outage
 
 
 class Token:
@@ -53,7 +64,7 @@ class Token:
                 return  # another thread has just done it
             if self._refusal is not None and now - self._refused_at < _AGAIN_AFTER:
                 # What cannot be had costs its attempt once in a while and not at every lookup.
-                raise Unusable(str(self._refusal)) from self._refusal.__cause__
+                raise Unusable(str(self._refusal), outage=self._refusal.outage) from self._refusal.__cause__
             try:
                 self._obtain(force=False)
             except Unusable as refusal:
@@ -85,7 +96,8 @@ class Token:
                 raise Unusable("requests is not installed: pip install bitstore[gcp]") from error
             except Exception as error:  # whatever a token service or a credentials object of the user's own raises
                 if force or not _outlives(credentials):
-                    raise Unusable(f"the access token could not be refreshed: {_brief(error)}") from error
+                    reason = f"the access token could not be refreshed: {_brief(error)}"
+                    raise Unusable(reason, outage=is_outage(error)) from error
         if not isinstance(credentials.token, str) or not _TOKEN(credentials.token):
             raise Unusable(f"{show(self._given)} gives no access token")
         self.value = credentials.token
@@ -97,6 +109,18 @@ def _outlives(credentials: Any) -> bool:
     from google.auth.credentials import TokenState
 
     return getattr(credentials, "token_state", None) is TokenState.STALE
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether `error`, which came instead of a token, says nothing about the credentials themselves."""
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    if not isinstance(error, GoogleAuthError):
+        return True  # from a credentials object of the user's own, or from the network
+    if isinstance(error, TransportError) or error.retryable:
+        return True
+    # google-auth reports a metadata server that does not answer as a RefreshError *from* a TransportError.
+    return isinstance(error.__cause__, TransportError)
 
 
 def emulator() -> str | None:

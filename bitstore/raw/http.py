@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from bitstore.raw.answers import Problem, plain_problem, transfer_problem, without
+from bitstore.raw.answers import Problem, plain_problem, transfer_problem, unasked, without
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
     DEFAULT_RETRY,
@@ -23,7 +23,7 @@ from bitstore.raw.base import (
 from bitstore.raw.parts import in_parts
 from bitstore.store import Write
 from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
-from bitstore.transfer.retry import Retry, send
+from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Found, Steps
 
 __all__ = ["HTTPRaw"]
@@ -50,6 +50,7 @@ _DEFAULTS: dict[str, Any] = {
     "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
+    "limit": None,
 }
 
 
@@ -65,7 +66,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         Count 403 as missing.
     follow_redirects
         How many redirects in a row are followed; 0: none. Never from https to http.
-    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry
+    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry, limit
         As for `S3Raw`.
     """
 
@@ -85,6 +86,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
+        limit: Rate | None = None,
     ) -> None:
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
@@ -96,6 +98,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
+            limit=limit,
         )
         if follow_redirects < 0:
             raise ValueError("follow_redirects is a number of redirects, 0 or more")
@@ -207,6 +210,8 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
                 continue
             if response.status in _SUCCESS[method] or (partly and response.status == 206):
                 return response
+            if 200 <= response.status < 300:
+                return unasked(response.status)
             problem = plain_problem(response)
             if response.status in _REDIRECTS:
                 problem.message = f"more than {self.follow_redirects} redirects in a row"
@@ -227,7 +232,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
 
     def _new_state(self) -> tuple[Profile, Profile]:
         lines = [f"{name}: {value}" for name, value in self.headers.items()]
-        return self._profile(headers=lines, path_as_is=True), self._profile(path_as_is=True)
+        return self._profile(headers=lines), self._profile()
 
     def _secrets(self) -> list[str]:
         """Values of headers, and their words: a server may name the token without its "Bearer"."""

@@ -1,7 +1,6 @@
 """Amazon S3, and everything that speaks its REST API.
 
-Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html, signed by libcurl with
-Signature Version 4 (https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html).
+Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from bitstore.raw.base import (
 from bitstore.raw.parts import in_parts
 from bitstore.raw.s3_client import S3Client
 from bitstore.raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
-from bitstore.raw.s3_exchange import DOT_SEGMENT, REGION, Asked, exchange
+from bitstore.raw.s3_exchange import REGION, Asked, exchange
 from bitstore.raw.s3_routes import Route, Routes
 from bitstore.store import Write
 from bitstore.transfer.request import Request, Response, Sink, TransferError
-from bitstore.transfer.retry import Retry, send
+from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["ANONYMOUS", "S3Raw"]
@@ -65,6 +64,7 @@ _DEFAULTS: dict[str, Any] = {
     "total_timeout": None,
     "ca_bundle": None,
     "retry": DEFAULT_RETRY,
+    "limit": None,
 }
 
 
@@ -93,7 +93,8 @@ class S3Raw(WireStore[Routes]):
     acl, storage_class, server_side_encryption, kms_key_id
         Sent with writes if given, such as `"bucket-owner-full-control"`, `"STANDARD_IA"`, `"aws:kms"`.
     max_blob_size
-        Give up on larger blobs: bytes, or a size such as `"1GB"`; None: no limit.
+        Give up on larger blobs: bytes, or a size such as `"1GB"`; None: no limit. A blob is held in memory, so name
+        one where the server is not yours: its answer may have no end.
     range_threshold
         Blobs above this size are fetched in several ranges at once; None: never. Does not concern `client`.
     connect_timeout
@@ -109,6 +110,9 @@ class S3Raw(WireStore[Routes]):
         URL of an HTTP proxy; None: what the environment says; `""`: none.
     retry
         How often and how long transient failures are tried again.
+    limit
+        Bound on the requests per second: a `RateLimit`, or on a Ray cluster a `ray_integration.ClusterRate`. It counts
+        what this library sends, so it cannot go with `client`.
     """
 
     URI_HINT = "s3://bucket/key"
@@ -136,6 +140,7 @@ class S3Raw(WireStore[Routes]):
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         retry: Retry | None = None,
+        limit: Rate | None = None,
     ) -> None:
         super().__init__(
             forbidden_is_missing=forbidden_is_missing,
@@ -147,12 +152,15 @@ class S3Raw(WireStore[Routes]):
             ca_bundle=ca_bundle,
             proxy=proxy,
             retry=retry,
+            limit=limit,
         )
         if addressing_style not in _STYLES:
             raise ValueError(f"addressing_style is 'auto', 'path' or 'virtual', not {addressing_style!r}")
         if region is not None and not REGION(region):
             raise ValueError(f"region must look like 'eu-west-1', not {region!r}")
         self._credentials = as_list(credentials)
+        if client is not None and limit is not None:
+            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
         self.client = client
         self.endpoint_url = endpoint(endpoint_url)
         self.region = region
@@ -195,13 +203,7 @@ class S3Raw(WireStore[Routes]):
                 self._fail_or_missing(uri, found)
             return Found(found, self.label)
         route = self._state().remembered.get(bucket)
-        if (
-            key is not None
-            and route is not None
-            and route.fresh_until > time.monotonic()
-            and not route.skew
-            and ("." not in key or DOT_SEGMENT(key) is None)
-        ):
+        if key is not None and route is not None and route.fresh_until > time.monotonic():
             # The hot path: nothing here may block or lock.
             try:
                 response: Response = yield from send(

@@ -8,16 +8,15 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from bitstore.raw.answers import Problem, s3_problem, transfer_problem, without
+from bitstore.raw.answers import Problem, s3_problem, transfer_problem, unasked, without
 from bitstore.raw.s3_credentials import Unusable
 from bitstore.raw.s3_routes import Route, Routes
 from bitstore.transfer.request import Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Retry, Tally, send
 from bitstore.transfer.steps import Call, Steps
 
-__all__ = ["DOT_SEGMENT", "REGION", "Asked", "exchange"]
+__all__ = ["REGION", "Asked", "exchange"]
 
-DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|$)").search
 REGION = re.compile(r"[a-z0-9-]{1,40}").fullmatch  # it becomes part of a host name: nothing else may get in
 
 
@@ -38,20 +37,20 @@ class Asked(NamedTuple):
         """The same question with an answer that has a body."""
         return self._replace(method="GET", headers=(*self.headers, "Range: bytes=0-0"))
 
+    def fits(self, status: int) -> bool:
+        """Whether a success with this status is what was asked for."""
+        if self.method != "GET" or status == 200:
+            return True
+        return status == 206 and (self.sink is not None or any(line.startswith("Range:") for line in self.headers))
+
     def request(self, route: Route) -> Request:
         """The request, as `route` sends it."""
-        url = route.prefix + quote(self.key, safe="/~")
-        profile = route.profile if self.body is None else route.write_profile
-        headers = self.headers
-        if route.skew or DOT_SEGMENT(self.key) is not None:
-            profile = route.plain_profile
-            headers = route.sign(self.method, url, headers)
         return Request(
-            profile,
-            url,
+            route.profile,
+            route.prefix + quote(self.key, safe="/~"),
             method=self.method,
             body=self.body,
-            headers=headers,
+            headers=self.headers,
             want_headers=self.want_headers,
             max_bytes=self.limit,
             sink=self.sink,
@@ -129,7 +128,7 @@ def exchange(
                 return _scrubbed(transfer_problem(error, asked.max_blob_size), route)
         if 200 <= response.status < 300:
             routes.remembered[asked.bucket] = route
-            return response
+            return response if asked.fits(response.status) else unasked(response.status)
         if asked.method == "HEAD":
             if response.status == 404:
                 routes.remembered[asked.bucket] = route
@@ -192,7 +191,7 @@ def _region_of(route: Route, retry: Retry, tally: Tally) -> Steps[str | None]:
 
 def _ahead(route: Route, retry: Retry, tally: Tally) -> Steps[float | None]:
     """Seconds by which the clock of the service is ahead of ours, from the `Date` of an answer, whatever its status."""
-    request = Request(route.plain_profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
+    request = Request(route.profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
     try:
         response: Response = yield from send(request, retry, tally)
         return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()

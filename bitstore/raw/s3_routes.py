@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection
 
 from bitstore.raw.s3_credentials import Entry, Identity, Keys, Unusable
-from bitstore.raw.s3_signing import signed
+from bitstore.raw.s3_signing import Signer
 from bitstore.transfer.request import Profile
 
 __all__ = ["Route", "Routes"]
-
-_UNSIGNED_PAYLOAD = "x-amz-content-sha256: UNSIGNED-PAYLOAD"
 
 # What a virtual-hosted name may be: no dots (they break TLS), no upper case, no underscore.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -27,13 +26,8 @@ class Route:
     ----------
     prefix
         The URL of the bucket with its last slash; the percent-encoded key is appended.
-    profile, write_profile, plain_profile
-        For requests without a body, with one (they name its hash), and for those signed elsewhere.
-    headers
-        What every request carries; in the profiles except in the plain one, where they come with the signature.
-    skew
-        Seconds by which the clock of the service is ahead of ours, where that hinders; else 0. With a skew
-        libcurl, which knows only the local time, cannot sign.
+    profile
+        Of its requests.
     fresh_until
         `time.monotonic()` from which on `Routes.refresh` must look at the keys again.
     """
@@ -41,53 +35,28 @@ class Route:
     __slots__ = (
         "bucket",
         "fresh_until",
-        "headers",
         "identity",
         "index",
         "keys",
-        "plain_profile",
         "prefix",
         "profile",
         "region",
-        "skew",
-        "write_profile",
     )
 
-    def __init__(self, bucket: str, index: int, identity: Identity, region: str, headers: tuple[str, ...]) -> None:
+    def __init__(self, bucket: str, index: int, identity: Identity, region: str) -> None:
         self.bucket = bucket
         self.index = index
         self.identity = identity
         self.region = region
-        self.headers = headers
         self.prefix = _prefix(bucket, region, identity)
         self.keys: Keys | None = None
-        self.profile = self.write_profile = self.plain_profile = Profile()
-        self.skew = 0.0
+        self.profile = Profile()
         self.fresh_until = float("-inf")
 
     @property
     def secrets(self) -> tuple[str | None, ...]:
         """What must not appear in a message."""
         return () if self.keys is None else (self.keys.secret_key, self.keys.token)
-
-    def sign(self, method: str, url: str, headers: tuple[str, ...]) -> tuple[str, ...]:
-        """All headers, with a signature made here and now."""
-        headers = (*self.headers, *headers)
-        if self.keys is None:
-            return headers
-        if not any(line.startswith("x-amz-content-sha256:") for line in headers):
-            headers = (*headers, _UNSIGNED_PAYLOAD)
-        if self.keys.token:
-            headers = (*headers, f"x-amz-security-token: {self.keys.token}")
-        return signed(
-            method,
-            url,
-            headers,
-            access_key=self.keys.access_key,
-            secret_key=self.keys.secret_key,
-            region=self.region,
-            now=time.time() + self.skew,
-        )
 
 
 class Routes:
@@ -107,7 +76,8 @@ class Routes:
         self._regions: dict[str, str] = {}
         self._known: dict[tuple[str, int], Route] = {}
         # Handles, and with them connections, are kept per profile: buckets of one region share theirs.
-        self._profiles: dict[tuple[Keys | None, str], tuple[Profile, Profile, Profile]] = {}
+        self._profiles: dict[tuple[Keys | None, str], Profile] = {}
+        self._signers: weakref.WeakSet[Signer] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._skew = 0.0  # of the clock: what one bucket has taught holds for all of the service
 
@@ -140,7 +110,8 @@ class Routes:
         """The same route, with signatures from now on dated `seconds` later than by the local clock."""
         with self._lock:
             self._skew = seconds
-            route.skew = seconds
+            for signer in self._signers:
+                signer.skew = seconds
         return route
 
     def renewed(self, route: Route) -> Route | None:
@@ -155,8 +126,7 @@ class Routes:
         region = self._regions.get(bucket, identity.region)
         route = self._known.get((bucket, index))
         if route is None or route.identity is not identity or route.region != region:
-            route = Route(bucket, index, identity, region, self._headers)
-            route.skew = self._skew
+            route = Route(bucket, index, identity, region)
             self._refresh(route)
             self._known[bucket, index] = route
         elif route.fresh_until <= time.monotonic():
@@ -165,31 +135,29 @@ class Routes:
 
     def _refresh(self, route: Route) -> None:
         keys, seconds = route.identity.keys()
-        profiles = self._profiles.get((keys, route.region))
-        if profiles is None:
-            profiles = self._signed(keys, route.region)
+        profile = self._profiles.get((keys, route.region))
+        if profile is None:
+            profile = self._signed(keys, route.region)
             if keys != route.keys:
                 self._profiles.pop((route.keys, route.region), None)
-            self._profiles[keys, route.region] = profiles
+            self._profiles[keys, route.region] = profile
         route.keys = keys
-        route.profile, route.write_profile, route.plain_profile = profiles
+        route.profile = profile
         route.fresh_until = time.monotonic() + seconds
 
-    def _signed(self, keys: Keys | None, region: str) -> tuple[Profile, Profile, Profile]:
-        make = self._make_profile
-        plain = make(path_as_is=True)
+    def _signed(self, keys: Keys | None, region: str) -> Profile:
         if keys is None:
-            return make(headers=self._headers), make(headers=self._headers), plain
-        headers = self._headers
-        if keys.token:
-            headers = (*headers, f"x-amz-security-token: {keys.token}")
-        scheme = f"aws:amz:{region}:s3"
-        name, secret = keys.access_key, keys.secret_key
-        return (
-            make(sigv4=scheme, username=name, password=secret, headers=(*headers, _UNSIGNED_PAYLOAD)),
-            make(sigv4=scheme, username=name, password=secret, headers=headers),
-            plain,
+            return self._make_profile(headers=self._headers)
+        signer = Signer(
+            access_key=keys.access_key,
+            secret_key=keys.secret_key,
+            token=keys.token,
+            region=region,
+            headers=self._headers,
+            skew=self._skew,
         )
+        self._signers.add(signer)
+        return self._make_profile(signer=signer)
 
 
 def _prefix(bucket: str, region: str, identity: Identity) -> str:

@@ -8,22 +8,31 @@ a forked child never uses, nor closes, what its parent had open (closing would s
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import pycurl
 
-from bitstore.transfer.request import Profile, Request, Response, TransferError
+from bitstore.transfer.request import TOO_LARGE, Profile, Request, Response, TransferError
 
 __all__ = ["Handle", "Handles", "handles"]
 
 # One write callback per 16 KB (libcurl's default) costs 2.5 times the CPU per MB of large blobs.
 _BUFFER_BYTES = 512 * 1024
 _NO_HEADERS: dict[str, str] = {}
+_URL, _HTTPHEADER, _RESPONSE_CODE = pycurl.URL, pycurl.HTTPHEADER, pycurl.RESPONSE_CODE  # asked for with each blob
+# So much of an error is always taken, however small the blobs may be: its body tells what it is.
+_ERROR_BYTES = 64 * 1024
+_PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy"}
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
 class Handle:
@@ -31,13 +40,14 @@ class Handle:
 
     # It refers to no profile while it is idle: then a profile that nobody uses any more is freed at once, and
     # with it its idle handles and their connections.
-    __slots__ = ("__weakref__", "chunks", "curl", "lines", "owner", "request", "streams")
+    __slots__ = ("__weakref__", "chunks", "curl", "hurried", "lines", "owner", "request", "streams")
 
     def __init__(self, profile: Profile, method: str) -> None:
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
         self.request: Request | None = None
         self.owner: Any = None
+        self.hurried = False  # this request has a time limit of its own
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
         self.curl = _configured(profile, method)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
@@ -45,27 +55,25 @@ class Handle:
     def prepare(self, request: Request, timeout: float | None) -> None:
         """Set what differs from request to request; `timeout` in seconds bounds the whole exchange."""
         curl = self.curl
+        profile = request.profile
         self.request = request
-        curl.setopt(pycurl.URL, request.url)
-        if (
-            request.headers
-            or request.body is not None
-            or request.want_headers
-            or request.max_bytes is not None
-            or request.sink is not None
-        ):
+        curl.setopt(_URL, request.url)
+        if request.special:
             self._prepare_rest(request)
-        total = request.profile.total_timeout
-        if timeout is not None and (total is None or timeout < total):
-            total = timeout
-        if total is not None:
-            curl.setopt(pycurl.TIMEOUT_MS, max(1, int(total * 1000)))
+        elif profile.signer is not None:
+            curl.setopt(_HTTPHEADER, profile.signer.lines("GET", request.url, ()))
+        if timeout is not None:
+            usual = profile.total_timeout
+            curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(timeout if usual is None else min(timeout, usual)))
+            self.hurried = True
 
     def _prepare_rest(self, request: Request) -> None:
-        curl = self.curl
+        curl, profile = self.curl, request.profile
         headers = request.headers if request.sink is None else (*request.headers, *request.sink.headers())
-        if headers:
-            curl.setopt(pycurl.HTTPHEADER, [*request.profile.headers, *headers])
+        if profile.signer is not None:
+            curl.setopt(pycurl.HTTPHEADER, profile.signer.lines(request.method, request.url, headers))
+        elif headers:
+            curl.setopt(pycurl.HTTPHEADER, [*profile.headers, *headers])
         if request.body is not None:
             # POSTFIELDS rather than a read callback: libcurl can send it again when a kept connection has died.
             curl.setopt(pycurl.POSTFIELDS, request.body)
@@ -76,7 +84,9 @@ class Handle:
             self.streams = None
             curl.setopt(pycurl.WRITEFUNCTION, self._stream)
         if request.max_bytes is not None:
-            curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
+            # libcurl checks what goes to a sink; what goes into memory is looked at once more in `finish`.
+            limit = request.max_bytes if request.sink is not None else _with_room(request.max_bytes)
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, limit)
 
     def _stream(self, chunk: bytes) -> int | None:
         """Pass the body on, unless it is that of an error. Returning a wrong length ends the transfer (code 23)."""
@@ -90,7 +100,7 @@ class Handle:
                 return 0
         if not self.streams:
             self.chunks.append(chunk)
-            return None
+            return None if sum(map(len, self.chunks)) <= _ERROR_BYTES else 0
         return None if sink.write(chunk) else 0
 
     def finish(self, code: int, message: str) -> Response:
@@ -98,13 +108,22 @@ class Handle:
         request, chunks, curl = self.request, self.chunks, self.curl
         assert request is not None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        status: int = curl.getinfo(pycurl.RESPONSE_CODE)
+        status: int = curl.getinfo(_RESPONSE_CODE)
         headers = _parse(self.lines) if self.lines else _NO_HEADERS
         retry_after = 0.0
         if status in (429, 503):
             retry_after = float(curl.getinfo(pycurl.RETRY_AFTER))
         elif 300 <= status < 400:
-            headers = {**headers, "location": curl.getinfo(pycurl.REDIRECT_URL) or ""}
+            # As bytes, for what a server sends need not be text.
+            headers = {**headers, "location": quote(curl.getinfo_raw(pycurl.REDIRECT_URL) or b"", safe=_PRINTABLE)}
+        if code:
+            stopped = code == TOO_LARGE or (code == _WRITE_ERROR and request.sink is not None and not self.streams)
+            if stopped and status >= 300:
+                code = 0  # an error is known by its status: that its text has no end does not matter
+        elif request.method == "GET" and 200 <= status < 300:
+            limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
+            if limit and len(body) > limit:
+                code, message = TOO_LARGE, "the body is larger than was asked for"
         self.clear()
         if code:
             raise TransferError(code, message or "transfer failed", status, headers, body)
@@ -118,7 +137,13 @@ class Handle:
             return
         self.request = None
         self.owner = None
-        if request.headers or request.sink is not None:
+        if self.hurried:
+            self.hurried = False
+            total = request.profile.total_timeout
+            curl.setopt(pycurl.TIMEOUT_MS, 0 if total is None else _milliseconds(total))
+        if not request.special:
+            return
+        if (request.headers or request.sink is not None) and request.profile.signer is None:
             # pycurl takes an empty list for "leave it as it is", and this request's headers would go on living.
             if request.profile.headers:
                 curl.setopt(pycurl.HTTPHEADER, list(request.profile.headers))
@@ -133,8 +158,6 @@ class Handle:
             curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(request.profile, request.method))
         if request.body is not None:
             curl.setopt(pycurl.POSTFIELDS, b"")
-        total = request.profile.total_timeout
-        curl.setopt(pycurl.TIMEOUT_MS, 0 if total is None else max(1, int(total * 1000)))
 
 
 class Handles:
@@ -221,17 +244,13 @@ def _configured(profile: Profile, method: str) -> Any:
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
     if profile.total_timeout is not None:
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(profile.total_timeout * 1000)))
+        curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(profile.total_timeout))
     curl.setopt(pycurl.CAINFO, profile.ca_bundle or _ca_bundle())
     if profile.proxy is not None:
         curl.setopt(pycurl.PROXY, profile.proxy)
-    if profile.username is not None:
-        curl.setopt(pycurl.USERNAME, profile.username)
-        curl.setopt(pycurl.PASSWORD, profile.password or "")
-    if profile.sigv4 is not None:
-        curl.setopt(pycurl.AWS_SIGV4, profile.sigv4)
-    if profile.path_as_is:
-        curl.setopt(pycurl.PATH_AS_IS, 1)
+    elif not any(name.lower() in _PROXY_VARIABLES for name in os.environ):
+        curl.setopt(pycurl.PROXY, "")  # else libcurl looks for them anew with each request
+    curl.setopt(pycurl.PATH_AS_IS, 1)  # keys are names: `..` in one means nothing
     if profile.headers:
         curl.setopt(pycurl.HTTPHEADER, list(profile.headers))
     curl.setopt(pycurl.MAXFILESIZE_LARGE, _usual_limit(profile, method))
@@ -242,9 +261,18 @@ def _configured(profile: Profile, method: str) -> Any:
     return curl
 
 
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
 def _usual_limit(profile: Profile, method: str) -> int:
     # libcurl heeds the length that the answer to a HEAD names, too.
-    return (profile.max_bytes or 0) if method == "GET" else 0
+    return _with_room(profile.max_bytes or 0) if method == "GET" else 0
+
+
+def _with_room(limit: int) -> int:
+    """The limit for libcurl, which cannot be told a different one for errors; 0: none."""
+    return max(limit, _ERROR_BYTES) if limit else 0
 
 
 def _status(lines: list[bytes]) -> int:
@@ -269,8 +297,9 @@ def _parse(lines: list[bytes]) -> dict[str, str]:
             headers.clear()
             continue
         name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+        value = value.strip()
+        if colon and not _CONTROL(value):  # what a value may come to stand in, as If-Match, it could break out of
+            headers[name.strip().lower().decode("latin-1")] = value.decode("latin-1")
     return headers
 
 

@@ -382,19 +382,18 @@ def _most_transfers() -> int:
 
 
 class _Process:
-    """The loop of this process, made anew in a forked child."""
+    """The loops of this process, made anew in a forked child."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.loop: Loop | None = None
+        self.loops: dict[int, Loop] = {}
         # Never freed: freeing would close the parent's connections.
         self.abandoned: list[tuple[Loop, list[Handle]]] = []
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
-        if self.loop is not None:
-            self.abandoned.append((self.loop, self.loop.handles.all()))
-            self.loop = None
+        self.abandoned += [(loop, loop.handles.all()) for loop in self.loops.values()]
+        self.loops = {}
 
 
 _process = _Process()
@@ -402,12 +401,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_process.after_fork)
 
 
-def loop() -> Loop:
-    """The transfer loop of this process."""
-    found = _process.loop
+def loop(number: int = 0) -> Loop:
+    """One of the transfer loops of this process; mostly there is only the first."""
+    found = _process.loops.get(number)
     if found is None:
         with _process.lock:
-            if _process.loop is None:
-                _process.loop = Loop()
-            found = _process.loop
+            found = _process.loops.get(number)
+            if found is None:
+                found = _process.loops[number] = Loop()
     return found

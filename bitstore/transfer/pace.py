@@ -17,6 +17,7 @@ _BYTES_PER_POINT = 64 * 1024
 # Part of the ideal gain (twice the transfers, twice the throughput) that a larger number must bring.
 _WORTH = 0.35
 _CALM_SECONDS = 1.0
+_FEWEST = 4  # under way, however often a server asks for less
 
 
 class Pace:
@@ -25,7 +26,8 @@ class Pace:
     Parameters
     ----------
     least, first, most
-        Bounds of the number, and where it begins.
+        Bounds of the number that it looks for, and where it begins. Only where a server asks for less it may have to
+        go below the least.
     clock
         Seconds; for tests.
 
@@ -38,7 +40,7 @@ class Pace:
     """
 
     def __init__(
-        self, *, least: int = 8, first: int = 32, most: int = 1024, clock: Callable[[], float] = time.monotonic
+        self, *, least: int = 32, first: int = 32, most: int = 1024, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.limit = min(first, most)
         self._least = min(least, most)
@@ -69,7 +71,7 @@ class Pace:
         if now < self._calm_at:
             return
         self._calm_at = now + _CALM_SECONDS
-        self._set(max(self._least, int(self.limit * 0.7)), None)
+        self._set(max(min(_FEWEST, self.limit), int(self.limit * 0.7)), None)
         self._doubling = False
         self._hold = self._patience = 8
 
@@ -114,8 +116,8 @@ class Pace:
         elif self._upwards:
             wanted = max(self.limit + 4, self.limit * 5 // 4)
         else:
-            wanted = self.limit * 4 // 5
-        wanted = max(self._least, min(self.most, wanted))
+            wanted = max(self.limit * 4 // 5, min(self._least, self.limit))
+        wanted = min(self.most, wanted)
         if wanted == self.limit:
             self._upwards = not self._upwards
             self._doubling = False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["EARLY", "TIMED_OUT", "TOO_LARGE", "Profile", "Request", "Response", "Sink", "TransferError"]
+__all__ = ["EARLY", "TIMED_OUT", "TOO_LARGE", "Profile", "Request", "Response", "Signer", "Sink", "TransferError"]
 
 _USERINFO = re.compile(r"//[^/?#\s]*@")
 
@@ -16,20 +16,23 @@ EARLY = 0.02  # seconds by which libcurl may end a transfer before the time that
 TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`
 
 
+class Signer(Protocol):
+    """Makes the headers of a request whose signature depends on what is asked for, and when."""
+
+    def lines(self, method: str, url: str, headers: Sequence[str]) -> list[str]:
+        """All header lines of a request that has `headers` of its own. Called each time it is sent."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Profile:
     """What many requests have in common. Handles are kept per profile, so make one and use it often.
 
     Attributes
     ----------
-    sigv4
-        libcurl's signing scheme, `"aws:amz:<region>:s3"`; None sends no signature.
-    username, password
-        The signing key and secret (with `sigv4`), or HTTP basic credentials (without).
     headers
         Lines `"Name: value"` that every request carries.
-    path_as_is
-        Send `.` and `..` segments of the path unchanged (cannot be combined with `sigv4`).
+    signer
+        Makes the headers of each request, in place of `headers`.
     connect_timeout
         Seconds to wait for a connection.
     stall_timeout
@@ -44,11 +47,8 @@ class Profile:
         Give up on the body of a GET that is larger than this; None: no limit.
     """
 
-    sigv4: str | None = None
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
     headers: tuple[str, ...] = field(default=(), repr=False)
-    path_as_is: bool = False
+    signer: Signer | None = field(default=None, repr=False)
     connect_timeout: float = 5.0
     stall_timeout: float = 15.0
     total_timeout: float | None = None
@@ -99,7 +99,7 @@ class Request:
         transfer runs and may block it, so it is for `bitstore.transfer.run` only.
     """
 
-    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "url", "want_headers")
+    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "special", "url", "want_headers")
 
     def __init__(
         self,
@@ -121,6 +121,15 @@ class Request:
         self.want_headers = want_headers
         self.max_bytes = max_bytes
         self.sink = sink
+        # Whether it is anything but a plain GET; by far the most are that.
+        self.special = (
+            method != "GET"
+            or bool(headers)
+            or body is not None
+            or want_headers
+            or max_bytes is not None
+            or sink is not None
+        )
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url})"
@@ -151,6 +160,9 @@ class Response(NamedTuple):
 class TransferError(Exception):
     """No whole answer came: connection, TLS, time-out, cut body.
 
+    What had come of the answer is for whoever goes on with the transfer. It is neither shown nor pickled: part of
+    a large blob has no place in a log.
+
     Attributes
     ----------
     code
@@ -167,12 +179,15 @@ class TransferError(Exception):
         self, code: int, message: str, status: int = 0, headers: Mapping[str, str] | None = None, partial: bytes = b""
     ) -> None:
         message = _USERINFO.sub("//***@", message)  # libcurl repeats the URL of a proxy that it cannot use
-        super().__init__(code, message, status, headers or {}, partial)
+        super().__init__(code, message, status)
         self.code = code
         self.message = message
         self.status = status
         self.headers: Mapping[str, str] = headers or {}
         self.partial = partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
     def __str__(self) -> str:
         return f"{self.message} (curl error {self.code})"

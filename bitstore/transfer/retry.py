@@ -9,11 +9,12 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from bitstore.transfer.request import Request, Response, TransferError
 from bitstore.transfer.steps import Sleep, Steps
 
-__all__ = ["Retry", "Tally", "send"]
+__all__ = ["Rate", "Retry", "Tally", "send"]
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -49,12 +50,29 @@ class Retry:
         return random.uniform(0, ceiling)
 
 
+class Rate(Protocol):
+    """How often requests may be sent, as `bitstore.limits.rates.RateLimit`."""
+
+    def turn_steps(self) -> Steps[None]:
+        """Wait until a request may go."""
+
+    def slow_down(self) -> None:
+        """The server asks for less (429, 503)."""
+
+
 class Tally:
-    """Counts of one store's transfers: requests sent, and how many of them were retries."""
+    """Counts of one store's transfers: requests sent, and how many of them were retries.
 
-    __slots__ = ("requests", "retries")
+    Parameters
+    ----------
+    rate
+        What each of them waits for, retries as well; None: nothing.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("rate", "requests", "retries")
+
+    def __init__(self, rate: Rate | None = None) -> None:
+        self.rate = rate
         self.requests = 0
         self.retries = 0
 
@@ -72,6 +90,8 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     TransferError
         The last attempt brought no whole answer.
     """
+    if tally.rate is not None:
+        yield from tally.rate.turn_steps()
     started = time.monotonic()
     tally.requests += 1
     try:
@@ -110,11 +130,17 @@ def _send_again(
                 return outcome if whole is None else whole
             delay = 0.0
         else:
+            if tally.rate is not None and outcome.status in (429, 503):
+                tally.rate.slow_down()
             # The server's own word counts, spread a little so that a crowd does not come back as one.
             delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
             if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
                 return outcome
         yield Sleep(delay)
+        if tally.rate is not None:
+            asked = time.monotonic()
+            yield from tally.rate.turn_steps()
+            started += time.monotonic() - asked  # the server is not to blame for it
         tally.requests += 1
         tally.retries += 1
         attempt += 1

@@ -1,0 +1,133 @@
+"""What the tiers of this process do, as metrics of Ray: each node's metrics endpoint then has them for Prometheus."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from bitstore.composite import Composite
+from bitstore.latency import Latencies
+from ray_integration.identity import fingerprint
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Counter, Gauge, Histogram
+
+    from bitstore.stats import TierStats
+
+__all__ = ["BREAKER", "COUNTERS", "LATENCY", "TAGS", "TierMetrics", "node_name"]
+
+TAGS = ("tier", "node", "store")
+
+COUNTERS = {
+    "hits": "Lookups that the tier answered with a blob",
+    "misses": "Lookups that the tier answered with: not here",
+    "failures": "Lookups that the tier did not answer",
+    "invalid": "Bytes that did not match their digest",
+    "skipped": "Lookups for which a paid tier was not asked, because an earlier tier had failed",
+    "bytes": "Bytes of the blobs that the tier had",
+    "writes": "Blobs that this cache has kept",
+    "write_failures": "Blobs that this cache could not keep",
+    "requests": "HTTP requests of the tier's raw store; tiers that share it have the same number",
+    "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
+}
+"""The counts of `TierStats` that are exported, each as `ray_bitstore_<name>_total`."""
+
+LATENCY = "bitstore_lookup_seconds"
+BREAKER = "bitstore_breaker_open"
+
+_BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # seconds
+
+
+class TierMetrics:
+    """Tells Ray what the tiers of a composite have counted in this process.
+
+    An update costs microseconds, so counts are told by their differences when `tell` is called (after each piece of a
+    batch), and of the latencies one lookup in 16 of each tier is measured.
+
+    The metrics are `bitstore_<count>` for each of `COUNTERS`, the histogram `bitstore_lookup_seconds` and the gauge
+    `bitstore_breaker_open` (1 while a tier is left alone after repeated failures). Their tags are the tier's name, the
+    node, and the first 8 characters of the store's fingerprint, so that stores with tiers of the same name stay
+    apart. Ray serves them on each node's metrics port under `ray_bitstore_...`, if `ray[default]` is installed.
+
+    Parameters
+    ----------
+    store
+        Any store; of one that is no composite there is nothing to tell.
+    parts
+        Parts of it that are used too and count in the same statistics (`free_part`).
+    """
+
+    def __init__(self, store: Any, *parts: Any) -> None:
+        from ray import get_runtime_context
+
+        self._store = store if isinstance(store, Composite) else None
+        self._told: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+        if self._store is None:
+            return
+        self._tags = {"node": node_name(get_runtime_context().get_node_id()), "store": fingerprint(store)[:8]}
+        self._latencies = Latencies()
+        for part in (store, *parts):
+            if isinstance(part, Composite):
+                self._latencies.watch(part)
+
+    @classmethod
+    def where_ray_runs(cls, store: Any) -> TierMetrics | None:
+        """The metrics of a store; None where there is no Ray to tell."""
+        ray = sys.modules.get("ray")
+        return cls(store) if ray is not None and ray.is_initialized() else None
+
+    def tell(self) -> None:
+        """Tell what has been counted since the last call."""
+        if self._store is None:
+            return
+        with self._lock:  # two threads at once would tell the same difference twice
+            for stats in self._store.stats().values():
+                self._tell_counts(stats)
+            for tier, seconds in self._latencies.take():
+                _histogram().observe(seconds, tags={**self._tags, "tier": tier})
+
+    def _tell_counts(self, stats: TierStats) -> None:
+        tags = {**self._tags, "tier": stats.name}
+        for what in COUNTERS:
+            now: int = getattr(stats, what)
+            more = now - self._told.get((stats.name, what), 0)
+            if more > 0:  # Ray refuses to add nothing
+                self._told[stats.name, what] = now
+                _counter(what).inc(more, tags=tags)
+        is_open = int(stats.breaker != "closed")
+        if is_open != self._told.get((stats.name, BREAKER), -1):
+            self._told[stats.name, BREAKER] = is_open
+            _gauge().set(is_open, tags=tags)
+
+
+def node_name(node_id: str, hostname: str | None = None) -> str:
+    """A node's name for people: the beginning of its id, which is the same in Ray's own tables, and its host."""
+    return f"{node_id[:8]} ({hostname or socket.gethostname()})"
+
+
+# Ray wants one object for each metric of a process.
+
+
+@cache
+def _counter(what: str) -> Counter:
+    from ray.util.metrics import Counter
+
+    return Counter(f"bitstore_{what}", COUNTERS[what], TAGS)
+
+
+@cache
+def _gauge() -> Gauge:
+    from ray.util.metrics import Gauge
+
+    return Gauge(BREAKER, "1 while the tier is left alone after repeated failures", TAGS)
+
+
+@cache
+def _histogram() -> Histogram:
+    from ray.util.metrics import Histogram
+
+    return Histogram(LATENCY, "Seconds until the tier answered, of one lookup in 16", list(_BOUNDS), TAGS)

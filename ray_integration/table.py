@@ -1,0 +1,41 @@
+"""The counts of many node stores as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bitstore.stats import TierStats
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["stats_table"]
+
+_INDEX = ["node", "worker", "tier"]
+
+
+def stats_table(
+    tables: Mapping[str, Sequence[Mapping[str, int | str]]], unanswered: Sequence[str] = ()
+) -> pandas.DataFrame:
+    """A row for each node store and tier, in the order of nodes, workers and tiers.
+
+    Parameters
+    ----------
+    tables
+        What `NodeStore.stats` told, by the name of the node store, which ends in the number of its worker.
+    unanswered
+        Names of those that told nothing.
+    """
+    import pandas
+
+    rows = [
+        {**row, "worker": int(name.rpartition("-")[2]), "tier": row["name"]} for name in tables for row in tables[name]
+    ]
+    counts = [name for name in TierStats("").as_dict() if name != "name"]
+    # Of no rows, too, the columns are these, and counts are numbers.
+    frame = pandas.DataFrame(rows, columns=[*_INDEX, *counts, "node_id"])
+    frame = frame.astype({name: "int64" for name in counts if name != "breaker"} | {"worker": "int64"})
+    frame = frame.sort_values(["node", "worker"], kind="stable").set_index(_INDEX)
+    frame.attrs["unanswered"] = list(unanswered)
+    return frame

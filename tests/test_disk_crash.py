@@ -1,0 +1,92 @@
+"""The disk cache and processes that are killed: at each operation, at each system call, at random, in crowds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.disk_workers import OPERATIONS
+from tests.soak_report import record
+
+ROOT = Path(__file__).parents[1]
+WORK = ["put", "replace", "heal", "mend", "delete", "reclaim", "rotate", "recount", "prune", "clear"]
+
+
+def run(module: str, *arguments: object, timeout: float = 250) -> Any:
+    """Run a module of tests, and return what it prints."""
+    command = [sys.executable, "-m", f"tests.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# The others of these are in test_disk_cache.py.
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [("mend", "whole"), ("delete", "whole"), ("reclaim", "torn"), ("rotate", "torn"), ("recount", "whole")],
+)
+def test_killed_at_every_file_operation(tmp_path: Path, what: str, how: str) -> None:
+    assert run("disk_workers", tmp_path / "cache", what, how) >= 10, "it was killed at many places"
+
+
+def test_no_file_operation_is_left_out() -> None:
+    """Whatever the cache calls of `os` is a place at which the tests kill it, or no file operation."""
+    harmless = {"fspath", "geteuid", "getpid", "kill", "register_at_fork", "strerror", "urandom"}
+    used = set()
+    for path in (ROOT / "bitstore" / "caches").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                holder = node.func.value
+                if isinstance(holder, ast.Name) and holder.id == "os":
+                    used.add(node.func.attr)
+    assert used - harmless == set(OPERATIONS.split())
+
+
+def test_kills_at_random(tmp_path: Path) -> None:
+    figures = run("disk_crowd", "kills", tmp_path / "cache", 50, "--seed", time.time_ns())
+    assert figures["kills"] >= 50
+    assert figures["bytes_over_the_bound"] == 0
+
+
+def test_many_processes(tmp_path: Path) -> None:
+    figures = run("disk_crowd", "crowd", tmp_path / "cache", 15, "--processes", 8, "--seed", time.time_ns())
+    assert figures["bytes_over_the_bound"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("what", WORK)
+def test_killed_at_every_system_call(tmp_path: Path, what: str) -> None:
+    started = time.monotonic()
+    kills = run("disk_workers", tmp_path / "cache", what, "strace", timeout=1500)
+    assert kills >= 10, "it was killed at many places"
+    record(f"disk: killed at every system call of {what}", kills=kills, seconds=round(time.monotonic() - started, 1))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_hundreds_of_kills_at_random(tmp_path: Path) -> None:
+    figures = run("disk_crowd", "kills", tmp_path / "cache", 500, "--seed", time.time_ns(), timeout=1500)
+    assert figures["kills"] >= 500
+    assert figures["bytes_over_the_bound"] == 0
+    record("disk: processes killed at random", **figures)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(24 * 3600)
+def test_many_processes_for_long(tmp_path: Path) -> None:
+    seconds = float(os.environ.get("BITSTORE_SOAK_SECONDS", "600"))
+    given = ("disk_crowd", "crowd", tmp_path / "cache", seconds, "--processes", 16, "--seed", time.time_ns())
+    figures = run(*given, timeout=2 * seconds + 300)
+    assert figures["bytes_over_the_bound"] == 0
+    record("disk: many processes share a folder", **figures)

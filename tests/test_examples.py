@@ -1,0 +1,72 @@
+"""The example scripts for Ray, each run as its reader would run it, all on one local Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray that is there already, for all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers must find bitstore, also in a copy of the checkout.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+        try:
+            yield ray.get_runtime_context().gcs_address
+        finally:
+            ray.shutdown()
+
+
+def run(name: str, address: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", ROOT / "examples" / name],
+        env={**os.environ, "RAY_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_map_batches_over_hashes(address: str) -> None:
+    size = sum(5 + number for number in range(1000))
+    assert run("ray_map_batches.py", address)[-2:] == [
+        f"1000 of 1001 blobs, {size:,} bytes",
+        f"missing: Sha1Composite does not contain '{'0' * 40}'",
+    ]
+
+
+def test_enrichment_from_an_api_pays_once(address: str) -> None:
+    digests = [hashlib.sha1(f"picture {number}".encode()).hexdigest() for number in range(200)]
+    absent = sum(digest.startswith("0") for digest in digests)
+    assert absent > 0
+    lines = run("ray_enrich.py", address)
+    assert lines[:2] == [
+        f"{attempt}: 1000 rows, {5 * absent} without a label, {200 - absent} answers paid for"
+        for attempt in ("first", "second")
+    ]
+    (api,) = [line.split() for line in lines if line.startswith("API ")]
+    assert (api[1], api[3]) == (str(200 - absent), "0")  # hits, failures

@@ -1,0 +1,123 @@
+"""Limits of a cluster on the smallest one: a Ray on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
+import ray
+
+from bitstore import LimitReached, NotFoundInStore, S3Raw, StoreNotAvailable
+from ray_integration import ClusterLimit, ClusterRate
+from ray_integration.rates import RateKeeper
+from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of
+from tests.ray_cluster import pytest_environment
+from tests.stores import API
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning")]
+
+
+@pytest.fixture
+def local_ray() -> Iterator[None]:
+    with pytest_environment():
+        ray.init(
+            address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
+            object_store_memory=100 << 20,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def test_without_ray_nothing_is_called() -> None:
+    assert not ray.is_initialized()
+    api = API({})
+    api.limit = ClusterLimit("api", per_minute=4)
+    with pytest.raises(StoreNotAvailable, match=r"limit 'api': Ray is not running in this process: call ray.init\(\)"):
+        api.get(digest_of(b"x"))
+    assert api.calls == []
+    with pytest.raises(StoreNotAvailable, match=r"rate 'bucket' is not available: Ray is not running in this process"):
+        S3Raw("anonymous", endpoint_url="http://127.0.0.1:9", limit=ClusterRate("bucket", per_second=3)).get("s3://b/k")
+    assert not ray.is_initialized()
+
+
+def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: None) -> None:
+    limit = ClusterLimit("api", budget=25)
+    with TimedAPI() as api:
+        source = LimitedAPI(api.url, limit)
+        actors: list[Any] = [ray.remote(Asker).options(num_cpus=0).remote(source) for _ in range(2)]
+        told: Any = ray.get([actor.ask.remote(f"{n}", 10) for n, actor in enumerate(actors)], timeout=60)
+        assert told == [["missing"] * 10] * 2
+        keeper = ray.get_actor("bitstore-limit-api", namespace="bitstore")
+        pid: Any = ray.get(keeper.__ray_call__.remote(lambda self: os.getpid()), timeout=30)
+        os.kill(pid, signal.SIGKILL)
+        more = [each for n in range(10) for each in ask_here(source, f"here {n}")]
+        assert more.count("missing") == len(api.times) - 20
+        assert 4 <= more.count("missing") <= 5  # one grant may be lost with the keeper, none is given twice
+        assert set(more) == {"missing", "LimitReached"}
+        limit.shutdown()
+        with pytest.raises(LimitReached, match="limit 'api': the budget of 25 calls is used up"):
+            source.get(digest_of(b"once more"))
+    assert (Path.home() / ".local/state/bitstore/limits.sqlite").exists()
+
+
+def ask_here(source: LimitedAPI, word: str) -> list[str]:
+    try:
+        source.get(digest_of(word.encode()))
+    except NotFoundInStore:
+        return ["missing"]
+    except LimitReached:
+        return ["LimitReached"]
+    return ["found"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_rate_is_divided_among_those_who_ask() -> None:
+    clock = Clock()
+    keeper = RateKeeper(100, clock)
+    given = {"a": 0, "b": 0, "c": 0}
+    wants = {"a": 1000, "b": 1000, "c": 5}
+    ask_at = dict.fromkeys(wants, 1000.0)
+    for _ in range(2000):
+        clock.now += 0.01
+        for name, want in wants.items():
+            if clock.now >= ask_at[name]:
+                lease = keeper.lease(name, 100, want, False)
+                given[name] += lease.requests
+                ask_at[name] = clock.now + lease.again_in
+    assert sum(given.values()) <= 100 * 20 + 50
+    assert sum(given.values()) >= 0.8 * 100 * 20
+    assert given["c"] >= 5 * 30  # who wants little gets it
+    assert min(given["a"], given["b"]) >= 0.6 * max(given["a"], given["b"])
+
+
+def test_a_refusal_halves_the_rate_of_all() -> None:
+    clock = Clock()
+    keeper = RateKeeper(100, clock)
+    clock.now += 10
+    assert keeper.lease("a", 100, 1000, False) == (50, 0.5, 100)
+    clock.now += 10
+    assert keeper.lease("b", 100, 1000, True).rate == 50
+    assert keeper.lease("c", 100, 1000, True).rate == 50  # of the same moment: no news
+    clock.now += 1
+    assert keeper.lease("a", 100, 1000, False).rate == pytest.approx(55)
+    clock.now += 100
+    assert keeper.lease("a", 100, 1000, False) == (50, 0.5, 100)
+    assert keeper.lease("b", 100, 1000, False).requests == 0
+    with pytest.raises(ValueError, match=r"says per_second=5, but .* per_second=100"):
+        keeper.lease("a", 5, 1, False)

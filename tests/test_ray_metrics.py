@@ -1,0 +1,369 @@
+"""Seeing a pool: its table of counts, and the metrics that Ray serves. On a local Ray, with a real GET of its port."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+import ray
+
+from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
+from bitstore.latency import Latencies
+from ray_integration import FetchBlobs, NodePool
+from ray_integration.identity import fingerprint
+from ray_integration.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
+from ray_integration.table import stats_table
+from tests.ray_cluster import pytest_environment
+from tests.ray_stores import LockedStore, MadeStore, NotedAPI
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(150),
+    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
+]
+
+BLOBS = {hashlib.sha1(data).hexdigest(): data for data in (f"blob {number}".encode() for number in range(500))}
+PAID = [hashlib.sha1(f"paid {number}".encode()).hexdigest() for number in range(7)]
+SECRET = "hunter2hunter2"
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[None]:
+    """A Ray of one node, which reports its metrics each second."""
+    with pytest_environment(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        ray.init(
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def store_in(folder: Path) -> Sha1Composite:
+    """Memory, a bucket, and an API; the bucket is filled, and the API notes its calls."""
+    bucket = folder / "bucket"
+    bucket.mkdir()
+    for digest, data in BLOBS.items():
+        (bucket / digest).write_bytes(data)
+    store = Sha1Composite()
+    store.append_cache(MemoryCache("10MB"), name="memory")
+    store.append_source(Sha1Store(FileRaw(), bucket.as_uri() + "/"), name="bucket")
+    api = NotedAPI(folder / "calls")
+    api.password = SECRET  # type: ignore[attr-defined]
+    store.append_source(api, name="api")
+    return store
+
+
+def table_of(digests: list[str]) -> pyarrow.Table:
+    return pyarrow.table({"sha1": pyarrow.array(digests, pyarrow.string())})
+
+
+def fetch(store: Any, digests: list[str], **options: Any) -> None:
+    rows = [row for piece in FetchBlobs(store, **options)(table_of(digests)) for row in piece.to_pylist()]
+    assert [row["sha1"] for row in rows if row["error"] is None] == digests
+
+
+def test_the_counts_of_a_pool_are_one_table(local: None, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with NodePool(store, private=True, workers_per_node=2) as pool:
+        (node,) = {found.node_id for found in pool.nodes()}
+        fetch(store, [*BLOBS, *PAID], pool=pool)
+        fetch(store, list(BLOBS), pool=pool)
+        stats = pool.stats()
+        assert stats.index.names == ["node", "worker", "tier"]
+        assert [(worker, tier) for _, worker, tier in stats.index] == [
+            (worker, tier) for worker in (0, 1) for tier in ("memory", "bucket", "api")
+        ]
+        assert set(stats["node_id"]) == {node}
+        assert all(name.startswith(node[:8]) for name in stats.index.get_level_values("node"))
+        totals = stats.groupby("tier").sum(numeric_only=True)
+        assert totals["hits"].to_dict() == {"memory": 500, "bucket": 500, "api": 7}
+        assert totals["bytes"]["bucket"] == sum(map(len, BLOBS.values()))
+        assert totals.loc["memory", "writes"] == 507
+        # Both took part, and each counts for itself.
+        assert stats.xs("bucket", level="tier")["hits"].between(150, 350).all()
+        assert set(stats["breaker"]) == {"closed"}
+        assert SECRET not in stats.to_string()
+
+
+def test_a_table_of_nothing_has_the_same_columns() -> None:
+    row: dict[str, int | str] = {"node": "a", "node_id": "aa", "name": "disk", "hits": 3}
+    full: dict[str, int | str] = {**dict.fromkeys(set(COUNTERS) - set(row), 0), "breaker": "open", **row}
+    some = stats_table({"bitstore-x-aa-0": [full]}, ["bitstore-x-bb-0"])
+    none = stats_table({"bitstore-x-aa-0": []})
+    assert list(none.columns) == list(some.columns) == [*COUNTERS_IN_ORDER, "breaker", "node_id"]
+    assert list(none.dtypes[:10]) == list(some.dtypes[:10]) == ["int64"] * 10
+    assert some.loc[("a", 0, "disk"), "hits"] == 3
+    assert none["hits"].sum() == 0
+    assert some.attrs["unanswered"] == ["bitstore-x-bb-0"]
+
+
+COUNTERS_IN_ORDER = [
+    "hits", "misses", "failures", "invalid", "skipped", "bytes", "writes", "write_failures", "requests", "retries",
+]  # fmt: skip
+
+
+class Told:
+    """Stands for a metric of Ray; remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[float, dict[str, str]]] = []
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        assert value > 0  # Ray refuses others
+        self.values.append((value, tags))
+
+    def observe(self, value: float, tags: dict[str, str]) -> None:
+        self.values.append((value, tags))
+
+    set = observe
+
+
+def test_differences_are_told_once_whoever_tells(local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
+    monkeypatch.setattr("ray_integration.metrics._counter", lambda what: told[what])
+    monkeypatch.setattr("ray_integration.metrics._gauge", lambda: told["gauge"])
+    monkeypatch.setattr("ray_integration.metrics._histogram", lambda: told["histogram"])
+    store = store_in(tmp_path)
+    metrics = TierMetrics(store)
+    digests = list(BLOBS)
+
+    def work(part: list[str]) -> None:
+        for digest in part:
+            store.get(digest)
+            metrics.tell()
+
+    threads = [threading.Thread(target=work, args=(digests[number::4],)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    metrics.tell()
+    counts = {name: Counter[str]() for name in COUNTERS}
+    for name in COUNTERS:
+        for value, tags in told[name].values:
+            counts[name][tags["tier"]] += int(value)
+            assert set(tags) == set(TAGS)
+    assert counts["hits"] == {"bucket": 500}
+    assert counts["misses"] == {"memory": 500}
+    assert counts["writes"] == {"memory": 500}
+    assert counts["bytes"] == {"bucket": sum(map(len, BLOBS.values()))}
+    assert Counter(tags["tier"] for _, tags in told["histogram"].values) == {"memory": 32, "bucket": 32}
+    assert [value for value, _ in told["gauge"].values] == [0, 0, 0]  # at the first time only
+
+
+def test_latencies_are_of_one_lookup_in_so_many_and_of_every_kind_of_answer() -> None:
+    waited = threading.Event()
+
+    class Slow(MadeStore):
+        def get(self, uri: str) -> bytes:
+            waited.wait(0.02)
+            if uri.startswith("0"):
+                raise NotFoundInStore(self, uri)
+            return super().get(uri)
+
+    store = Sha1Composite()
+    store.append_source(Slow(50), name="slow")
+    store.append_source(MadeStore(50), name="quick")
+    latencies = Latencies(every=4)
+    store.get("1" * 40)
+    assert latencies.take() == []
+    latencies.watch(store)
+    for number in range(8):
+        store.get(f"{number % 2}{number:039}")  # every other is missing in the first tier
+    taken = latencies.take()
+    assert Counter(name for name, _ in taken) == {"slow": 2, "quick": 1}
+    assert all((seconds > 0.02) == (name == "slow") for name, seconds in taken)
+    assert latencies.take() == []
+    assert list(store.get_many([f"1{number:039}" for number in range(40)]))
+    assert len(latencies.take()) == 10
+    # Where lookups go from tier to tier in turn, each gets its share of the samples.
+    halves = Latencies(every=2)
+    halves.watch(store)
+    for number in range(8):
+        store.get(f"0{number:039}")
+    assert Counter(name for name, _ in halves.take()) == {"slow": 4, "quick": 4}
+    with pytest.raises(ValueError, match="every=0"):
+        Latencies(every=0)
+
+
+def test_what_fetched_directly_still_pickles(local: None, tmp_path: Path) -> None:
+    fetched = FetchBlobs(store_in(tmp_path))
+    list(fetched(table_of(list(BLOBS)[:3])))
+    again = pickle.loads(pickle.dumps(fetched))
+    assert sum(piece.num_rows for piece in again(table_of(list(BLOBS)[:3]))) == 3
+
+
+def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(local: None) -> None:
+    store = Sha1Composite()
+    store.append_source(LockedStore(), name="locked")
+    with pytest.raises(
+        TypeError, match=r"store\.tiers\['locked'\]\.settings\['client'\] \(_thread\.lock\) does not pickle"
+    ):
+        NodePool(store)
+    names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
+    assert not [name for name in names if name.startswith(f"bitstore-{fingerprint(store)}")]
+
+
+def test_a_node_goes_on_without_a_cache_folder_that_it_cannot_use(
+    local: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Sha1Composite()
+    store.append_cache(DiskCache(tmp_path / "file" / "cache", "1MB"), name="disk")
+    store.append_source(MadeStore(100), name="made")
+    (tmp_path / "file").write_text("no folder")
+    with NodePool(store, private=True) as pool:
+        ((note,),) = [found.notes for found in pool.nodes()]
+        assert note.startswith(f"goes on without its cache folder '{tmp_path / 'file' / 'cache'}': ")
+        (told,) = [record for record in caplog.records if note in record.getMessage()]
+        assert told.levelname == "WARNING"
+        fetch(store, list(BLOBS)[:20], pool=pool)
+        assert [tier for _, _, tier in pool.stats().index] == ["made"]
+
+
+def test_rows_with_a_wrong_digest_say_so_and_the_rest_go_on(local: None, tmp_path: Path) -> None:
+    good = list(BLOBS)[:2]
+    wrong = [good[0][:-1], good[0] + "0", "", hashlib.sha256(b"").hexdigest(), "g" * 40, f" {good[0]}"]
+    store = store_in(tmp_path)
+    with NodePool(store, private=True) as pool:
+        every: list[dict[str, Any]] = [{}, {"pool": pool}, {"pool": pool, "routing": "owner"}]
+        for options in every:
+            rows = [
+                row
+                for piece in FetchBlobs(store, **options)(table_of([good[0], *wrong, good[1]]))
+                for row in piece.to_pylist()
+            ]
+            assert [row["data"] for row in rows] == [BLOBS[good[0]], *[None] * len(wrong), BLOBS[good[1]]]
+            for row in rows[1:-1]:
+                assert row["error"].startswith("invalid: ")
+                assert repr(row["sha1"])[1:-1] in row["error"]
+    assert not (tmp_path / "calls").exists()  # nobody was paid for them
+
+
+def exported() -> str:
+    """What the node's metrics port serves now."""
+    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    (node,) = list_nodes()
+    address = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def values_of(text: str, name: str) -> dict[tuple[str, str], float]:
+    """The samples of a metric by store and tier, all processes of the node together."""
+    found: dict[tuple[str, str], float] = {}
+    for tags, value in re.findall(rf"^ray_{name}\{{(.*)\}} (\S+)$", text, re.MULTILINE):
+        by_name = dict(re.findall(r'(\w+)="([^"]*)"', tags))
+        key = by_name["store"], by_name["tier"]
+        found[key] = found.get(key, 0.0) + float(value)
+    return found
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("aiohttp_cors") is None, reason="Ray serves metrics only with ray[default]"
+)
+def test_the_nodes_metrics_port_serves_them(local: None, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with NodePool(store, private=True) as pool:
+        fetch(store, [*BLOBS, *PAID], pool=pool)
+        fetch(store, list(BLOBS), pool=pool)
+        told = f'store="{pool.fingerprint[:8]}"'
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                text = exported()
+            except urllib.error.URLError:  # it is being started
+                text = ""
+            mine = "\n".join(line for line in text.splitlines() if told in line)
+            if values_of(mine, "bitstore_lookup_seconds_count") and values_of(mine, "bitstore_hits_total"):
+                break
+            assert time.monotonic() < deadline, text[-2000:]
+            threading.Event().wait(0.5)
+    (key,) = {key for key, _ in values_of(mine, "bitstore_hits_total")}
+    assert key == pool.fingerprint[:8]
+
+    def counts(name: str) -> dict[str, float]:
+        return {tier: value for (_, tier), value in values_of(mine, name).items()}
+
+    assert counts("bitstore_hits_total") == {"memory": 500, "bucket": 500, "api": 7}
+    assert counts("bitstore_bytes_total")["bucket"] == sum(map(len, BLOBS.values()))
+    assert counts("bitstore_breaker_open") == {"memory": 0, "bucket": 0, "api": 0}
+    assert counts("bitstore_lookup_seconds_count")["bucket"] >= 500 // 16
+    assert "ray_bitstore_failures_total" not in mine
+    assert SECRET not in text
+    assert not re.search(r'tier="[^"]*[0-9a-f]{40}', mine)
+    for name in re.findall(r"^ray_(bitstore_\w+?)\{", mine, re.MULTILINE):
+        assert name in EXPORTED
+
+
+EXPORTED = {
+    *(f"bitstore_{what}_total" for what in COUNTERS),
+    *(f"{LATENCY}_{part}" for part in ("bucket", "sum", "count")),
+    BREAKER,
+}
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    board = json.loads(resources.files("ray_integration").joinpath("grafana/bitstore.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [each["definition"] for each in board["templating"]["list"] if each["type"] == "query"]
+    named = {name for text in asked for name in re.findall(r"ray_(\w+)", text)}
+    assert named <= EXPORTED
+    # All that is exported, but the sum, the number and the buckets of one histogram, is worth a look.
+    assert EXPORTED - named == {f"{LATENCY}_sum", f"{LATENCY}_count"}
+    tags = {name for text in asked for group in re.findall(r"by \(([\w, ]+)\)", text) for name in group.split(", ")}
+    assert tags <= {*TAGS, "le"}
+    assert {tag for text in asked for tag in re.findall(r"(\w+)=~", text)} == {"store", "node"}
+    for panel in board["panels"]:
+        assert panel["title"]
+        assert panel["description"]
+    cells = [
+        (x, y)
+        for panel in board["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_measuring_needs_no_ray_in_the_process() -> None:
+    """Outside Ray there is nobody to tell: nothing is measured, and Ray is not imported."""
+    code = (
+        "import sys\n"
+        "from ray_integration import FetchBlobs\n"
+        "from ray_integration.metrics import TierMetrics\n"
+        "from bitstore import MemoryCache, Sha1Composite\n"
+        "store = Sha1Composite(); store.append_cache(MemoryCache('1MB'))\n"
+        "list(FetchBlobs(store)({'sha1': __import__('numpy').array(['0' * 40])}))\n"
+        "print(TierMetrics.where_ray_runs(store), 'ray' in sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["None", "False"], done.stderr
