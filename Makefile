@@ -36,6 +36,7 @@ soak: export BITSTORE_SOAK_REPORT := $(CURDIR)/build/soak.jsonl
 soak: install-test ## Run the long tests (half an hour or more), and write their figures into docs/promises.md
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 		|| echo "no atheris for this Python: the parsers are fuzzed without its guidance"
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/metrics.txt
 	@mkdir -p build && rm -f $(BITSTORE_SOAK_REPORT)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py --hypothesis-profile=soak --timeout 3600 $(ARGS)

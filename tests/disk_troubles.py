@@ -101,7 +101,7 @@ class Heard(logging.Handler):
 def _kind(record: logging.LogRecord) -> str:
     if "said once" in record.msg and isinstance(record.args, tuple):  # the texts of a disk cache differ in this
         return " ".join(str(record.args[1]).split()[:2])
-    return record.msg
+    return record.msg + " (writes)" * ("(writes)" in record.getMessage())  # these have a breaker of their own
 
 
 def _callers(frame: FrameType | None) -> str:

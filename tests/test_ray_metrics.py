@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -285,9 +284,7 @@ def values_of(text: str, name: str) -> dict[tuple[str, str], float]:
     return found
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("aiohttp_cors") is None, reason="Ray serves metrics only with ray[default]"
-)
+@pytest.mark.soak  # which installs ray[default]: without it Ray serves no metrics
 def test_the_nodes_metrics_port_serves_them(local: None, tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with NodePool(store, private=True) as pool:

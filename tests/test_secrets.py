@@ -264,7 +264,7 @@ def test_pickles_hold_what_the_user_gave_and_no_more(
     )
 
 
-@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [s3_keys, gs_token, http_header, http_proxy], ids=lambda make: make.__name__)
 def test_the_ledger_of_a_warming_tells_none(
     make: Callable[[str], Case], echo: Echo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

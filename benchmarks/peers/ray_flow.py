@@ -41,7 +41,7 @@ def flow(
         pyarrow.table({column: pyarrow.array(texts[start : start + job["rows"]], pyarrow.string())})
         for start in range(0, len(texts), job["rows"])
     ]
-    raylets = job.get("raylets", [])
+    cpu = _Cpu(job["raylets"])
     started = time.perf_counter()
     dataset = add(ray.data.from_arrow(tables))
     rows = size = 0
@@ -51,7 +51,7 @@ def flow(
         if count:
             rows += count
             size += bundle.size_bytes()
-            steps.append((rows, time.perf_counter() - started, _cpu(raylets)))
+            steps.append((rows, time.perf_counter() - started, cpu.seconds()))
         del bundle
     # Rows that have no blob have few bytes. What the blobs have besides their bytes (digests, offsets, names) is less
     # than 256 a row.
@@ -74,13 +74,31 @@ def uris(job: dict[str, Any]) -> str:
     return f"s3://{job['bucket']}/"
 
 
-def _cpu(raylets: list[int]) -> float:
-    """CPU seconds of this process, and of the nodes: raylets, their workers, and their workers that have ended."""
-    own = os.times()
-    if not raylets:
-        return own.user + own.system
-    parents: dict[int, int] = {}
-    used: dict[int, int] = {}
+class _Cpu:
+    """CPU seconds of this process and of the nodes: raylets and their workers, also those that have ended."""
+
+    def __init__(self, raylets: list[int]) -> None:
+        self._raylets = raylets
+        self._ticks: dict[tuple[int, str], int] = {}  # what each process had used when it was last seen
+
+    def seconds(self) -> float:
+        """The sum by now."""
+        found = dict(_processes()) if self._raylets else {}
+        family = set(self._raylets)
+        grown = True
+        while grown:
+            more = {pid for pid, (parent, _, _) in found.items() if parent in family} - family
+            family |= more
+            grown = bool(more)
+        for pid in family & found.keys():
+            _, began, ticks = found[pid]
+            self._ticks[pid, began] = ticks
+        own = os.times()
+        return own.user + own.system + sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
+def _processes() -> Iterator[tuple[int, tuple[int, str, int]]]:
+    """Of each process: its id, its parent, when it began, and the ticks of CPU that it has used."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -88,14 +106,4 @@ def _cpu(raylets: list[int]) -> float:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:  # it has ended meanwhile
                 continue
-            pid = int(entry.name)
-            parents[pid] = int(fields[1])
-            used[pid] = sum(int(field) for field in fields[11:15])  # its own, and of children that it has waited for
-    family = set(raylets)
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in family} - family
-        family |= more
-        grown = bool(more)
-    ticks = sum(used.get(pid, 0) for pid in family)
-    return own.user + own.system + ticks / os.sysconf("SC_CLK_TCK")
+            yield int(entry.name), (int(fields[1]), fields[19], int(fields[11]) + int(fields[12]))

@@ -1,0 +1,183 @@
+"""Warming on a cluster: caches are filled before a job, so that the job finds its blobs there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from bitstore.composite import Composite
+from bitstore.digest import Algorithm
+from bitstore.warming.outcome import Outcome
+from bitstore.warming.parts import Target, check_target
+from bitstore.warming.report import WarmReport
+from bitstore.warming.run import Fill, Warming, numbered
+from ray_integration.batches import check_text_type
+from ray_integration.identity import fingerprint
+from ray_integration.pool import NodePool, PoolError
+from ray_integration.portable import check_portable
+from ray_integration.warm_calls import WarmCalls
+from ray_integration.warm_node import KeepOrder
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+__all__ = ["fill_on_ray", "warm"]
+
+ClusterTarget: TypeAlias = Literal["shared", "owner", "local"]
+Entries: TypeAlias = "Iterable[tuple[int, Any, str | None]]"
+
+_READ_ROWS = 65536
+
+
+def warm(
+    hashes: Iterable[str] | str | os.PathLike[str] | Dataset,
+    store: Composite,
+    *,
+    target: ClusterTarget = "shared",
+    ledger: str | os.PathLike[str] | None = None,
+    retry_missing: bool = False,
+    progress: bool = True,
+    dry_run: bool = False,
+    column: str | None = None,
+    pool: NodePool | None = None,
+    timeout: float | None = 600.0,
+    in_flight: int | None = None,
+) -> WarmReport:
+    """Fill the caches of a cluster, each digest once.
+
+    The list is read and made distinct first, in the driver's memory: 20 bytes for each different SHA-1 (32 for a
+    SHA-256), twice that while it is read. Blobs never travel to the driver: node stores get digests and answer with
+    what became of them. Each of them holds some 128 MB of blobs at a time, or one blob if that is larger.
+
+    Digests that are missing or fail are counted in the report and noted in the ledger; they raise nothing. A node that
+    leaves is made up for: its digests go to those who own them then. Nodes that join are used for what is sent after.
+
+    Parameters
+    ----------
+    hashes
+        Any iterable of digests; the path of a text or Parquet file; or a Dataset.
+    store
+        A composite of digests.
+    target
+        `"shared"`: every cache that all nodes see alike (all but `DiskCache` and `MemoryCache`). What they have, and
+        what stands in a source that none of them keeps, is only asked for and not moved. `"owner"`: the nodes' disks
+        together: each blob on the disk of its owner, where jobs with `routing="owner"` look for it as long as the nodes
+        are the same. `"local"`: the disk of every node. A paid source is called once for each digest, whatever the
+        target.
+    ledger
+        A folder in which the outcome of each digest is noted (see `bitstore.warming.Ledger`). What it knows as found or
+        missing is not asked for again. It knows digests and not nodes: where nodes were replaced, or a cache was
+        emptied, begin a new one.
+    retry_missing
+        Ask again for what the ledger knows as missing.
+    progress
+        Show a bar, or without a terminal log a line now and then.
+    dry_run
+        Only find out what would be done: nothing is paid for and no blob moves, but each tier is asked whether it has
+        what the caches above it lack.
+    column
+        Of a Dataset or Parquet file; None: the one called like the store's algorithm (of a file, also `digest` or
+        `hash`).
+    pool
+        The node stores to use; None: ones of its own, which end with it. What they keep on disks stays.
+    timeout
+        Seconds that one lookup may take.
+    in_flight
+        Lookups under way in each call of a node store; None: chosen by the library.
+
+    Returns
+    -------
+    WarmReport
+        The counts; `print` it.
+
+    Raises
+    ------
+    PoolError
+        Ray is not running, or no node store can be started.
+    TypeError
+        The store is no composite of digests, or does not pickle.
+    ValueError
+        The store has no cache of the kind that is to be filled, or would pay in vain; the pool is another store's; the
+        list cannot be read (`ListError`) or lacks the column; the ledger is another warming's (`LedgerError`).
+
+    Examples
+    --------
+    >>> print(warm("hashes.parquet", store, target="owner", ledger="warm-ledger"))  # doctest: +SKIP
+    """
+    import ray
+
+    if target not in ("shared", "owner", "local"):
+        raise ValueError(f"target={target!r}: choose one of 'shared', 'owner', 'local'")
+    if timeout is not None and timeout <= 0:
+        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"in_flight={in_flight}: must be at least 1")
+    algorithm = check_target(store, target)
+    check_portable(store)
+    identity = fingerprint(store)
+    if pool is not None and pool.fingerprint != identity:
+        raise ValueError(f"{pool!r} was made for another store than {store!r}")
+    if not ray.is_initialized():
+        raise PoolError("Ray is not running: call ray.init() before caches are warmed")
+    entries = _entries(hashes, column, algorithm)
+    warming = Warming(
+        algorithm=algorithm,
+        target=target,
+        store_id=identity,
+        ledger=ledger,
+        retry_missing=retry_missing,
+        dry_run=dry_run,
+        show=progress,
+    )
+    with NodePool(store, private=True) if pool is None else nullcontext(pool) as used:
+        return warming.run(entries, fill_on_ray(used, target, dry_run=dry_run, timeout=timeout, in_flight=in_flight))
+
+
+def fill_on_ray(pool: NodePool, target: Target, *, dry_run: bool, timeout: float | None, in_flight: int | None) -> Fill:
+    """What fills the caches that `target` means by the node stores of `pool`."""
+    order = KeepOrder(target, "dry" if dry_run else "fill", timeout, in_flight)
+
+    def fill(digests: Iterator[str]) -> Iterator[Outcome]:
+        yield from WarmCalls(pool.members(), order).outcomes(digests)
+
+    return fill
+
+
+def _entries(hashes: Any, column: str | None, algorithm: Algorithm) -> Entries:
+    if isinstance(hashes, (str, os.PathLike)):
+        from bitstore.cli.hashlist import HashList
+
+        return HashList(os.fspath(hashes), column=column, algorithm=algorithm.name)
+    if _is_dataset(hashes):
+        return _rows(hashes, column or algorithm.name, algorithm)
+    if column is not None:
+        raise ValueError(f"column={column!r} goes with a Dataset or a Parquet file, not with {type(hashes).__name__}")
+    if not isinstance(hashes, Iterable):
+        raise TypeError(f"expected digests, a path or a Dataset, got {type(hashes).__name__}")
+    return numbered(hashes, algorithm)
+
+
+def _is_dataset(hashes: Any) -> bool:
+    import sys
+
+    # Whoever has a dataset has imported the module, and importing it takes seconds.
+    module = sys.modules.get("ray.data")
+    return module is not None and isinstance(hashes, module.Dataset)
+
+
+def _rows(ds: Dataset, column: str, algorithm: Algorithm) -> Entries:
+    schema = ds.schema()
+    names = [] if schema is None else list(schema.names)
+    if schema is not None and column not in names:
+        raise ValueError(f"there is no column '{column}'; the dataset has {', '.join(map(repr, names))}")
+    batches = ds.select_columns([column]).iter_batches(batch_size=_READ_ROWS, batch_format="pyarrow")
+    return numbered(_texts(batches, column), algorithm)
+
+
+def _texts(batches: Iterable[Any], column: str) -> Iterator[Any]:
+    for batch in batches:
+        values = batch.column(column)
+        check_text_type(column, values.type)
+        yield from values.to_pylist()

@@ -1,0 +1,506 @@
+"""Warming from one process: the set of digests, the ledger, and `bitstore warm` as people run it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bitstore import DiskCache, FileRaw, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Store
+from bitstore.digest import ALGORITHMS
+from bitstore.warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
+from bitstore.warming.distinct import Distinct
+from bitstore.warming.parts import check_target
+from bitstore.warming.run import numbered
+from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
+
+SHA1 = ALGORITHMS["sha1"]
+
+
+def digest_of(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+def made(what: str, count: int) -> dict[str, bytes]:
+    return {hashlib.sha1(data).hexdigest(): data for data in (f"{what} {n}".encode() * 9 for n in range(count))}
+
+
+class Noted(Sha1APISource):
+    """A paid API in this process."""
+
+    def __init__(self, blobs: dict[str, bytes]) -> None:
+        super().__init__()
+        self.blobs = blobs
+        self.calls: Counter[str] = Counter()
+
+    def api_get(self, digest: str) -> bytes | None:
+        self.calls[digest] += 1
+        return self.blobs.get(digest)
+
+
+class Shelf:
+    """A folder as a bucket, a disk cache above it, and an API with a cache of its own below."""
+
+    def __init__(self, folder: Path, *, max_size: str = "1GB") -> None:
+        self.on_shelf, self.in_api = made("on the shelf", 60), made("only the API has", 20)
+        self.absent = [digest_of(f"absent {n}") for n in range(5)]
+        for name in ("shelf", "paid"):
+            (folder / name).mkdir()
+        for digest, data in self.on_shelf.items():
+            (folder / "shelf" / digest).write_bytes(data)
+        self.folder = folder
+        self.api = Noted(self.in_api)
+        self.disk = DiskCache(folder / "disk", max_size)
+        self.store = Sha1Composite()
+        self.store.append_cache(self.disk, name="disk")
+        self.store.append_source(Sha1Store(FileRaw(), f"{(folder / 'shelf').as_uri()}/"), name="shelf")
+        self.store.append_cache(Sha1Cache(FileRaw(), f"{(folder / 'paid').as_uri()}/"), name="paid for")
+        self.store.append_source(self.api, name="api")
+
+    def all(self) -> list[str]:
+        return [*self.on_shelf, *self.in_api, *self.absent]
+
+    def warm(self, texts: Any, *, dry_run: bool = False, **options: Any) -> WarmReport:
+        warming = Warming(algorithm=SHA1, target="here", store_id="this", dry_run=dry_run, show=False, **options)
+        fill = fill_here(self.store, dry_run=dry_run, timeout=60, in_flight=None)
+        return warming.run(numbered(texts, SHA1), fill)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+# ---------------------------------------------------------------------------- the set of digests
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_distinct_is_a_set(name: str) -> None:
+    chance = random.Random(7)
+    algorithm = ALGORITHMS[name]
+    given = [algorithm.of(chance.randbytes(2)) for _ in range(100_000)]
+    others = [algorithm.of(chance.randbytes(2)) for _ in range(3000)]
+    mine, theirs = Distinct(algorithm), Distinct(algorithm)
+    mine.update(given)
+    theirs.update(others)
+    assert len(mine) == len(set(given))
+    assert sorted(mine) == sorted(set(given))
+    mine.remove(theirs)
+    assert len(mine) == len(set(given) - set(others))
+    assert set(mine) == set(given) - set(others)
+    mine.add(given[0])
+    assert len(mine) == len((set(given) - set(others)) | {given[0]})
+
+
+def test_distinct_digests_that_follow_each_other_lie_apart() -> None:
+    found = Distinct(SHA1)
+    found.update(digest_of(str(n)) for n in range(20_000))
+    listed = list(found)
+    assert all(len({digest[:2] for digest in listed[start : start + 200]}) == 200 for start in range(0, 5000, 256))
+
+
+def test_distinct_needs_little_memory() -> None:
+    count = 60_000
+    found = Distinct(SHA1)
+    tracemalloc.start()
+    try:
+        for _ in range(6):  # each six times
+            found.update(digest_of(str(n)) for n in range(count))
+        assert len(found) == count
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < count * 24
+    assert most < count * 100
+
+
+# ---------------------------------------------------------------------------- the ledger
+
+
+def rows_of(folder: Path) -> list[tuple[Any, ...]]:
+    table = pyarrow.parquet.read_table(folder)
+    assert table.column_names == ["digest", "outcome", "tier", "bytes", "error"]
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def test_ledger_keeps_what_it_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger(path, store="s", target="here")
+    told = [
+        Outcome("a" * 40, "found", "bucket", 12),
+        Outcome("b" * 40, "found", "bucket"),
+        Outcome("c" * 40, "missing"),
+        Outcome("d" * 40, "failed", error="it is down"),
+        Outcome("no digest", "invalid", error="entry 5"),
+    ]
+    for outcome in told[:3]:
+        ledger.add(outcome)
+    ledger.flush()
+    ledger.flush()  # nothing more to write: no file more
+    again = Ledger(path, store="s", target="here")
+    for outcome in told[3:]:
+        again.add(outcome)
+    again.flush()
+    assert len(list(path.iterdir())) == 3
+    assert rows_of(path) == [
+        ("a" * 40, "found", "bucket", 12, None),
+        ("b" * 40, "found", "bucket", None, None),
+        ("c" * 40, "missing", None, None, None),
+        ("d" * 40, "failed", None, None, "it is down"),
+        ("no digest", "invalid", None, None, "entry 5"),
+    ]
+    assert list(again.known("found")) == ["a" * 40, "b" * 40]
+    assert list(again.known("missing")) == ["c" * 40]
+    assert list(again.known("invalid")) == ["no digest"]
+
+
+def test_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    Ledger(path, store="s", target="here")
+    with pytest.raises(LedgerError, match=r"that of another store \(s, not t\)"):
+        Ledger(path, store="t", target="here")
+    with pytest.raises(LedgerError, match=r"that of another target \(here, not owner\)"):
+        Ledger(path, store="s", target="owner")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LedgerError, match="is a file: a ledger is a folder"):
+        Ledger(tmp_path / "file", store="s", target="here")
+    with pytest.raises(LedgerError, match="is no ledger: there are other files in it"):
+        Ledger(tmp_path, store="s", target="here")
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), path / "part-000009-x.parquet")
+    with pytest.raises(LedgerError, match=r"part-000009-x\.parquet is no part of a ledger"):
+        Ledger(path, store="s", target="here")
+    (path / "part-000009-x.parquet").write_bytes(b"PAR1 and not more")
+    with pytest.raises(LedgerError, match=r"cannot read the ledger's part .*part-000009-x\.parquet"):
+        Ledger(path, store="s", target="here")
+
+
+def test_ledger_forgets_old_drafts(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger", store="s", target="here")
+    old, new = (tmp_path / "ledger" / f".part-{n}.parquet.draft" for n in (1, 2))
+    for draft in (old, new):
+        draft.write_bytes(b"")
+    os.utime(old, (time.time() - 9999,) * 2)
+    Ledger(tmp_path / "ledger", store="s", target="here")
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+# ---------------------------------------------------------------------------- warming in one process
+
+
+def test_each_digest_once_and_again_nothing(shelf: Shelf) -> None:
+    texts = [*shelf.all(), *(f"sha1://{digest.upper()}" for digest in shelf.all()), "nonsense", None, "nonsense"]
+    ledger = shelf.folder / "ledger"
+    report = shelf.warm(texts, ledger=ledger)
+    assert (report.given, report.distinct, report.invalid) == (len(texts), 85, 3)
+    assert (report.found, report.missing, report.failed, report.complete) == (80, 5, 0, True)
+    assert report.by_tier == {"shelf": 60, "api": 20}
+    assert report.bytes == sum(map(len, [*shelf.on_shelf.values(), *shelf.in_api.values()]))
+    assert shelf.api.calls == dict.fromkeys([*shelf.in_api, *shelf.absent], 1)
+    assert all(map(shelf.disk.exists, [*shelf.on_shelf, *shelf.in_api]))
+    assert Counter(row[1] for row in rows_of(ledger)) == {"found": 80, "missing": 5, "invalid": 2}
+    assert "warm now: 80" in str(report) and "missing: 5" in str(report) and str(ledger) in str(report)
+    assert report.exit_code == 1
+
+    before = shelf.store.stats()["shelf"].as_dict()
+    again = shelf.warm(texts, ledger=ledger)
+    assert (again.settled, again.known_missing, again.found, again.exit_code) == (80, 5, 0, 1)
+    assert shelf.store.stats()["shelf"].as_dict() == before
+    assert sum(shelf.api.calls.values()) == 25
+    assert len(rows_of(ledger)) == 87
+
+    shelf.warm(texts, ledger=ledger, retry_missing=True)
+    assert sum(shelf.api.calls.values()) == 30
+
+
+def test_dry_run_tells_and_does_nothing(shelf: Shelf) -> None:
+    shelf.warm([*list(shelf.on_shelf)[:10], *list(shelf.in_api)[:4]])
+    DiskCache.clear(shelf.disk)
+    shelf.warm(list(shelf.on_shelf)[:10])
+    calls, files = sum(shelf.api.calls.values()), {path for path in shelf.folder.rglob("*") if path.is_file()}
+    report = shelf.warm(shelf.all(), dry_run=True, ledger=shelf.folder / "ledger")
+    assert (report.warm, report.found, report.missing, report.failed) == (10, 75, 0, 0)
+    # What only the API may have would be asked of it; four are in its cache, but not yet on the disk.
+    assert report.by_tier == {"shelf": 50, "paid for": 4, "api": 21}
+    assert report.bytes == 0
+    assert sum(shelf.api.calls.values()) == calls
+    assert {path for path in shelf.folder.rglob("*") if path.is_file()} == files
+    assert "already warm: 10" in str(report) and "would be fetched: 75" in str(report)
+
+
+def test_dry_run_does_not_take_a_paid_tier_within_for_absent(shelf: Shelf) -> None:
+    whole, outer = shelf.store, Sha1Composite()
+    outer.append_cache(DiskCache(shelf.folder / "outer", "1GB"), name="outer disk")
+    outer.append_source(whole, name="whole")
+    shelf.store = outer
+    report = shelf.warm(shelf.all(), dry_run=True)
+    assert (report.found, report.missing, report.by_tier) == (85, 0, {"whole": 85})
+    assert sum(shelf.api.calls.values()) == 0
+
+
+def test_a_failure_is_told_and_asked_again(shelf: Shelf) -> None:
+    broken = next(iter(shelf.in_api))
+
+    def refuse(digest: str) -> bytes | None:
+        if digest == broken:
+            raise OSError("the API is tired")
+        return shelf.in_api.get(digest)
+
+    ask, shelf.api.api_get = shelf.api.api_get, refuse  # type: ignore[method-assign]
+    report = shelf.warm(shelf.all(), ledger=shelf.folder / "ledger")
+    assert (report.found, report.missing, report.failed, report.exit_code) == (79, 5, 1, 2)
+    assert "the API is tired" in str(report) and "with this ledger, goes on from here" in str(report)
+    (row,) = [row for row in rows_of(shelf.folder / "ledger") if row[1] == "failed"]
+    assert row[0] == broken and "the API is tired" in row[4]
+    shelf.api.api_get = ask  # type: ignore[method-assign]
+    again = shelf.warm(shelf.all(), ledger=shelf.folder / "ledger")
+    assert (again.settled, again.found, again.failed) == (79, 1, 0)
+    assert shelf.api.calls == {broken: 1}
+
+
+def test_what_a_cache_does_not_keep_is_no_success(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, max_size="2000B")
+    big = hashlib.sha1(bytes(3000)).hexdigest()
+    (tmp_path / "shelf" / big).write_bytes(bytes(3000))
+    report = shelf.warm([big, next(iter(shelf.on_shelf))])
+    assert (report.found, report.failed) == (1, 1)
+    assert report.first_error == "disk did not keep it (it holds 2,000 bytes, and this blob has 3,000)"
+
+    (tmp_path / "paid").rmdir()
+    (tmp_path / "paid").write_text("a file where a folder was")
+    paid = list(shelf.in_api)
+    report = shelf.warm(paid[:3])
+    assert (report.found, report.failed) == (0, 3)
+    assert "paid for" in str(report.first_error)
+
+
+def test_a_warming_that_is_stopped_keeps_its_ledger(shelf: Shelf) -> None:
+    ledger = shelf.folder / "ledger"
+    warming = Warming(algorithm=SHA1, target="here", store_id="this", ledger=ledger, show=False)
+
+    def fill(digests: Iterator[str]) -> Iterator[Outcome]:
+        yield Outcome(next(digests), "found", "shelf", 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        warming.run(numbered(shelf.all(), SHA1), fill)
+    assert (warming.report.found, warming.report.complete, warming.report.exit_code) == (1, False, 2)
+    assert len(rows_of(ledger)) == 1
+    assert shelf.warm(shelf.all(), ledger=ledger).settled == 1
+
+
+def test_progress_says_rates_tiers_and_time_left(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitstore.warming.progress._LINE_PAUSE", 0.0)
+    lines: list[str] = []
+    warming = Warming(algorithm=SHA1, target="here", store_id="this", say=lines.append)
+    warming.run(numbered(shelf.all(), SHA1), fill_here(shelf.store, dry_run=False, timeout=None, in_flight=None))
+    assert len(lines) == 85
+    assert lines[-1].startswith("warm: 85 of 85 (100 %), ")
+    for part in ("blobs/s", "MB/s", "shelf: 60", "api: 20", "missing: 5", "0:00:00 left"):
+        assert part in lines[-1]
+
+
+def test_what_cannot_be_warmed_is_told(shelf: Shelf, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="only a composite of digests"):
+        check_target(shelf.disk, "here")
+    bare = Sha1Composite()
+    bare.append_cache(MemoryCache("1MB"), name="memory")
+    with pytest.raises(ValueError, match=r"each cache that outlives this process, and the store has none \(it has"):
+        check_target(bare, "here")
+    below = Sha1Composite()
+    below.append_source(shelf.api, name="api")
+    below.append_cache(shelf.disk)
+    with pytest.raises(ValueError, match="'api' costs money, and no cache that outlives this process keeps"):
+        check_target(below, "here")
+    assert check_target(shelf.store, "shared") is SHA1
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def bucket_of(s3: SeaweedS3) -> tuple[str, dict[str, bytes]]:
+    name, blobs = s3.create_bucket(), made("in the bucket", 400)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda item: s3.put(name, *item), blobs.items()))
+    return name, blobs
+
+
+class Command:
+    """`bitstore warm` over a bucket behind a proxy."""
+
+    def __init__(self, s3: SeaweedS3, proxy: FaultProxy, bucket: str, folder: Path) -> None:
+        self.proxy, self.folder = proxy, folder
+        self.args = [sys.executable, "-m", "bitstore", "warm", "list.txt", "--store", f"s3://{bucket}/"]
+        self.args += ["--cache", "cache", "--ledger", "ledger"]
+        self.env = {**os.environ, **s3.environment(), "AWS_ENDPOINT_URL": proxy.url, "AWS_ENDPOINT_URL_S3": proxy.url}
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.args, *more],
+            cwd=self.folder,
+            env=self.env,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *more: str) -> tuple[int, str]:
+        process = self.start(*more)
+        told = process.communicate(timeout=120)[1]
+        return process.returncode, told
+
+    def gets(self) -> int:
+        return sum(count for (method, _), count in self.proxy.counts.items() if method == "GET")
+
+
+@pytest.fixture
+def command(
+    s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], bucket_of: tuple[str, dict[str, bytes]], tmp_path: Path
+) -> Command:
+    (tmp_path / "list.txt").write_text("\n".join([*bucket_of[1], *list(bucket_of[1])[:50]]))
+    return Command(s3, fault_proxy(s3.endpoint_url), bucket_of[0], tmp_path)
+
+
+def test_command_against_a_bucket(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
+    code, told = command.run("--dry-run")
+    assert (code, command.gets()) == (0, 0), told
+    assert "450 entries, 400 different digests" in told
+    assert "would be fetched: 400" in told
+    assert not (command.folder / "ledger").exists()
+
+    refused = next(iter(bucket_of[1]))
+    command.proxy.rules.add(s3_error(403, "AccessDenied"), path=refused)
+    code, told = command.run()
+    assert code == 2, told
+    assert "warm now: 399" in told and "failed: 1 (the first: " in told and "with this ledger, goes on" in told
+    command.proxy.rules.clear()
+    command.proxy.clear()
+    code, told = command.run()
+    assert (code, command.gets()) == (0, 1), told
+    assert "399 of them known by the ledger" in told
+    disk = DiskCache(command.folder / "cache", algorithm="sha1")
+    assert all(disk.get(digest) == data for digest, data in bucket_of[1].items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_command_goes_on_where_it_was_killed(command: Command, number: signal.Signals) -> None:
+    command.proxy.rules.add(Delay(0.4), method="GET")
+    process = command.start("--in-flight", "40")
+    ledger = command.folder / "ledger"
+    deadline = time.monotonic() + 60
+    while not ledger.is_dir() or len(list(ledger.glob("part-*"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
+    if number == signal.SIGINT:
+        assert "with this ledger, goes on from here" in told and "Traceback" not in told
+    known = len(rows_of(ledger))
+    assert 0 < known < 400
+    command.proxy.rules.clear()
+    command.proxy.clear()
+    code, told = command.run()
+    assert code == 0, told
+    assert f"{known} of them known by the ledger" in told
+    # What was on the disk and not yet in the ledger is found there; the proxy may have read late what was under way.
+    assert command.gets() <= 400 - known + 40
+    assert {row[0] for row in rows_of(ledger)} == set((command.folder / "list.txt").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--target", "owner"], "--target owner goes with --ray"),
+        (["--ray", "local", "--target", "here"], "--target here: choose one of shared, owner, local"),
+        (["--ray", "local", "--target", "shared"], "fills each cache that all nodes share, and the store has none"),
+        (["--ledger", "list.txt"], "is a file: a ledger is a folder"),
+        (["--column", "sha1"], "is no Parquet file"),
+    ],
+)
+def test_command_refuses(command: Command, args: list[str], message: str) -> None:
+    code, told = command.run(*args)
+    assert code == 3, told
+    assert message in told
+    assert "Traceback" not in told
+    assert len(command.proxy.requests) == 0
+
+
+def test_a_cache_of_a_users_own(shelf: Shelf) -> None:
+    """A cache of a user's own, with nothing but `get` and `put`, is warmed like any."""
+
+    class Own(Store):
+        def __init__(self) -> None:
+            self.held: dict[str, bytes] = {}
+
+        def is_valid(self, uri: Any) -> bool:
+            return isinstance(uri, str)
+
+        def get(self, uri: Any) -> bytes:
+            if uri not in self.held:
+                from bitstore import NotFoundInStore
+
+                raise NotFoundInStore(self, uri)
+            return self.held[uri]
+
+        def put(self, uri: Any, data: bytes) -> None:
+            self.held[uri] = data
+
+    own = Own()
+    store = Sha1Composite()
+    store.append_cache(own, name="own")
+    store.append_source(shelf.api, name="api")
+    shelf.store = store
+    assert shelf.warm(shelf.in_api).found == 20
+    assert own.held == shelf.in_api
+    assert shelf.warm(shelf.in_api, dry_run=True).warm == 20
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(150)
+def test_command_on_a_local_ray(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
+    code, told = command.run("--ray", "local", "--target", "owner")
+    assert code == 0, told
+    assert "warm now: 400" in told and "Traceback" not in told
+    assert command.gets() == 400
+    command.proxy.clear()
+    code, told = command.run("--ray", "local", "--target", "local", "--ledger", "another", "--dry-run")
+    assert code == 0, told
+    assert "already warm: 400" in told
+    assert len(command.proxy.requests) == 0
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(150)
+def test_the_example_runs() -> None:
+    example = Path(__file__).parents[1] / "examples" / "warm_then_train.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", example],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0] == "600 entries, 600 different digests"
+    assert "  bucket: 500" in told and "  api: 100" in told
+    size = sum(len(f"blob {number}") for number in range(600))
+    assert told[-3:] == [f"epoch {epoch}: {size} bytes, all from {{'disk'}}" for epoch in range(2)] + [
+        "paid calls: 100"
+    ]
