@@ -102,18 +102,19 @@ def test_signatures_verify_and_wrong_ones_do_not(s3: SeaweedS3, bucket: str) -> 
     s3.put(bucket, "some key", b"data")
     assert store.get(f"s3://{bucket}/some key") == b"data"
     route = store._state().remembered[bucket]
-    assert route.keys is not None
+    keys = route.keys
+    assert keys is not None
 
     def ask(method: str, body: bytes | None, headers: tuple[str, ...], secret_key: str) -> int:
         signer = Signer(
-            access_key=route.keys.access_key, secret_key=secret_key, token=None, region=route.region, headers=(), skew=0
+            access_key=keys.access_key, secret_key=secret_key, token=None, region=route.region, headers=(), skew=0
         )
         request = Request(
             Profile(signer=signer), f"{route.prefix}some%20key", method=method, body=body, headers=headers
         )
         return handles().perform(request).status
 
-    right = route.keys.secret_key
+    right = keys.secret_key
     assert ask("GET", None, (), right) == 200
     assert ask("GET", None, ("Range: bytes=1-2",), right) == 206
     assert ask("PUT", b"new", ("Content-Type: text/plain", "A-Name:   spaces  within "), right) == 200
