@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 __all__ = ["LATENCY_SECONDS", "Origin", "find_nginx", "write_blobs"]
@@ -52,6 +53,7 @@ _SERVER = """\
     listen 127.0.0.1:{port} backlog=4096; root {root};
     {delay}
     error_page 404 @missing;
+    location = /requests {{ stub_status; }}
     location = / {{ default_type application/xml; return 200 '{buckets}'; }}
     location @missing {{ default_type application/xml; return 404 '{missing}'; }}
     # Cloud Storage's JSON API: media downloads.
@@ -82,6 +84,7 @@ class Origin:
         folder.chmod(0o755)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked = 0
         self.url = ""
         self.slow_url: str | None = None
 
@@ -126,6 +129,15 @@ class Origin:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             self._process = None
+
+    def requests(self) -> int:
+        """How many requests it has had so far, on both addresses, except those of this method."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}/requests", timeout=10) as answer:
+            # ... server accepts handled requests / <accepts> <handled> <requests> ...
+            told = int(answer.read().split(b"requests")[1].split()[2])
+        self._asked += 1
+        return told - self._asked
 
     def _wait_for(self, port: int) -> None:
         assert self._process is not None

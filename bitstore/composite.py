@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bitstore.breaker import PROBE_PAUSE, Breaker
+from bitstore.chain import Tier, keepers_of
 from bitstore.download import download_steps
 from bitstore.errors import (
     AccessDenied,
@@ -36,36 +36,6 @@ T = TypeVar("T")
 _KEEP = Write(only_if_absent=True)
 _NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
 _LEFT_ALONE = "left alone for now, after repeated failures"
-
-
-@dataclass(frozen=True, eq=False)
-class Tier:
-    """One store in a composite.
-
-    Attributes
-    ----------
-    store
-        The store itself.
-    name
-        Its name in statistics, errors and `Blob.source`; unique in the composite.
-    is_cache
-        Whether it is written: it keeps what the tiers below it return.
-    read
-        Whether lookups ask it.
-    keep_result
-        Whether caches keep what it returns; None: those above it do.
-    """
-
-    store: Store
-    name: str
-    is_cache: bool
-    read: bool = True
-    keep_result: bool | None = None
-
-    @property
-    def paid(self) -> bool:
-        """Whether asking it costs money or quota."""
-        return bool(getattr(self.store, "paid", False))
 
 
 class _ByTier(dict[str, T]):
@@ -165,7 +135,7 @@ class Composite(Store):
             unique = f"{name} #{number}"
         tiers = [*self._tiers, Tier(store, unique, **how)]
         # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
-        self._chain = tuple((tier, _keepers(tiers, tier)) for tier in tiers)
+        self._chain = tuple((tier, keepers_of(tiers, tier)) for tier in tiers)
 
     @property
     def _tiers(self) -> list[Tier]:
@@ -409,16 +379,6 @@ class Composite(Store):
     def __repr__(self) -> str:
         chain = ", ".join(f"{'cache ' if tier.is_cache else ''}{tier.store!r}" for tier in self._tiers)
         return f"{type(self).__name__}[{chain}]"
-
-
-def _keepers(tiers: list[Tier], origin: Tier) -> tuple[Tier, ...]:
-    """The caches that keep what `origin` returned: those above it."""
-    if origin.keep_result is False:
-        return ()
-    above = [tier for tier in tiers[: tiers.index(origin)] if tier.is_cache]
-    if not above and origin.keep_result:
-        above = [tier for tier in tiers if tier.is_cache][-1:]
-    return tuple(tier for tier in above if tier.store is not origin.store)
 
 
 def _takes_only_bytes(cache: Store) -> bool:

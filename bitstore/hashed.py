@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bitstore.api_source import DigestAPISource
 from bitstore.composite import Composite
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
 from bitstore.download import download_steps, verified
-from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable, TooManyRequests
-from bitstore.limits.absences import Absences
-from bitstore.limits.calls import Limit, call_again_steps
+from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.sizes import parse_size
@@ -34,44 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bitstore")
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
-
-
-class DigestFormatMixin:
-    """For stores whose URIs are digests of `algorithm` (`"sha1"`, `"sha256"`, `"md5"`)."""
-
-    algorithm: str = "sha256"
-    URI_HINT: ClassVar[str | None] = None  # None: made from the algorithm
-
-    def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a digest. TypeError unless a str."""
-        if not isinstance(uri, str):
-            raise TypeError(f"expected a {self.algorithm} digest as str, got {type(uri).__name__}")
-        return digest_algorithm(self.algorithm).is_digest(uri) is not None
-
-    def canonical(self, uri: Any) -> Any:
-        """The digest in lower case."""
-        self._check_valid(uri)
-        return uri.lower()
-
-    def _check_valid(self, uri: Any) -> None:
-        if not self.is_valid(uri):
-            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
-
-    def _hint(self) -> str:
-        return f"<{self.algorithm}>, {digest_algorithm(self.algorithm).length} hexadecimal characters"
-
-
-class VerifyDigestMixin:
-    """For stores that check that bytes match the digest they were found under."""
-
-    algorithm: str = "sha256"
-
-    def _verify_data(self, data: Any, digest: str) -> Any:
-        """`data` itself, if it has this digest; else raises `InvalidDataFound`."""
-        actual = digest_algorithm(self.algorithm).of(data)
-        if actual != digest.lower():
-            raise InvalidDataFound(self, digest, f"its bytes have the {self.algorithm} {actual}")
-        return data
 
 
 class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
@@ -265,78 +226,6 @@ class DigestCache(DigestStore):
 
     # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
     _put_steps = DigestStore._put_steps
-
-
-class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
-    """A source that costs money or quota per call. Subclasses implement `api_get`.
-
-    Parameters
-    ----------
-    verify
-        Check that the bytes match their digest.
-    limit
-        How many calls the API allows: a `CallLimit`, or on a Ray cluster a `ray_integration.ClusterLimit`.
-    remember_missing
-        Seconds for which a digest is not asked for again that the API said it lacks, in the same process; None: it is
-        asked each time. Only such definite answers are remembered, the last 100,000 of them.
-    """
-
-    paid = True
-    # Class attributes, because subclasses may not call `__init__`.
-    verify: bool = False
-    limit: Limit | None = None
-    _absences: Absences | None = None
-
-    def __init__(
-        self, verify: bool = False, *, limit: Limit | None = None, remember_missing: float | None = None
-    ) -> None:
-        self.verify = verify
-        if limit is not None and not hasattr(limit, "call_steps"):
-            raise TypeError(f"limit={limit!r}: expected a CallLimit or a ClusterLimit")
-        self.limit = limit
-        self.remember_missing = remember_missing
-
-    @property
-    def remember_missing(self) -> float | None:
-        """As given. Setting it forgets what was remembered."""
-        return None if self._absences is None else self._absences.seconds
-
-    @remember_missing.setter
-    def remember_missing(self, seconds: float | None) -> None:
-        self._absences = None if seconds is None else Absences(seconds)
-
-    @abstractmethod
-    def api_get(self, digest: str) -> Any:
-        """The bytes of the lower-case `digest`; None if the API says that it does not have them.
-
-        Any exception means that we do not know. `TooManyRequests` says besides that the API asks for a pause: it is
-        made, and then this is called again, a few times.
-        """
-
-    def get(self, digest: str) -> Any:
-        """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
-        self._check_valid(digest)
-        return run(self._get_steps(digest)).data
-
-    def _get_steps(self, digest: str) -> Steps[Found]:
-        key = digest.lower()
-        absences = self._absences
-        if absences is not None and key in absences:
-            raise NotFoundInStore(self, digest)
-        if self.limit is not None:
-            data = yield from self.limit.call_steps(self.label, self.api_get, key)
-        else:
-            try:
-                data = yield Call(self.api_get, key)
-            except TooManyRequests as error:
-                data = yield from call_again_steps(error, self.label, self.api_get, key)
-        if data is None:
-            if absences is not None:
-                absences.add(key)
-            raise NotFoundInStore(self, digest)
-        if self.verify:
-            data = self._verify_data(data, digest)
-        return Found(data, self.label)
 
 
 class DigestComposite(DigestFormatMixin, Composite):

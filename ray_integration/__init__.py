@@ -9,11 +9,13 @@ from bitstore.warming.report import WarmReport
 from ray_integration.data import FetchBlobs, fetch_blobs
 from ray_integration.limits import ClusterLimit
 from ray_integration.node import VersionMismatch
+from ray_integration.placement import CannotBePlaced
 from ray_integration.pool import NodePool, PoolError
 from ray_integration.rates import ClusterRate
 from ray_integration.warm import warm
 
 __all__ = [
+    "CannotBePlaced",
     "ClusterLimit",
     "ClusterRate",
     "FetchBlobs",

@@ -17,7 +17,8 @@ from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
 from ray_integration.identity import fingerprint
 from ray_integration.metrics import TierMetrics
-from ray_integration.placement import cpus_of_nodes, default_actors, default_cpus
+from ray_integration.parts import costs
+from ray_integration.placement import check_placement, cpus_of_nodes, default_actors, default_cpus
 from ray_integration.pool import NodePool
 from ray_integration.portable import check_portable
 from ray_integration.routed import Router
@@ -73,6 +74,9 @@ class FetchBlobs:
         How many lookups may be under way at once; None: chosen by the library.
     max_bytes
         About how many bytes of blobs to hold besides those of the piece in the making (a number, or `"256MB"`).
+    patience
+        Seconds from the beginning of an outage for which lookups wait for a tier that is left alone after repeated
+        failures (see `get_many`); after that their rows are `failed:`. 0: what fails has failed.
     block_bytes
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
         blob larger than that makes a piece of its own.
@@ -115,6 +119,7 @@ class FetchBlobs:
         timeout: float | None = 600.0,
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
+        patience: float = 60.0,
         block_bytes: int | str = "128MiB",
         pool: NodePool | None = None,
         routing: Routing | None = None,
@@ -134,6 +139,8 @@ class FetchBlobs:
             raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: must be at least 1")
+        if not patience >= 0:
+            raise ValueError(f"patience={patience}: must be at least 0 seconds")
         if routing is None:
             routing = "direct" if pool is None else "local"
         if routing not in get_args(Routing):
@@ -152,6 +159,7 @@ class FetchBlobs:
         self.timeout = timeout
         self.in_flight = in_flight
         self.max_bytes = parse_size(max_bytes, name="max_bytes")
+        self.patience = patience
         self.block_bytes = parse_size(block_bytes, name="block_bytes")
         self.pool = pool
         self.routing: Routing = routing
@@ -235,6 +243,7 @@ class FetchBlobs:
                     timeout=self.timeout,
                     in_flight=self.in_flight,
                     max_bytes=self.max_bytes,
+                    patience=self.patience,
                     with_errors=self.errors == "raise",
                 )
             # All spellings of a digest have one owner.
@@ -251,6 +260,7 @@ class FetchBlobs:
             timeout=self.timeout,
             in_flight=self.in_flight,
             max_bytes=self.max_bytes,
+            patience=self.patience,
         )
         with closing(blobs):
             for blob in blobs:
@@ -316,9 +326,11 @@ def fetch_blobs(
     timeout: float | None = 600.0,
     in_flight: int | None = None,
     max_bytes: int | str = "256MB",
+    patience: float = 60.0,
     block_bytes: int | str = "128MiB",
     pool: NodePool | None = None,
     routing: Routing | None = None,
+    placement_timeout: float | None = 45.0,
 ) -> Dataset:
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
@@ -331,7 +343,7 @@ def fetch_blobs(
         The dataset.
     store
         Any store that pickles: it travels to the actors as its configuration, and each makes its own connections.
-    column, errors, data_column, source_column, error_column, timeout, in_flight, max_bytes, block_bytes
+    column, errors, data_column, source_column, error_column, timeout, in_flight, max_bytes, patience, block_bytes
         As for `FetchBlobs`.
     batch_size
         Rows that are looked up together. Small input blocks are put together to reach it; None: a block at a time.
@@ -350,9 +362,13 @@ def fetch_blobs(
         Bytes of memory, and custom resources, that each actor asks for.
     pool, routing
         As for `FetchBlobs`, except that `"local"` and `"owner"` need no pool: without one, a private pool is made here
-        that lasts as long as the dataset. Without either, the actors fetch directly: a process more on each node pays
-        off only where several actors, jobs or passes share what it holds, or where there is a paid source, which
-        actors that know nothing of each other may ask twice.
+        that lasts as long as the dataset. Without either, a store with a paid source is used by `"local"`, because
+        actors that know nothing of each other may pay twice for the same; by any other the actors fetch directly: a
+        process more on each node pays off only where several actors, jobs or passes share what it holds.
+    placement_timeout
+        Seconds that this waits until the cluster has room for the actors and, unless the dataset is in memory already,
+        for a task of one CPU that reads it. Ray itself would wait for ever, in silence. None: do not look; for
+        clusters that are busy with long tasks, or take minutes to grow.
 
     Raises
     ------
@@ -362,8 +378,11 @@ def fetch_blobs(
     ValueError
         The dataset is known to lack the column, or to have one of a new column's name; an option that makes no sense.
         What is not known before the dataset runs is found at the first batch.
+    CannotBePlaced
+        The cluster has no room; the error names the resource.
     """
     from ray.data import ActorPoolStrategy, Dataset
+    from ray.data.dataset import MaterializedDataset
 
     if not isinstance(ds, Dataset):
         raise TypeError(f"expected a ray.data.Dataset, got {type(ds).__module__}.{type(ds).__qualname__}")
@@ -385,21 +404,30 @@ def fetch_blobs(
         "timeout": timeout,
         "in_flight": in_flight,
         "max_bytes": max_bytes,
+        "patience": patience,
         "block_bytes": block_bytes,
     }
-    if routing in ("local", "owner") and pool is None:
-        fetch = FetchBlobs(**options)
-        _check_schema(ds, fetch)
-        pool = NodePool(store, private=True)
-    options |= {"pool": pool, "routing": routing}
-    fetch = FetchBlobs(**options)  # here already, so that a bad option is an error in the driver
+    if routing is None and pool is None and costs(store):
+        routing = "local"
+    makes_pool = routing in ("local", "owner") and pool is None
+    # Here already, so that a bad option is an error in the driver.
+    fetch = FetchBlobs(**options, pool=pool, routing=None if makes_pool else routing)
     check_portable(store)
     _check_schema(ds, fetch)
+    cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus
+    if placement_timeout is not None:
+        check_placement(
+            least,
+            {"CPU": cpus, "memory": memory or 0, **(resources or {})},
+            reads=not isinstance(ds, MaterializedDataset),
+            limit=placement_timeout,
+        )
+    options |= {"pool": NodePool(store, private=True) if makes_pool else pool, "routing": routing}
     return ds.map_batches(
         FetchBlobs,
         fn_constructor_kwargs=options,
         compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
-        num_cpus=default_cpus(nodes, most) if num_cpus is None else num_cpus,
+        num_cpus=cpus,
         memory=memory,
         resources=resources,
         batch_size=batch_size,

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,9 @@ _REFRESH = 2.0  # seconds for which the list of nodes is good, at least
 # And for each node so many more: every process asks the one head of the cluster, for a list that is as long as the
 # cluster is large. Without it 1000 processes would ask for half a million entries a second.
 _REFRESH_PER_NODE = 0.04
-_LEFT_ALONE = 10.0  # seconds for which a node store that did not answer is passed over
+# Seconds for which a node store that did not answer is passed over; twice as long each time that it does it again.
+_LEFT_ALONE = 10.0
+_LEFT_ALONE_MOST = 320.0
 _ANSWER = 15.0  # seconds that a node store may take for a sign of life
 
 
@@ -56,13 +59,20 @@ class Members:
         self._nodes: dict[str, str] = {}
         self._handles: dict[str, Any] = {}
         self._sought: set[str] = set()  # since the list of nodes was read
-        self._lost: dict[str, float] = {}
+        self._lost: dict[str, float] = {}  # until when those that did not answer are left alone at least
+        self._given_up: set[str] = set()  # those of them that were waited for in vain
+        self._strikes: Counter[str] = Counter()  # how often, since they last did
+        self._probes: dict[str, Any] = {}  # their signs of life, which nobody waits for
         self._good_until = 0.0
 
-    def names(self) -> list[str]:
-        """The node stores that are there and not known not to answer."""
+    def names(self, *, patient: bool = False) -> list[str]:
+        """The node stores that are there and not known not to answer.
+
+        With `patient` those too that may soon answer again, which is where a digest is sought that would cost money
+        anywhere else.
+        """
         self._refresh()
-        return self._answering(self._nodes)
+        return self._answering(self._nodes, self._given_up if patient else self._lost)
 
     def nearest(self) -> list[str]:
         """Those of this process's node; one of another node, always the same, where this one has none."""
@@ -71,7 +81,7 @@ class Members:
         here = ray.get_runtime_context().get_node_id()
         self._refresh()
         # Only these are looked for: on a thousand nodes, finding all from everywhere would be a million questions.
-        own = self._answering([name for name, node in self._nodes.items() if node == here])
+        own = self._answering([name for name, node in self._nodes.items() if node == here], self._lost)
         return own or successors(here, self.names())[:1]
 
     def split(self, digests: Sequence[str], names: Collection[str]) -> dict[str, list[int]]:
@@ -88,43 +98,59 @@ class Members:
         return self._handles[name]
 
     def lose(self, name: str) -> None:
-        """Pass over a node store for a while, because it did not answer; its digests go to the next."""
-        self._lost[name] = time.monotonic() + _LEFT_ALONE
+        """Pass over a node store that did not answer; its digests go to the next.
+
+        For some seconds at least, and then until it gives a sign of life: so one that hangs costs its callers the wait
+        for it once, not with each batch.
+        """
+        now = time.monotonic()
+        if self._lost.get(name, 0.0) <= now:  # else it is another call that was lost in the same moment
+            self._strikes[name] += 1
+            self._lost[name] = now + min(_LEFT_ALONE * 2 ** (self._strikes[name] - 1), _LEFT_ALONE_MOST)
+            self._probes.pop(name, None)
         self._good_until = 0.0
 
-    def is_alive(self, name: str) -> bool:
-        """Whether it gives a sign of life, for which this waits some seconds."""
+    def heard(self, name: str) -> None:
+        """A node store has done something of what it was asked for."""
+        self._strikes.pop(name, None)
+
+    def alive(self, names: Iterable[str]) -> set[str]:
+        """Those that give a sign of life, for which this waits some seconds."""
         import ray
 
-        handle = self._handles.get(name)
-        if handle is None:
-            return False
-        try:
-            ray.get(handle.ping.options(concurrency_group=CONTROL).remote(), timeout=_ANSWER)
-        except ray.exceptions.RayError:
-            return False
-        return True
+        calls = {self._ping(name): name for name in names if name in self._handles}
+        answered, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER) if calls else ([], [])
+        return {calls[call] for call in answered if _succeeded(call)}
 
-    def recover(self, name: str, limit: float) -> None:
-        """Wait until a node store answers again, or its node is gone; at most `limit` seconds.
+    def is_alive(self, name: str) -> bool:
+        """Whether one gives a sign of life."""
+        return name in self.alive([name])
+
+    def recover(self, names: Iterable[str], limit: float) -> None:
+        """Wait until node stores answer again, or their nodes are gone; at most `limit` seconds.
 
         Afterwards the owners of digests may be asked for anew: if the node is gone, others own its digests; if not,
         it does, unless it did not come back in time.
         """
         deadline = time.monotonic() + limit
         pause = threading.Event()  # never set: Ray tells nobody that an actor has been restarted
-        while time.monotonic() < deadline:
+        # What was waited for in vain is not waited for again before it has given a sign of life.
+        waited_for = set(names) - self._given_up
+        while waited_for and time.monotonic() < deadline:
             self._good_until = 0.0
             self._refresh()
-            if name not in self._nodes:
-                return
-            self._find([name])
-            if self.is_alive(name):
+            waited_for &= self._nodes.keys()
+            self._find(waited_for)
+            for name in self.alive(waited_for):
+                waited_for.discard(name)
                 self._lost.pop(name, None)
-                return
-            self._handles.pop(name, None)  # it may have been made anew, under the same name
-            pause.wait(0.5)
-        self.lose(name)
+            for name in waited_for:
+                self._handles.pop(name, None)  # it may have been made anew, under the same name
+            if waited_for:
+                pause.wait(0.5)
+        for name in waited_for:
+            self._given_up.add(name)
+            self.lose(name)
 
     def wait_for_any(self, limit: float) -> None:
         """Wait until there is any node store that may answer; at most `limit` seconds."""
@@ -150,11 +176,33 @@ class Members:
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._nodes}
         self._sought.clear()
 
-    def _answering(self, names: Iterable[str]) -> list[str]:
+    def _answering(self, names: Iterable[str], but: Collection[str]) -> list[str]:
         names = list(names)
         self._find(names)
-        now = time.monotonic()
-        return [name for name in names if name in self._handles and self._lost.get(name, 0.0) <= now]
+        return [name for name in names if name in self._handles and (name not in but or self._is_back(name))]
+
+    def _is_back(self, name: str) -> bool:
+        """Whether a node store that was lost answers again, as far as is known without waiting."""
+        import ray
+
+        if time.monotonic() < self._lost[name]:
+            return False
+        probe = self._probes.get(name)
+        if probe is None:
+            self._probes[name] = self._ping(name)
+            return False
+        if not ray.wait([probe], timeout=0)[0]:
+            return False
+        del self._probes[name]
+        if not _succeeded(probe):
+            self._handles.pop(name)  # it may have been made anew, under the same name
+            return False
+        del self._lost[name]
+        self._given_up.discard(name)
+        return True
+
+    def _ping(self, name: str) -> Any:
+        return self._handles[name].ping.options(concurrency_group=CONTROL).remote()
 
     def _find(self, names: Iterable[str]) -> None:
         import ray
@@ -166,6 +214,16 @@ class Members:
                     self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)
                 except (ValueError, ray.exceptions.RayError):
                     continue  # not made yet; after the next look at the nodes we look again
+
+
+def _succeeded(call: Any) -> bool:
+    import ray
+
+    try:
+        ray.get(call, timeout=_ANSWER)
+    except ray.exceptions.RayError:
+        return False
+    return True
 
 
 def alive_nodes() -> dict[str, str]:

@@ -143,6 +143,7 @@ class NodeStore:
         ask_paid: bool,
         timeout: float | None,
         in_flight: int | None,
+        patience: float,
         with_errors: bool,
     ) -> Iterator[Piece]:
         """Look up blobs; each position of `digests` is answered once, in any order.
@@ -153,7 +154,7 @@ class NodeStore:
             What to look up, each different.
         ask_paid
             Whether sources that cost money may be asked.
-        timeout, in_flight
+        timeout, in_flight, patience
             As for `get_many`.
         with_errors
             Send the errors themselves besides their texts.
@@ -174,7 +175,13 @@ class NodeStore:
         unpaid: list[int] = []
         size = 0
         blobs: Any = Store.get_many(
-            store, digests, errors="return", timeout=timeout, in_flight=in_flight, max_bytes=_HELD_BYTES
+            store,
+            digests,
+            errors="return",
+            timeout=timeout,
+            in_flight=in_flight,
+            max_bytes=_HELD_BYTES,
+            patience=patience,
         )
         with closing(blobs):
             for blob in blobs:

@@ -10,10 +10,18 @@ from typing import Any
 
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.memory import MemoryCache
-from bitstore.composite import Composite, Tier
+from bitstore.chain import Tier
+from bitstore.composite import Composite
 from bitstore.errors import StoreNotAvailable
 
-__all__ = ["free_part", "shared_part", "usable_part"]
+__all__ = ["costs", "free_part", "shared_part", "usable_part"]
+
+
+def costs(store: Any) -> bool:
+    """Whether `store`, or a tier of it, costs money."""
+    return bool(getattr(store, "paid", False)) or (
+        isinstance(store, Composite) and any(costs(tier.store) for tier in store._tiers)
+    )
 
 
 def free_part(store: Any) -> Any | None:

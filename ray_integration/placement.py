@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["cpus_of_nodes", "default_actors", "default_cpus"]
+from bitstore.errors import BitstoreError
+
+__all__ = ["CannotBePlaced", "check_placement", "cpus_of_nodes", "default_actors", "default_cpus"]
 
 _CPUS_PER_ACTOR = 8
 _TOKEN_CPUS = 0.01
+
+
+class CannotBePlaced(BitstoreError, RuntimeError):
+    """The cluster has no room for what a dataset needs, and Ray would wait for it in silence."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
 
 
 def default_actors(nodes: Sequence[float]) -> int:
@@ -46,3 +55,70 @@ def cpus_of_nodes() -> list[float]:
         return []
     list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
     return [float(node["Resources"].get("CPU", 0)) for node in list_nodes() if node["Alive"]]
+
+
+def check_placement(actors: int, asked: Mapping[str, float], *, reads: bool, limit: float) -> None:
+    """Make sure that actors can be placed, and with them a task that reads the input.
+
+    Ray is asked to set their resources aside, all at once, and to give them back. That is the only way to know: what
+    is free in the cluster may be spread over nodes on none of which there is enough. Where Ray adds nodes to a cluster
+    as they are needed, this makes it do so.
+
+    Parameters
+    ----------
+    actors
+        How many there are at least.
+    asked
+        What each asks for: `CPU`, `memory`, custom resources.
+    reads
+        Whether there are tasks besides, of one CPU each.
+    limit
+        Seconds to wait for it.
+
+    Raises
+    ------
+    CannotBePlaced
+        It cannot be had; the error names the resource.
+    """
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    request = {name: amount for name, amount in asked.items() if amount > 0}
+    bundles = ([request] * actors if request else []) + ([{"CPU": 1.0}] if reads else [])
+    if not bundles or not ray.is_initialized():
+        return
+    group = placement_group(bundles, strategy="PACK")
+    try:
+        if group.wait(limit):
+            return
+    finally:
+        remove_placement_group(group)
+    raise CannotBePlaced(_why_not(actors, request, reads, limit))
+
+
+def _why_not(actors: int, request: Mapping[str, float], reads: bool, limit: float) -> str:
+    import ray
+
+    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    nodes = [node["Resources"] for node in list_nodes() if node["Alive"]]
+    list_free: Callable[[], Mapping[str, float]] = ray.available_resources
+    free = list_free()
+    needs = []
+    if request:
+        needs.append(f"{actors} actors of {_listed(request)} each")
+    if reads:
+        needs.append("a task of CPU 1 that reads the input (or does what else comes before)")
+    told = f"in {limit:g} s the cluster had no room for {' and '.join(needs)}: "
+    for name, amount in {**request, **({"CPU": max(1.0, request.get("CPU", 0.0))} if reads else {})}.items():
+        most = max((float(node.get(name, 0)) for node in nodes), default=0.0)
+        if most < amount:
+            return f"{told}no node has as much {name}, the largest has {most:g}"
+    total = {name: request.get(name, 0.0) * actors + (reads and name == "CPU") for name in {**request, "CPU": 0}}
+    short = {name: free.get(name, 0.0) for name, amount in total.items() if free.get(name, 0.0) < amount}
+    return told + (
+        f"free in all are {_listed(short)}, others hold the rest" if short else "what is free is spread over many nodes"
+    )
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in resources.items())

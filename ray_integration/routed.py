@@ -71,7 +71,7 @@ class Router:
         The store that they hold: what no node store answers is looked up in it directly, except for money.
     routing
         `"local"`: first ask the node's own store, for what is free; `"owner"`: each digest's owner.
-    timeout, in_flight, max_bytes
+    timeout, in_flight, max_bytes, patience
         As for `FetchBlobs`.
     with_errors
         Answers carry the errors themselves besides their texts.
@@ -86,6 +86,7 @@ class Router:
         timeout: float | None,
         in_flight: int | None,
         max_bytes: int,
+        patience: float,
         with_errors: bool,
     ) -> None:
         self.members = members
@@ -98,6 +99,7 @@ class Router:
         self.timeout = timeout
         self.in_flight = in_flight
         self.max_bytes = max_bytes
+        self.patience = patience
         self.with_errors = with_errors
         # What the blobs so far say of the size of those to come; kept from batch to batch.
         self.answered = 0
@@ -162,10 +164,10 @@ class _Batch:
         if not positions:
             return
         local = not (pays or self._router.owned)
-        names = self._members.nearest() if local else self._members.names()
+        names = self._members.nearest() if local else self._members.names(patient=pays)
         if not names and pays:
             self._members.wait_for_any(_RECOVERY)
-            names = self._members.names()
+            names = self._members.names(patient=True)
         if not names:
             self._look_up_here(positions)
             return
@@ -181,6 +183,7 @@ class _Batch:
             ask_paid=pays,
             timeout=router.timeout,
             in_flight=router.in_flight,
+            patience=router.patience,
             with_errors=router.with_errors,
         )
         self._calls[pieces] = _Call(name, positions, pays, set(positions))
@@ -196,13 +199,25 @@ class _Batch:
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=_SILENCE)
         for pieces in ready:
             self._take(pieces)
+        self._look_after_the_silent()
+
+    def _look_after_the_silent(self) -> None:
         now = time.monotonic()
-        for pieces, call in list(self._calls.items()):
-            if now - call.heard > _SILENCE:
-                if self._members.is_alive(call.member):
-                    call.heard = time.monotonic()  # it waits for what is slow
-                else:
-                    self._end(pieces, TimeoutError("no sign of life"))
+        silent = [(pieces, call) for pieces, call in self._calls.items() if now - call.heard > _SILENCE]
+        if not silent:
+            return
+        # All at once: to wait for one after the other would cost the time limit for each.
+        alive = self._members.alive({call.member for _, call in silent})
+        for _, call in silent:
+            if call.member in alive:
+                call.heard = time.monotonic()  # it waits for what is slow
+        lost = [(pieces, call) for pieces, call in silent if call.member not in alive]
+        for pieces, _ in lost:
+            del self._calls[pieces]
+        error = TimeoutError("no sign of life")
+        self._pass_over([call for _, call in lost], error)
+        for _, call in lost:
+            self._settle(call, error)
 
     def _take(self, pieces: Any) -> None:
         import ray
@@ -217,6 +232,7 @@ class _Batch:
             self._end(pieces, failure)
             return
         call.heard = time.monotonic()
+        self._members.heard(call.member)
         for index, data, source, told, error in piece.rows:
             self._answer(call.positions[index], Answer(data, source, error, told))
             call.open.discard(call.positions[index])
@@ -225,21 +241,31 @@ class _Batch:
             call.open.discard(call.positions[index])
 
     def _end(self, pieces: Any, error: Exception | None) -> None:
-        """A call is over: all answered, or not. What is open is sent again, to whoever owns it now."""
+        """A call is over: all answered, or not."""
         import ray
 
         call = self._calls.pop(pieces)
+        # An error that its code raised says nothing against the node store.
+        if isinstance(error, ray.exceptions.RayTaskError):
+            _warn(call, error)
+        elif error is not None:
+            self._pass_over([call], error)
+        self._settle(call, error)
+
+    def _pass_over(self, calls: list[_Call], error: Exception) -> None:
+        """These calls are lost: see to it that what is sent from now on goes to those who answer."""
+        for call in calls:
+            _warn(call, error)
+        # A paid lookup may be in progress there, or done and kept: it is asked again before anybody else is.
+        waited_for = {call.member for call in calls if call.pays and call.open}
+        for member in {call.member for call in calls} - waited_for:
+            self._members.lose(member)
+        self._members.recover(waited_for, _RECOVERY)
+
+    def _settle(self, call: _Call, error: Exception | None) -> None:
+        """Send again what a call that is over left open, to whoever owns it now."""
         again = sorted(call.open)
         self._tries.update(again)
-        if error is not None:
-            logger.warning("node store %s: %s: %s", call.member, type(error).__name__, str(error).split("\n")[0])
-            # An error that its code raised says nothing against the node store.
-            if not isinstance(error, ray.exceptions.RayTaskError):
-                # A paid lookup may be in progress there, or done and kept: it is asked again before anybody else is.
-                if again and call.pays:
-                    self._members.recover(call.member, _RECOVERY)
-                else:
-                    self._members.lose(call.member)
         if call.pays:
             for position in [position for position in again if self._tries[position] >= _PAID_TRIES]:
                 again.remove(position)
@@ -277,6 +303,7 @@ class _Batch:
             timeout=router.timeout,
             in_flight=router.in_flight,
             max_bytes=router.max_bytes,
+            patience=router.patience,
         )
         unpaid: list[int] = []
         with closing(blobs):
@@ -285,7 +312,7 @@ class _Batch:
                     unpaid.append(positions[blob.index])
                 else:
                     self._answer(positions[blob.index], answer_of(blob))
-        if unpaid and self._members.names():
+        if unpaid and self._members.names(patient=True):
             self._send(unpaid, pays=True)
             return
         for position in unpaid:
@@ -296,3 +323,7 @@ class _Batch:
         if error is not None:
             reason += f" ({type(error).__name__}: {str(error).splitlines()[0]})"
         self._answer(position, Answer.without_blob("failed", StoreNotAvailable("the pool", reason)))
+
+
+def _warn(call: _Call, error: Exception) -> None:
+    logger.warning("node store %s: %s: %s", call.member, type(error).__name__, str(error).split("\n")[0])

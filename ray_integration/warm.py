@@ -147,7 +147,7 @@ def fill_on_ray(pool: NodePool, target: Target, *, dry_run: bool, timeout: float
 
 def _entries(hashes: Any, column: str | None, algorithm: Algorithm) -> Entries:
     if isinstance(hashes, (str, os.PathLike)):
-        from bitstore.cli.hashlist import HashList
+        from bitstore.hashlist import HashList
 
         return HashList(os.fspath(hashes), column=column, algorithm=algorithm.name)
     if _is_dataset(hashes):

@@ -215,7 +215,7 @@ class WarmCalls:
             logger.warning("node store %s: %s: %s", call.member, type(error).__name__, str(error).split("\n")[0])
             if not isinstance(error, ray.exceptions.RayTaskError):
                 # While its node is there, so is its disk, with what is warm there: so it is waited for.
-                self._members.recover(call.member, _RECOVERY)
+                self._members.recover([call.member], _RECOVERY)
         place = call.member if call.copying else None
         tried: list[str] = []
         for digest in again:

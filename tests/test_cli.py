@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitstore.cli.hashlist import HashList
+from bitstore.hashlist import HashList
 from tests.servers import Answer, CountedAPI, Hold, SeaweedS3
 
 COMMAND = [sys.executable, "-m", "bitstore"]

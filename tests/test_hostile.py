@@ -34,9 +34,9 @@ from bitstore import (
     Store,
     StoreNotAvailable,
 )
-from bitstore.cli.hashlist import HashList, ListError
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.config import ConfigError, loads
+from bitstore.hashlist import HashList, ListError
 from bitstore.template import KeyTemplate
 from tests.hostile_server import HostileServer
 from tests.stores import API, Box, Shelf, sha1
@@ -322,7 +322,7 @@ def test_a_list_that_is_one_endless_line(tmp_path: Path) -> None:
     path = tmp_path / "line.gz"
     path.write_bytes(gzip.compress(f"{DIGEST}\n".encode()) + gzip_bomb(200 * MB))
     code = f"""
-        from bitstore.cli.hashlist import HashList
+        from bitstore.hashlist import HashList
         report([[len(entry.text), entry.digest] for entry in HashList({str(path)!r}, algorithm="sha1")])
     """
     entries, peak = child(code)

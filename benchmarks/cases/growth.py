@@ -42,11 +42,11 @@ def run(bench: Bench) -> Result:
         rate, cpu = mean(turn.rate for turn in turns), mean(turn.cpu for turn in turns)
         result.table.append((f"{count:,}", f"{rate:,.0f}", f"{cpu:.1f}", f"{peak:.0f}"))
     result.raw = {"runs": [turn.told for _, turn in measured]}
-    slope, error, middle = _fit([(math.log10(count), turn.cpu) for count, turn in measured])
-    most = _T95[max(known for known in _T95 if known <= len(measured) - 2)]
+    slope, error, middle = fit([(math.log10(count), turn.cpu) for count, turn in measured])
+    most = half_width(error, len(measured))
     result.verdicts = [
-        Verdict(f"slope / half width of its 95 % interval ({slope:+.2f} ± {most * error:.2f} µs per tenfold, "
-                f"at {middle:.0f} µs)", slope / (most * error), least=-1, most=1),
+        Verdict(f"slope / half width of its 95 % interval ({slope:+.2f} ± {most:.2f} µs per tenfold, "
+                f"at {middle:.0f} µs)", slope / most, least=-1, most=1),
         Verdict("resident memory of the largest run, times that of the smallest",
                 _peak(measured, counts[-1]) / _peak(measured, counts[0]), most=1.1),
     ]  # fmt: skip
@@ -82,7 +82,12 @@ def _peak(measured: list[tuple[int, Turn]], count: int) -> float:
     return float(mean(turn.told["peak"] for number, turn in measured if number == count))
 
 
-def _fit(points: list[tuple[float, float]]) -> tuple[float, float, float]:
+def half_width(error: float, points: int) -> float:
+    """Of the 95 % interval of a slope with this standard error, fitted to so many points."""
+    return error * _T95[max(known for known in _T95 if known <= points - 2)]
+
+
+def fit(points: list[tuple[float, float]]) -> tuple[float, float, float]:
     """Least squares: slope, its standard error, and the mean of y."""
     x_mean, y_mean = mean(x for x, _ in points), mean(y for _, y in points)
     spread = sum((x - x_mean) ** 2 for x, _ in points)

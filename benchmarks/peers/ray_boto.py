@@ -23,6 +23,7 @@ class Fetch:
         self._pool = ThreadPoolExecutor(threads)
 
     def __call__(self, batch: Any) -> Any:
+        """The batch, with its blobs."""
         import pyarrow
 
         blobs = list(self._pool.map(self._get, batch.column("sha1").to_pylist()))

@@ -14,6 +14,7 @@ class Nothing:
     """Gives back what it gets."""
 
     def __call__(self, batch: Any) -> Any:
+        """The batch."""
         return batch
 
 

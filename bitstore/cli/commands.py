@@ -14,7 +14,6 @@ import bitstore
 from bitstore.cli import cache as cache_commands
 from bitstore.cli.ending import CODES, End, refuse
 from bitstore.cli.fetching import Outcome, Reports, fetch
-from bitstore.cli.hashlist import HashList, ListError
 from bitstore.cli.options import Anonymous, Cache, Compression, Config, Timeout, URLs
 from bitstore.cli.outputs import Existing, Folder, OutputError, atomic_write, output
 from bitstore.cli.progress import Progress
@@ -25,6 +24,7 @@ from bitstore.cli.warming import warm_command
 from bitstore.config import ConfigError
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError, NotFoundInStore
+from bitstore.hashlist import HashList, ListError
 
 __all__ = ["run"]
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bitstore.blob import Blob
-from bitstore.cli.hashlist import Entry, ListError
 from bitstore.cli.interrupts import Interrupts
 from bitstore.cli.outputs import Output, OutputError, Unfit
 from bitstore.cli.progress import Progress
 from bitstore.cli.reports import Report
 from bitstore.composite import Composite
+from bitstore.hashlist import Entry, ListError
 
 __all__ = ["Outcome", "Reports", "fetch"]
 

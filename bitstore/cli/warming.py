@@ -12,7 +12,6 @@ from typing import Annotated, Any, get_args
 import typer
 
 from bitstore.cli.ending import End, refuse
-from bitstore.cli.hashlist import HashList, ListError
 from bitstore.cli.interrupts import Interrupts
 from bitstore.cli.options import Anonymous, Cache, Compression, Config, Timeout, URLs
 from bitstore.cli.progress import Once
@@ -21,6 +20,7 @@ from bitstore.config import ConfigError
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError
 from bitstore.hashed import DigestComposite
+from bitstore.hashlist import HashList, ListError
 from bitstore.warming.here import fill_here
 from bitstore.warming.parts import Target, check_target
 from bitstore.warming.run import Fill, Warming

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.memory import MemoryCache
-from bitstore.composite import Composite, Tier
+from bitstore.chain import Tier
+from bitstore.composite import Composite
 from bitstore.digest import ALGORITHMS, Algorithm
 from bitstore.store import Store, exists_steps
 from bitstore.transfer.steps import Found, Steps

@@ -22,10 +22,10 @@ from bitstore.caches.blobs import Blobs
 from bitstore.caches.draft import is_abandoned
 from bitstore.caches.folder import DRAFT, Folder
 from bitstore.caches.ledger import _COUNT, _DELTA, _END, _SIZE, _START, Ledger, _pack, _View
-from bitstore.cli.hashlist import HashList, ListError
 from bitstore.compression import CODECS, BadCompression, TooLarge, codec
 from bitstore.config import ConfigError, loads
 from bitstore.digest import ALGORITHMS, algorithm
+from bitstore.hashlist import HashList, ListError
 from bitstore.partial import Partial
 from bitstore.raw.answers import Problem, gcs_problem, plain_problem, s3_problem, without
 from bitstore.raw.parts import _extent

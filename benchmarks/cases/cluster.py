@@ -1,0 +1,158 @@
+"""Claim 9: a dataset of digests on a Ray cluster of three nodes, all on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from benchmarks import rounds
+from benchmarks.bench import Bench
+from benchmarks.cases.cluster_nodes import Nodes
+from benchmarks.contestant import Contestant, Failed, Turn
+from benchmarks.results import Result, Verdict
+
+__all__ = ["run", "second_pass"]
+
+_NODES = 3
+
+
+def run(bench: Bench) -> Result:
+    """Rows a second after the first output, and the time until it: ours, Ray's own, and what one writes by hand."""
+    plain = bench.small()
+    with Nodes(_NODES, plain["url"]) as nodes:
+        job = _job(plain, nodes)
+        many, fewer, few = (32_768, 16_384, 4096) if bench.quick else (98_304, 49_152, 12_288)
+        direct = _ours(job, "direct", many)
+        local, owner = _ours(job, "local", many), _ours(job, "owner", many)
+        alone = bench.ours(plain, "get_many without Ray, one process")
+        alone.count = many
+        nothing = Contestant("a class that does nothing", "ray_trivial", job, count=many)
+        download = Contestant("Ray Data's download, by obstore", "ray_download", {**job, "by": "obstore"}, count=fewer)
+        arrow = Contestant("Ray Data's download, by pyarrow", "ray_download", {**job, "by": "pyarrow"}, count=fewer)
+        # In batches of 512, because with 4096 it would be seconds until each output.
+        boto = Contestant("boto3, 16 threads in each actor", "ray_boto", {**job, "rows": 512}, count=few)
+        everybody = [direct, owner, alone, nothing, download, boto]
+        if not bench.quick:
+            everybody[1:1] = [local]
+            everybody.append(arrow)
+        through = _run(everybody, times=min(bench.rounds, 2) if bench.quick else bench.rounds)
+    result = Result("cluster", 9, f"16 KB blobs on a Ray cluster of {_NODES} nodes")
+    _add(result, through, everybody)
+
+    def times(one: Contestant, other: Contestant, least: float) -> Verdict:
+        if one not in through or other not in through:
+            return Verdict(f"{(one if one not in through else other).name} could not take part", None)
+        return Verdict(
+            f"rows/s after the first output, {one.name}, times {other.name}",
+            rounds.paired(one, other, _rate),
+            least=least,
+        )
+
+    result.verdicts = [times(direct, download, 2.5), times(direct, boto, 8), times(direct, alone, 0.6)]
+    if direct in through and nothing in through:
+        slower = rounds.paired(direct, nothing, lambda turn: float(turn.told["first"]))
+        result.verdicts.append(Verdict(f"time to the first output, times {nothing.name}", slower, most=1.5))
+    result.notes.append(
+        "A row of `download` costs a request more (HEAD before GET), and is not checked against its digest. "
+        "Blocks stay on the nodes: reading them elsewhere would cost all the same."
+    )
+    return result
+
+
+def second_pass(bench: Bench) -> Result:
+    """An origin that answers after 30 ms, and the same digests again, which the nodes' disks have by then."""
+    plain = bench.small()
+    result = Result(
+        "cluster-second-pass", 9, "The same digests twice, routed to their owners, with a disk cache a node"
+    )
+    slow = bench.slow(plain)
+    if slow is None:
+        result.notes.append("This nginx has no Lua, so it cannot answer late.")
+        result.verdicts = [Verdict("an origin that answers after 30 ms could not be had", None)]
+        return result
+    result.columns = ("pass", "rows/s after the first output", "requests to the origin")
+    names = len(plain["names"].read_text().split())
+    requests: list[int] = []
+    with Nodes(_NODES, slow["url"]) as nodes:
+        each = _ours(_job(slow, nodes), "owner", names, cached=True)
+        with rounds.running([each]) as ready:
+            try:
+                for number in (1, 2) if ready else ():
+                    before = bench.origin.requests()
+                    turn = each.turn(names)
+                    requests.append(bench.origin.requests() - before)
+                    each.turns.append(turn)
+                    result.table.append((f"{number}", f"{_rate(turn):,.0f}", f"{requests[-1]:,}"))
+                    rounds.say(f"  pass {number}: {_rate(turn):,.0f} rows/s, {requests[-1]:,} requests")
+            except Failed as error:
+                rounds.say(f"  left out: {error}")
+    result.left_out([each])
+    result.raw = {"passes": [turn.told for turn in each.turns], "requests": requests}
+    result.versions.update(each.versions)
+    if len(each.turns) == 2:
+        first, second = each.turns
+        result.verdicts = [
+            Verdict("requests of the first pass, for each digest", requests[0] / names, least=1, most=1),
+            Verdict("requests of the second pass", float(requests[1]), most=0),
+            Verdict("rows/s of the second pass, times the first", _rate(second) / _rate(first), least=3),
+        ]
+    else:
+        result.verdicts = [Verdict("the two passes could not be made", None)]
+    return result
+
+
+def _job(job: dict[str, Any], nodes: Nodes) -> dict[str, Any]:
+    # As many actors for the others as `fetch_blobs` takes by itself.
+    more = {"address": nodes.address, "raylets": nodes.raylets, "rows": 4096, "actors": _NODES, "threads": 16}
+    return {**job, **more}
+
+
+def _ours(job: dict[str, Any], routing: str, count: int, **more: Any) -> Contestant:
+    return Contestant(f"fetch_blobs, {routing}", "ray_ours", {**job, "routing": routing, **more}, count=count)
+
+
+def _run(everybody: list[Contestant], *, times: int) -> list[Contestant]:
+    """Let them take turns of a fixed number of rows each, after a first one that does not count."""
+    with rounds.running(everybody) as ready:
+        for number in range(-1, times):
+            for each in list(ready):
+                assert each.count is not None
+                try:
+                    # The first turn reads what is imported from disk, and starts the node stores.
+                    turn = each.turn(each.count if number >= 0 else 4096)
+                except Failed as error:
+                    rounds.say(f"  left out: {error}")
+                    ready.remove(each)
+                    continue
+                if number >= 0:
+                    each.turns.append(turn)
+            if number >= 0:
+                rates = ", ".join(f"{each.name} {_rate(each.turns[-1]):,.0f}" for each in ready)
+                rounds.say(f"  round {number + 1}: {rates}")
+        return ready
+
+
+def _rate(turn: Turn) -> float:
+    """Rows a second, of a dataset: after its first output."""
+    told = turn.told
+    return float(told["rows_after"] / told["seconds_after"]) if "first" in told else turn.rate
+
+
+def _add(result: Result, through: list[Contestant], everybody: list[Contestant]) -> None:
+    result.columns = ("contestant", "rows/s after the first output", "CPU µs per row", "seconds to the first output")
+
+    def middle(each: Contestant, value: Callable[[Turn], float], form: str) -> str:
+        return format(median(value(turn) for turn in each.turns), form)
+
+    for each in sorted(through, key=lambda each: -median(_rate(turn) for turn in each.turns)):
+        if "first" in each.turns[0].told:
+            cpu = middle(each, lambda turn: turn.told["cpu_after"] / turn.told["rows_after"] * 1e6, ",.0f")
+            first = middle(each, lambda turn: turn.told["first"], ".1f")
+        else:
+            cpu, first = middle(each, lambda turn: turn.cpu, ",.0f"), ""
+        result.table.append((each.name, middle(each, _rate, ",.0f"), cpu, first))
+    for each in everybody:
+        result.raw[each.name] = [turn.told for turn in each.turns]
+        result.versions.update(each.versions)
+    result.left_out(everybody)
