@@ -39,7 +39,7 @@ soak: install-test ## Run the long tests (half an hour or more), and write their
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/metrics.txt
 	@mkdir -p build && rm -f $(BITSTORE_SOAK_REPORT)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
-	@$(BIN)/python -m pytest tests/test_models.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
+	@$(BIN)/python -m pytest tests/test_models.py tests/test_model_processes.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.soak_table
 
 lint: install-test ## Check style and types

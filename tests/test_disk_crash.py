@@ -58,7 +58,7 @@ def test_kills_at_random(tmp_path: Path) -> None:
 
 
 def test_many_processes(tmp_path: Path) -> None:
-    figures = run("disk_crowd", "crowd", tmp_path / "cache", 15, "--processes", 8, "--seed", time.time_ns())
+    figures = run("disk_crowd", "crowd", tmp_path / "cache", 30, "--processes", 16, "--seed", time.time_ns())
     assert figures["bytes_over_the_bound"] == 0
 
 

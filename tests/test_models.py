@@ -1,6 +1,7 @@
 """Random histories against plain models: of a composite with its caches, and of a disk cache in one process.
+test_model_processes.py has the one of a disk cache in several.
 
-Derandomised and short by default; `pytest tests/test_models.py --hypothesis-profile=soak` goes on for long.
+Derandomised and short by default; `--hypothesis-profile=soak` goes on for long.
 """
 
 from __future__ import annotations
