@@ -92,8 +92,8 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
 
     @property
     def label(self) -> str:
-        """The prefix or template."""
-        return self.prefix
+        """The prefix or template, without passwords and signatures."""
+        return key_template(self.prefix).shown
 
     @property
     def _tally(self) -> Any:
@@ -134,9 +134,9 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         return key_template(self.prefix).url(digest.lower())
 
     def _get_steps(self, digest: str) -> Steps[Found]:
-        url = self._url(digest)
+        template = key_template(self.prefix)
         try:
-            found = yield from get_steps(self.base_store, url)
+            found = yield from get_steps(self.base_store, template.url(digest.lower()))
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
@@ -149,7 +149,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
                 data = self._verify_data(data, digest)
             else:
                 data = yield Call(self._verify_data, data, digest)
-        return Found(data, self.label, found.etag)
+        return Found(data, template.shown, found.etag)
 
     def _expand(self, data: bytes, digest: str) -> bytes:
         expander = codec(self.compression)
@@ -203,7 +203,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
             for name, value in (("verify", self.verify), ("compression", self.compression))
             if value
         )
-        return f"{type(self).__name__}({self.base_store!r}, {self.prefix!r}{extra})"
+        return f"{type(self).__name__}({self.base_store!r}, {self.label!r}{extra})"
 
 
 class DigestCache(DigestStore):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from bitstore.shown import shown
+
 __all__ = ["KeyTemplate", "key_template"]
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -22,6 +24,11 @@ class KeyTemplate:
     text
         The prefix or pattern.
 
+    Attributes
+    ----------
+    shown
+        The same as it may be told, without passwords and signatures.
+
     Raises
     ------
     ValueError
@@ -32,6 +39,7 @@ class KeyTemplate:
         if not isinstance(text, str):
             raise TypeError(f"expected a prefix or key template as str, got {type(text).__name__}")
         self.text = text
+        self.shown = shown(text)
         self._parts: list[str | slice] = []
         covered = 0
         fields = 0
@@ -45,7 +53,7 @@ class KeyTemplate:
             field = None if match[1] is None else _SLICE.fullmatch(match[1])
             if field is None:
                 raise ValueError(
-                    f"key template {text!r}: {token!r} is not a field; "
+                    f"key template {self.shown!r}: {token!r} is not a field; "
                     "write {digest}, or a slice such as {digest[:2]}, and {{ }} for literal braces"
                 )
             start, stop = field[1], field[2]
@@ -54,11 +62,11 @@ class KeyTemplate:
         self._parts.append(text[covered:])
         if fields == 0:
             if covered:
-                raise ValueError(f"key template {text!r} names no {{digest}}: every blob would get the same key")
+                raise ValueError(f"key template {self.shown!r} names no {{digest}}: every blob would get the same key")
             self._parts.append(slice(None))
         elif not self._covers_digest():
             raise ValueError(
-                f"key template {text!r} does not contain the whole {{digest}}: two blobs would share a key"
+                f"key template {self.shown!r} does not contain the whole {{digest}}: two blobs would share a key"
             )
         self._parts = [part for part in self._parts if part != ""]
         # By far the most templates are a plain prefix, and this is done for every blob at every tier.
@@ -79,7 +87,7 @@ class KeyTemplate:
         return "".join([part if isinstance(part, str) else digest[part] for part in self._parts])
 
     def __repr__(self) -> str:
-        return f"KeyTemplate({self.text!r})"
+        return f"KeyTemplate({self.shown!r})"
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ import msgspec
 
 from bitstore.digest import algorithm
 from bitstore.hashed import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
+from bitstore.shown import shown
 from bitstore.store import Store
 from bitstore.tiers import Context, ReadTier, Tier
 from bitstore.transfer.retry import Retry
@@ -19,7 +20,6 @@ __all__ = ["SCHEMES", "RetryTable", "masked"]
 _STORES = {"sha1": Sha1Store, "sha256": Sha256Store, "md5": Md5Store}
 _CACHES = {"sha1": Sha1Cache, "sha256": Sha256Cache, "md5": Md5Cache}
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-_USERINFO = re.compile(r"//[^/?#]*@")
 
 
 class RetryTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -187,7 +187,7 @@ SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, 
 
 def masked(url: str) -> str:
     """`url` without the user and password that somebody may have put in."""
-    return _USERINFO.sub("//***@", url)
+    return shown(url)
 
 
 def _expanded(header: str, value: str) -> str:

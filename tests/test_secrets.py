@@ -469,3 +469,24 @@ def test_no_option_switches_the_checks_off() -> None:
     sources = Path(bitstore.__file__).parent.rglob("*.py")
     pattern = re.compile(r"SSL_VERIFY(PEER|HOST)|CERT_NONE|check_hostname|_create_unverified|verify=False\)")
     assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "prefix", ["http://user:{secret}@127.0.0.1:9/blobs/", "http://127.0.0.1:9/{{digest}}?sig={secret}&x=1"]
+)
+def test_the_prefix_of_a_store_may_hold_a_secret(prefix: str, tmp_path: Path) -> None:
+    secret = SECRETS["header"]
+    store = Sha1Store(bitstore.HTTPRaw(retry=bitstore.Retry(attempts=1)), prefix.format(secret=secret))
+    composite = Sha1Composite()
+    composite.append_source(store)
+    (blob,) = composite.get_many([DIGEST], patience=0)
+    assert blob.error is not None
+    texts = [
+        repr(store),
+        repr(composite),
+        str(composite.stats()),
+        *told(blob.error),
+        pickle.dumps(blob.error).decode("latin-1"),
+    ]
+    texts += [repr(blob), store.label]
+    assert not [text for text in texts if leaks(text)]

@@ -18,6 +18,7 @@ from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.raw.answers import Problem, without
 from bitstore.raw.streams import into
+from bitstore.shown import shown
 from bitstore.store import Store, Write
 from bitstore.transfer.request import Profile, Response, Signer, Sink
 from bitstore.transfer.retry import Rate, Retry, Tally
@@ -35,7 +36,6 @@ RANGE_THRESHOLD = "64MB"
 DEFAULT_RETRY = Retry()
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_USERINFO = re.compile(r"//[^/?#]*@")
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _OVERWRITE = Write()
 
@@ -108,7 +108,7 @@ class RawStore(Store):
     def _refuse(self, uri: Any) -> NoReturn:
         if not isinstance(uri, str):
             raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
-        raise InvalidURI(self, _USERINFO.sub("//***@", uri), hint=self._hint())
+        raise InvalidURI(self, shown(uri), hint=self._hint())
 
     def _hint(self) -> str | None:
         return self.URI_HINT
@@ -228,18 +228,22 @@ class WireStore(RawStore, Generic[R]):
 
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
-        reason = f"{what}: {without(str(problem), _proxy_secrets(self.proxy))}"
+        reason = self._shown(f"{what}: {without(str(problem), _proxy_secrets(self.proxy))}")
         if problem.forbidden and not what.startswith("PUT"):
             reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
         kind = AccessDenied if problem.refused else StoreNotAvailable
         raise kind(self, reason) from problem.cause
+
+    def _shown(self, text: str) -> str:
+        """`text` without secrets that URLs of this kind may have in them."""
+        return text
 
     def _missing(self, problem: Problem) -> bool:
         return problem.missing or (problem.forbidden and self.forbidden_is_missing)
 
     def _fail_or_missing(self, uri: str, problem: Problem) -> NoReturn:
         if self._missing(problem):
-            raise NotFoundInStore(self, uri) from problem.cause
+            raise NotFoundInStore(self, self._shown(uri)) from problem.cause
         self._fail(f"GET {uri}", problem)
 
     def __repr__(self) -> str:
@@ -271,8 +275,7 @@ def endpoint(url: Any) -> str | None:
     if url is None:
         return None
     if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s\x00-\x1f/?#@]+(/[^\s\x00-\x1f?#]*)?", url):
-        shown = _USERINFO.sub("//***@", str(url))
-        raise ValueError(f"endpoint_url must look like 'https://host:port', not {shown!r}")
+        raise ValueError(f"endpoint_url must look like 'https://host:port', not {shown(str(url))!r}")
     return str(url).rstrip("/")
 
 

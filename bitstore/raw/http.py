@@ -21,6 +21,7 @@ from bitstore.raw.base import (
     options,
 )
 from bitstore.raw.parts import in_parts
+from bitstore.shown import shown
 from bitstore.store import Write
 from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Rate, Retry, send
@@ -113,6 +114,9 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a http(s) URL without a user, blanks or a fragment."""
         return isinstance(uri, str) and _URL(uri) is not None
+
+    def _shown(self, text: str) -> str:
+        return shown(text)
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
         answer = yield from self._ask(uri, "GET")

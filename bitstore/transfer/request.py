@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from bitstore.shown import without_password
+
 __all__ = ["EARLY", "TIMED_OUT", "TOO_LARGE", "Profile", "Request", "Response", "Signer", "Sink", "TransferError"]
 
-_USERINFO = re.compile(r"//[^/?#\s]*@")
 
 TIMED_OUT = 28  # CURLE_OPERATION_TIMEDOUT
 EARLY = 0.02  # seconds by which libcurl may end a transfer before the time that it was given is over
@@ -178,7 +178,7 @@ class TransferError(Exception):
     def __init__(
         self, code: int, message: str, status: int = 0, headers: Mapping[str, str] | None = None, partial: bytes = b""
     ) -> None:
-        message = _USERINFO.sub("//***@", message)  # libcurl repeats the URL of a proxy that it cannot use
+        message = without_password(message)  # libcurl repeats the URL of a proxy that it cannot use
         super().__init__(code, message, status)
         self.code = code
         self.message = message
