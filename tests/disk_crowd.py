@@ -14,6 +14,7 @@ import mmap
 import os
 import pickle
 import random
+import re
 import signal
 import struct
 import sys
@@ -34,6 +35,7 @@ LARGEST = 30_000
 LEDGER = 2 * (1 << 20) + 4096  # two generations, and the first record of a third
 MARK = b"damaged on purpose"  # what a worker writes over the beginning of a file
 EVERYBODY = "a key of all"
+_KEPT = re.compile(r"/(sha1|keys|tmp|ledger(/[0-9]{16})?)( \(deleted\))?$")  # what a cache keeps open
 
 
 class Board:
@@ -326,11 +328,21 @@ def live(folder: Path, held: dict[str, bytes], seed: int, board: Board, slot: in
 
 
 def _open_things() -> tuple[int, int]:
-    """Open descriptors and threads of this process, without those of the pool for blocking calls."""
+    """Open descriptors and threads of this process, without those that caches keep and the pool for blocking calls."""
     threads = threading.enumerate()
     pool = [thread for thread in threads if thread.name == "bitstore-worker"]
     assert len(pool) <= 32, f"{len(pool)} threads in the pool"
-    return len(os.listdir("/dev/fd")), len(threads) - len(pool)
+    descriptors = [_target(name) for name in os.listdir("/dev/fd")]
+    kept = [target for target in descriptors if _KEPT.search(target)]
+    assert len(kept) <= 15, f"at most five for each of three caches: {kept}"
+    return len(descriptors) - len(kept), len(threads) - len(pool)
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/dev/fd/{name}")  # noqa: PTH115
+    except OSError:
+        return ""  # that with which we have listed them
 
 
 def crowd(folder: Path, processes: int, seconds: float, seed: int) -> dict[str, float]:

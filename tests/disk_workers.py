@@ -18,6 +18,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from bitstore.caches import folder as folders
+from bitstore.caches import ledger
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.draft import Draft
 from bitstore.caches.folder import Folder
@@ -79,13 +81,13 @@ def churn(folder: str, max_size: int, seed: int, largest: int, stop: Event) -> N
 
 # Every file operation that the cache uses. Each is a moment at which a process may be killed.
 OPERATIONS = (
-    "open close read pread write lseek fstat stat lstat link unlink rename mkdir makedirs rmdir listdir scandir fchmod "
-    "utime"
+    "open close read pread write access lseek fstat stat lstat link unlink rename mkdir makedirs rmdir listdir scandir "
+    "fchmod utime"
 )
 # What they come down to. A name that a machine does not know is passed over.
 SYSTEM_CALLS = (
-    "openat close read pread64 write lseek fstat newfstatat lstat stat link linkat unlink unlinkat rename renameat "
-    "renameat2 mkdir mkdirat rmdir getdents64 fchmod utimensat ftruncate"
+    "openat close read pread64 write faccessat2 lseek fstat newfstatat lstat stat link linkat unlink unlinkat "
+    "rename renameat renameat2 mkdir mkdirat rmdir getdents64 fchmod utimensat ftruncate"
 )
 
 
@@ -235,6 +237,9 @@ def check(folder: Path, what: str, serial: int, turn: int) -> DiskCache:
 
 def main(folder: Path, what: str, how: str) -> None:
     """Kill a process at its first, second, ... file operation, until one comes through; check after each."""
+    if how == "kept":  # descriptors are kept open from the first record on, and in a folder that was just made
+        ledger._KEEP = 1
+        folders._SETTLED_NS = -(10**18)
     setup = DiskCache(folder, BOUND, algorithm="sha1")
     for number in range(5):
         setup.put(*blob(number, 9000))

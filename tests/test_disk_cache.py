@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from bitstore.caches import folder as folders
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.draft import Draft
 from bitstore.caches.folder import Folder
@@ -465,6 +466,40 @@ def test_the_least_recently_used_goes_first(folder: Path) -> None:
     assert cache.stats()["bytes"] == 10_000
 
 
+def test_a_large_cache_evicts_a_little_ahead(folder: Path) -> None:
+    size, bound = 1 << 15, 1 << 26
+    cache = DiskCache(folder, bound, algorithm="sha1")
+    for number in range(bound // size + 200):
+        fill(cache, number, size)
+        assert number % 50 or total_bytes(folder) <= bound
+    stats = cache.stats()
+    assert stats["bytes"] == total_bytes(folder)
+    assert bound - 3 * size <= total_bytes(folder) <= bound, "not much more than needed"
+    assert stats["evicted_bytes"] == size * (bound // size + 200) - total_bytes(folder)
+    assert stats["evicted"] == (stats["evicted_bytes"] or 0) // size
+    assert stats["skipped"] == 0
+
+
+def test_a_fork_closes_no_descriptor_of_its_parent(
+    cache: DiskCache, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(cache, folder, monkeypatch)
+    key, data, _ = fill(cache)
+
+    def use() -> None:
+        os.closerange(3, 200)  # as daemons do; others may get these numbers then
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+        cache.put(*blob(400, 1000))
+        assert cache.get(key) == data
+        for other in others:
+            os.fstat(other)
+
+    in_child(use)
+    assert kept_open(folder) >= 4
+    cache.put(*blob(401, 1000))
+    assert cache.stats()["bytes"] == total_bytes(folder)
+
+
 def test_files_from_the_future_are_old(folder: Path) -> None:
     cache = DiskCache(folder, 2000, algorithm="sha1")
     future, present = fill(cache, 1), fill(cache, 2)
@@ -691,9 +726,13 @@ def test_fork_while_threads_hold_every_lock(cache: DiskCache) -> None:
     assert cache.get(blob(2, 5000)[0])
 
 
-def test_no_descriptor_is_kept(cache: DiskCache) -> None:
-    fill(cache)
+def test_no_descriptor_is_left(folder: Path) -> None:
+    at_first = len(os.listdir("/dev/fd"))
+    cache = DiskCache(folder, "1MB", algorithm="sha1")
+    for number in range(1000, 1100):
+        fill(cache, number)
     before = len(os.listdir("/dev/fd"))
+    assert before == at_first + 2, "who writes much keeps the ledger open, and nothing else"
     for number in range(50):
         key, _, path = fill(cache, number)
         cache.put(key, b"other bytes")
@@ -705,6 +744,8 @@ def test_no_descriptor_is_kept(cache: DiskCache) -> None:
     with pytest.raises(NotFoundInStore):
         cache.get("1" * 40)
     assert len(os.listdir("/dev/fd")) == before
+    del cache
+    assert len(os.listdir("/dev/fd")) == at_first
 
 
 # -- disk trouble
@@ -777,7 +818,31 @@ def test_a_full_disk_takes_nothing_and_loses_nothing(folder: Path) -> None:
     assert total_bytes(folder) == 1000
 
 
-def test_the_folder_is_deleted_under_us(cache: DiskCache, folder: Path) -> None:
+def keep_all(cache: DiskCache, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the cache hold its descriptors, as it does when it has written much into a folder of some age."""
+    monkeypatch.setattr(folders, "_SETTLED_NS", 30 * 10**6)
+    cache.put("a key", b"")
+    for number in range(200, 300):
+        fill(cache, number)
+    while kept_open(folder) < 4:
+        time.sleep(0.01)  # until the clock of the file system has gone on
+        fill(cache, 300)
+        cache.delete(blob(300, 1000)[0])
+
+
+def kept_open(folder: Path) -> int:
+    """How many descriptors of folders and ledgers this process has open there."""
+    targets = (os.path.realpath(f"/dev/fd/{name}") for name in os.listdir("/dev/fd"))
+    return sum(target.startswith(f"{folder.resolve()}/") for target in targets)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["", "kept open"])
+def test_the_folder_is_deleted_under_us(
+    cache: DiskCache, folder: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kept:
+        keep_all(cache, folder, monkeypatch)
+        cache.clear()
     key, data, _ = fill(cache)
     for gone in ("sha1", "tmp", "ledger", ""):
         shutil.rmtree(folder / gone)
@@ -789,8 +854,13 @@ def test_the_folder_is_deleted_under_us(cache: DiskCache, folder: Path) -> None:
     assert cache.prune() == 1000
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["", "kept open"])
 @pytest.mark.parametrize("inner", ["sha1", "tmp", "ledger", "quarantine", "fan"])
-def test_nothing_is_touched_through_a_link(cache: DiskCache, folder: Path, tmp_path: Path, inner: str) -> None:
+def test_nothing_is_touched_through_a_link(
+    cache: DiskCache, folder: Path, tmp_path: Path, inner: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kept:
+        keep_all(cache, folder, monkeypatch)
     key, data, path = fill(cache)
     flip(path)
     cache.verify_all()
@@ -827,3 +897,40 @@ def test_opening_does_not_look_at_the_files(folder: Path, monkeypatch: pytest.Mo
     cache = DiskCache(folder, algorithm="sha1")
     assert cache.get(key) == data
     assert not listed
+
+
+def test_descriptors_that_somebody_closed_are_opened_anew(
+    cache: DiskCache, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(cache, folder, monkeypatch)
+
+    def use() -> None:
+        for number in range(500, 570):
+            fill(cache, number)
+        time.sleep(0.05)  # the folder must be of some age
+        fill(cache, 570)
+        assert kept_open(folder) >= 4
+        os.closerange(3, 200)
+        for number in range(571, 575):
+            with contextlib.suppress(StoreNotAvailable):
+                cache.put(*blob(number, 1000))
+        assert cache.get(blob(574, 1000)[0]) == blob(574, 1000)[1]
+        assert cache.stats()["bytes"] == total_bytes(folder)
+
+    in_child(use)
+
+
+@pytest.mark.parametrize("inner", ["sha1", "tmp"])
+def test_a_folder_that_is_kept_open_is_given_up_when_it_is_replaced(
+    cache: DiskCache, folder: Path, tmp_path: Path, inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_all(cache, folder, monkeypatch)
+    key, data = blob(600, 1000)
+    (folder / "sha1" / key[:3]).mkdir(exist_ok=True)
+    outside = tmp_path / "outside"
+    (folder / inner).rename(outside)
+    (folder / inner).symlink_to(outside)
+    before = {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]}
+    with pytest.raises(StoreNotAvailable):
+        cache.put(key, data)
+    assert {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]} == before

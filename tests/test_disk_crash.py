@@ -32,7 +32,16 @@ def run(module: str, *arguments: object, timeout: float = 250) -> Any:
 # The others of these are in test_disk_cache.py.
 @pytest.mark.parametrize(
     ("what", "how"),
-    [("mend", "whole"), ("delete", "whole"), ("reclaim", "torn"), ("rotate", "torn"), ("recount", "whole")],
+    [
+        ("mend", "whole"),
+        ("delete", "whole"),
+        ("reclaim", "torn"),
+        ("rotate", "torn"),
+        ("recount", "whole"),
+        ("put", "kept"),
+        ("replace", "kept"),
+        ("rotate", "kept"),
+    ],
 )
 def test_killed_at_every_file_operation(tmp_path: Path, what: str, how: str) -> None:
     assert run("disk_workers", tmp_path / "cache", what, how) >= 10, "it was killed at many places"

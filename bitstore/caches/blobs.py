@@ -257,21 +257,42 @@ class Blobs:
         OSError
             The disk does not take it.
         """
-        folder, bound, size = self.folder, self.bound, len(data)
+        bound, size = self.bound, len(data)
         if size > bound.max_size or (max_blob_size is not None and size > max_blob_size):
             self.warn_once("size", "a blob of %s is too large to be kept", format_size(size))
             return "skipped"
-        found = folder.stat(target)
-        if found is not None:
-            plain = stat.S_ISREG(found.st_mode)
-            holds = self._holds(target, data) if plain else False
-            if holds:
-                folder.touch(target)
-                self._replace_others(target)
-                return "present"
-            if holds is not None:
-                self._tell_damage(str(target), "its bytes do not match its name" if plain else "no plain file")
-                put_aside(folder, bound, target, found if plain else None)
+        fan = self.folder.enter(target.folders, create=True)
+        try:
+            if os.access(target.name, os.F_OK, dir_fd=fan, follow_symlinks=False) and self._is_there(target, data):
+                published = False
+            else:
+                kept = self._write_new(target, fan, data)
+                if kept is None:
+                    return "skipped"
+                published = kept
+        finally:
+            os.close(fan)
+        if len(target.folders) > 2:
+            self._replace_others(target)
+        return "written" if published else "present"
+
+    def _is_there(self, target: Place, data: bytes) -> bool:
+        """Whether `data` is there already, which makes it used just now. Anything else is put out of the way."""
+        found = self.folder.stat(target)
+        if found is None:
+            return False
+        plain = stat.S_ISREG(found.st_mode)
+        holds = self._holds(target, data) if plain else False
+        if holds:
+            self.folder.touch(target)
+        elif holds is not None:
+            self._tell_damage(str(target), "its bytes do not match its name" if plain else "no plain file")
+            put_aside(self.folder, self.bound, target, found if plain else None)
+        return bool(holds)
+
+    def _write_new(self, target: Place, fan: int, data: bytes) -> bool | None:
+        """Write a file to `target`, whose folder is open as `fan`; false: one came there meanwhile, None: no room."""
+        folder, bound, size = self.folder, self.bound, len(data)
         # The draft comes before the reservation: a count that runs meanwhile must see one or the other. It comes after
         # the ledger: the count with which that begins would take it for reserved already.
         bound.ledger.ensure()
@@ -282,23 +303,20 @@ class Blobs:
             reserved = True
             if lowest < size:  # impossible, so somebody has changed the folder by hand
                 lowest = bound.recount()
-            if not bound.make_room(lowest):
-                return "skipped"
+            if lowest > bound.max_size and not bound.make_room(lowest):
+                return None
             draft.write(data)
-            published = draft.publish(target)
+            published = draft.publish(target, fan)
         finally:
             if not published:
                 epoch = bound.ledger.epoch
                 # Whoever deletes a draft releases its bytes: nobody else may, or they would be taken off twice.
                 if draft.discard() and reserved:
                     bound.ledger.release(size, epoch)
-        self._replace_others(target)
-        return "written" if published else "present"
+        return published
 
     def _replace_others(self, target: Place) -> None:
-        """Of several values of one key the last one put counts. The digest's own file has no others."""
-        if len(target.folders) < 3:
-            return
+        """Of several values of one key the last one put counts."""
         mine = self.folder.stat(target)
         for name in self.folder.beside("/".join(target.folders)):
             other = Place(target.folders, name)

@@ -28,6 +28,12 @@ __all__ = ["Bound"]
 
 _SAMPLE = 1000  # files to choose from; for a smaller cache, eviction is exactly by last use
 _FUTURE_NS = 3600 * 10**9
+_BATCH = 64  # files that are deleted before that is told to the ledger
+
+
+def _ahead(bound: int) -> int:
+    """Bytes to evict beyond what is needed. A small cache evicts no file more than it must."""
+    return 0 if bound < 1 << 26 else min(bound >> 10, 1 << 20)
 
 
 class Bound:
@@ -71,8 +77,7 @@ class Bound:
         counted = False
         refusals = 0
         while lowest > bound:
-            item = self._pop()
-            if item is None:
+            if not self._oldest:
                 files, found = self._look()
                 if found is not None and not counted and lowest - found > bound // 16:
                     # All files are seen and the ledger has far more: reservations under way, or of killed writers.
@@ -82,23 +87,40 @@ class Bound:
                     return False
                 continue
             try:
-                lowest = min(lowest, self.evict(item, lowest))
+                # A little more than needed, so that the next writers find room without looking for it.
+                lowest = min(lowest, self._evict(lowest - bound + _ahead(bound), lowest))
             except OSError:
                 refusals += 1  # such as a file that was made immutable: try others, but not forever
                 if refusals > 16:
                     raise
         return True
 
-    def evict(self, item: Item, total: int = 0) -> int:
-        """Delete `item`, unless it was used since it was listed; returns the total, `total` if it was not deleted."""
+    def _evict(self, needed: int, total: int) -> int:
+        """Delete what is next, until that makes `needed` bytes; returns the total, `total` if nothing was deleted.
+
+        Told to the ledger at the end: should this process die before, the total is too large by what it has deleted.
+        """
+        self._folder.look()
         epoch = self.ledger.epoch
-        size = self._folder.unlink(item.place, only=lambda found: found.st_mtime_ns == item.mtime_ns)
-        if size is None:
-            return total
-        with self._lock:
-            self.evicted += 1
-            self.evicted_bytes += size
-        return self.ledger.release(size, epoch)
+        files = size = 0
+        try:
+            while size < needed and files < _BATCH and (item := self._pop()) is not None:
+                try:
+                    deleted = self._folder.unlink(item.place, mtime_ns=item.mtime_ns, kept=True)  # not if used since
+                except OSError:
+                    if not files:
+                        raise
+                    break  # first tell the ledger what was deleted
+                if deleted is not None:
+                    files += 1
+                    size += deleted
+        finally:
+            if files:
+                with self._lock:
+                    self.evicted += files
+                    self.evicted_bytes += size
+                total = self.ledger.release(size, epoch)
+        return total
 
     def delete(self, place: Place) -> bool:
         """Delete one file; whether it was there."""
@@ -138,6 +160,7 @@ class Bound:
                 return len(self._oldest), None
             seen: list[Item] = []
             found: int | None = None
+            self._folder.look()
             listing = self._folder.items(shuffled=True)
             for items in listing:
                 seen += items

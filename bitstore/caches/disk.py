@@ -38,7 +38,8 @@ class DiskCache(Store):
     Any number of threads and processes of one machine may use one folder, and any of them may be killed at
     any time: a file under its final name is always whole, and together they never exceed `max_size`. A
     power cut may damage files, which is noticed when they are read. The file system must be a local one
-    with hard links (appends to one file by several hosts are not reliable over NFS).
+    with hard links (appends to one file by several hosts are not reliable over NFS). A process that writes much keeps
+    the ledger and a few of the folders open (five descriptors or so), until its caches of that folder are gone.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ class DiskCache(Store):
         unpickled, so that each node of a cluster uses its own.
     max_size
         The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
-        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). It counts lengths of
+        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). What does not fit any
+        more is evicted, in caches from 64 MiB on with 1/1024 of it (at most 1 MiB) beyond that. It counts lengths of
         blobs: a disk rounds each file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it
         (and one more blob in each process that is just about to put it aside), each write under way its own size in
         `tmp/` (until a process begins to write, also those whose process was killed), and `ledger/` up to 2 MiB.
@@ -248,6 +250,7 @@ class DiskCache(Store):
             self._start_writing(blobs)
             outcome = blobs.write(blobs.target(uri, self.algorithm, data), data, self.max_blob_size)
         except OSError as error:
+            blobs.folder.forget()
             raise self._failed(blobs, "write_errors", error) from error
         blobs.count(outcome)
 
@@ -372,7 +375,7 @@ class DiskCache(Store):
 
     def _may_read(self, blobs: Blobs) -> bool:
         """Whether the folder exists. Raises if it is not one that we trust."""
-        if not blobs.trusted and self._check_folder():
+        if not blobs.trusted and self._check_folder() is not None:
             self._trust(blobs)
         return blobs.trusted
 
@@ -382,16 +385,19 @@ class DiskCache(Store):
 
     def _start_writing(self, blobs: Blobs) -> None:
         # At each write, and not only at the first: it may have been deleted, and made anew by somebody else.
-        if not self._check_folder():
+        found = self._check_folder()
+        if found is None:
             os.makedirs(self._root, 0o700, exist_ok=True)
-            self._check_folder()
+            found = self._check_folder()
+        if found is not None:
+            blobs.folder.seen(found)
         self._trust(blobs)
         if not blobs.started:
             blobs.started = True
             blobs.bound.reclaim()
 
-    def _check_folder(self) -> bool:
-        """Whether the folder exists.
+    def _check_folder(self) -> os.stat_result | None:
+        """What the folder is; None if it does not exist.
 
         Raises
         ------
@@ -403,7 +409,7 @@ class DiskCache(Store):
         try:
             found = os.stat(self._root)
         except FileNotFoundError:
-            return False
+            return None
         except NotADirectoryError:
             raise NotADirectoryError(f"cache folder '{self._root}' cannot be: a part of its path is a file") from None
         if not stat.S_ISDIR(found.st_mode):
@@ -414,7 +420,7 @@ class DiskCache(Store):
                 f"the folder belongs to user {found.st_uid}, who could put anything there, and this is user "
                 f"{os.geteuid()}; choose a folder of your own, or trust it with allow_foreign_owner=True",
             )
-        return True
+        return found
 
     def _failed(self, blobs: Blobs, counter: str, error: OSError) -> StoreNotAvailable:
         blobs.count(counter)

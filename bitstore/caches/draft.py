@@ -8,6 +8,7 @@ when its writer has died.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -17,11 +18,14 @@ import time
 from functools import lru_cache
 
 from bitstore.caches.folder import DRAFT, Folder, Place
-from bitstore.process import current
+from bitstore.caches.held import Held
+from bitstore.process import Process, current
 
 __all__ = ["Draft", "draft_name", "is_abandoned", "is_unpublished"]
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _numbers = itertools.count()
+_writer: tuple[Process | None, str] = (None, "")  # the beginning of the names that this process gives
 _STALE = 3600.0  # seconds after which the draft of a writer that cannot be asked is given up
 
 
@@ -47,58 +51,83 @@ class Draft:
         self._folder = folder
         self._unsure = False
         self._name = draft_name(size)
-        self._tmp = folder.open(("tmp",), create=True)
+        tmp = folder.top("tmp", create=True)
+        # Without the right to write (our descriptor has it all the same): see `is_unpublished`.
         try:
-            # Without the right to write (our descriptor has it all the same): see `is_unpublished`.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._name, flags, 0o400, dir_fd=self._tmp)
+            self._fd = os.open(self._name, _NEW, 0o400, dir_fd=tmp.fd)
         except BaseException:
-            os.close(self._tmp)
+            tmp.done()
             raise
+        self._tmp: Held | None = tmp
 
     def write(self, data: bytes) -> None:
         """Write all of `data`."""
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        done = os.write(self._fd, data)
+        while done < len(data):
+            done += os.write(self._fd, memoryview(data)[done:])
 
-    def publish(self, place: Place) -> bool:
+    def publish(self, place: Place, folder: int) -> bool:
         """Give the file its final name; false (and nothing done) if one stands there already.
 
         A link, not a rename: of two writers of one blob exactly one succeeds, so exactly one keeps its
         reservation in the ledger.
+
+        Parameters
+        ----------
+        place
+            The final name.
+        folder
+            A descriptor of its folder, which may have been removed meanwhile.
         """
+        tmp = self._tmp
+        if tmp is None:
+            raise RuntimeError("a draft is published once")
         os.fchmod(self._fd, 0o600)
-        for attempt in itertools.count():
-            target = self._folder.open(place.folders, create=True)
-            try:
-                # A Ctrl-C may come in here after the link is made and before we know of it.
-                self._unsure = True
-                try:
-                    os.link(self._name, place.name, src_dir_fd=self._tmp, dst_dir_fd=target)
-                except OSError:
-                    self._unsure = False
-                    raise
-                break
-            except FileExistsError:
+        try:
+            self._link(tmp, place.name, folder)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if not self._link_anew(tmp, place):
                 return False
-            except FileNotFoundError:
-                # The folder was empty a moment ago, and an eviction has removed it: make it again.
-                if attempt == 100 or self._folder.stat(Place(("tmp",), self._name)) is None:
-                    raise
-            finally:
-                os.close(target)
         with contextlib.suppress(OSError):  # left over, it is deleted some day: the blob is in its place
-            os.unlink(self._name, dir_fd=self._tmp)
+            os.unlink(self._name, dir_fd=tmp.fd)
         self._close()
         return True
 
+    def _link(self, tmp: Held, name: str, folder: int) -> None:
+        # A Ctrl-C may come in here after the link is made and before we know of it.
+        self._unsure = True
+        try:
+            os.link(self._name, name, src_dir_fd=tmp.fd, dst_dir_fd=folder)
+        except OSError:
+            self._unsure = False
+            raise
+
+    def _link_anew(self, tmp: Held, place: Place) -> bool:
+        """Link into a folder that was empty a moment ago, and that an eviction has removed: make it again."""
+        for attempt in itertools.count():
+            if attempt == 100 or self._folder.stat(Place(("tmp",), self._name)) is None:
+                break
+            folder = self._folder.open(place.folders, create=True)
+            try:
+                self._link(tmp, place.name, folder)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                continue
+            else:
+                return True
+            finally:
+                os.close(folder)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self._folder.root}/{place}")
+
     def discard(self) -> bool:
         """Delete the file; whether it was this call that did, and it surely was not published."""
-        if self._tmp < 0:
+        if self._tmp is None:
             return False  # the end of `publish` has failed
         try:
-            os.unlink(self._name, dir_fd=self._tmp)
+            os.unlink(self._name, dir_fd=self._tmp.fd)
         except FileNotFoundError:
             return False
         finally:
@@ -107,18 +136,24 @@ class Draft:
 
     def _close(self) -> None:
         fd, tmp = self._fd, self._tmp
-        self._fd = self._tmp = -1  # first: what a failing call leaves open is not known, but never to be closed twice
+        self._fd, self._tmp = -1, None  # first: what a failing call leaves open is not known, but never closed twice
         try:
             if fd >= 0:
                 os.close(fd)
         finally:
-            if tmp >= 0:
-                os.close(tmp)
+            if tmp is not None:
+                tmp.done()
 
 
 def draft_name(size: int) -> str:
     """A new name, of which others can tell who writes the file, and how big it will be."""
-    return f"{_space()}.{os.getpid()}.{current().token}.{next(_numbers)}.{size}"
+    global _writer
+    process, prefix = _writer
+    if process is not current():
+        process = current()
+        prefix = f"{_space()}.{os.getpid()}.{process.token}"
+        _writer = process, prefix
+    return f"{prefix}.{next(_numbers)}.{size}"
 
 
 def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:

@@ -9,11 +9,12 @@
     <root>/quarantine/    files that were found damaged
     <root>/ledger/        see `ledger`
 
-Everything below the root is opened without following symbolic links, and only plain files are read or
-deleted, so that nothing outside is ever touched through a link that somebody put inside.
+Writes, renames and deletions follow no symbolic link below the root, so that nothing outside is ever changed through
+one that somebody put inside; and only plain files are read. A read goes by its path: where a *folder* is a link it finds
+what is behind it, and takes it only if it matches its name. (To open each folder on the way would cost a third more.)
 """
 
-# ruff: noqa: PTH103
+# ruff: noqa: PTH103, PTH116
 from __future__ import annotations
 
 import contextlib
@@ -22,8 +23,11 @@ import os
 import random
 import re
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from bitstore.caches.held import Held
 
 __all__ = ["DRAFT", "TOPS", "Folder", "Item", "Place"]
 
@@ -31,6 +35,7 @@ TOPS = ("sha1", "sha256", "md5", "keys")
 _FAN = re.compile(r"[0-9a-f]{3}")
 _BLOB = re.compile(r"[0-9a-f]{32,64}")
 _BESIDE = re.compile(r"[0-9a-f]{32,64}\.d")
+_SETTLED_NS = 3 * 10**9  # more than the coarsest clocks of file systems
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DRAFT = re.compile(r"(?P<space>[0-9a-f]+)\.(?P<pid>[0-9]+)\.(?P<token>[0-9a-f]+)\.[0-9]+\.(?P<size>[0-9]{1,19})")
 
@@ -64,6 +69,52 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        # Folders of the root that stay open while nothing is made, renamed or deleted there: that would change the
+        # root's ctime, which nobody can set. Until that is some seconds old, a change might leave it as it is. It is
+        # one value with the root to which it belongs, as threads that have seen different ones come here together.
+        self._tops: tuple[tuple[int, int, int], dict[str, Held] | None] = ((0, 0, 0), None)
+
+    def seen(self, root: os.stat_result) -> None:
+        """Be told what the root is, at the beginning of each write: for so long descriptors may be believed."""
+        stamp = (root.st_dev, root.st_ino, root.st_ctime_ns)
+        known, tops = self._tops
+        if stamp != known or tops is None:
+            settled = abs(time.time_ns() - root.st_ctime_ns) > _SETTLED_NS
+            self._tops = (stamp, {} if settled else None)
+
+    def look(self) -> None:
+        """See for yourself what the root is."""
+        try:
+            self.seen(os.stat(self.root))
+        except OSError:
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what is kept open, such as after an error: others may have closed the descriptors."""
+        self._tops = ((0, 0, 0), None)
+
+    def top(self, name: str, *, create: bool = False) -> Held:
+        """A descriptor of a folder of the root, as of what was last `seen`; call its `done`. Raises as `open`."""
+        # A thread that has just seen a change makes a new dictionary, so what we open meanwhile is lost with the old.
+        tops = self._tops[1]
+        held = None if tops is None else tops.get(name)
+        if held is None:
+            held = Held(self.open((name,), create=create))
+            if tops is not None:
+                held.kept = True
+                tops[name] = held
+        return held
+
+    def enter(self, folders: tuple[str, ...], *, create: bool = False) -> int:
+        """Like `open`, but as of what was last `seen`, which costs less."""
+        if len(folders) == 2 and self._tops[1] is not None:
+            try:
+                top = self.top(folders[0])
+                return os.open(folders[1], _DIRECTORY, dir_fd=top.fd)
+            except FileNotFoundError:
+                if not create:
+                    raise
+        return self.open(folders, create=create)
 
     def open(self, folders: tuple[str, ...], *, create: bool = False) -> int:
         """A descriptor of a folder below the root, reached through no symbolic link.
@@ -75,7 +126,8 @@ class Folder:
         NotADirectoryError
             A file or a symbolic link is in its place.
         """
-        for attempt in itertools.count():
+        attempts = 0
+        while True:
             fd = self._open(f"{self.root}/{folders[0]}", None, create)
             try:
                 for name in folders[1:]:
@@ -86,7 +138,8 @@ class Folder:
                         os.close(parent)
             except FileNotFoundError:
                 # An eviction may remove a folder that is empty just when we are about to make another one in it.
-                if not create or attempt == 100:
+                attempts += 1
+                if not create or attempts > 100:
                     raise
             except BaseException:
                 if fd >= 0:
@@ -94,7 +147,6 @@ class Folder:
                 raise
             else:
                 return fd
-        raise AssertionError("unreachable")
 
     def _open(self, name: str, parent: int | None, create: bool) -> int:
         while True:
@@ -110,9 +162,10 @@ class Folder:
 
     def stat(self, place: Place) -> os.stat_result | None:
         """What is at `place`; None if nothing is."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             return os.lstat(f"{self.root}/{place}")
-        return None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def touch(self, place: Place) -> None:
         """Mark as used now, as far as the disk lets us (it may be read-only)."""
@@ -130,23 +183,27 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def unlink(self, place: Place, *, only: Callable[[os.stat_result], bool] | None = None) -> int | None:
+    def unlink(self, place: Place, *, mtime_ns: int | None = None, kept: bool = False) -> int | None:
         """Delete the plain file at `place`. Returns its size, or None if this call did not delete it.
 
         Parameters
         ----------
-        only
-            Told what is there; the file is left alone if it says no.
+        mtime_ns
+            The file is left alone if its time is another one.
+        kept
+            Believe what was last `seen` of the root.
         """
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            folder = self.open(place.folders)
+        try:
+            folder = self.enter(place.folders) if kept else self.open(place.folders)
             try:
                 found = os.stat(place.name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode) and (only is None or only(found)):
+                if stat.S_ISREG(found.st_mode) and (mtime_ns is None or found.st_mtime_ns == mtime_ns):
                     os.unlink(place.name, dir_fd=folder)
                     return found.st_size
             finally:
                 os.close(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         return None
 
     # -- listing
@@ -157,14 +214,15 @@ class Folder:
         Parameters
         ----------
         shuffled
-            Begin at a random folder, so that several processes look at different ones.
+            For a few of them: begin at a random folder, so that several processes look at different ones, and believe
+            what was last `seen` of the root.
         skip
             Numbers of inodes to leave out.
         """
         fans = [(top, fan) for top in TOPS for fan in self._names((top,)) if _FAN.fullmatch(fan)]
         start = random.randrange(len(fans)) if shuffled and fans else 0
         for fan in itertools.chain(fans[start:], fans[:start]):
-            yield list(self._list(fan, skip))
+            yield self._list(fan, skip, kept=shuffled)
 
     def _names(self, folders: tuple[str, ...]) -> list[str]:
         try:
@@ -176,23 +234,27 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _list(self, folders: tuple[str, ...], skip: frozenset[int]) -> Iterator[Item]:
+    def _list(self, folders: tuple[str, ...], skip: frozenset[int], *, kept: bool = False) -> list[Item]:
+        items: list[Item] = []
         try:
-            fd = self.open(folders)
+            fd = self.enter(folders) if kept else self.open(folders)
         except (FileNotFoundError, NotADirectoryError):
-            return
+            return items
         empty = True
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     empty = False
-                    if _BLOB.fullmatch(entry.name):
-                        with contextlib.suppress(FileNotFoundError):
+                    name = entry.name
+                    if _BLOB.fullmatch(name):
+                        try:
                             found = entry.stat(follow_symlinks=False)
-                            if stat.S_ISREG(found.st_mode) and found.st_ino not in skip:
-                                yield Item(found.st_mtime_ns, found.st_size, Place(folders, entry.name))
-                    elif _BESIDE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                        yield from self._list((*folders, entry.name), skip)
+                        except FileNotFoundError:
+                            continue
+                        if stat.S_ISREG(found.st_mode) and found.st_ino not in skip:
+                            items.append(Item(found.st_mtime_ns, found.st_size, Place(folders, name)))
+                    elif _BESIDE.fullmatch(name) and entry.is_dir(follow_symlinks=False):
+                        items += self._list((*folders, name), skip)
         finally:
             os.close(fd)
         if empty:
@@ -203,6 +265,7 @@ class Folder:
                     os.rmdir(folders[-1], dir_fd=parent)
                 finally:
                     os.close(parent)
+        return items
 
     def measure(self) -> int:
         """Bytes of all drafts and blobs.

@@ -51,15 +51,19 @@ from typing import NamedTuple
 
 from bitstore.caches.draft import draft_name, is_abandoned
 from bitstore.caches.folder import Place
+from bitstore.caches.held import Held
 
 __all__ = ["Begun", "Ledger"]
 
 _RECORD = struct.Struct("<IIqqq")
+_BODY = struct.Struct("<Iqqq")  # without the checksum
 _SIZE = _RECORD.size
 _START, _DELTA, _COUNT, _END = 0x62737431, 0x62737432, 0x62737433, 0x62737434
 _DRAFT = ".new."
 _GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number that somebody put there
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
+_KEEP = 64  # records after which a process keeps the file open: who writes now and then holds nothing
 
 
 class _NoLedger(Exception):
@@ -96,7 +100,9 @@ class _View:
         lowest: int | None = None
         data = b"" if self.ended else _read(fd, self.offset, end)
         at = 0
-        while len(data) - at >= _SIZE:
+        last, own = len(data) - _SIZE, own - self.offset
+        total, grown = self.total, self.grown  # local, as a process reads the records of all others here
+        while at <= last:
             check, kind, a, b, c = _RECORD.unpack_from(data, at)
             if zlib.crc32(data[at + 4 : at + _SIZE]) != check:
                 # Less than a record is a write cut short. More is a file that lost its bytes (a power cut): what they
@@ -111,20 +117,45 @@ class _View:
             self.skipped = 0
             if kind == _DELTA:
                 if a >= 0:
-                    self.total += a
-                    self.grown += a
+                    total += a
+                    grown += a
                 elif c == self.epoch:
-                    self.total += a
+                    total += a
             elif kind == _COUNT and c == self.epoch:
-                self.total = a + self.grown - b
+                total = a + grown - b
                 self.epoch += 1
             elif kind == _END:
                 self.ended = True
                 break
-            if self.offset + at >= own and (lowest is None or self.total < lowest):
-                lowest = self.total
+            if at >= own and (lowest is None or total < lowest):
+                lowest = total
+        self.total, self.grown = total, grown
         self.offset += at
         return lowest
+
+
+class _Kept:
+    """A ledger file that stays open between two records, which costs less than to open it for each."""
+
+    __slots__ = ("_file", "_folder", "_inode", "_name", "fd", "identity", "view")
+
+    def __init__(self, path: str, view: _View) -> None:
+        self.view = view
+        self._name = _name(view.generation)
+        self._folder = Held(os.open(path, _DIRECTORY))
+        self._file = Held(os.open(self._name, os.O_RDWR | os.O_APPEND | _FLAGS, dir_fd=self._folder.fd))
+        self.fd = self._file.fd
+        found = os.fstat(self._folder.fd)
+        self.identity = (found.st_ino, found.st_dev)
+        self._inode = os.fstat(self.fd).st_ino
+
+    def look(self) -> os.stat_result | None:
+        """What is under the file's name now; None if it is another file, or nothing."""
+        try:
+            found = os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return found if found.st_ino == self._inode else None
 
 
 class Ledger:
@@ -145,6 +176,8 @@ class Ledger:
         self._count = count
         self._max_bytes = max_bytes
         self._view: _View | None = None
+        self._kept: _Kept | None = None
+        self._written = 0  # records of this process
         self._lock = threading.RLock()
 
     @property
@@ -242,6 +275,9 @@ class Ledger:
     def _append(self, kind: int, a: int, b: int, c: int) -> int:
         record = _pack(kind, a, b, c)
         with self._lock:
+            lowest = self._append_kept(record)
+            if lowest is not None:
+                return lowest
             for _ in range(1000):
                 try:
                     opened = self._open(os.O_RDWR | os.O_APPEND)
@@ -253,26 +289,63 @@ class Ledger:
                     self._create(1, self._count, 0, time.time_ns())
                     continue
                 fd, view = opened
-                # The file is opened anew each time: no descriptor to inherit by a fork or to leak, and a ledger that
-                # somebody deleted is noticed at once.
+                # The file is opened anew each time, unless there is much to write: no descriptor to inherit by a fork
+                # or to leak, and a ledger that somebody deleted is noticed at once.
                 try:
-                    own = _write(fd, record)
-                    found = os.fstat(fd)
-                    lowest = view.advance(fd, found.st_size, own=own)
-                    if not view.ended and found.st_nlink == 0:
-                        self._view = None  # deleted under us: nobody else will read what we wrote
-                        continue
-                    if not view.ended and found.st_size > self._max_bytes:
-                        _write(fd, _pack(_END, 0, 0, 0))
-                        view.advance(fd, os.fstat(fd).st_size, own=0)
+                    lowest = self._say(fd, record, view, lambda: os.fstat(fd))  # noqa: B023 - called at once
                 finally:
                     os.close(fd)
-                if view.ended:
-                    self._follow(view)
                 if lowest is not None:
+                    self._written += 1
+                    if self._written >= _KEEP and self._view is view:
+                        self._keep(view)
                     return lowest
-                # Our record stands behind an END, where it counts for nobody: again, in the next generation.
+                # Our record stands behind an END, where it counts for nobody, or in a file that was deleted under us,
+                # which nobody else will read: again, in the next generation.
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
+
+    def _say(self, fd: int, record: bytes, view: _View, look: Callable[[], os.stat_result | None]) -> int | None:
+        """Append to the open file. Returns the lowest total since, None if nobody will read it there."""
+        own = _write(fd, record)
+        found = look()
+        gone = found is None or found.st_nlink == 0
+        # A file that is gone is read to its end all the same: if that is an END, our record may stand before it.
+        lowest = view.advance(fd, os.fstat(fd).st_size if found is None else found.st_size, own=own)
+        if not view.ended and gone:
+            self._view = self._kept = None
+            return None
+        if not view.ended and found is not None and found.st_size > self._max_bytes:
+            _write(fd, _pack(_END, 0, 0, 0))
+            view.advance(fd, os.fstat(fd).st_size, own=0)
+        if view.ended:
+            self._kept = None
+            self._follow(view)
+        return lowest
+
+    def _append_kept(self, record: bytes) -> int | None:
+        """Append to the file that is kept open; None if there is none, or it is not the one in its place any more."""
+        kept, view = self._kept, self._view
+        if kept is None or view is None or view is not kept.view:
+            self._kept = None
+            return None
+        try:
+            there = os.lstat(self._folder)
+        except OSError:
+            there = None
+        if there is None or (there.st_ino, there.st_dev) != kept.identity:
+            self._kept = self._view = None  # the whole folder was deleted, moved or replaced
+            return None
+        try:
+            return self._say(kept.fd, record, view, kept.look)
+        except OSError:
+            self._kept = None  # whatever is wrong with it, the next one begins anew
+            raise
+
+    def _keep(self, view: _View) -> None:
+        with contextlib.suppress(OSError):  # too many open files, say: go on without
+            kept = _Kept(self._folder, view)
+            if os.pread(kept.fd, _SIZE, 0) == view.start:
+                self._kept = kept
 
     def _open(self, flags: int) -> tuple[int, _View] | None:
         """The generation that we read last, or the newest; None if there is none. Raises `_NoLedger`."""
@@ -382,7 +455,7 @@ class Ledger:
     @contextlib.contextmanager
     def _directory(self) -> Iterator[int]:
         """A descriptor of the folder, which must be one and not a symbolic link to one."""
-        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        fd = os.open(self._folder, _DIRECTORY)
         try:
             yield fd
         finally:
@@ -394,7 +467,7 @@ def _name(generation: int) -> str:
 
 
 def _pack(kind: int, a: int, b: int, c: int) -> bytes:
-    body = _RECORD.pack(0, kind, a, b, c)[4:]
+    body = _BODY.pack(kind, a, b, c)
     return zlib.crc32(body).to_bytes(4, "little") + body
 
 
