@@ -45,7 +45,7 @@ class Batch(ABC):
         """
 
     @abstractmethod
-    def part(self, start: int, stop: int, added: dict[str, pyarrow.Array]) -> Any:
+    def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> Any:
         """Rows `start` to `stop`, in the batch's own format, with columns added that hold the values of these rows."""
 
 
@@ -60,7 +60,7 @@ class _ArrowBatch(Batch):
         check_text_type(column, values.type)
         return list(values.to_pylist())
 
-    def part(self, start: int, stop: int, added: dict[str, pyarrow.Array]) -> pyarrow.Table:
+    def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> pyarrow.Table:
         table = self._table.slice(start, stop - start)
         for name, values in added.items():
             table = table.append_column(name, values)
@@ -85,7 +85,7 @@ class _PandasBatch(Batch):
             raise _not_text(column, dtype)
         return [None if absent else value for value, absent in zip(series.tolist(), null.tolist(), strict=True)]
 
-    def part(self, start: int, stop: int, added: dict[str, pyarrow.Array]) -> pandas.DataFrame:
+    def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> pandas.DataFrame:
         import pandas
 
         # Columns of their own dtype, which Ray (and to_arrow) turns back into these very arrays.
@@ -113,9 +113,10 @@ class _NumpyBatch(Batch):
             raise _not_text(column, array.dtype if array.ndim == 1 else f"{array.ndim}-dimensional {array.dtype}")
         return [None if _is_nan(value) else value for value in array.tolist()]
 
-    def part(self, start: int, stop: int, added: dict[str, pyarrow.Array]) -> dict[str, Any]:
-        # Ray takes Arrow arrays as columns of a dict, with their types.
-        return {name: values[start:stop] for name, values in self._columns.items()} | added
+    def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> dict[str, Any]:
+        # Ray takes Arrow arrays as columns of a dict, with their types; each in one piece.
+        whole = {name: values.combine_chunks() for name, values in added.items()}
+        return {name: values[start:stop] for name, values in self._columns.items()} | whole
 
 
 def open_batch(batch: Any) -> Batch:

@@ -15,6 +15,8 @@ from bitstore.sizes import parse_size
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, check_text_type, open_batch
+from ray_integration.collector import Warmth
+from ray_integration.columns import Columns
 from ray_integration.identity import fingerprint
 from ray_integration.metrics import TierMetrics
 from ray_integration.parts import costs
@@ -24,7 +26,6 @@ from ray_integration.portable import check_portable
 from ray_integration.routed import Router
 
 if TYPE_CHECKING:
-    import pyarrow
     from ray.data import Dataset
 
 __all__ = ["FetchBlobs", "fetch_blobs"]
@@ -165,6 +166,7 @@ class FetchBlobs:
         self.routing: Routing = routing
         self._router: Router | None = None
         self._metrics: TierMetrics | None = None
+        self._warmth = Warmth()
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield the rows of `batch` with their blobs, in pieces of the same format."""
@@ -182,25 +184,28 @@ class FetchBlobs:
                 raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")
 
     def _pieces(self, rows: Batch) -> Iterator[Any]:
-        start = size = 0
+        self._warmth.reached()
+        start = 0
         # Ray makes a block of what it has got as soon as that exceeds its target size (128 MiB), and cuts it if it is
         # half as much again or more. A piece in between thus becomes a block as it is, without being copied together.
         most = self.block_bytes + self.block_bytes // 2 - 1
-        answers: list[Answer] = []
+        # A piece has ten chunks at most: Ray copies those of a block together that has more.
+        columns = Columns(
+            self.data_column, self.source_column, self.error_column, chunk_bytes=max(1, self.block_bytes // 6)
+        )
         texts = rows.texts(self.column) if rows.rows else []
         with closing(self._answers(texts)) as incoming:
             for answer in incoming:
-                if size and (size > self.block_bytes or size + answer.size > most):
-                    stop = start + len(answers)
+                if columns.size and (columns.size > self.block_bytes or columns.size + answer.size > most):
+                    stop = start + columns.rows
                     self._tell()
-                    # Nothing here may keep a piece alive while Ray works on it: no variable has it, `answers` is empty.
-                    yield rows.part(start, stop, self._columns(answers))
-                    start, size = stop, 0
-                answers.append(answer)
-                size += answer.size
+                    # Nothing here may keep a piece alive while Ray works on it: no variable has it.
+                    yield rows.part(start, stop, columns.take())
+                    start = stop
+                columns.add(answer)
                 del answer
         self._tell()
-        yield rows.part(start, rows.rows, self._columns(answers))
+        yield rows.part(start, rows.rows, columns.take())
 
     def _tell(self) -> None:
         if self._metrics is not None:
@@ -289,20 +294,8 @@ class FetchBlobs:
             return Answer.without_blob("failed", error)
         return key if isinstance(key, Hashable) else text
 
-    def _columns(self, answers: list[Answer]) -> dict[str, pyarrow.Array]:
-        """The new columns of the rows that `answers` answer. Empties the list, so that their bytes are here once."""
-        import pyarrow
-
-        columns = {
-            self.data_column: pyarrow.array([answer.data for answer in answers], pyarrow.large_binary()),
-            self.source_column: pyarrow.array([answer.source for answer in answers], pyarrow.string()),
-            self.error_column: pyarrow.array([answer.told for answer in answers], pyarrow.string()),
-        }
-        answers.clear()
-        return columns
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_router": None, "_metrics": None}  # both are of this process
+        return {**self.__dict__, "_router": None, "_metrics": None, "_warmth": Warmth()}  # of this process
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"
@@ -415,6 +408,9 @@ def fetch_blobs(
     check_portable(store)
     _check_schema(ds, fetch)
     cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus
+    # Without what is None: Ray 2.55 fails on `resources=None` where a map comes before.
+    asked: dict[str, Any] = {"num_cpus": cpus}
+    asked |= {key: value for key, value in (("memory", memory), ("resources", resources)) if value is not None}
     if placement_timeout is not None:
         check_placement(
             least,
@@ -427,9 +423,7 @@ def fetch_blobs(
         FetchBlobs,
         fn_constructor_kwargs=options,
         compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
-        num_cpus=cpus,
-        memory=memory,
-        resources=resources,
+        **asked,
         batch_size=batch_size,
         batch_format=batch_format,
         udf_modifying_row_count=False,  # so that limit(10) after it fetches ten blobs

@@ -29,7 +29,7 @@ def run(bench: Bench) -> Result:
     result.columns = ("rows from", "to", "CPU µs per row")
     job = bench.small()
     with Nodes(3, job["url"]) as nodes:
-        more = {"address": nodes.address, "raylets": nodes.raylets, "rows": 1024, "batch": 1024}
+        more = {"address": nodes.address, "raylets": nodes.raylets, "rows": 1024, "batch": 1024, "actors": 3}
         each = Contestant("fetch_blobs, direct", "ray_ours", {**job, **more, "routing": "direct"})
         with rounds.running([each]) as ready:
             try:
