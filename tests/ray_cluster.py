@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pytest
 
 from bitstore import Sha1APISource
 from ray_integration import FetchBlobs
@@ -114,18 +115,16 @@ class RayCluster:
 
 
 def pytest_environment() -> contextlib.ExitStack:
-    """Make the modules of the tests importable in all workers, wherever pytest was started."""
+    """What the processes of a Ray inherit.
+
+    The modules of the tests are importable wherever pytest was started, and what is deprecated is an error where our
+    code calls it.
+    """
     stack = contextlib.ExitStack()
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
-
-    def restore() -> None:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-    stack.callback(restore)
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    ours = sorted(path.stem for path in (ROOT / "ray_integration").glob("[!_]*.py"))
+    patch.setenv("PYTHONWARNINGS", ",".join(f"error::DeprecationWarning:ray_integration.{name}" for name in ours))
     return stack
 
 

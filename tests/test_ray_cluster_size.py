@@ -1,0 +1,155 @@
+"""Exactly once at full size: 50,000 rows over 10,000 distinct digests on a Ray of three nodes."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow
+import pytest
+
+# Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
+import ray
+import ray.data
+
+from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
+from ray_integration import NodePool, fetch_blobs
+from tests.ray_cluster import PaidAPI, RayCluster
+from tests.servers import CountedAPI, FaultProxy, SeaweedS3
+from tests.soak_report import record
+from tests.test_ray_pool import blobs_of, names_of_actors
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.soak,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
+]
+
+BLOBS = blobs_of("in the bucket", 10_000)
+PAID = blobs_of("only the API has", 1_000)
+REPEATED = 5
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with RayCluster() as cluster:
+        for _ in range(3):
+            cluster.add()
+        cluster.wait()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
+            ray.data.DataContext.get_current().enable_progress_bars = False
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def filled(s3: SeaweedS3) -> str:
+    name = s3.create_bucket()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda item: s3.put(name, *item), BLOBS.items()))
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
+    yield
+    gc.collect()  # Ray Data's plans refer to themselves, and to the pools made on the way
+    for name in names_of_actors():
+        ray.kill(ray.get_actor(name, namespace="bitstore"))
+    for name in cluster.nodes:
+        DiskCache(cluster.folder / name).clear()
+
+
+def shuffled(digests: list[str]) -> list[str]:
+    rows = digests * REPEATED
+    random.Random(7).shuffle(rows)
+    return rows
+
+
+def run_job(store: Any, rows: list[str], **options: Any) -> None:
+    """A job with four map actors; each row is there once, with the right bytes."""
+    ds = ray.data.from_arrow(pyarrow.table({"sha1": rows, "n": range(len(rows))})).repartition(16)
+    seen: set[int] = set()
+    table: Any
+    for table in fetch_blobs(ds, store, **{"actors": 4, "batch_size": 2048, **options}).iter_batches(
+        batch_size=None, batch_format="pyarrow"
+    ):
+        assert table.column("error").null_count == table.num_rows
+        columns = [table.column(name).to_pylist() for name in ("n", "sha1", "data")]
+        for number, digest, data in zip(*columns, strict=True):
+            assert digest == rows[number]
+            assert data == (BLOBS.get(digest) or PAID[digest])
+            seen.add(number)
+    assert len(seen) == len(rows)
+
+
+def gets(proxy: FaultProxy, bucket: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (method, path), count in proxy.counts.items():
+        if method == "GET" and path.startswith(f"/{bucket}/"):
+            found[path.rpartition("/")[2]] += count
+    return found
+
+
+def test_each_blob_is_fetched_once_in_the_cluster(
+    cluster: RayCluster, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    store = Sha1Composite()
+    store.append_cache(DiskCache(max_size="1GB"))
+    raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)
+    store.append_source(Sha1Store(raw, f"s3://{filled}/"), name="bucket")
+    rows = shuffled(list(BLOBS))
+    assert len(rows) == 50_000
+    begun = time.monotonic()
+    with NodePool(store, private=True) as pool:
+        run_job(store, rows, routing="owner", pool=pool)
+        assert gets(proxy, filled) == Counter(list(BLOBS))
+        record("50,000 rows, 10,000 digests, owner", gets=len(proxy.requests), seconds=time.monotonic() - begun)
+        assert len(proxy.requests) == len(BLOBS)
+        proxy.clear()
+        run_job(store, rows, routing="owner", pool=pool)
+        assert len(proxy.requests) == 0
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("routing", [None, "local", "owner"])
+def test_each_paid_blob_is_paid_for_once(
+    cluster: RayCluster,
+    s3: SeaweedS3,
+    filled: str,
+    fault_proxy: Callable[[str], FaultProxy],
+    api: CountedAPI,
+    routing: Any,
+    jobs: int,
+) -> None:
+    """In every mode that `fetch_blobs` has for a store with a paid source, also in two jobs at once."""
+    api.blobs.update(PAID)
+    proxy = fault_proxy(s3.endpoint_url)
+    raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)
+    store = Sha1Composite()
+    store.append_cache(DiskCache(max_size="1GB"))
+    store.append_source(Sha1Store(raw, f"s3://{filled}/"), name="bucket")
+    store.append_cache(Sha1Cache(raw, f"s3://{s3.create_bucket()}/"), name="paid for")
+    store.append_source(PaidAPI(api.url), name="api")
+    rows = shuffled([*PAID, *list(BLOBS)[:1000]])
+    pool = NodePool(store) if jobs > 1 else None  # what one job made for itself, the other could not find
+    options = {"routing": routing, "pool": pool, "actors": 4 // jobs, "batch_size": 512}
+    try:
+        with ThreadPoolExecutor(jobs) as threads:
+            for job in [threads.submit(run_job, store, rows, **options) for _ in range(jobs)]:
+                job.result(200)
+        assert api.calls == Counter(list(PAID))
+        api.clear()
+        run_job(store, rows, **options)
+        assert sum(api.calls.values()) == 0
+    finally:
+        if pool is not None:
+            pool.shutdown()
