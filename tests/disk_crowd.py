@@ -28,6 +28,7 @@ from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Sha1Composite
 from bitstore.caches.disk import DiskCache
+from bitstore.transfer.loop import loop
 from tests.disk_workers import blob, final_files, is_whole, total_bytes
 
 BOUND = 400_000
@@ -305,6 +306,7 @@ def live(folder: Path, held: dict[str, bytes], seed: int, board: Board, slot: in
         else:
             small.clear()
 
+    loop()  # what it waits by stays open
     for _ in range(200):  # so that all threads and imports are there before they are counted
         turn()
     before = _open_things()

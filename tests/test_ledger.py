@@ -218,3 +218,22 @@ def test_processes_that_rotate_all_the_time_lose_nothing(tmp_path: Path) -> None
         assert worker.exitcode == 0
     assert Ledger(folder, nothing).total() == sum(held)
     assert int(newest(tmp_path).name) > 20, "it did rotate"
+
+
+@pytest.mark.parametrize("stale", ["what it has read", "what it has listed"])
+def test_a_generation_made_anew_too_late_counts_for_nobody(tmp_path: Path, stale: str) -> None:
+    """Who was about to make the next generation may do so long after: when it has been made, ended and deleted."""
+    quick, slow = ledger(tmp_path, max_bytes=256), ledger(tmp_path, max_bytes=256)
+    quick.reserve(0)
+    if stale == "what it has read":
+        assert slow.total() == 0
+    epoch, count = quick.epoch, 0
+    while int(newest(tmp_path).name) < 5:
+        quick.reserve(1)
+        count += 1
+    quick._create(1, lambda: 0, 0, epoch)
+    if stale == "what it has listed":
+        look, listed = slow._newest, [1]
+        slow._newest = lambda: listed.pop() if listed else look()  # type: ignore[method-assign]
+    assert slow.reserve(10) == count + 10
+    assert quick.total() == slow.total() == count + 10

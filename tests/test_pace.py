@@ -52,7 +52,7 @@ def test_stays_within_its_bounds() -> None:
     for _ in range(100):
         server.now += 2
         pace.slow_down()
-    assert pace.limit == 4
+    assert pace.limit == 8
 
 
 def test_backs_off_when_told_once_per_burst() -> None:

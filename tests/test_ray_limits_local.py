@@ -49,8 +49,8 @@ def test_without_ray_nothing_is_called() -> None:
     assert not ray.is_initialized()
 
 
-def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: None) -> None:
-    limit = ClusterLimit("api", budget=25)
+def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: None, tmp_path: Path) -> None:
+    limit = ClusterLimit("api", budget=25, state=tmp_path / "limits.sqlite")
     with TimedAPI() as api:
         source = LimitedAPI(api.url, limit)
         actors: list[Any] = [ray.remote(Asker).options(num_cpus=0).remote(source) for _ in range(2)]
@@ -66,7 +66,7 @@ def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: No
         limit.shutdown()
         with pytest.raises(LimitReached, match="limit 'api': the budget of 25 calls is used up"):
             source.get(digest_of(b"once more"))
-    assert (Path.home() / ".local/state/bitstore/limits.sqlite").exists()
+    assert (tmp_path / "limits.sqlite").exists()
 
 
 def ask_here(source: LimitedAPI, word: str) -> list[str]:

@@ -9,9 +9,10 @@
     <root>/quarantine/    files that were found damaged
     <root>/ledger/        see `ledger`
 
-Writes, renames and deletions follow no symbolic link below the root, so that nothing outside is ever changed through
-one that somebody put inside; and only plain files are read. A read goes by its path: where a *folder* is a link it finds
-what is behind it, and takes it only if it matches its name. (To open each folder on the way would cost a third more.)
+Writes, renames and deletions follow no symbolic link below the root, so that nothing outside is ever changed
+through one that somebody put inside; and only plain files are read. A read goes by its path: where a *folder* is
+a link, it finds what is behind it, and takes it only if it matches its name. (To open each folder on the way would
+cost a third more.)
 """
 
 # ruff: noqa: PTH103, PTH116

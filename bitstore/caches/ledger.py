@@ -87,7 +87,7 @@ class _View:
     __slots__ = ("ended", "epoch", "generation", "grown", "offset", "skipped", "spoiled", "start", "total")
 
     def __init__(self, generation: int, start: bytes) -> None:
-        _, _, self.total, self.grown, self.epoch = _RECORD.unpack(start)
+        _, _, self.total, self.grown, self.epoch = _RECORD.unpack_from(start)
         self.generation = generation
         self.start = start
         self.offset = _SIZE
@@ -344,7 +344,7 @@ class Ledger:
     def _keep(self, view: _View) -> None:
         with contextlib.suppress(OSError):  # too many open files, say: go on without
             kept = _Kept(self._folder, view)
-            if os.pread(kept.fd, _SIZE, 0) == view.start:
+            if os.pread(kept.fd, 2 * _SIZE, 0) == view.start:
                 self._kept = kept
 
     def _open(self, flags: int) -> tuple[int, _View] | None:
@@ -361,8 +361,14 @@ class Ledger:
             except _NoLedger:
                 self._view = None
                 raise
-            if self._view is None or self._view.start != start:
-                # First look, or deleted and made anew under the same number: START tells, as epochs begin with a time.
+            # Who is slow to `_follow` may make a generation anew that has come and gone before. Nobody reads that one. It
+            # is told by its start from the one that we know, and by the newer ones there are from the newest.
+            anew = self._newest() != generation if self._view is None else self._view.start != start
+            if anew:
+                os.close(fd)
+                self._view = None
+                continue
+            if self._view is None:
                 self._view = _View(generation, start)
             return fd, self._view
         raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
@@ -381,12 +387,12 @@ class Ledger:
                         raise
                     raise _NoLedger(generation) from None
             try:
-                start = os.pread(fd, _SIZE, 0)
+                start = os.pread(fd, 2 * _SIZE, 0)
             except OSError:  # a pipe cannot be read like this
                 if stat.S_ISREG(os.fstat(fd).st_mode):
                     raise
                 raise _NoLedger(generation) from None
-            if not _is_start(start):
+            if not _is_start(start[:_SIZE]):
                 raise _NoLedger(generation)
         except BaseException:
             if fd >= 0:
@@ -435,7 +441,9 @@ class Ledger:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
             try:
                 try:
-                    _write(fd, _pack(_START, total(), grown, epoch))
+                    # The second record adds nothing, and tells this file from any other of the same number.
+                    mark = int.from_bytes(os.urandom(7), "little")
+                    _write(fd, _pack(_START, total(), grown, epoch) + _pack(_DELTA, 0, mark, 0))
                 finally:
                     os.close(fd)
                 # A link, not a rename: it appears whole, and the first one stays.

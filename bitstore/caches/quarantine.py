@@ -34,7 +34,10 @@ def put_aside(folder: Folder, bound: Bound, place: Place, seen: os.stat_result |
     OSError
         The disk does not let us.
     """
-    source = folder.open(place.folders)
+    try:
+        source = folder.open(place.folders)
+    except FileNotFoundError:
+        return False  # evicted meanwhile, and its folder with it
     try:
         target = folder.open(("quarantine",), create=True)
         try:

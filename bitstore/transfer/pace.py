@@ -17,7 +17,7 @@ _BYTES_PER_POINT = 64 * 1024
 # Part of the ideal gain (twice the transfers, twice the throughput) that a larger number must bring.
 _WORTH = 0.35
 _CALM_SECONDS = 1.0
-_FEWEST = 4  # under way, however often a server asks for less
+_FEWEST = 8  # under way, however often a server asks for less
 
 
 class Pace:
