@@ -361,8 +361,8 @@ class Ledger:
             except _NoLedger:
                 self._view = None
                 raise
-            # Who is slow to `_follow` may make a generation anew that has come and gone before. Nobody reads that one. It
-            # is told by its start from the one that we know, and by the newer ones there are from the newest.
+            # Who is slow to `_follow` may make a generation anew that has come and gone before, and nobody reads that one.
+            # Its start tells it from the one that we know; that there are newer ones, from the newest.
             anew = self._newest() != generation if self._view is None else self._view.start != start
             if anew:
                 os.close(fd)
