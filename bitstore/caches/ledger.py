@@ -361,7 +361,7 @@ class Ledger:
             except _NoLedger:
                 self._view = None
                 raise
-            # Who is slow to `_follow` may make a generation anew that has come and gone before, and nobody reads that one.
+            # Who is slow to `_follow` may make a generation anew that has come and gone before; nobody reads that one.
             # Its start tells it from the one that we know; that there are newer ones, from the newest.
             anew = self._newest() != generation if self._view is None else self._view.start != start
             if anew:
