@@ -363,7 +363,11 @@ class Ledger:
                 raise
             # Who is slow to `_follow` may make a generation anew that has come and gone before; nobody reads that one.
             # Its start tells it from the one that we know; that there are newer ones, from the newest.
-            anew = self._newest() != generation if self._view is None else self._view.start != start
+            try:
+                anew = self._newest() != generation if self._view is None else self._view.start != start
+            except BaseException:
+                os.close(fd)
+                raise
             if anew:
                 os.close(fd)
                 self._view = None
