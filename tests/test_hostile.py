@@ -382,7 +382,7 @@ def test_servers_that_send_too_much(tmp_path: Path) -> None:
     for name, (_, in_batch) in told.items():
         assert in_batch == ("hello" if "more-than-named" in name else "StoreNotAvailable"), (name, in_batch)
     assert told["more-than-named"][0] == told["plain more-than-named"][0] == "hello"
-    assert peak < 150 * MB
+    assert peak < 220 * MB  # an error's body of up to 64 MB, in pieces and then as a whole, and the imports
     assert sent < 1000 * MB
 
 
