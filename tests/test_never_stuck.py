@@ -206,6 +206,19 @@ class TestStopping:
         assert len(store._live().flights) == 0
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
 
+    def test_closing_ends_both_transfer_threads_of_large_blobs(self, api: CountedAPI) -> None:
+        rule = api.rules.add(Hang(), skip=16)
+        store = Sha1Composite()
+        store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
+        api.blobs = blobs(40, size=3_000_000)
+        answers = store.get_many(api.blobs, in_flight=8)
+        assert [next(answers).found for _ in range(16)] == [True] * 16
+        rule.wait_hits(6)
+        assert [each.name for each in threading.enumerate()].count("bitstore-transfer") == 2
+        answers.close()  # type: ignore[attr-defined]
+        assert len(store._live().flights) == 0
+        wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
+
     def test_ctrl_c_leaves_nothing(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang())
         command = [sys.executable, "-c", SCRIPT, api.blob_url("")]
@@ -338,7 +351,13 @@ def test_threads_and_batches_share_one_refresh(
 
 
 class Tunnel:
-    """An HTTP proxy: passes on requests for `http:` URLs, and tunnels (CONNECT) for `https:`."""
+    """An HTTP proxy: passes on requests for `http:` URLs, and tunnels (CONNECT) for `https:`.
+
+    With `only`, an address such as "127.0.0.1:1234", all requests for `http:` URLs go there, whatever their host is.
+    """
+
+    def __init__(self, only: str | None = None) -> None:
+        self._only = only
 
     def __enter__(self) -> Tunnel:
         self.lines: list[str] = []
@@ -367,10 +386,10 @@ class Tunnel:
             if method == "CONNECT":
                 host, port = target.split(":")
             else:
-                match = re.match(r"http://([^:/]+):(\d+)(.*)", target)
+                match = re.match(r"http://([^/]+)(/.*)", target)
                 assert match
-                host, port = match[1], match[2]
-                head = head.replace(target.encode(), match[3].encode(), 1)
+                host, port = (self._only or match[1]).split(":")
+                head = head.replace(target.encode(), match[2].encode(), 1)
             with socket.create_connection((host, int(port))) as server:
                 if method == "CONNECT":
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -391,6 +410,14 @@ def test_http_proxy(s3: SeaweedS3, shared_bucket: str) -> None:
     with Tunnel() as proxy:
         assert raw(s3, proxy=proxy.url).get(uri(shared_bucket)) == DATA
         assert proxy.lines[0].startswith(f"GET {s3.endpoint_url}/{shared_bucket}/")
+
+
+def test_an_endpoint_may_name_the_usual_port(s3: SeaweedS3, shared_bucket: str) -> None:
+    """libcurl leaves that port out of the `Host` that it sends: so must the signature, which the server checks."""
+    with Tunnel(only=s3.endpoint_url.removeprefix("http://")) as proxy:
+        store = raw(s3, proxy=proxy.url, endpoint_url="http://s3.example:80")
+        assert store.get(uri(shared_bucket)) == DATA
+        assert proxy.lines[0].startswith(f"GET http://s3.example/{shared_bucket}/")
         assert [blob.data for blob in raw(s3, proxy=proxy.url).get_many([uri(shared_bucket)])] == [DATA]
         assert len(proxy.lines) >= 2
 

@@ -16,6 +16,8 @@ __all__ = ["Route", "Routes"]
 
 # What a virtual-hosted name may be: no dots (they break TLS), no upper case, no underscore.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+# libcurl leaves it out of the `Host` that it sends, and what is signed must be what is sent.
+_USUAL_PORT = re.compile(r"(?<=^http:)(//[^/]+):80(?=/|$)|(?<=^https:)(//[^/]+):443(?=/|$)")
 _AWS = re.compile(r"(https?://)(s3(?:-fips)?)((?:\.dualstack)?)(?:\.([a-z0-9-]+))?(\.amazonaws\.com(?:\.cn)?)")
 
 
@@ -161,7 +163,7 @@ class Routes:
 
 
 def _prefix(bucket: str, region: str, identity: Identity) -> str:
-    address = identity.endpoint
+    address = _USUAL_PORT.sub(lambda match: match[1] or match[2], identity.endpoint)
     aws = _AWS.fullmatch(address)
     if aws is not None and region != aws[4]:
         # A learned region, or the global name, which would answer with redirects for other regions.

@@ -12,6 +12,7 @@ from bitstore.caches.memory import MemoryCache
 from bitstore.chain import Tier
 from bitstore.composite import Composite
 from bitstore.digest import ALGORITHMS, Algorithm
+from bitstore.errors import NotFoundInStore
 from bitstore.store import Store, exists_steps
 from bitstore.transfer.steps import Found, Steps
 
@@ -38,8 +39,6 @@ class _Presence(Store):
         raise NotImplementedError("it is looked up by its steps")
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
-        from bitstore.errors import NotFoundInStore
-
         if not (yield from exists_steps(self._store, uri)):
             raise NotFoundInStore(self._store, uri)
         return Found(There(), self.label)
