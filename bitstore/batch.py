@@ -13,8 +13,9 @@ from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.sizes import parse_size
 from bitstore.store import Errors, Store, get_steps
-from bitstore.transfer.loop import Task, loop
+from bitstore.transfer.loop import loop
 from bitstore.transfer.steps import Cancelled, Found, Sleep, Steps
+from bitstore.transfer.task import Task
 
 __all__ = ["get_many"]
 

@@ -6,7 +6,8 @@ Importing this starts no Ray and imports none: that happens when a dataset is gi
 from __future__ import annotations
 
 from bitstore.warming.report import WarmReport
-from ray_integration.data import FetchBlobs, fetch_blobs
+from ray_integration.data import FetchBlobs
+from ray_integration.dataset import fetch_blobs
 from ray_integration.limits import ClusterLimit
 from ray_integration.node import VersionMismatch
 from ray_integration.placement import CannotBePlaced

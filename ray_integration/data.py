@@ -1,7 +1,4 @@
-"""Fetching the blobs of a dataset: `FetchBlobs` for `map_batches`, and `fetch_blobs`, which sets it up.
-
-Ray is imported inside functions: `ray.data` alone costs seconds.
-"""
+"""`FetchBlobs`: what `map_batches` calls with each batch of digests. It works without Ray, too."""
 
 from __future__ import annotations
 
@@ -14,24 +11,20 @@ from bitstore.errors import InvalidURI
 from bitstore.sizes import parse_size
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
-from ray_integration.batches import Batch, check_text_type, open_batch
+from ray_integration.batches import Batch, open_batch
 from ray_integration.collector import Warmth
 from ray_integration.columns import Columns
 from ray_integration.identity import fingerprint
 from ray_integration.metrics import TierMetrics
-from ray_integration.parts import costs
-from ray_integration.placement import check_placement, cpus_of_nodes, default_actors, default_cpus
 from ray_integration.pool import NodePool
-from ray_integration.portable import check_portable
 from ray_integration.routed import Router
 
 if TYPE_CHECKING:
-    from ray.data import Dataset
+    pass
 
-__all__ = ["FetchBlobs", "fetch_blobs"]
+__all__ = ["Errors", "FetchBlobs", "Routing"]
 
 Errors: TypeAlias = Literal["return", "raise"]
-BatchFormat: TypeAlias = Literal["pyarrow", "pandas", "numpy"]
 Routing: TypeAlias = Literal["direct", "local", "owner"]
 
 
@@ -299,148 +292,6 @@ class FetchBlobs:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"
-
-
-def fetch_blobs(
-    ds: Dataset,
-    store: Any,
-    column: str = "sha1",
-    *,
-    errors: Errors = "return",
-    batch_size: int | None = 4096,
-    batch_format: BatchFormat = "pyarrow",
-    actors: int | tuple[int, int] | None = None,
-    num_cpus: float | None = None,
-    memory: float | None = None,
-    resources: dict[str, float] | None = None,
-    data_column: str = "data",
-    source_column: str = "source",
-    error_column: str = "error",
-    timeout: float | None = 600.0,
-    in_flight: int | None = None,
-    max_bytes: int | str = "256MB",
-    patience: float = 60.0,
-    block_bytes: int | str = "128MiB",
-    pool: NodePool | None = None,
-    routing: Routing | None = None,
-    placement_timeout: float | None = 45.0,
-) -> Dataset:
-    """The dataset with the blobs of its digests: `FetchBlobs`, set up.
-
-    Nothing is fetched before the dataset that this returns is consumed. Ray keeps the order of the rows only if
-    `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
-
-    Parameters
-    ----------
-    ds
-        The dataset.
-    store
-        Any store that pickles: it travels to the actors as its configuration, and each makes its own connections.
-    column, errors, data_column, source_column, error_column, timeout, in_flight, max_bytes, patience, block_bytes
-        As for `FetchBlobs`.
-    batch_size
-        Rows that are looked up together. Small input blocks are put together to reach it; None: a block at a time.
-    batch_format
-        In which form rows pass through: `"pyarrow"` keeps every type and null as it is; `"pandas"` and `"numpy"` do to
-        the other columns what Ray's conversion does (an int column with nulls becomes float). For stores that make
-        little difference; there is seldom a reason to change it.
-    actors
-        Processes that fetch: a number, or `(least, most)` for a pool that grows with its work. None: one a node, more
-        on nodes with 16 CPUs and up. Each has many lookups under way, so few are enough.
-    num_cpus
-        CPUs that each actor asks Ray for. None: none at all, so that no placement of them can starve the tasks that
-        read the input (a very small fraction where a node without CPUs is to be spared). With a number of your own,
-        leave a whole CPU free on some node.
-    memory, resources
-        Bytes of memory, and custom resources, that each actor asks for.
-    pool, routing
-        As for `FetchBlobs`, except that `"local"` and `"owner"` need no pool: without one, a private pool is made here
-        that lasts as long as the dataset. Without either, a store with a paid source is used by `"local"`, because
-        actors that know nothing of each other may pay twice for the same; by any other the actors fetch directly: a
-        process more on each node pays off only where several actors, jobs or passes share what it holds.
-    placement_timeout
-        Seconds that this waits until the cluster has room for the actors and, unless the dataset is in memory already,
-        for a task of one CPU that reads it. Ray itself would wait for ever, in silence. None: do not look; for
-        clusters that are busy with long tasks, or take minutes to grow.
-
-    Raises
-    ------
-    TypeError
-        `ds` is no dataset; the store does not pickle (the error names the attribute that does not); the column is
-        known not to be text.
-    ValueError
-        The dataset is known to lack the column, or to have one of a new column's name; an option that makes no sense.
-        What is not known before the dataset runs is found at the first batch.
-    CannotBePlaced
-        The cluster has no room; the error names the resource.
-    """
-    from ray.data import ActorPoolStrategy, Dataset
-    from ray.data.dataset import MaterializedDataset
-
-    if not isinstance(ds, Dataset):
-        raise TypeError(f"expected a ray.data.Dataset, got {type(ds).__module__}.{type(ds).__qualname__}")
-    if batch_format not in get_args(BatchFormat):
-        raise ValueError(f"batch_format={batch_format!r}: choose one of {', '.join(get_args(BatchFormat))}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    nodes = cpus_of_nodes()
-    least, most = actors if isinstance(actors, tuple) else (actors or default_actors(nodes),) * 2
-    if actors == 0 or not 1 <= least <= most:
-        raise ValueError(f"actors={actors!r}: give a number from 1, or (least, most)")
-    options: dict[str, Any] = {
-        "store": store,
-        "column": column,
-        "errors": errors,
-        "data_column": data_column,
-        "source_column": source_column,
-        "error_column": error_column,
-        "timeout": timeout,
-        "in_flight": in_flight,
-        "max_bytes": max_bytes,
-        "patience": patience,
-        "block_bytes": block_bytes,
-    }
-    if routing is None and pool is None and costs(store):
-        routing = "local"
-    makes_pool = routing in ("local", "owner") and pool is None
-    # Here already, so that a bad option is an error in the driver.
-    fetch = FetchBlobs(**options, pool=pool, routing=None if makes_pool else routing)
-    check_portable(store)
-    _check_schema(ds, fetch)
-    cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus
-    # Without what is None: Ray 2.55 fails on `resources=None` where a map comes before.
-    asked: dict[str, Any] = {"num_cpus": cpus}
-    asked |= {key: value for key, value in (("memory", memory), ("resources", resources)) if value is not None}
-    if placement_timeout is not None:
-        check_placement(
-            least,
-            {"CPU": cpus, "memory": memory or 0, **(resources or {})},
-            reads=not isinstance(ds, MaterializedDataset),
-            limit=placement_timeout,
-        )
-    options |= {"pool": NodePool(store, private=True) if makes_pool else pool, "routing": routing}
-    return ds.map_batches(
-        FetchBlobs,
-        fn_constructor_kwargs=options,
-        compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
-        **asked,
-        batch_size=batch_size,
-        batch_format=batch_format,
-        udf_modifying_row_count=False,  # so that limit(10) after it fetches ten blobs
-    )
-
-
-def _check_schema(ds: Dataset, fetch: FetchBlobs) -> None:
-    """Find a wrong column before anything runs, where the schema is known without running anything."""
-    import pyarrow
-
-    schema = ds.schema(fetch_if_missing=False)
-    if schema is None:
-        return
-    fetch.check_columns(schema.names)
-    dtype = dict(zip(schema.names, schema.types, strict=True))[fetch.column]
-    if isinstance(dtype, pyarrow.DataType):
-        check_text_type(fetch.column, dtype)
 
 
 def _quoted(names: Sequence[str]) -> str:

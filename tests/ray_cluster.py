@@ -10,6 +10,7 @@ import signal
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from bitstore import Sha1APISource
 from ray_integration import FetchBlobs
 
-__all__ = ["Caller", "PaidAPI", "RayCluster"]
+__all__ = ["Caller", "PaidAPI", "RayCluster", "three_nodes"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,6 +113,21 @@ class RayCluster:
         finally:
             self._patch.close()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def three_nodes() -> Iterator[RayCluster]:
+    """A cluster of three nodes, on which datasets run without progress bars."""
+    import ray.data
+
+    with RayCluster() as cluster:
+        for _ in range(3):
+            cluster.add()
+        cluster.wait()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
+            ray.data.DataContext.get_current().enable_progress_bars = False
+        yield cluster
 
 
 def pytest_environment() -> contextlib.ExitStack:

@@ -31,8 +31,8 @@ from bitstore import (
     StoreNotAvailable,
 )
 from bitstore.raw import parts
-from bitstore.transfer.loop import Task
 from bitstore.transfer.steps import Found
+from bitstore.transfer.task import Task
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer

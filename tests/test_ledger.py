@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bitstore.caches.ledger import _COUNT, _END, Ledger, _pack
+from bitstore.caches.ledger import Ledger
+from bitstore.caches.records import COUNT, END, pack
 
 
 def nothing() -> int:
@@ -77,7 +78,7 @@ def test_what_stands_behind_the_end_is_void_and_said_again(tmp_path: Path) -> No
     one.reserve(10)
     late.reserve(10)
     with newest(tmp_path).open("ab") as file:  # one who ended the generation was killed before he made the next
-        file.write(_pack(_END, 0, 0, 0))
+        file.write(pack(END, 0, 0, 0))
     assert late.reserve(5) == 25
     assert one.reserve(5) == 30
     assert ledger(tmp_path).total() == 30
@@ -186,7 +187,7 @@ def test_a_count_that_overlaps_another_is_void(tmp_path: Path) -> None:
     assert one.end_count(500, early) == 500
     assert two.end_count(300, late) == 500
     with newest(tmp_path).open("ab") as file:  # one who looked just before the other had written his count
-        file.write(_pack(_COUNT, 300, late.grown, late.epoch))
+        file.write(pack(COUNT, 300, late.grown, late.epoch))
     assert one.total() == ledger(tmp_path).total() == 500
 
 

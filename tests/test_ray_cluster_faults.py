@@ -9,7 +9,6 @@ import signal
 import subprocess
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import NodePool, fetch_blobs
-from tests.ray_cluster import PaidAPI, RayCluster
+from tests.ray_cluster import PaidAPI, RayCluster, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
 from tests.test_ray_pool import (  # its blobs, its callers
@@ -60,13 +59,7 @@ OUTAGE = 10.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    with RayCluster() as cluster:
-        for _ in range(3):
-            cluster.add()
-        cluster.wait()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
-            ray.data.DataContext.get_current().enable_progress_bars = False
+    with three_nodes() as cluster:
         yield cluster
 
 

@@ -21,7 +21,7 @@ def run(bench: Bench) -> Result:
     result = Result("single", 4, "One get at a time in 16 threads, verified")
     result.add(through, ours)
     result.left_out(everybody)
-    result.notes.append("Whatever releases the GIL once per item, as all I/O does, is bounded by ultimap of time.sleep(0).")
+    result.notes.append("What releases the GIL once per item, as all I/O does, is bounded by ultimap of time.sleep(0).")
     if epic in through:
         ratio = rounds.rate_ratio(ours, epic)
         result.verdicts = [Verdict("blobs/s in ultimap, times epic-bitstore", ratio, least=15)]

@@ -5,22 +5,8 @@ where it stopped. One `write` to a file opened with O_APPEND lands whole and at 
 systems (not on NFS), so all processes see the same records in the same order, and the total is simply
 what the records add up to. Nothing has to be unlocked or rolled back when a process is killed.
 
-Records are 32 bytes: a kind, three numbers, a checksum. Writes can be cut short (a full disk, a limit
-on file sizes), so a reader that meets a bad checksum goes on byte by byte to the next good record; as
-that depends on nothing but the bytes, all readers still agree.
-
-=====  ====================  ===========  ======  =============================================
-kind   a                     b            c       meaning
-=====  ====================  ===========  ======  =============================================
-START  total                 grown        epoch   first record of a generation
-DELTA  bytes, if positive    -            -       reserved: the file may appear from now on
-DELTA  bytes, if negative    -            epoch   released: the file is gone
-COUNT  bytes found           grown        epoch   somebody has looked at what is really there
-END    -                     -            -       whatever follows is void; see next generation
-=====  ====================  ===========  ======  =============================================
-
-*grown* is the sum of all reservations ever made. *epoch* changes with every COUNT. Both make recounts
-possible while others write:
+What the records say is told in `records`. There, *grown* is the sum of all reservations ever made, and *epoch* changes
+with every COUNT. Both make recounts possible while others write:
 
 - The one who counts notes `grown` (b), looks at the files, then appends COUNT. The total becomes what he found
   plus all that was reserved since he began (`grown` now, less b). A file that came meanwhile may be counted
@@ -41,10 +27,8 @@ import errno
 import os
 import re
 import stat
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -52,13 +36,10 @@ from typing import NamedTuple
 from bitstore.caches.draft import draft_name, is_abandoned
 from bitstore.caches.folder import Place
 from bitstore.caches.held import Held
+from bitstore.caches.records import COUNT, DELTA, END, SIZE, START, View, is_start, pack
 
 __all__ = ["Begun", "Ledger"]
 
-_RECORD = struct.Struct("<IIqqq")
-_BODY = struct.Struct("<Iqqq")  # without the checksum
-_SIZE = _RECORD.size
-_START, _DELTA, _COUNT, _END = 0x62737431, 0x62737432, 0x62737433, 0x62737434
 _DRAFT = ".new."
 _GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number that somebody put there
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
@@ -81,65 +62,12 @@ class Begun(NamedTuple):
     epoch: int
 
 
-class _View:
-    """What this process has read of one generation."""
-
-    __slots__ = ("ended", "epoch", "generation", "grown", "offset", "skipped", "spoiled", "start", "total")
-
-    def __init__(self, generation: int, start: bytes) -> None:
-        _, _, self.total, self.grown, self.epoch = _RECORD.unpack_from(start)
-        self.generation = generation
-        self.start = start
-        self.offset = _SIZE
-        self.ended = False
-        self.spoiled = False
-        self.skipped = 0  # bytes in a row that began no good record: kept here, as junk may come in several pieces
-
-    def advance(self, fd: int, end: int, *, own: int) -> int | None:
-        """Read to `end`. Returns the lowest total from the record that ends at `own` on, None if there is none."""
-        lowest: int | None = None
-        data = b"" if self.ended else _read(fd, self.offset, end)
-        at = 0
-        last, own = len(data) - _SIZE, own - self.offset
-        total, grown = self.total, self.grown  # local, as a process reads the records of all others here
-        while at <= last:
-            check, kind, a, b, c = _RECORD.unpack_from(data, at)
-            if zlib.crc32(data[at + 4 : at + _SIZE]) != check:
-                # Less than a record is a write cut short. More is a file that lost its bytes (a power cut): what they
-                # said is unknown, so everybody stops here, and the next generation begins with a count.
-                at += 1
-                self.skipped += 1
-                if self.skipped >= _SIZE:
-                    self.ended = self.spoiled = True
-                    break
-                continue
-            at += _SIZE
-            self.skipped = 0
-            if kind == _DELTA:
-                if a >= 0:
-                    total += a
-                    grown += a
-                elif c == self.epoch:
-                    total += a
-            elif kind == _COUNT and c == self.epoch:
-                total = a + grown - b
-                self.epoch += 1
-            elif kind == _END:
-                self.ended = True
-                break
-            if at >= own and (lowest is None or total < lowest):
-                lowest = total
-        self.total, self.grown = total, grown
-        self.offset += at
-        return lowest
-
-
 class _Kept:
     """A ledger file that stays open between two records, which costs less than to open it for each."""
 
     __slots__ = ("_file", "_folder", "_inode", "_name", "fd", "identity", "view")
 
-    def __init__(self, path: str, view: _View) -> None:
+    def __init__(self, path: str, view: View) -> None:
         self.view = view
         self._name = _name(view.generation)
         self._folder = Held(os.open(path, _DIRECTORY))
@@ -175,7 +103,7 @@ class Ledger:
         self._folder = folder
         self._count = count
         self._max_bytes = max_bytes
-        self._view: _View | None = None
+        self._view: View | None = None
         self._kept: _Kept | None = None
         self._written = 0  # records of this process
         self._lock = threading.RLock()
@@ -194,7 +122,7 @@ class Ledger:
         if self._view is None:
             with self._lock:
                 if self.total() is None:
-                    self._append(_DELTA, 0, 0, 0)
+                    self._append(DELTA, 0, 0, 0)
 
     def reserve(self, size: int) -> int:
         """Announce `size` bytes; returns the lowest total, with them, that the folder has had since.
@@ -204,7 +132,7 @@ class Ledger:
         OSError
             The ledger cannot be written. Nothing is reserved then.
         """
-        return self._append(_DELTA, size, 0, 0)
+        return self._append(DELTA, size, 0, 0)
 
     def release(self, size: int, epoch: int) -> int:
         """Take `size` bytes off, which are gone from the disk; returns the total.
@@ -217,14 +145,14 @@ class Ledger:
             What `epoch` was before the file was deleted.
         """
         with self._lock:
-            self._append(_DELTA, -size, 0, epoch)
+            self._append(DELTA, -size, 0, epoch)
             return self.total() or 0 if self._view is None else self._view.total
 
     def begin_count(self) -> Begun:
         """To be called before looking at the files that `end_count` reports on."""
         with self._lock:
             while True:
-                self._append(_DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
+                self._append(DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
                 self.total()
                 if self._view is not None:
                     return Begun(self._view.grown, self._view.epoch)
@@ -245,10 +173,10 @@ class Ledger:
             total = self.total()
             view = self._view
             if view is None or total is None:
-                return self._append(_DELTA, 0, 0, 0)  # deleted meanwhile, and made anew by a count of its own
+                return self._append(DELTA, 0, 0, 0)  # deleted meanwhile, and made anew by a count of its own
             told = found + view.grown - begun.grown
             if view.epoch == begun.epoch and (told < total or (told > total and not only_less)):
-                self._append(_COUNT, found, begun.grown, begun.epoch)
+                self._append(COUNT, found, begun.grown, begun.epoch)
                 total = self.total() or 0
             return total
 
@@ -273,7 +201,7 @@ class Ledger:
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
 
     def _append(self, kind: int, a: int, b: int, c: int) -> int:
-        record = _pack(kind, a, b, c)
+        record = pack(kind, a, b, c)
         with self._lock:
             lowest = self._append_kept(record)
             if lowest is not None:
@@ -304,7 +232,7 @@ class Ledger:
                 # which nobody else will read: again, in the next generation.
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
 
-    def _say(self, fd: int, record: bytes, view: _View, look: Callable[[], os.stat_result | None]) -> int | None:
+    def _say(self, fd: int, record: bytes, view: View, look: Callable[[], os.stat_result | None]) -> int | None:
         """Append to the open file. Returns the lowest total since, None if nobody will read it there."""
         own = _write(fd, record)
         found = look()
@@ -315,7 +243,7 @@ class Ledger:
             self._view = self._kept = None
             return None
         if not view.ended and found is not None and found.st_size > self._max_bytes:
-            _write(fd, _pack(_END, 0, 0, 0))
+            _write(fd, pack(END, 0, 0, 0))
             view.advance(fd, os.fstat(fd).st_size, own=0)
         if view.ended:
             self._kept = None
@@ -341,13 +269,13 @@ class Ledger:
             self._kept = None  # whatever is wrong with it, the next one begins anew
             raise
 
-    def _keep(self, view: _View) -> None:
+    def _keep(self, view: View) -> None:
         with contextlib.suppress(OSError):  # too many open files, say: go on without
             kept = _Kept(self._folder, view)
-            if os.pread(kept.fd, 2 * _SIZE, 0) == view.start:
+            if os.pread(kept.fd, 2 * SIZE, 0) == view.start:
                 self._kept = kept
 
-    def _open(self, flags: int) -> tuple[int, _View] | None:
+    def _open(self, flags: int) -> tuple[int, View] | None:
         """The generation that we read last, or the newest; None if there is none. Raises `_NoLedger`."""
         for _ in range(100):
             generation = self._newest() if self._view is None else self._view.generation
@@ -373,7 +301,7 @@ class Ledger:
                 self._view = None
                 continue
             if self._view is None:
-                self._view = _View(generation, start)
+                self._view = View(generation, start)
             return fd, self._view
         raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
 
@@ -391,12 +319,12 @@ class Ledger:
                         raise
                     raise _NoLedger(generation) from None
             try:
-                start = os.pread(fd, 2 * _SIZE, 0)
+                start = os.pread(fd, 2 * SIZE, 0)
             except OSError:  # a pipe cannot be read like this
                 if stat.S_ISREG(os.fstat(fd).st_mode):
                     raise
                 raise _NoLedger(generation) from None
-            if not _is_start(start[:_SIZE]):
+            if not is_start(start[:SIZE]):
                 raise _NoLedger(generation)
         except BaseException:
             if fd >= 0:
@@ -404,7 +332,7 @@ class Ledger:
             raise
         return fd, start
 
-    def _follow(self, ended: _View) -> None:
+    def _follow(self, ended: View) -> None:
         """Go on to the generation after `ended`, making it if nobody has.
 
         Everybody who has read up to the END knows the same totals there, so everybody would make the same
@@ -440,14 +368,14 @@ class Ledger:
         Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)
-        draft = f"{_DRAFT}{draft_name(_SIZE)}"
+        draft = f"{_DRAFT}{draft_name(SIZE)}"
         with self._directory() as folder:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
             try:
                 try:
                     # The second record adds nothing, and tells this file from any other of the same number.
                     mark = int.from_bytes(os.urandom(7), "little")
-                    _write(fd, _pack(_START, total(), grown, epoch) + _pack(_DELTA, 0, mark, 0))
+                    _write(fd, pack(START, total(), grown, epoch) + pack(DELTA, 0, mark, 0))
                 finally:
                     os.close(fd)
                 # A link, not a rename: it appears whole, and the first one stays.
@@ -478,25 +406,9 @@ def _name(generation: int) -> str:
     return f"{generation:016d}"
 
 
-def _pack(kind: int, a: int, b: int, c: int) -> bytes:
-    body = _BODY.pack(kind, a, b, c)
-    return zlib.crc32(body).to_bytes(4, "little") + body
-
-
-def _is_start(data: bytes) -> bool:
-    return len(data) == _SIZE and _RECORD.unpack(data)[:2] == (zlib.crc32(data[4:]), _START)
-
-
 def _write(fd: int, record: bytes) -> int:
     """Append one record; returns where it ends."""
     if os.write(fd, record) != len(record):
         # A part of a record is skipped by every reader, so it does no harm.
         raise OSError(errno.ENOSPC, "the disk took only a part of a ledger record")
     return os.lseek(fd, 0, os.SEEK_CUR)  # O_APPEND leaves the position behind what was just written
-
-
-def _read(fd: int, start: int, end: int) -> bytes:
-    data = os.pread(fd, end - start, start) if end > start else b""
-    while len(data) < end - start and (more := os.pread(fd, end - start - len(data), start + len(data))):
-        data += more
-    return data

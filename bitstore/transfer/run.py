@@ -80,7 +80,8 @@ def _perform(step: Any, deadline: float | None) -> Any:
 
 def _together(step: Together, left: float | None) -> Any:
     """The transfer thread can do several things at once, so it does these."""
-    from bitstore.transfer.loop import Task, loop
+    from bitstore.transfer.loop import loop
+    from bitstore.transfer.task import Task
 
     def whole() -> Steps[Any]:
         return (yield step)

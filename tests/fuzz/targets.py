@@ -21,7 +21,8 @@ from bitstore import FileRaw, GSRaw, HTTPRaw, InvalidURI, NotFoundInStore, Retry
 from bitstore.caches.blobs import Blobs
 from bitstore.caches.draft import is_abandoned
 from bitstore.caches.folder import DRAFT, Folder
-from bitstore.caches.ledger import _COUNT, _DELTA, _END, _SIZE, _START, Ledger, _pack, _View
+from bitstore.caches.ledger import Ledger
+from bitstore.caches.records import COUNT, DELTA, END, SIZE, START, View, pack
 from bitstore.compression import CODECS, BadCompression, TooLarge, codec
 from bitstore.config import ConfigError, loads
 from bitstore.digest import ALGORITHMS, algorithm
@@ -230,22 +231,22 @@ def conversation(data: bytes) -> None:
 def ledger(data: bytes) -> None:
     """A ledger of any records and any junk: all readers agree on it, wherever they stopped in between."""
     reader = Reader(data)
-    content = _pack(_START, abs(reader.number(6)), 0, 7)
-    cuts = [_SIZE]
+    content = pack(START, abs(reader.number(6)), 0, 7)
+    cuts = [SIZE]
     while reader and len(content) < 100_000:
         what = reader.byte()
         if what < 200:
-            kind = (_DELTA, _DELTA, _COUNT, _END)[what % 4] if what > 20 else reader.number(4) & 0xFFFFFFFF
-            content += _pack(kind, reader.number(5), reader.number(4), reader.number(1) + 7)
+            kind = (DELTA, DELTA, COUNT, END)[what % 4] if what > 20 else reader.number(4) & 0xFFFFFFFF
+            content += pack(kind, reader.number(5), reader.number(4), reader.number(1) + 7)
         else:
             content += reader.take(what - 199)
-        cuts.append(_SIZE + reader.number(2) % (len(content) - _SIZE + 1))
+        cuts.append(SIZE + reader.number(2) % (len(content) - SIZE + 1))
     with tempfile.TemporaryDirectory(prefix="bitstore-fuzz-") as folder:
         place = Path(folder, "ledger")
         place.mkdir()
         file = place / f"{3:016d}"
         file.write_bytes(content)
-        whole, pieces = _View(3, content[:_SIZE]), _View(3, content[:_SIZE])
+        whole, pieces = View(3, content[:SIZE]), View(3, content[:SIZE])
         fd = os.open(file, os.O_RDONLY)
         try:
             whole.advance(fd, len(content), own=0)
