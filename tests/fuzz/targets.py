@@ -36,6 +36,7 @@ from bitstore.sizes import format_size, parse_size
 from bitstore.template import KeyTemplate
 from bitstore.transfer.easy import _parse
 from bitstore.transfer.request import Response
+from bitstore.transfer.steps import Steps
 from tests.fuzz.conversation import Talk
 from tests.fuzz.reader import Reader, as_text
 
@@ -84,7 +85,7 @@ def urls(data: bytes) -> None:
         Talk(Reader(b"")).hold(_swallow(store, text))
 
 
-def _swallow(store: S3Raw | GSRaw | HTTPRaw | FileRaw, text: str):  # type: ignore[no-untyped-def]
+def _swallow(store: S3Raw | GSRaw | HTTPRaw | FileRaw, text: str) -> Steps[None]:
     with contextlib.suppress(StoreNotAvailable, NotFoundInStore, InvalidURI):
         yield from store._get_steps(text)
 
