@@ -12,7 +12,7 @@ from typing import Any, get_args
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.sizes import parse_size
-from bitstore.store import Errors, Store, get_steps
+from bitstore.store import Errors, Store, get_steps, key_steps
 from bitstore.transfer.loop import loop
 from bitstore.transfer.steps import Cancelled, Found, Sleep, Steps
 from bitstore.transfer.task import Task
@@ -78,18 +78,15 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
 class _Lookup(Task):
     """One lookup of the window, for all inputs of the window that ask for the same."""
 
-    __slots__ = ("inputs", "key", "loop", "tries")
+    __slots__ = ("inputs", "key", "loop", "size", "tries")
 
     def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
         self.key = key
         self.loop = window.loop  # that performs it
         self.inputs = [first]
+        self.size = 0  # bytes of the blob, when it is here
         self.tries = 0  # that failed although no outage is known
-
-    @property
-    def size(self) -> int:
-        return len(self.result.data) if self.result is not None and isinstance(self.result.data, bytes) else 0
 
 
 class _Window:
@@ -111,6 +108,7 @@ class _Window:
     ) -> None:
         self._store = store
         self._canonical = getattr(store, "canonical", lambda uri: uri)
+        self._of_key = key_steps(store)
         self._uris = uris
         self.timeout = timeout
         self._most = most
@@ -129,17 +127,23 @@ class _Window:
         self._bytes_in = 0  # bytes of their blobs
         self._bytes_out = 0  # bytes of the blobs yielded
         self._large = False  # whether those are, on average
+        self._portion = 1  # inputs that are read at a time, once the window has been full
 
     def as_they_come(self) -> Iterator[Blob]:
         """One answer per input, in the order of arrival."""
         self._fill()
         while self._yielded < self._read:
+            full_for = self._portion
             for lookup in self._take():
                 for index, uri in lookup.inputs:
                     self._yielded += 1
                     yield self.answer(lookup, index, uri)
                 self._bytes_out += lookup.size
-                self._fill()
+                full_for -= 1
+                if full_for <= 0:
+                    self._fill()
+                    full_for = self._portion
+            self._fill()
         if self._broken is not None:
             raise self._broken
 
@@ -171,8 +175,18 @@ class _Window:
 
     def deliver(self, tasks: list[Task]) -> None:
         """Called in a transfer thread with lookups that are done."""
-        lookups: list[_Lookup] = [task for task in tasks if isinstance(task, _Lookup) and not self._try_again(task)]
-        size = sum([lookup.size for lookup in lookups])
+        lookups: list[_Lookup] = []
+        size = 0
+        lookup: Any
+        for lookup in tasks:
+            if lookup.error is None:
+                data = lookup.result.data
+                if isinstance(data, bytes):
+                    lookup.size = len(data)
+                    size += lookup.size
+            elif self._try_again(lookup):
+                continue
+            lookups.append(lookup)
         with self._delivery:
             self._answered += len(lookups)
             self._bytes_in += size
@@ -217,7 +231,8 @@ class _Window:
             return
         limit = self._limit()
         room = limit - (self._read - self._yielded)
-        if room < max(1, limit // 8) and self._read > self._yielded:
+        self._portion = max(1, limit // 8)
+        if room < self._portion and self._read > self._yielded:
             return  # in portions: one wake-up of the transfer thread for many lookups
         begun: list[_Lookup] = []
         try:
@@ -266,12 +281,14 @@ class _Window:
             return None
         try:
             same = self._lookups.get(key)
+            known_by = key
         except TypeError:  # not hashable, so nothing can be found to be the same
-            same, key = None, object()
+            same, known_by = None, object()
         if same is not None:
             same.inputs.append(position)
             return None
-        lookup = self._lookups[key] = _Lookup(key, position, self, get_steps(self._store, uri))
+        steps = get_steps(self._store, uri) if self._of_key is None else self._of_key(key)
+        lookup = self._lookups[known_by] = _Lookup(known_by, position, self, steps)
         if self._large:
             self.loop = loop(self._read % 2)
         return lookup

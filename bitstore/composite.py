@@ -204,7 +204,9 @@ class Composite(Store):
         return self._current.get() or self._current.set_once(_Live())
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
-        key = self.canonical(uri)
+        return self._key_steps(self.canonical(uri))
+
+    def _key_steps(self, key: Any) -> Steps[Found]:
         live = self._live()
         while (flight := live.flights.lead(key)) is not None:
             try:
@@ -304,7 +306,7 @@ class Composite(Store):
                 stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
                 if keepers and not streamed:
                     yield from self._keep(live, tier, keepers, key, data, bad)
-                return Found(data, tier.name, found.etag)
+                return found if found.source == tier.name else Found(data, tier.name, found.etag)
         if not failures:
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)

@@ -44,7 +44,8 @@ class Flight:
         """Make `outcome` known to all who wait."""
         self.outcome = outcome
         self.landed = True
-        self._drain()
+        if self._callbacks:
+            self._drain()
 
     def _drain(self) -> None:
         while self._callbacks:

@@ -43,6 +43,6 @@ class VerifyDigestMixin:
     def _verify_data(self, data: Any, digest: str) -> Any:
         """`data` itself, if it has this digest; else raises `InvalidDataFound`."""
         actual = digest_algorithm(self.algorithm).of(data)
-        if actual != digest.lower():
+        if actual != digest and actual != digest.lower():
             raise InvalidDataFound(self, digest, f"its bytes have the {self.algorithm} {actual}")
         return data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -17,7 +17,7 @@ from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
 from bitstore.transfer.steps import Call, Found, Steps
 
-__all__ = ["Store", "Write", "exists_steps", "get_steps", "put_steps"]
+__all__ = ["Store", "Write", "exists_steps", "get_steps", "key_steps", "put_steps"]
 
 Errors: TypeAlias = Literal["return", "raise", "ignore", "log"]
 
@@ -215,6 +215,18 @@ def get_steps(store: Store, uri: Any) -> Steps[Found]:
         steps: Steps[Found] = store._get_steps(uri)  # type: ignore[attr-defined]
         return steps
     return _call_get(store, uri)
+
+
+def key_steps(store: Store) -> Callable[[Any], Steps[Found]] | None:
+    """The lookup, as steps, of what the store's `canonical` returned, and need not be looked at again.
+
+    None where the store has nothing of the kind: then `get_steps` serves.
+    """
+    bypassed = "get" in getattr(store, "__dict__", ()) or not _has_steps(type(store), "get", "_get_steps")
+    if bypassed or not _has_steps(type(store), "_get_steps", "_key_steps"):
+        return None
+    steps: Callable[[Any], Steps[Found]] = store._key_steps  # type: ignore[attr-defined]
+    return steps
 
 
 def exists_steps(store: Store, uri: Any) -> Steps[bool]:

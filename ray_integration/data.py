@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from bitstore.errors import InvalidURI
 from bitstore.sizes import parse_size
@@ -19,8 +19,6 @@ from ray_integration.metrics import TierMetrics
 from ray_integration.pool import NodePool
 from ray_integration.routed import Router
 
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Errors", "FetchBlobs", "Routing"]
 
