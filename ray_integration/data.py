@@ -19,7 +19,6 @@ from ray_integration.metrics import TierMetrics
 from ray_integration.pool import NodePool
 from ray_integration.routed import Router
 
-
 __all__ = ["Errors", "FetchBlobs", "Routing"]
 
 Errors: TypeAlias = Literal["return", "raise"]
