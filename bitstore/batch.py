@@ -6,6 +6,7 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -23,7 +24,7 @@ logger = logging.getLogger("bitstore")
 
 _LOOKUPS = 128  # at least so many in the window, unless the caller says otherwise
 _PER_TRANSFER = 4  # and at least so many for each transfer that may be under way
-_TRIES = 2  # more of a lookup that failed although no outage is known
+_TRIES = 2  # more of a lookup that failed although others were answered
 _FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
 # mostly copies bytes, which two do at the same time.
@@ -78,7 +79,7 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
 class _Lookup(Task):
     """One lookup of the window, for all inputs of the window that ask for the same."""
 
-    __slots__ = ("inputs", "key", "loop", "size", "tries")
+    __slots__ = ("failed_at", "inputs", "key", "loop", "size", "tries")
 
     def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
@@ -86,7 +87,8 @@ class _Lookup(Task):
         self.loop = window.loop  # that performs it
         self.inputs = [first]
         self.size = 0  # bytes of the blob, when it is here
-        self.tries = 0  # that failed although no outage is known
+        self.tries = 0  # that failed although others were answered
+        self.failed_at = float("-inf")  # the last of them, or of those in an outage
 
 
 class _Window:
@@ -196,14 +198,17 @@ class _Window:
     def _try_again(self, lookup: _Lookup) -> bool:
         """Submit a lookup once more that failed because of a tier which may answer soon.
 
-        An outage (a tier is left alone after repeated failures) is waited for once, not by each input anew:
-        `patience` counts from its beginning. Before it is known to be one, and for a blob that fails alone,
-        there are a few more tries.
+        An outage (a tier is unreachable, or left alone after repeated failures) is waited for once, not by each
+        input anew: `patience` counts from its beginning. A blob that fails while others are answered gets a few
+        more tries.
         """
         error = lookup.error
         if not isinstance(error, LookupFailed) or isinstance(error, LookupTimedOut):
             return False
-        lookup.tries += error.down_for == 0
+        now = time.monotonic()
+        # An outage that began after the last failure says that the tier has answered somebody in between.
+        lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
+        lookup.failed_at = now
         if error.retry_in is None or lookup.tries > _TRIES or error.down_for + error.retry_in > self._patience:
             return False
         # A little later than the probe, whose answer then holds for all who come after it.

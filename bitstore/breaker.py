@@ -42,7 +42,8 @@ class Breaker:
         self._failures = 0  # in a row
         self._openings = 0  # how often it has opened, or stayed open after a probe
         self._open = False
-        self._down_since = 0.0
+        self._failing_since = 0.0  # the first of them
+        self._looks_out = False  # whether one of them said that the store is unreachable
         self._pause = FIRST_PAUSE
         self._probe_at = 0.0  # the next probe may go then
         self._probing_until = 0.0  # a probe is under way, and no other may go until then
@@ -65,8 +66,12 @@ class Breaker:
 
     @property
     def down_for(self) -> float:
-        """Seconds since it opened; 0: it is closed."""
-        return self._clock() - self._down_since if self._open else 0.0
+        """Seconds since the first of the failures in a row, if they make an outage; else 0.
+
+        They do when there are enough of them to leave the store alone. But few calls make few failures, so they also
+        do when one of them says that the store is unreachable.
+        """
+        return self._clock() - self._failing_since if self._open or self._looks_out else 0.0
 
     def admit(self) -> int | None:
         """A ticket for one call; None: leave the store alone.
@@ -95,6 +100,7 @@ class Breaker:
             return
         with self._lock:
             self._failures = 0
+            self._looks_out = False
             self._probing_until = 0.0
             closes, self._open = self._open, False
             self._pause = FIRST_PAUSE
@@ -106,12 +112,16 @@ class Breaker:
         with self._lock:
             if ticket != self._openings:
                 return  # begun before the breaker opened: many are, and they are no news
+            if not self._failures:
+                self._failing_since = self._clock()
             self._failures += 1
+            # Of a composite in a composite, its error tells.
+            self._looks_out = self._looks_out or bool(
+                getattr(error, "unreachable", False) or getattr(error, "down_for", 0)
+            )
             if self._failures < FAILURES:
                 return
             opens = not self._open
-            if opens:
-                self._down_since = self._clock()
             self._open = True
             self.reason = str(error)
             self._openings += 1

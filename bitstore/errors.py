@@ -54,12 +54,23 @@ class StoreNotAvailable(BitstoreError):
         The store, or its name.
     reason
         What happened, in a few words.
+
+    Attributes
+    ----------
+    unreachable
+        Nothing at all came from the service, or only the word that it is out or overrun (429, 502, 503, 504): that
+        says nothing about this blob, and others will fare the same.
     """
+
+    unreachable: bool = False
 
     def __init__(self, store: object, reason: str | None = None) -> None:
         suffix = "" if reason is None else f": {reason}"
         super().__init__(f"{store} is not available{suffix}", str(store), reason)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"unreachable": True}) if self.unreachable else super().__reduce__()
 
 
 class AccessDenied(StoreNotAvailable, PermissionError):
@@ -177,7 +188,8 @@ class LookupFailed(StoreNotAvailable):
         Seconds after which it is worth asking again, because a tier that failed may answer by then; None: it
         is not known to help.
     down_for
-        Seconds for which a tier has been left alone after repeated failures; 0: none is.
+        Seconds for which a tier has answered nobody, where that looks like an outage: it is unreachable, or left
+        alone after repeated failures. 0: there is no such tier.
     """
 
     retry_in: float | None = None

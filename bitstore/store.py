@@ -102,9 +102,9 @@ class Store(ABC):
         max_bytes
             About how many bytes of blobs may be held at once (a number, or a size such as `"256MB"`).
         patience
-            Seconds from the beginning of an outage (a tier of a composite is left alone after repeated failures)
-            for which lookups wait and try again: so a short outage does not turn a data set into failures.
-            0: what fails has failed.
+            Seconds from the beginning of an outage (a tier of a composite is unreachable, or left alone after
+            repeated failures) for which lookups wait and try again: so a short outage does not turn a data set
+            into failures. 0: what fails has failed.
 
         Yields
         ------

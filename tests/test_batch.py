@@ -171,6 +171,33 @@ class TestOutage:
         assert store.stats()[api.blob_url("")].breaker == "closed"
         assert len(api.requests) <= 200 + 45
 
+    @pytest.mark.parametrize("fault", [Answer(503), Reset(), Answer(429)], ids=["503", "reset", "429"])
+    def test_the_last_lookup_waits_as_well(self, api: CountedAPI, fault: Any) -> None:
+        """Alone it makes too few failures for its tier to be left alone."""
+        api.blobs = blobs(1)
+        api.rules.add(fault, times=4)
+        (blob,) = over(api, retry=Retry(attempts=1)).get_many(api.blobs)
+        assert blob.found
+        assert len(api.requests) == 5
+
+    def test_unreachable_for_one_blob_only_is_no_outage(self, api: CountedAPI) -> None:
+        """As long as others are answered: here the inputs go on until the bad one has failed."""
+        api.blobs = blobs(1000)
+        bad = next(iter(api.blobs))
+        api.rules.add(Answer(503), path=bad)
+        failed = threading.Event()
+
+        def inputs() -> Iterator[str]:
+            yield bad
+            good = itertools.cycle(digest for digest in api.blobs if digest != bad)
+            yield from itertools.takewhile(lambda _: not failed.is_set(), good)
+
+        for blob in over(api, retry=Retry(attempts=1)).get_many(inputs(), in_flight=20):
+            assert blob.found == (blob.uri != bad)
+            if not blob.found:
+                failed.set()
+        assert api.calls[bad] == 3
+
     def test_one_bad_blob_is_no_outage(self, api: CountedAPI) -> None:
         api.blobs = blobs(100)
         bad = next(iter(api.blobs))

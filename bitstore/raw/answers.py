@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bitstore.transfer.request import TOO_LARGE, Response, TransferError
+from bitstore.transfer.request import TIMED_OUT, TOO_LARGE, Response, TransferError
 
 __all__ = [
     "Problem",
@@ -34,6 +34,9 @@ _XML_ERROR = re.compile(rb"<Error(?:\s[^>]*)?>(.*)</Error>", re.DOTALL)
 _XML_FIELD = re.compile(rb"<(Code|Message|Region)>([^<]*)</\1>")
 _GCS_PLAIN_MISSING = re.compile(r"(not found|no such (object|bucket).*|the specified bucket does not exist\.?)", re.I)
 
+_OUT = frozenset({429, 502, 503, 504})
+# libcurl codes of transfers that brought no answer: no such host, no connection, timeout, TLS, nothing, send, receive.
+_SILENT = frozenset({6, 7, TIMED_OUT, 35, 52, 55, 56})
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "InvalidObjectState"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 _ELSEWHERE = frozenset(
@@ -90,6 +93,11 @@ class Problem:
     elsewhere: bool = False
     too_large: bool = False
     cause: BaseException | None = field(default=None, repr=False)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether it says nothing about this blob: see `StoreNotAvailable.unreachable`."""
+        return self.status in _OUT or (isinstance(self.cause, TransferError) and self.cause.code in _SILENT)
 
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.status, self.code) if part)

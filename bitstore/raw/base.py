@@ -232,7 +232,9 @@ class WireStore(RawStore, Generic[R]):
         if problem.forbidden and not what.startswith("PUT"):
             reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
         kind = AccessDenied if problem.refused else StoreNotAvailable
-        raise kind(self, reason) from problem.cause
+        failure = kind(self, reason)
+        failure.unreachable = problem.unreachable
+        raise failure from problem.cause
 
     def _shown(self, text: str) -> str:
         """`text` without secrets that URLs of this kind may have in them."""
