@@ -55,7 +55,7 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         self._absences = None if seconds is None else Absences(seconds)
 
     @abstractmethod
-    def api_get(self, digest: str) -> Any:
+    def api_get(self, digest: str, /) -> Any:
         """The bytes of the lower-case `digest`; None if the API says that it does not have them.
 
         Any exception means that we do not know. `TooManyRequests` says besides that the API asks for a pause: it is

@@ -19,6 +19,7 @@ from bitstore.errors import (
     StoreNotAvailable,
 )
 from bitstore.flight import Flights
+from bitstore.old import warn_of_unused
 from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
@@ -75,6 +76,10 @@ class Composite(Store):
     """
 
     call_when_uncertain = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        warn_of_unused(cls, {"_write_to_cache": "override `put` of the cache instead"})
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
         """Set up the runtime state: here, because subclasses may not call `__init__`, and unpickling does not."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from bitstore.digest import algorithm as digest_algorithm
 from bitstore.errors import InvalidDataFound, InvalidURI
+from bitstore.old import ClassLogger
 
 __all__ = ["DigestFormatMixin", "VerifyDigestMixin"]
 
@@ -39,10 +40,16 @@ class VerifyDigestMixin:
     """For stores that check that bytes match the digest they were found under."""
 
     algorithm: str = "sha256"
+    logger: Any = ClassLogger()
 
     def _verify_data(self, data: Any, digest: str) -> Any:
         """`data` itself, if it has this digest; else raises `InvalidDataFound`."""
-        actual = digest_algorithm(self.algorithm).of(data)
+        try:
+            actual = digest_algorithm(self.algorithm).of(data)
+        except TypeError:
+            raise TypeError(
+                f"{type(self).__name__} has a {type(data).__name__} for {digest}, and verify=True needs bytes"
+            ) from None
         if actual != digest and actual != digest.lower():
             raise InvalidDataFound(self, digest, f"its bytes have the {self.algorithm} {actual}")
         return data

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.old import ClassLogger
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["Store", "Write", "exists_steps", "get_steps", "key_steps", "put_steps"]
@@ -34,18 +35,21 @@ class Store(ABC):
         tier's failure leaves the answer open.
     bytes_only
         True where `put` takes nothing but bytes: a composite lets other data pass such a cache.
+    logger
+        A logger with the name of the class, for subclasses; they may put any other in its place.
     """
 
     URI_HINT: ClassVar[str | None] = None
     paid: bool = False
     bytes_only: bool = False
+    logger: Any = ClassLogger()
 
     @abstractmethod
-    def is_valid(self, uri: Any) -> bool:
+    def is_valid(self, uri: Any, /) -> bool:
         """Whether `uri` is a name that this store understands."""
 
     @abstractmethod
-    def get(self, uri: Any) -> Any:
+    def get(self, uri: Any, /) -> Any:
         """The bytes stored under `uri`.
 
         Raises
@@ -58,7 +62,7 @@ class Store(ABC):
             The store could not say. A user's own store may raise any other exception: it means the same.
         """
 
-    def put(self, uri: Any, data: bytes) -> None:
+    def put(self, uri: Any, data: bytes, /) -> None:
         """Keep `data` under `uri`. Optional: only caches and writable stores have it."""
         raise NotImplementedError(f"{type(self).__name__} does not implement the 'put' method")
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from bitstore.old import warn_of_unused
 from bitstore.raw.answers import Problem, gcs_problem, transfer_problem, unasked, without
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
@@ -56,6 +57,10 @@ _DEFAULTS: dict[str, Any] = {
     "limit": None,
 }
 
+_OLD_HOOKS = {
+    "_gs_client": "give the constructor a client (client=...), or an address (endpoint_url=...) and credentials"
+}
+
 
 class _State:
     """What one process has: where requests go, the token, and the profile that carries it (`signed`)."""
@@ -94,6 +99,10 @@ class GSRaw(WireStore[_State]):
     """
 
     URI_HINT = "gs://bucket/key"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        warn_of_unused(cls, _OLD_HOOKS)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from bitstore.old import warn_of_unused
 from bitstore.raw.answers import Problem, transfer_problem
 from bitstore.raw.base import (
     CONNECT_TIMEOUT,
@@ -67,6 +68,9 @@ _DEFAULTS: dict[str, Any] = {
     "limit": None,
 }
 
+_INSTEAD = "give the constructor a client (client=...), or an address (endpoint_url=...) and credentials"
+_OLD_HOOKS = dict.fromkeys(("_s3_client", "_try_different_credentials", "_anonymous_client"), _INSTEAD)
+
 
 class S3Raw(WireStore[Routes]):
     """Objects of S3 buckets, by `s3://bucket/key`.
@@ -117,6 +121,10 @@ class S3Raw(WireStore[Routes]):
 
     URI_HINT = "s3://bucket/key"
     _BUNDLE_VARIABLE = "AWS_CA_BUNDLE"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        warn_of_unused(cls, _OLD_HOOKS)
 
     def __init__(
         self,
