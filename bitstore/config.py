@@ -6,6 +6,7 @@ environment variables (`"Bearer ${API_TOKEN}"`).
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from pathlib import Path
@@ -146,7 +147,11 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestComposite:
     for key, example in (("algorithm", 'algorithm = "sha1"'), ("tier", "a [[tier]] table for each store")):
         if key not in content:
-            raise ConfigError(f"{name}: {key!r} is missing: write {example}")
+            close = difflib.get_close_matches(key, content, n=1)
+            instead = f" (there is {close[0]!r})" if close else ""
+            raise ConfigError(f"{name}: {key!r} is missing{instead}: write {example}")
+    if isinstance(content["tier"], dict):
+        raise ConfigError(f"{name}: [tier] is a single table: write [[tier]], in double brackets, above each store")
     try:
         file: _File = convert(content, _File)
     except ValueError as error:

@@ -165,7 +165,7 @@ class InvalidURI(BitstoreError, ValueError):
     def __init__(self, store: object, uri: object, hint: str | None = None) -> None:
         name = store if isinstance(store, str) else type(store).__name__
         suffix = "" if hint is None else f" (hint: {hint})"
-        super().__init__(f"URI '{uri}' is invalid for {name}{suffix}", name, str(uri), hint)
+        super().__init__(f"URI {str(uri)!r} is invalid for {name}{suffix}", name, str(uri), hint)
 
 
 class LookupFailed(StoreNotAvailable):

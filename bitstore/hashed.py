@@ -83,7 +83,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
         codec(compression)
-        key_template(prefix)
+        _check_fits(base_store, prefix, digest_algorithm(self.algorithm).length)
         self.base_store = base_store
         self.prefix = prefix
         self.verify = verify
@@ -250,6 +250,16 @@ class DigestComposite(DigestFormatMixin, Composite):
             cache.use_algorithm(self.algorithm)
         super().append_cache(cache, read, name=name)
 
+    def _append(self, store: Store, *, name: str | None, **how: Any) -> None:
+        from bitstore.raw.base import RawStore
+
+        # It would be passed over for each digest, and so every blob would be missing.
+        if isinstance(store, RawStore) and not store.is_valid("0" * digest_algorithm(self.algorithm).length):
+            wrapper = f"{self.algorithm.capitalize()}Store"
+            example = f"{wrapper}({type(store).__name__}(), {str(store.URI_HINT).replace('key', 'prefix/')!r})"
+            raise TypeError(f"{store!r} is addressed by URL and not by digest: wrap it, as in {example}")
+        super()._append(store, name=name, **how)
+
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""
         return digest_algorithm(self.algorithm).parse(uri) is not None
@@ -269,6 +279,23 @@ class DigestComposite(DigestFormatMixin, Composite):
 
     def _hint(self) -> str:
         return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
+
+
+def _check_fits(base_store: Store, prefix: str, length: int) -> None:
+    """Raise ValueError where `prefix` and a digest are no URL for one of the library's own raw stores.
+
+    Else each single lookup would fail for it. What stores of others take is for them to say.
+    """
+    from bitstore.raw.base import RawStore
+
+    template = key_template(prefix)
+    if not callable(getattr(base_store, "get", None)):
+        raise TypeError(f"expected a store addressed by URL, such as S3Raw(), got {base_store!r}")
+    own = isinstance(base_store, RawStore) and type(base_store).__module__.startswith("bitstore.")
+    if own and not base_store.is_valid(template.url("0" * length)):
+        raise ValueError(
+            f"{template.shown!r} plus a digest is no URL that {type(base_store).__name__} takes: {base_store.URI_HINT}"
+        )
 
 
 class Sha1FormatMixin(DigestFormatMixin):

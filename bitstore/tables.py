@@ -42,12 +42,19 @@ def convert(table: dict[str, Any], kind: type[Any]) -> Any:
         raise ValueError(place + text.replace(" | null", "").replace("`", "").replace("Expected", "expected")) from None
 
 
+def _nowhere(table: dict[str, Any]) -> str:
+    for key in ("url", "cache", "python"):
+        if close := difflib.get_close_matches(key, table.keys() - {key, "name"}, n=1):
+            return f"unknown key {close[0]!r} (did you mean {key!r}?), and nothing says where its blobs are"
+    return "nothing says where its blobs are"
+
+
 def _kind(table: dict[str, Any]) -> type[Tier]:
     cache = table.get("cache")
     local = isinstance(cache, str)
     places = [key for key in ("url", "python") if key in table] + (["cache"] if local else [])
     if len(places) != 1:
-        begun = f"{' and '.join(places)} exclude each other" if places else "nothing says where its blobs are"
+        begun = f"{' and '.join(places)} exclude each other" if places else _nowhere(table)
         raise ValueError(
             f"{begun}: give either url = 's3://bucket/prefix/', or cache = 'disk' (with path), "
             "or cache = 'memory', or python = 'package.module:function'"

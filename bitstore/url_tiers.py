@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bitstore.digest import algorithm
 from bitstore.hashed import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
 from bitstore.shown import shown
 from bitstore.store import Store
@@ -61,12 +60,7 @@ class _URLTier(ReadTier, kw_only=True):
             raw = context.raw_stores[key] = raw_class(**options)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
-        store = make(raw, self.url, self.verify, compression=self.compression, **limit)
-        if not raw.is_valid(store.url("0" * algorithm(context.algorithm).length)):
-            raise ValueError(
-                f"url = {masked(self.url)!r} plus a digest is no URL that {raw_class.__name__} takes: {raw.URI_HINT}"
-            )
-        return store
+        return make(raw, self.url, self.verify, compression=self.compression, **limit)
 
 
 class FileTier(_URLTier, kw_only=True):

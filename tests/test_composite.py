@@ -12,12 +12,15 @@ from bitstore import (
     Composite,
     DiskCache,
     FileRaw,
+    GSRaw,
+    HTTPRaw,
     InvalidDataFound,
     InvalidURI,
     LookupFailed,
     LookupTimedOut,
     MemoryCache,
     NotFoundInStore,
+    S3Raw,
     Sha1Cache,
     Sha1Composite,
     Sha1Store,
@@ -396,3 +399,64 @@ class TestNames:
         with pytest.raises(ValueError, match="sha1"):
             other.append_cache(cache)
         assert other.stats() == {}
+
+    @pytest.mark.parametrize("raw", [S3Raw([]), GSRaw({}), HTTPRaw(), FileRaw()], ids=lambda raw: type(raw).__name__)
+    def test_raw_stores_must_be_wrapped(self, raw: Any) -> None:
+        """They would be passed over for every digest, and so all blobs would be missing."""
+        for composite in (Sha1Composite(), Sha256Composite()):
+            wrapper = type(composite).__name__.replace("Composite", "Store")
+            for append in (composite.append_source, composite.append_cache):
+                with pytest.raises(
+                    TypeError, match=rf"addressed by URL .*: wrap it, as in {wrapper}\({type(raw).__name__}\("
+                ):
+                    append(raw)
+            assert composite.sources == ()
+
+    def test_a_raw_store_that_was_taught_digests_need_not_be_wrapped(self) -> None:
+        class Mine(S3Raw):
+            def is_valid(self, uri: Any) -> bool:
+                return super().is_valid(f"s3://bucket/{uri}")
+
+            def get(self, uri: Any) -> bytes:
+                return DATA
+
+        composite = Sha1Composite()
+        composite.append_source(Mine([]))
+        assert composite.get(DIGEST) == DATA
+
+
+@pytest.mark.parametrize(
+    ("raw", "prefix"),
+    [
+        (S3Raw([]), "s3://bucket"),
+        (S3Raw([]), "bucket/files/"),
+        (GSRaw({}), "s3://bucket/"),
+        (FileRaw(), "/some/folder/"),
+    ],
+    ids=str,
+)
+def test_a_prefix_that_makes_no_url(raw: Any, prefix: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{prefix}' plus a digest is no URL that {type(raw).__name__} takes: "):
+        Sha1Store(raw, prefix)
+
+
+def test_a_store_that_is_none() -> None:
+    base: Any = "s3://bucket/"
+    with pytest.raises(TypeError, match=r"such as S3Raw\(\), got 's3://bucket/'"):
+        Sha1Store(base, "files/")
+
+
+def test_data_that_cannot_be_verified_is_named() -> None:
+    class Text(API):
+        def api_get(self, digest: str) -> Any:
+            return "text"
+
+    source = Text({})
+    source.verify = True
+    with pytest.raises(TypeError, match=f"^Text has a str for {DIGEST}, and verify=True needs bytes$"):
+        source.get(DIGEST)
+
+
+def test_an_uri_with_a_newline_shows_it() -> None:
+    with pytest.raises(InvalidURI, match=r"^URI 'abc\\n' is invalid for Sha1Composite"):
+        Sha1Composite().get("abc\n")

@@ -475,8 +475,14 @@ def test_no_option_switches_the_checks_off() -> None:
     "prefix", ["http://user:{secret}@127.0.0.1:9/blobs/", "http://127.0.0.1:9/{{digest}}?sig={secret}&x=1"]
 )
 def test_the_prefix_of_a_store_may_hold_a_secret(prefix: str, tmp_path: Path) -> None:
-    secret = SECRETS["header"]
-    store = Sha1Store(bitstore.HTTPRaw(retry=bitstore.Retry(attempts=1)), prefix.format(secret=secret))
+    prefix = prefix.format(secret=SECRETS["header"])
+    raw = bitstore.HTTPRaw(retry=bitstore.Retry(attempts=1))
+    if "user:" in prefix:  # which no request may carry: refused at once, and where it is put in later, at each lookup
+        with pytest.raises(ValueError, match="no URL that HTTPRaw takes") as refused:
+            Sha1Store(raw, prefix)
+        assert not [text for text in told(refused.value) if leaks(text)]
+    store = Sha1Store(raw, "http://127.0.0.1:9/")
+    store.prefix = prefix
     composite = Sha1Composite()
     composite.append_source(store)
     (blob,) = composite.get_many([DIGEST], patience=0)
