@@ -169,11 +169,12 @@ def test_missing_key_and_bucket(gcs: FakeGCS, gcs_bucket: str) -> None:
         (Cut(0), False),
     ],
 )
-def test_missing_or_failed(case: Case, answer: Any, missing: bool) -> None:
+def test_missing_or_failed(case: Case, answer: Any, missing: bool, caplog: pytest.LogCaptureFixture) -> None:
     store = case.store(forbidden_is_missing=True)
     case.proxy.rules.add(answer)
     error = outcome(lambda: store.get(case.uri))
     assert isinstance(error, NotFoundInStore if missing else StoreNotAvailable)
+    assert ("there is no bucket gs://" in caplog.text) == ("bucket does not exist" in str(vars(answer)))
     assert not isinstance(error, AccessDenied)
     if missing:
         assert not store.exists(case.uri)

@@ -144,15 +144,19 @@ def test_bytes_like_is_written_and_text_is_not(s3: SeaweedS3, bucket: str) -> No
         store.put(uri, "text")  # type: ignore[arg-type]
 
 
-def test_missing_key_and_bucket(s3: SeaweedS3, bucket: str) -> None:
+def test_missing_key_and_bucket(s3: SeaweedS3, bucket: str, caplog: pytest.LogCaptureFixture) -> None:
     store = raw(s3)
-    for uri in (f"s3://{bucket}/none", "s3://no-such-bucket-here/none"):
+    for uri in (f"s3://{bucket}/none", "s3://no-such-bucket-here/none", "s3://no-such-bucket-here/other/none"):
         with pytest.raises(NotFoundInStore, match="none"):
             store.get(uri)
         assert not store.exists(uri)
         assert run(store._etag_steps(uri)) is None
     with pytest.raises(StoreNotAvailable, match="NoSuchBucket"):
         store.put("s3://no-such-bucket-here/k", b"x")
+    # A slip in the bucket's name makes all blobs missing: that is said, once.
+    assert [record.getMessage() for record in caplog.records] == [
+        "there is no bucket s3://no-such-bucket-here, so all of its blobs are missing"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ _LONGEST_BODY = 64 * 1024  # an error body longer than this is no error body
 _XML_ERROR = re.compile(rb"<Error(?:\s[^>]*)?>(.*)</Error>", re.DOTALL)
 _XML_FIELD = re.compile(rb"<(Code|Message|Region)>([^<]*)</\1>")
 _GCS_PLAIN_MISSING = re.compile(r"(not found|no such (object|bucket).*|the specified bucket does not exist\.?)", re.I)
+_GCS_NO_BUCKET = re.compile(r"no such bucket|the specified bucket does not exist", re.I)
 
 _OUT = frozenset({429, 502, 503, 504})
 # libcurl codes of transfers that brought no answer: no such host, no connection, timeout, TLS, nothing, send, receive.
@@ -98,6 +99,11 @@ class Problem:
     def unreachable(self) -> bool:
         """Whether it says nothing about this blob: see `StoreNotAvailable.unreachable`."""
         return self.status in _OUT or (isinstance(self.cause, TransferError) and self.cause.code in _SILENT)
+
+    @property
+    def no_bucket(self) -> bool:
+        """The service said that there is no such bucket."""
+        return self.code == "NoSuchBucket" or _GCS_NO_BUCKET.search(self.message) is not None
 
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.status, self.code) if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -34,6 +35,8 @@ CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 15.0
 RANGE_THRESHOLD = "64MB"
 DEFAULT_RETRY = Retry()
+
+logger = logging.getLogger("bitstore")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
@@ -165,6 +168,7 @@ class WireStore(RawStore, Generic[R]):
         self.limit = limit
         self._tally = Tally(limit)
         self._states: PerProcess[R] = PerProcess()
+        self._no_buckets: set[str] = set()  # that were told of
 
     def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         ask = self._streaming(uri, partial)
@@ -198,7 +202,7 @@ class WireStore(RawStore, Generic[R]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for mine in ("_states", "_tally"):
+        for mine in ("_states", "_tally", "_no_buckets"):
             state.pop(mine, None)
         if state.get("client") is not None:
             _check_pickles(self, state["client"])
@@ -208,6 +212,7 @@ class WireStore(RawStore, Generic[R]):
         self.__dict__.update(state)
         self._states = PerProcess()
         self._tally = Tally(self.limit)
+        self._no_buckets = set()
 
     def _profile(
         self,
@@ -245,8 +250,17 @@ class WireStore(RawStore, Generic[R]):
 
     def _fail_or_missing(self, uri: str, problem: Problem) -> NoReturn:
         if self._missing(problem):
+            if problem.no_bucket:
+                self._tell_no_bucket(uri)
             raise NotFoundInStore(self, self._shown(uri)) from problem.cause
         self._fail(f"GET {uri}", problem)
+
+    def _tell_no_bucket(self, uri: str) -> None:
+        # The services call it missing, and so do we. But with a slip in a bucket's name all blobs are.
+        bucket = "/".join(uri.split("/", 3)[:3])
+        if bucket not in self._no_buckets:
+            self._no_buckets.add(bucket)
+            logger.warning("there is no bucket %s, so all of its blobs are missing", bucket)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._told())})"
