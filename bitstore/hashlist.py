@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,8 @@ _LONGEST_LINE = 65536  # bytes; a file that is no list may be one endless line
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
 _NOT_UTF_8 = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
+# A line of sha1sum and its kin: https://www.gnu.org/software/coreutils/manual/html_node/md5sum-invocation.html
+_SUM = re.compile(r"\\?([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}) [ *].+").fullmatch
 _BUFFER = 1 << 20  # bytes; without a buffer all of a row group's column is read at once
 
 
@@ -51,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class HashList:
-    """The digests in a file.
+    """The digests in a file: one a line, or the lines that sha1sum and its kin print, or a column.
 
     Parameters
     ----------
@@ -75,6 +78,7 @@ class HashList:
     ) -> None:
         self._source = source
         self._failures = failures
+        self._sums = False  # lines are longer than digests
         self.total: int | None = None
         self._texts = self._open(column, algorithm)
         try:
@@ -131,6 +135,9 @@ class HashList:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace").strip()
                 if self._failures:
                     text = text.partition("\t")[0]
+                elif " " in text and (match := _SUM(text)) is not None:
+                    text = match[1]
+                    self._sums = True
                 if text and not text.startswith("#"):
                     yield number, text
 
@@ -174,8 +181,12 @@ class HashList:
         kinds = [kind for text in texts for kind in ALGORITHMS.values() if kind.parse(text) is not None]
         if wanted is None:
             if not kinds:
+                known = ", ".join(ALGORITHMS)
+                if not texts:
+                    raise ListError(f"{self._source} is empty: name the algorithm ({known}; --algorithm) to go on")
                 raise ListError(
-                    f"{self._source} begins with no {', '.join(ALGORITHMS)} digest: name the algorithm (--algorithm)"
+                    f"{self._source} begins with no {known} digest but with {texts[0][:70]!r}: "
+                    "a list has a digest on each line; if such lines may come later, name the algorithm (--algorithm)"
                 )
             return kinds[0]
         algorithm = digest_algorithm(wanted)
@@ -185,7 +196,7 @@ class HashList:
 
     def _estimate(self) -> int | None:
         path = Path(self._source)
-        if self._source == "-" or not path.is_file() or self._failures or path.suffix == ".gz":
+        if self._source == "-" or not path.is_file() or self._failures or self._sums or path.suffix == ".gz":
             return None
         return max(1, path.stat().st_size // (self.algorithm.length + 1))
 

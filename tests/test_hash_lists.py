@@ -163,8 +163,9 @@ TEXT = f"{GOOD}\n{OTHER}\n"
     "content",
     [TEXT.encode(), TEXT.encode()[:-1], TEXT.replace("\n", "\r\n").encode(), codecs.BOM_UTF8 + TEXT.encode(),
      codecs.BOM_UTF8 + TEXT.replace("\n", "\r\n").encode()[:-2], TEXT.upper().encode(),
-     f"# mine\n\n  {GOOD}\t\n\n sha1://{OTHER}".encode()],
-    ids=["plain", "no-end", "crlf", "bom", "bom-crlf-no-end", "upper", "comments"],
+     f"# mine\n\n  {GOOD}\t\n\n sha1://{OTHER}".encode(), f"{GOOD}  a file.bin\n{OTHER} *b\xff".encode("latin-1"),
+     f"\\{GOOD}  a\\\\b\n{OTHER}  -\n".encode()],
+    ids=["plain", "no-end", "crlf", "bom", "bom-crlf-no-end", "upper", "comments", "sha1sum", "sha1sum-escaped"],
 )  # fmt: skip
 def test_texts_of_other_programs(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
@@ -185,7 +186,20 @@ def test_an_empty_list(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"")
     assert list(HashList(str(path), algorithm="sha1")) == []
-    with pytest.raises(ListError, match="--algorithm"):
+    with pytest.raises(ListError, match=r"list\.txt is empty: .*--algorithm"):
+        HashList(str(path))
+
+
+def test_lines_that_are_not_quite_those_of_sha1sum(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"{GOOD}\n{GOOD} name\n{GOOD}a  name\n{GOOD}  \nx {GOOD}  name\n{GOOD},name\n")
+    assert [entry.digest for entry in HashList(str(path))] == [GOOD, None, None, GOOD, None, None]
+
+
+def test_a_list_that_begins_with_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"sha1,name\n{GOOD},a\n")
+    with pytest.raises(ListError, match=r"list\.txt begins with no .* digest but with 'sha1,name': .*--algorithm"):
         HashList(str(path))
 
 

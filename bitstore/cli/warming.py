@@ -32,8 +32,8 @@ def warm_command(
     hashes: Annotated[
         str,
         typer.Argument(
-            help="A text file (one hash a line, # begins a comment, also gzip-compressed), a Parquet file, or - for "
-            "standard input."
+            help="A text file (one hash a line or what sha1sum prints, # begins a comment, also gzip-compressed), a "
+            "Parquet file, or - for standard input."
         ),
     ],
     column: Annotated[
