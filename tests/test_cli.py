@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bitstore import __version__ as version
 from bitstore.hashlist import HashList
 from tests.servers import Answer, CountedAPI, Hold, SeaweedS3
 
@@ -106,7 +108,8 @@ def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api
     api.rules.add(Answer(403))
     ran = bitstore("get", NOBODY_HAS, "--store", shelf, "--store", f"{api.url}/blob/")
     assert ran.code == 2
-    assert "could not look up" in ran.err
+    assert ran.err.startswith(f"bitstore: could not look up {NOBODY_HAS}: {api.url}/blob/: ")
+    assert "Sha1Composite" not in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -121,6 +124,7 @@ def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api
         (["0" * 40, "--cache", "x"], "--cache goes with --store"),
         (["0" * 40, "--store", "file:///x/", "-o", "."], "is a folder"),
         (["0" * 40, "--store", "file:///x/", "--cache", "/dev/null"], "/dev/null"),
+        (["0" * 40, "--store", "file:///x/", "-o", "no/blob"], "no/blob cannot be written: there is no folder no"),
         (["0" * 40, "--nonsense"], "No such option"),
         ([], "Missing argument"),
     ],
@@ -130,6 +134,38 @@ def test_get_refuses(bitstore: Callable[..., Ran], args: list[str], message: str
     assert ran.code == 3
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_standard_output_that_takes_nothing(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+    digest = max(blobs, key=lambda digest: len(blobs[digest]))
+    get = ["get", digest, "--store", shelf]
+
+    def into(redirection: str, *args: str) -> tuple[int, str]:
+        """Exit code and standard error, by way of a shell: only there a descriptor can be closed."""
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, *args], cwd=tmp_path, capture_output=True, timeout=120
+        )
+        return done.returncode, done.stderr.decode()
+
+    assert into(">&-", *get) == (3, "bitstore: standard output is closed: name a file (--output)\n")
+    assert into(">&-", *get, "-o", "blob.bin") == (0, "")
+    assert (tmp_path / "blob.bin").read_bytes() == blobs[digest]
+    reason = os.strerror(errno.ENOSPC)
+    assert into(">/dev/full", *get) == (2, f"bitstore: cannot write the blob to standard output: {reason}\n")
+    assert into(">/dev/full", "--version") == (2, f"bitstore: cannot write to standard output: {reason}\n")
+    # A reader that has gone, as `head` does, is no error worth a word.
+    reading, writing = os.pipe()
+    os.close(reading)
+    for args in (get, ["--version"]):
+        done = subprocess.run([*COMMAND, *args], stdout=writing, stderr=subprocess.PIPE, timeout=120)
+        assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+    os.close(writing)
+
+
+def test_version(bitstore: Callable[..., Ran]) -> None:
+    for command in ("--version", "version"):
+        ran = bitstore(command)
+        assert (ran.code, ran.out.decode().strip()) == (0, version)
 
 
 def test_config_decides_the_algorithm(bitstore: Callable[..., Ran], tmp_path: Path) -> None:

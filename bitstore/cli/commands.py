@@ -12,7 +12,7 @@ import typer
 
 import bitstore
 from bitstore.cli import cache as cache_commands
-from bitstore.cli.ending import CODES, End, refuse
+from bitstore.cli.ending import CODES, End, nobody_reads, refuse
 from bitstore.cli.fetching import Outcome, Reports, fetch
 from bitstore.cli.options import Anonymous, Cache, Compression, Config, Timeout, URLs
 from bitstore.cli.outputs import Existing, Folder, OutputError, atomic_write, output
@@ -23,7 +23,7 @@ from bitstore.cli.summary import summary
 from bitstore.cli.warming import warm_command
 from bitstore.config import ConfigError
 from bitstore.digest import ALGORITHMS
-from bitstore.errors import BitstoreError, NotFoundInStore
+from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore
 from bitstore.hashlist import HashList, ListError
 
 __all__ = ["run"]
@@ -31,6 +31,7 @@ __all__ = ["run"]
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,8 +49,24 @@ def run() -> int:
     except End as end:
         return end.code
     except SystemExit as end:  # the framework's own: help is 0, a bad option 2, which here means something else
+        if isinstance(end.__context__, BrokenPipeError):
+            return nobody_reads()
         return {0: 0, None: 0, 1: 128 + signal.SIGINT}.get(end.code, 3)  # type: ignore[arg-type]
+    except BrokenPipeError:
+        return nobody_reads()
+    except OSError as error:  # commands tell of their own: this is about the lines that they show
+        return nobody_reads(f"cannot write to standard output: {error.strerror or error}")
     return 0
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    """Fetch blobs by content hash, from whatever mix of buckets, caches and paid APIs holds them."""
+    if version:
+        typer.echo(bitstore.__version__)
+        raise typer.Exit
 
 
 @app.command(epilog=CODES)
@@ -66,21 +83,26 @@ def get(
     timeout: Timeout = None,
 ) -> None:
     """Write the bytes of one blob to a file, or to standard output."""
+    target = None if str(output_file) == "-" else output_file
     try:
         guessed = next((name for name, kind in ALGORITHMS.items() if kind.parse(digest) is not None), None)
         if store and guessed is None:
             raise ConfigError(f"{digest!r} is no digest of {', '.join(ALGORITHMS)}")
         composite = Stores(config, tuple(store or ()), cache, compression, anonymous).composite(guessed)
         composite.canonical(digest)
-        if output_file is not None and output_file.is_dir():
-            raise OutputError(f"{output_file} is a folder: name a file")
+        if target is not None and target.is_dir():
+            raise OutputError(f"{target} is a folder: name a file")
+        if target is not None and not target.parent.is_dir():
+            raise OutputError(f"{target} cannot be written: there is no folder {target.parent}")
+        if target is None and sys.stdout is None:
+            raise OutputError("standard output is closed: name a file (--output)")
     except BitstoreError as error:
         refuse(error)
     try:
         with Progress(None):
             data = composite.get(digest, timeout=timeout)
-        if output_file is not None and str(output_file) != "-":
-            atomic_write(output_file, data)
+        if target is not None:
+            atomic_write(target, data)
         else:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -88,12 +110,17 @@ def get(
         tiers = ", ".join(composite.stats())
         typer.echo(f"bitstore: {digest} is missing (asked: {tiers})", err=True)
         raise End(1) from None
+    except LookupFailed as error:  # without the composite's whole configuration
+        typer.echo(f"bitstore: could not look up {digest}: {error.reason}", err=True)
+        raise End(2) from None
     except BitstoreError as error:
         typer.echo(f"bitstore: {error}", err=True)
         raise End(2) from None
+    except BrokenPipeError:
+        raise End(nobody_reads()) from None
     except OSError as error:  # after the errors of the library, of which some are OSErrors too
-        typer.echo(f"bitstore: cannot write the blob: {error}", err=True)
-        raise End(2) from None
+        where = target or "standard output"
+        raise End(nobody_reads(f"cannot write the blob to {where}: {error.strerror or error}")) from None
     except KeyboardInterrupt:
         raise End(128 + signal.SIGINT) from None
 
@@ -103,8 +130,8 @@ def fetch_command(
     hashes: Annotated[
         str | None,
         typer.Argument(
-            help="A text file (one hash a line, # begins a comment, also gzip-compressed), a Parquet file, or - for "
-            "standard input."
+            help="A text file (one hash a line or what sha1sum prints, # begins a comment, also gzip-compressed), a "
+            "Parquet file, or - for standard input."
         ),
     ] = None,
     output_path: Annotated[
