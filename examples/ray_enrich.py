@@ -1,7 +1,8 @@
 """Enrich a dataset from an API that costs money: each digest is paid for once, however often and wherever it occurs.
 
 Run it as it is: python examples/ray_enrich.py
-It uses the cluster that RAY_ADDRESS names, or starts a Ray here. In your own code the API is yours, and the cache above
+It uses the cluster that RAY_ADDRESS names or that runs on this machine, or else starts a Ray here
+(RAY_ADDRESS=local: always). In your own code the API is yours, and the cache above
 it is a bucket that all nodes can reach.
 """
 

@@ -1,7 +1,8 @@
 """Work on blobs in `map_batches`, without ever keeping them: sizes and first bytes of a thousand blobs, by hash.
 
 Run it as it is: python examples/ray_map_batches.py
-It uses the cluster that RAY_ADDRESS names, or starts a Ray here. In your own code the composite has your buckets.
+It uses the cluster that RAY_ADDRESS names or that runs on this machine, or else starts a Ray here
+(RAY_ADDRESS=local: always). In your own code the composite has your buckets.
 """
 
 from __future__ import annotations

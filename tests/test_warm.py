@@ -422,6 +422,15 @@ def test_command_goes_on_where_it_was_killed(command: Command, number: signal.Si
     assert {row[0] for row in rows_of(ledger)} == set((command.folder / "list.txt").read_text().split())
 
 
+def test_a_store_without_caches_has_nothing_to_fill() -> None:
+    store = Sha1Composite()
+    store.append_source(Sha1Store(FileRaw(), "file:///nowhere/"), name="bucket")
+    with pytest.raises(
+        ValueError, match=r"nothing to fill: .* no cache that outlives .* \(it has: bucket\); .*--cache"
+    ):
+        check_target(store, "here")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -104,6 +104,11 @@ def check_target(store: Any, target: Target) -> Algorithm:
         raise TypeError(f"only a composite of digests (such as Sha1Composite) has caches to be warmed, not {store!r}")
     if not filled(store, target):
         names = ", ".join(tier.name for tier in store._tiers) or "no tiers"
+        if target == "here":
+            raise ValueError(
+                f"there is nothing to fill: the store has no {_CALLED[target]} (it has: {names}); "
+                "put a disk cache above its sources (--cache DIR at the command line)"
+            )
         raise ValueError(f"target={target!r} fills each {_CALLED[target]}, and the store has none (it has: {names})")
     needed = is_shared if target in ("shared", "local") else is_lasting
     for tier, above in store._chain:
