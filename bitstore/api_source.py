@@ -62,10 +62,11 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         made, and then this is called again, a few times.
         """
 
-    def get(self, digest: str) -> Any:
+    def get(self, digest: str) -> bytes:
         """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
         self._check_valid(digest)
-        return run(self._get_steps(digest)).data
+        data: bytes = run(self._get_steps(digest)).data
+        return data
 
     def _get_steps(self, digest: str) -> Steps[Found]:
         key = digest.lower()

@@ -166,8 +166,8 @@ class Composite(Store):
         self._check_valid(uri)
         return uri
 
-    def get(self, uri: Any, *, timeout: float | None = None) -> Any:
-        """The bytes of `uri` from the first tier that has them.
+    def get(self, uri: Any, *, timeout: float | None = None) -> bytes:
+        """The bytes of `uri` from the first tier that has them; what else a user's store returns passes as it is.
 
         Parameters
         ----------
@@ -185,7 +185,8 @@ class Composite(Store):
         LookupFailed
             No tier had it and at least one could not say; `LookupTimedOut` when `timeout` was over.
         """
-        return run(self._get_steps(uri), timeout=timeout).data
+        data: bytes = run(self._get_steps(uri), timeout=timeout).data
+        return data
 
     def exists(self, uri: Any) -> bool:
         """Whether a tier holds `uri`. Paid tiers are not asked, so False means "not to be had for free".

@@ -99,7 +99,7 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
     def _tally(self) -> Any:
         return getattr(self.base_store, "_tally", None)
 
-    def get(self, digest: str) -> Any:
+    def get(self, digest: str) -> bytes:
         """The bytes of `digest`, expanded if the bucket holds them compressed.
 
         Raises
@@ -113,7 +113,8 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
             The base store could not say.
         """
         self._check_valid(digest)
-        return run(self._get_steps(digest)).data
+        data: bytes = run(self._get_steps(digest)).data
+        return data
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data` under `digest`. With `verify`, raises `InvalidDataFound` unless it matches."""

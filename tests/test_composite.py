@@ -246,7 +246,7 @@ class TestCacheRule:
     def test_what_is_not_bytes_passes(self) -> None:
         memory, own = MemoryCache(), Box()
         held: Any = {DIGEST: {"a": "dict"}}
-        composite = chain(("cache", memory), ("cache", own), Shelf(held))
+        composite: Any = chain(("cache", memory), ("cache", own), Shelf(held))
         assert composite.get(DIGEST) == {"a": "dict"}
         assert own.held == held
         assert composite.stats()["Box"].write_failures == 0

@@ -313,7 +313,7 @@ def test_minimal_store(tmp_path: Path) -> None:
 
 
 class Reader(Folder):
-    put = Store.put
+    put: Any = Store.put
 
 
 def test_minimal_store_that_only_reads(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ def test_look_alikes_reach_no_store(bad: str, tmp_path: Path) -> None:
     folder = tmp_path / "blobs"
     folder.mkdir()
     stores = [kind(FileRaw(), f"file://{folder}/") for kind in (Sha1Store, Sha1Cache)]
-    for operation in (composite.get, composite.exists, composite.canonical, api.get, api.canonical):
+    operations: list[Any] = [composite.get, composite.exists, composite.canonical, api.get, api.canonical]
+    for operation in operations:
         for form in (bad, f"sha1://{bad}"):
             with pytest.raises(InvalidURI):
                 operation(form)

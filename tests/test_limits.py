@@ -480,7 +480,7 @@ def test_only_definite_answers_are_remembered() -> None:
     clock = Clock()
     source = Noting(clock, None, remember_missing=60)
     source.answers = [OSError("down"), StoreNotAvailable("api", "down"), b"data", None]
-    outcomes = []
+    outcomes: list[Any] = []
     for _ in range(6):
         try:
             outcomes.append(source.get(DIGESTS[0]))

@@ -327,7 +327,7 @@ def test_a_composite_whose_subclass_has_its_own_constructor() -> None:
 
 def test_data_that_is_not_bytes_passes() -> None:
     table, number = {"rows": 3}, 7
-    composite = Composite()
+    composite: Any = Composite()
     composite.append_cache(cache := Minimal())
     composite.append_cache(Sha1Cache(FileRaw(), "file:///nowhere/"))
     composite.append_source(Minimal({"a" * 40: table, "b" * 40: number}))
@@ -335,7 +335,8 @@ def test_data_that_is_not_bytes_passes() -> None:
     assert composite.get("b" * 40) == 7
     assert cache.held == {"a" * 40: table, "b" * 40: number}
     assert [tier.write_failures for tier in composite.stats().values()] == [0, 0, 0]
-    assert Sha1Store(Minimal({f"x/{'c' * 40}": table}), "x/").get("c" * 40) is table
+    store: Any = Sha1Store(Minimal({f"x/{'c' * 40}": table}), "x/")
+    assert store.get("c" * 40) is table
 
 
 def test_an_api_source_that_returns_something_else() -> None:
@@ -348,7 +349,7 @@ def test_an_api_source_that_returns_something_else() -> None:
             return [digest]
 
     source = Api()
-    composite = Sha1Composite()
+    composite: Any = Sha1Composite()
     composite.append_cache(Minimal())
     composite.append_source(source)
     for _ in range(3):
