@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -91,6 +92,8 @@ class Partial:
         """
         if self.target.is_dir():
             raise IsADirectoryError(f"'{self.target}' is a folder: name a file to download to")
+        if not self.target.parent.exists():  # else the error would name the partial file, of which nobody knows
+            raise FileNotFoundError(errno.ENOENT, "there is no folder to download to", str(self.target.parent))
         self._take()
         try:
             yield

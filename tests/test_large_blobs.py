@@ -330,8 +330,9 @@ class TestDownload:
 
     def test_bad_targets(self, case: Case, tmp_path: Path) -> None:
         for target, kind in ((tmp_path, IsADirectoryError), (tmp_path / "no" / "out", FileNotFoundError)):
-            with pytest.raises(kind):
+            with pytest.raises(kind) as refused:
                 case.raw().download(case.uri, target)
+            assert "folder" in str(refused.value) and ".partial" not in str(refused.value)
 
     def test_wrong_bytes_get_no_name(self, case: Case, tmp_path: Path) -> None:
         case.s3.put(case.bucket, "wrong/" + "0" * 40, BLOB)
