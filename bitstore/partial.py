@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from bitstore.transfer.retry import gets_on
+
 __all__ = ["CannotWrite", "Partial"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
@@ -77,7 +79,7 @@ class Partial:
         self._url = ""
         self._stale = False
         self._error: OSError | None = None
-        self._seen = 0
+        self._furthest = 0  # bytes that were here when `advanced` was last true, or when the download began
 
     # ------------------------------------------------------------------ the file
 
@@ -182,11 +184,12 @@ class Partial:
         """What follows comes from `url`. Bytes from there that an earlier download has left are kept."""
         self._url = url
         self._stale = False
+        self._furthest = 0
         self._origin = self._read_origin()
         length = os.fstat(self._fd).st_size
         origin = self._origin
         if length and origin is not None and origin["url"] == url and length <= (origin["size"] or length):
-            self.size = self._seen = length
+            self.size = self._furthest = length
             self.resumed = True
             self.checked = None
         else:
@@ -215,7 +218,6 @@ class Partial:
         try:
             if status == 200:
                 self.restart()
-                self._seen = 0
                 self._write_origin(headers)
                 return True
         except CannotWrite as failure:
@@ -242,10 +244,12 @@ class Partial:
 
     def advanced(self) -> bool:
         """See `bitstore.transfer.request.Sink`."""
-        # Without an ETag the next try begins anew, so nothing is gained.
-        gained = self.size > self._seen and self._origin is not None
-        self._seen = self.size
-        return gained
+        # Without an ETag the next try begins anew, so nothing is gained. Nor is it by coming as far as before.
+        origin = self._origin
+        further = origin is not None and gets_on(self.size - self._furthest, self.size, origin["size"])
+        if further:
+            self._furthest = self.size
+        return further
 
     def ended(self, status: int, headers: Mapping[str, str]) -> None:
         """The whole answer has come; an empty body has been no news until now."""

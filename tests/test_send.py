@@ -8,7 +8,7 @@ import pytest
 
 from bitstore.transfer import retry as module
 from bitstore.transfer.request import Profile, Request, Response, TransferError
-from bitstore.transfer.retry import Retry, Tally, send
+from bitstore.transfer.retry import LEAST_GAIN, Retry, Tally, send
 from bitstore.transfer.steps import Sleep
 
 REQUEST = Request(Profile(), "http://127.0.0.1/blob")
@@ -168,13 +168,34 @@ def cut(partial: bytes, status: int = 200, **headers: str) -> TransferError:
 
 class TestResume:
     def test_progress_renews_attempts_and_budget(self, clock: Clock) -> None:
-        answers: list[Any] = [cut(b"0", etag='"e"')]
-        answers += [cut(b"x", 206, etag='"e"', content_range=f"bytes {n}-99/100") for n in range(1, 50)]
-        answers += [Response(206, b"." * 50, {"etag": '"e"', "content-range": "bytes 50-99/100"}, 0.0)]
+        piece, total = b"x" * LEAST_GAIN, 50 * LEAST_GAIN + 50
+        answers: list[Any] = [cut(piece, etag='"e"')]
+        answers += [
+            cut(piece, 206, etag='"e"', content_range=f"bytes {n * len(piece)}-{total - 1}/{total}")
+            for n in range(1, 50)
+        ]
+        end = {"etag": '"e"', "content-range": f"bytes {total - 50}-{total - 1}/{total}"}
+        answers += [Response(206, b"." * 50, end, 0.0)]
         driver = Driver(clock, answers, seconds=20)  # each try nearly spends the budget
         answer = driver.run(Retry(attempts=2, first_delay=0.01))
-        assert (answer.status, answer.body) == (200, b"0" + b"x" * 49 + b"." * 50)
-        assert driver.asked[-1].headers == ("Range: bytes=50-", 'If-Match: "e"')
+        assert (answer.status, answer.body) == (200, piece * 50 + b"." * 50)
+        assert driver.asked[-1].headers == (f"Range: bytes={total - 50}-", 'If-Match: "e"')
+
+    def test_a_byte_at_a_time_is_no_progress(self, clock: Clock) -> None:
+        answers: list[Any] = [cut(b"0", etag='"e"')]
+        answers += [cut(b"x", 206, etag='"e"', content_range=f"bytes {n}-99/100") for n in range(1, 50)]
+        driver = Driver(clock, answers)
+        with pytest.raises(TransferError):
+            driver.run(Retry())
+        assert len(driver.asked) == 4
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    def test_the_same_bytes_again_and_again_are_no_progress(self, clock: Clock, size: int) -> None:
+        """A server that knows no ranges, and breaks off at the same place each time."""
+        driver = Driver(clock, [cut(b"x" * size, etag='"e"')])
+        with pytest.raises(TransferError):
+            driver.run(Retry())
+        assert len(driver.asked) == 4
 
     def test_a_limit_counts_what_is_here(self, clock: Clock) -> None:
         request = Request(Profile(), "http://127.0.0.1/", max_bytes=100)
@@ -192,10 +213,12 @@ class TestResume:
         assert [asked.headers for asked in driver.asked] == [(), ("Range: bytes=3-", 'If-Match: "e"'), ()]
 
     def test_versions_that_never_stay_end_the_tries(self, clock: Clock) -> None:
-        answers = [cut(b"old", etag='"e"'), OK._replace(status=412)] * 20
-        driver = Driver(clock, answers)
-        assert driver.run(Retry(attempts=3)).status == 412
-        assert len(driver.asked) < 10
+        for size in (3, 100_000):
+            answers = [cut(b"x" * size, etag='"e"'), OK._replace(status=412)] * 20
+            driver = Driver(clock, answers)
+            with pytest.raises(TransferError):
+                driver.run(Retry(attempts=3))
+            assert len(driver.asked) < 10
 
     def test_weak_etags_and_none_are_no_ground(self, clock: Clock) -> None:
         for etag in ("", 'W/"e"'):

@@ -104,7 +104,8 @@ class S3Raw(WireStore[Routes]):
     connect_timeout
         Seconds to wait for a connection, the look-up of its name included.
     stall_timeout
-        Seconds without a single byte, before the first as between two, after which a try is given up.
+        Seconds without a byte, before the first as between two, or with fewer than 100 bytes in each, after which a
+        try is given up. To bound a whole lookup, use `timeout=` of `get_many` and of a composite's `get`.
     total_timeout
         Seconds that one try may take in all; None: as long as bytes come.
     ca_bundle

@@ -32,6 +32,9 @@ _ERROR_BYTES = 64 * 1024
 _PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy"}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+# Below this it is no progress: else a server that sends a byte now and again would never be given up. 1,024 transfers
+# over a line of 1 Mbit/s still have more.
+_TRICKLE = 100  # bytes a second
 _WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
@@ -241,7 +244,7 @@ def _configured(profile: Profile, method: str) -> Any:
     curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
     curl.setopt(pycurl.TCP_KEEPALIVE, 1)
     curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(profile.connect_timeout * 1000)))
-    curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+    curl.setopt(pycurl.LOW_SPEED_LIMIT, _TRICKLE)
     curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
     if profile.total_timeout is not None:
         curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(profile.total_timeout))

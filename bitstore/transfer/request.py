@@ -36,7 +36,8 @@ class Profile:
     connect_timeout
         Seconds to wait for a connection.
     stall_timeout
-        Seconds without a byte (before the first or between two) after which a transfer is given up.
+        Seconds without a byte (before the first or between two), or with fewer than 100 in each, after which a
+        transfer is given up.
     total_timeout
         Seconds that one attempt may take in all; None: no limit as long as bytes flow.
     ca_bundle
@@ -72,7 +73,7 @@ class Sink(Protocol):
         """Take the next bytes of the body. False: end the transfer."""
 
     def advanced(self) -> bool:
-        """Whether bytes have come to stay since this was last asked."""
+        """Whether enough bytes have come to stay, since this last was so, to be worth all tries anew."""
 
 
 class Request:

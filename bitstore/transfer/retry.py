@@ -6,6 +6,7 @@ Back-off is exponential with full jitter (https://aws.amazon.com/builders-librar
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Protocol
 from bitstore.transfer.request import Request, Response, TransferError
 from bitstore.transfer.steps import Sleep, Steps
 
-__all__ = ["Rate", "Retry", "Tally", "send"]
+__all__ = ["LEAST_GAIN", "Rate", "Retry", "Tally", "gets_on", "send"]
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -23,6 +24,12 @@ TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 TRANSIENT_CODES = frozenset({6, 7, 16, 18, 28, 35, 52, 55, 56, 92})
 
 _NO_SUCH_HOST = 6
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
+
+# Bytes that make it worth all tries anew when a body was cut, or of a small blob this part of it: a server that gives
+# a byte at each try, or always the same first ones, must not keep a lookup for ever.
+LEAST_GAIN = 4096
+_LEAST_PART = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     """Send `request` until an answer comes that is not transient, or the budget is spent.
 
     A body that was cut is fetched on from where it was cut, if the server names its version (`ETag`), so that
-    the two parts belong together; else from the start. As long as each try brings bytes, the tries go on.
+    the two parts belong together; else from the start. As long as the tries get on, they go on.
 
     Returns the last answer, whatever its status.
 
@@ -150,6 +157,23 @@ def _send_again(
             outcome = error
 
 
+def gets_on(gained: int, here: int, total: int | None) -> bool:
+    """Whether a body that was cut again has come far enough since the tries last began to begin them anew.
+
+    Parameters
+    ----------
+    gained
+        Bytes that have come since then.
+    here
+        Bytes that have come in all.
+    total
+        Bytes of the whole as the server named them; None: it did not.
+    """
+    if total is None or here > total:
+        return gained >= LEAST_GAIN
+    return gained >= max(1, min(LEAST_GAIN, total // _LEAST_PART))
+
+
 class _Cut:
     """What has arrived of a body that was cut, and the request for the rest of it."""
 
@@ -159,10 +183,12 @@ class _Cut:
         self._whole = request
         self._parts: list[bytes] = []
         self._arrived = 0
+        self._furthest = 0  # bytes that had arrived when the tries last began anew
+        self._total: int | None = None
         self._etag = ""
 
     def keep(self, error: TransferError) -> bool:
-        """Keep the bytes that came before `error`. True: the next request asks only for the rest."""
+        """Keep the bytes that came before `error`. True: they are so many that the tries begin anew."""
         if self._whole.sink is not None:  # it keeps what came, and asks for the rest by itself
             return self._whole.sink.advanced()
         if (
@@ -174,6 +200,8 @@ class _Cut:
         if error.status == 200:
             self._forget()
             self._etag = error.headers.get("etag", "")
+            length = error.headers.get("content-length", "")
+            self._total = int(length) if _LENGTH(length) else None
             if not self._etag or self._etag.startswith("W/"):
                 # Headers are not collected unless needed: each costs a call into Python. From here on they are.
                 self.request = self._variant()
@@ -185,7 +213,10 @@ class _Cut:
         # With If-Match the server gives a part of this version of the blob or nothing:
         # https://www.rfc-editor.org/rfc/rfc9110#name-range-requests
         self.request = self._variant(f"Range: bytes={self._arrived}-", f"If-Match: {self._etag}")
-        return True
+        further = gets_on(self._arrived - self._furthest, self._arrived, self._total)
+        if further:
+            self._furthest = self._arrived
+        return further
 
     def complete(self, response: Response) -> Response | None:
         """The whole answer; None: the rest does not fit what had arrived, so all must be asked for again."""
