@@ -17,6 +17,7 @@ from bitstore.store import Errors, Store, get_steps, key_steps
 from bitstore.transfer.loop import loop
 from bitstore.transfer.steps import Cancelled, Found, Sleep, Steps
 from bitstore.transfer.task import Task
+from bitstore.transfer.workers import waited
 
 __all__ = ["get_many"]
 
@@ -49,7 +50,7 @@ def get_many(
         raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
     if in_flight is not None and in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: must be at least 1")
-    if timeout is not None and timeout <= 0:
+    if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
     window = _Window(
         store,
@@ -224,7 +225,7 @@ class _Window:
         return (yield from get_steps(self._store, uri))
 
     def _take(self) -> list[_Lookup]:
-        lookups: list[_Lookup] = self._answers.get()
+        lookups: list[_Lookup] = waited(self._answers.get)
         for lookup in lookups:
             if self._lookups.get(lookup.key) is lookup:
                 del self._lookups[lookup.key]  # from now on the same key is a lookup of its own

@@ -16,7 +16,7 @@ __all__ = ["download", "download_steps", "through_memory", "verified"]
 
 def download(store: Store, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
     """See `Store.download`."""
-    if timeout is not None and timeout <= 0:
+    if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
     key = getattr(store, "canonical", lambda uri: uri)(uri)
     partial = Partial(path, verify=verify)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from urllib.parse import unquote
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.options import check_options
+from bitstore.options import check_options, check_seconds
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.raw.answers import Problem, without
@@ -38,7 +38,8 @@ DEFAULT_RETRY = Retry()
 
 logger = logging.getLogger("bitstore")
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNFIT = re.compile(r"[^\x20-\x7e]")
+_PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _OVERWRITE = Write()
 
@@ -141,10 +142,11 @@ class WireStore(RawStore, Generic[R]):
         retry: Retry | None,
         limit: Rate | None,
     ) -> None:
-        if not connect_timeout > 0 or not stall_timeout > 0:
-            raise ValueError("connect_timeout and stall_timeout are seconds greater than 0")
-        if total_timeout is not None and not total_timeout > 0:
-            raise ValueError("total_timeout is None or seconds greater than 0")
+        check_seconds("connect_timeout", connect_timeout)
+        check_seconds("stall_timeout", stall_timeout)
+        if total_timeout is not None:
+            check_seconds("total_timeout", total_timeout)
+        _check_proxy(proxy)
         if ca_bundle is not None and not Path(ca_bundle).is_file():
             raise ValueError(f"ca_bundle: there is no file {os.fspath(ca_bundle)!r}")
         self.forbidden_is_missing = forbidden_is_missing
@@ -155,7 +157,7 @@ class WireStore(RawStore, Generic[R]):
         self.total_timeout = total_timeout
         self.ca_bundle = None if ca_bundle is None else os.fspath(ca_bundle)
         self.proxy = proxy
-        self.retry = DEFAULT_RETRY if retry is None else retry
+        self.retry: Retry = _known_retry(retry)
         self._max_bytes = _size(max_blob_size, "max_blob_size")
         threshold = _size(range_threshold, "range_threshold")
         if threshold == 0:
@@ -281,8 +283,8 @@ def blob_bytes(data: Any) -> bytes:
 
 def in_header(name: str, value: Any) -> str | None:
     """`value`, fit to be sent in a header. Raises `ValueError` for what could break out of one."""
-    if value is not None and (not isinstance(value, str) or not value or _CONTROL.search(value)):
-        raise ValueError(f"{name} must be a text without control characters")
+    if value is not None and (not isinstance(value, str) or not value or _UNFIT.search(value)):
+        raise ValueError(f"{name} must be a text of ASCII characters, without control characters")
     return None if value is None else str(value)
 
 
@@ -298,6 +300,19 @@ def endpoint(url: Any) -> str | None:
 def options(store: object, defaults: dict[str, Any]) -> list[str]:
     """`name=value` of each attribute that differs from its default."""
     return [f"{name}={value!r}" for name, default in defaults.items() if (value := getattr(store, name)) != default]
+
+
+def _check_proxy(proxy: Any) -> None:
+    if proxy is not None and (not isinstance(proxy, str) or not _PRINTABLE(proxy)):
+        raise ValueError("proxy must look like 'http://host:port', without blanks and control characters")
+
+
+def _known_retry(retry: Any) -> Retry:
+    if retry is None:
+        return DEFAULT_RETRY
+    if not isinstance(retry, Retry):
+        raise TypeError(f"retry is a Retry, such as Retry(attempts=2), not {type(retry).__name__}")
+    return retry
 
 
 def _size(size: int | str | None, name: str) -> int | None:

@@ -35,6 +35,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 # Below this it is no progress: else a server that sends a byte now and again would never be given up. 1,024 transfers
 # over a line of 1 Mbit/s still have more.
 _TRICKLE = 100  # bytes a second
+_LONGEST_SECONDS = 1_000_000  # as good as for ever; libcurl cannot count much farther
 _WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
@@ -188,6 +189,17 @@ class Handles:
             self._configure(handle.curl)
         return handle
 
+    def fit(self, request: Request, timeout: float | None) -> Handle:
+        """A handle prepared for `request`. Raises `TransferError` where libcurl refuses one of its options."""
+        try:
+            handle = self.take(request)
+            handle.prepare(request, timeout)
+            return handle
+        except Exception as error:  # pycurl raises all sorts of errors for what it cannot pass on
+            refusal = f"libcurl refuses the request: {error}"
+        # Outside of the handler: such an error may hold the header or the URL that was refused.
+        raise TransferError(43, refusal)
+
     def give(self, handle: Handle, request: Request) -> None:
         """Take back the handle that carried `request`."""
         idle = request.profile.idle
@@ -209,11 +221,10 @@ class Handles:
         TransferError
             No whole answer came.
         """
-        handle = self.take(request)
         # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then.
         interruptible = threading.get_ident() == threading.main_thread().ident
+        handle = self.fit(request, timeout)
         try:
-            handle.prepare(request, timeout)
             if interruptible:
                 handle.curl.setopt(pycurl.XFERINFOFUNCTION, _let_signals_in)
                 handle.curl.setopt(pycurl.NOPROGRESS, 0)
@@ -265,7 +276,7 @@ def _configured(profile: Profile, method: str) -> Any:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
+    return max(1, int(min(seconds, _LONGEST_SECONDS) * 1000))
 
 
 def _usual_limit(profile: Profile, method: str) -> int:

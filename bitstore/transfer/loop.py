@@ -7,6 +7,7 @@ The thread runs while there are tasks and ends with the last; kept connections o
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import os
@@ -68,7 +69,10 @@ class Loop:
     def cancel(self, tasks: Iterable[Task]) -> None:
         """Give up those of `tasks` that are not done: close their steps and connections. Returns when that is so."""
         given_up = threading.Event()
-        self._post(self._give_up, list(tasks), given_up)
+        try:
+            self._post(self._give_up, list(tasks), given_up)
+        except RuntimeError:  # no thread can be had: so none performs them, and one that comes gives them up at once
+            return
         if threading.current_thread() is not self._thread and not sys.is_finalizing():
             given_up.wait(60)  # it takes milliseconds; but no defect of the thread may hold its callers for ever
 
@@ -77,24 +81,38 @@ class Loop:
         # The thread leaves under the same lock, after it has seen the inbox empty: so either it sees this
         # entry, or we see here that it is gone.
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bitstore-transfer", daemon=True)
-                self._thread.start()
+            start = self._thread is None
+        if start:
+            # It takes its place by itself: one that cannot be started, or whose start is interrupted, must not seem
+            # to be there. Several may be started at once; all but one find the place taken.
+            threading.Thread(target=self._run, name="bitstore-transfer", daemon=True).start()
         self._poller.wake()
 
     # The transfer thread
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()
         try:
             while self._turn():
                 pass
         except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
-            for task in list(self._tasks):
-                self._finish(task, None, error)
-            self._deliver()
+            self._fail_all(error)
             with self._lock:
                 self._thread = None
             raise
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End all tasks with `error`, their transfers and their steps, so that nothing of them is gone on with."""
+        self._waiting.clear()
+        for task in list(self._tasks):
+            with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
+                self._close(task)
+            self._finish(task, None, error)
+        while self._finished:
+            self._deliver()
 
     def _turn(self) -> bool:
         """One round: what others sent, what is due, what arrived. False: nothing left to do, the thread is out."""
@@ -123,7 +141,8 @@ class Loop:
         if inbox:
             self._poller.no_wait()
         else:
-            pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else 60.0
+            # A limit that a caller named may be farther away than the kernel can count.
+            pause = max(0.0, min(60.0, self._timers[0][0] - time.monotonic())) if self._timers else 60.0
             self._poller.wait(self._multi, pause)
         return True
 
@@ -159,9 +178,14 @@ class Loop:
             self._begin(task, step)
         elif type(step) is Call:
             ticket = task.ticket
-            self.workers.submit(
-                step.function, step.args, lambda result, error: self._post(self._resume, task, ticket, result, error)
-            )
+            try:
+                self.workers.submit(
+                    step.function,
+                    step.args,
+                    lambda result, error: self._post(self._resume, task, ticket, result, error),
+                )
+            except RuntimeError as error:  # the system gives no thread for it
+                self._advance(task, task.steps.throw, error)
         elif type(step) is Wait:
             ticket = task.ticket
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
@@ -218,12 +242,11 @@ class Loop:
             self._waiting.append((task, task.ticket, request))
             return
         left = None if task.until is None else max(0.001, task.until - time.monotonic())
-        handle = self.handles.take(request)
         try:
-            handle.prepare(request, left)
+            handle = self.handles.fit(request, left)
             self._multi.add_handle(handle.curl)
-        except Exception as error:  # an option that libcurl refuses: this task's trouble, nobody else's
-            self._advance(task, task.steps.throw, TransferError(43, f"libcurl refuses the request: {error}"))
+        except (TransferError, pycurl.error) as error:  # this task's trouble, nobody else's
+            self._advance(task, task.steps.throw, error)
             return
         handle.owner = task
         task.handle = handle

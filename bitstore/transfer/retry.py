@@ -10,12 +10,16 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from bitstore.options import check_options, check_seconds
 from bitstore.transfer.request import Request, Response, TransferError
 from bitstore.transfer.steps import Sleep, Steps
 
 __all__ = ["LEAST_GAIN", "Rate", "Retry", "Tally", "gets_on", "send"]
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -50,6 +54,18 @@ class Retry:
     first_delay: float = 0.1
     longest_delay: float = 5.0
     budget: float = 30.0
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none."""
+        check_options(cls, options)
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        attempts: Any = self.attempts
+        if not isinstance(attempts, int) or attempts < 1:
+            raise ValueError(f"attempts is a number of tries of at least 1, not {attempts!r}")
+        for name in ("first_delay", "longest_delay", "budget"):
+            check_seconds(name, getattr(self, name), or_zero=True)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the `attempt`-th try (from 1)."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from bitstore.transfer.request import EARLY, TIMED_OUT, TransferError
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Steps, Together, Wait
+from bitstore.transfer.workers import waited
 
 __all__ = ["run"]
 
@@ -55,7 +56,7 @@ def _perform(step: Any, deadline: float | None) -> Any:
     if isinstance(step, Wait):
         landed = threading.Event()
         step.event.on_landing(landed.set)
-        if not landed.wait(left):
+        if not waited(lambda: landed.wait(left)):
             raise Cancelled("timeout")
         return None
     if isinstance(step, Sleep):
@@ -91,7 +92,7 @@ def _together(step: Together, left: float | None) -> Any:
     driver = loop()
     try:
         driver.submit([task])
-        done.get()
+        waited(done.get)
     finally:  # also when this thread is interrupted
         if not task.finished:
             driver.cancel([task])

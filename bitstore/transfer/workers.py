@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "waited"]
 
 _Job = tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any, BaseException | None], object]]
+
+T = TypeVar("T")
 
 
 class Workers:
     """Up to `limit` threads, started when needed and stopped by `stop`.
 
-    Calls wait in order when all threads are busy.
+    Calls wait in order when all threads are busy. A thread that waits for other lookups (`waited`) is not counted:
+    they may need a thread themselves, and if all were waiting, all would wait for ever.
     """
 
     def __init__(self, limit: int = 32) -> None:
@@ -23,21 +27,45 @@ class Workers:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
+        self._waiting = 0  # of the threads
         self._unfinished = 0
 
     def submit(
         self, function: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], object]
     ) -> None:
-        """Run `function(*args)` in a thread, then there `done(result, error)`."""
+        """Run `function(*args)` in a thread, then there `done(result, error)`.
+
+        Raises
+        ------
+        RuntimeError
+            There is no thread, and none can be had.
+        """
         with self._lock:
             self._unfinished += 1
-            start = self._threads < min(self._unfinished, self.limit)
-            self._threads += start
+        try:
+            self._grow()
+        except RuntimeError:
+            with self._lock:
+                self._unfinished -= 1
+            raise
         self._jobs.put((function, args, done))
-        if start:
+
+    def _grow(self) -> None:
+        """Start a thread if there is work for it."""
+        with self._lock:
+            if self._threads >= min(self._unfinished, self.limit + self._waiting):
+                return
+            self._threads += 1
+        try:
             threading.Thread(target=self._work, name="bitstore-worker", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads: those that there are will do
+            with self._lock:
+                self._threads -= 1
+                if not self._threads:
+                    raise
 
     def _work(self) -> None:
+        _mine.workers = self
         while (job := self._jobs.get()) is not None:
             function, args, done = job
             result, error = None, None
@@ -50,9 +78,44 @@ class Workers:
             done(result, error)
             del job, function, args, done, result, error  # an idle thread must not keep a blob alive
 
+    def wait(self, until: Callable[[], T]) -> T:
+        """What `until()` returns; another thread may work instead of the calling one while that waits."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            self._grow()
+            return until()
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
     def stop(self) -> None:
         """Let every thread end when it has done what was submitted so far."""
         with self._lock:
             threads, self._threads = self._threads, 0
         for _ in range(threads):
             self._jobs.put(None)
+
+
+class _Mine(threading.local):
+    """Whose thread the calling one is."""
+
+    workers: Workers | None = None
+
+
+_mine = _Mine()
+
+
+def waited(until: Callable[[], T]) -> T:
+    """What `until()` returns, which waits for lookups that others perform."""
+    workers = _mine.workers
+    return until() if workers is None else workers.wait(until)
+
+
+def _after_fork() -> None:
+    # A child that a worker has forked is no worker, and a lock of the parent may be held for ever in it.
+    _mine.workers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
