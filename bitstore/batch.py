@@ -214,15 +214,17 @@ class _Window:
             return False
         # A little later than the probe, whose answer then holds for all who come after it.
         pause = error.retry_in * max(1, lookup.tries) + random.uniform(0.05, 0.25)
-        lookup.again(self._later(lookup.inputs[0][1], pause))
+        lookup.again(self._later(lookup, pause, error.paid_for))
         # `close` sets the flag before it looks for what is unfinished: so it finds this lookup, or we see the flag.
         if not self._closed:
             lookup.loop.submit([lookup])
         return True
 
-    def _later(self, uri: Any, pause: float) -> Steps[Found]:
+    def _later(self, lookup: _Lookup, pause: float, paid_for: frozenset[str]) -> Steps[Found]:
         yield Sleep(pause)
-        return (yield from get_steps(self._store, uri))
+        if self._of_key is None:
+            return (yield from get_steps(self._store, lookup.inputs[0][1]))
+        return (yield from self._of_key(lookup.key, paid_for))
 
     def _take(self) -> list[_Lookup]:
         lookups: list[_Lookup] = waited(self._answers.get)

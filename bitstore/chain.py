@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bitstore.store import Store
 
-__all__ = ["Tier", "keepers_of"]
+__all__ = ["Tier", "costs", "is_paid", "keepers_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +36,19 @@ class Tier:
 
     @property
     def paid(self) -> bool:
-        """Whether asking it costs money or quota."""
-        return bool(getattr(self.store, "paid", False))
+        """Whether asking it costs money or quota (of a composite: tiers of it may)."""
+        return is_paid(self.store)
+
+
+def is_paid(store: Any) -> bool:
+    """Whether asking `store` costs money or quota, be it that of the store below it. A composite as such does not."""
+    below = getattr(store, "base_store", None)
+    return bool(getattr(store, "paid", False)) or (below is not None and costs(below))
+
+
+def costs(store: Any) -> bool:
+    """Whether `store`, or a tier of it, costs money or quota."""
+    return is_paid(store) or any(costs(tier.store) for tier, _ in getattr(store, "_chain", ()))
 
 
 def keepers_of(tiers: list[Tier], origin: Tier) -> tuple[Tier, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bitstore.breaker import PROBE_PAUSE, Breaker
-from bitstore.chain import Tier, keepers_of
+from bitstore.chain import Tier, costs, keepers_of
 from bitstore.download import download_steps
 from bitstore.errors import (
     AccessDenied,
@@ -212,7 +212,12 @@ class Composite(Store):
     def _get_steps(self, uri: Any) -> Steps[Found]:
         return self._key_steps(self.canonical(uri))
 
-    def _key_steps(self, key: Any) -> Steps[Found]:
+    def _key_steps(
+        self,
+        key: Any,
+        paid_for: frozenset[str] = frozenset(),
+        look: Callable[[Store, Any], Steps[Found]] | None = None,
+    ) -> Steps[Found]:
         live = self._live()
         while (flight := live.flights.lead(key)) is not None:
             try:
@@ -228,8 +233,10 @@ class Composite(Store):
                 return found
         outcome: Found | Exception | None = None
         try:
-            outcome = yield from self._walk(key, live, live.look)
-            return outcome
+            found = yield from self._walk(key, live, look or live.look, paid_for)
+            if not isinstance(found.data, Partial):  # what went to a file is no answer for others
+                outcome = found
+            return found
         except LookupTimedOut:
             raise
         except Exception as error:
@@ -240,12 +247,31 @@ class Composite(Store):
 
     def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         key = self.canonical(uri)
-        return (yield from self._walk(key, self._live(), lambda store, key: self._bring(store, key, partial)))
+        led = False
+
+        def bring(store: Store, key: Any) -> Steps[Found]:
+            nonlocal led
+            led = True
+            return self._bring(store, key, partial)
+
+        if not costs(self):
+            return (yield from self._walk(key, self._live(), bring))
+        # Where it may have to be paid for, one lookup at a time, as in `get`.
+        found = yield from self._key_steps(key, look=bring)
+        if not led:
+            yield from self._bring(_Answer(found), key, partial)  # type: ignore[arg-type]
+        return found
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
         return download_steps(store, key, partial)
 
-    def _walk(self, key: Any, live: _Live, look: Callable[[Store, Any], Steps[Found]] = get_steps) -> Steps[Found]:
+    def _walk(
+        self,
+        key: Any,
+        live: _Live,
+        look: Callable[[Store, Any], Steps[Found]] = get_steps,
+        paid_for: frozenset[str] = frozenset(),
+    ) -> Steps[Found]:
         failures: list[tuple[str, BaseException]] = []
         missing: list[str] = []
         bad: list[Tier] = []
@@ -256,20 +282,31 @@ class Composite(Store):
             stats = live.stats[tier.name]
             breaker = live.breakers[tier.name]
             ticket: int | None = None
+            store = tier.store
             try:
                 if not tier.store.is_valid(key):
                     continue
-                if failures and tier.paid and not self.call_when_uncertain:
-                    stats.count("skipped")
-                    failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
+                if tier.name in paid_for:
+                    missing.append(tier.name)
                     continue
+                if failures and not self.call_when_uncertain and costs(tier.store):
+                    from bitstore.free import free_part
+
+                    part = free_part(tier.store)  # of a composite, what costs nothing is still asked
+                    if part is None:
+                        stats.count("skipped")
+                        failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
+                        continue
+                    store = part
                 ticket = breaker.admit()
                 if ticket is None:
                     stats.count("failures")
                     failures.append((tier.name, StoreNotAvailable(tier.name, f"{_LEFT_ALONE}: {breaker.reason}")))
                     passing = True
                     continue
-                found = yield from look(tier.store, key)
+                found = yield from look(store, key)
+                if type(found) is not Found and tier.is_cache and self._must_match(tier):
+                    raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
             except InvalidDataFound as error:
                 breaker.succeeded()
                 stats.count("invalid")
@@ -283,13 +320,19 @@ class Composite(Store):
                     failures.append((tier.name, error))
             except NotFoundInStore:
                 breaker.succeeded()
-                stats.count("misses")
-                missing.append(tier.name)
+                if store is tier.store:
+                    stats.count("misses")
+                    missing.append(tier.name)
+                else:  # the rest of it may have the blob
+                    stats.count("skipped")
+                    failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
             except Exception as error:  # whatever a user's store raises means that we do not know
                 stats.count("failures")
                 failures.append((tier.name, error))
-                if isinstance(error, AccessDenied):
-                    breaker.succeeded()  # a refusal is an answer, and may concern this blob alone
+                if isinstance(error, (AccessDenied, LookupFailed)):
+                    # A refusal is an answer, and may concern this blob alone. A composite answers for its tiers, each
+                    # of which has a breaker there: because of one of them the others must not be left alone.
+                    breaker.succeeded()
                 elif isinstance(error, LimitReached):
                     if ticket is not None:
                         breaker.abandoned(ticket)  # it was not asked, so nothing is known of it
@@ -316,12 +359,19 @@ class Composite(Store):
         if not failures:
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)
-        breakers = [live.breakers[name] for name, _ in failures]
+        inner = [error for _, error in failures if isinstance(error, LookupFailed)]
+        waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
         soon = PROBE_PAUSE if passing else None
-        failed.retry_in = min((pause for each in breakers if (pause := each.retry_in) is not None), default=soon)
-        failed.down_for = max(each.down_for for each in breakers)
+        if not any(error.paid_for for error in inner):  # else each try would be paid for, for nothing
+            failed.retry_in = min((pause for each in waits if (pause := each.retry_in) is not None), default=soon)
+        failed.down_for = max(each.down_for for each in waits)
+        failed.paid_for = frozenset(tier.name for tier in self._tiers if tier.name in missing and costs(tier.store))
         raise failed from failures[-1][1]
+
+    def _must_match(self, tier: Tier) -> bool:
+        """Whether bytes in a cache that do not match their digest cannot be right."""
+        return False
 
     def _keep(
         self, live: _Live, origin: Tier, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]
@@ -387,6 +437,17 @@ class Composite(Store):
     def __repr__(self) -> str:
         chain = ", ".join(f"{'cache ' if tier.is_cache else ''}{tier.store!r}" for tier in self._tiers)
         return f"{type(self).__name__}[{chain}]"
+
+
+class _Answer:
+    """What another lookup has found, as a store."""
+
+    def __init__(self, found: Found) -> None:
+        self.label = found.source
+        self._data = found.data
+
+    def get(self, uri: Any) -> Any:
+        return self._data
 
 
 def _takes_only_bytes(cache: Store) -> bool:

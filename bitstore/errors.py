@@ -190,10 +190,13 @@ class LookupFailed(StoreNotAvailable):
     down_for
         Seconds for which a tier has answered nobody, where that looks like an outage: it is unreachable, or left
         alone after repeated failures. 0: there is no such tier.
+    paid_for
+        Names of the tiers among `missing` that cost money or quota: who asks again soon need not ask these.
     """
 
     retry_in: float | None = None
     down_for: float = 0.0
+    paid_for: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -217,7 +220,8 @@ class LookupFailed(StoreNotAvailable):
         store, uri, failures, missing = self._params
         portable = [(name, _portable(name, error)) for name, error in failures]
         # With what tells whether to try again: those who wait for another's lookup get a copy of its error.
-        return type(self), (store, uri, portable, missing), {"retry_in": self.retry_in, "down_for": self.down_for}
+        state = {"retry_in": self.retry_in, "down_for": self.down_for, "paid_for": self.paid_for}
+        return type(self), (store, uri, portable, missing), state
 
 
 class LookupTimedOut(LookupFailed, TimeoutError):

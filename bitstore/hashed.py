@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bitstore.api_source import DigestAPISource
+from bitstore.chain import Tier
 from bitstore.composite import Composite
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
@@ -259,7 +260,19 @@ class DigestComposite(DigestFormatMixin, Composite):
             wrapper = f"{self.algorithm.capitalize()}Store"
             example = f"{wrapper}({type(store).__name__}(), {str(store.URI_HINT).replace('key', 'prefix/')!r})"
             raise TypeError(f"{store!r} is addressed by URL and not by digest: wrap it, as in {example}")
+        other = store.algorithm if isinstance(store, DigestFormatMixin) else self.algorithm
+        if other != self.algorithm and not store.is_valid("0" * digest_algorithm(self.algorithm).length):
+            raise ValueError(
+                f"{store!r} holds {other} digests, and this composite is asked for {self.algorithm}: "
+                "take the classes of one algorithm"
+            )
         super()._append(store, name=name, **how)
+
+    def _must_match(self, tier: Tier) -> bool:
+        # It was put there when the sources did not verify, or by a process whose sources do not.
+        below = self._tiers[self._tiers.index(tier) + 1 :]
+        sources = [each.store for each in below if each.read and not _is_local(each.store)]
+        return bool(sources) and all(map(_verifies, sources))
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""
@@ -297,6 +310,20 @@ def _check_fits(base_store: Store, prefix: str, length: int) -> None:
         raise ValueError(
             f"{template.shown!r} plus a digest is no URL that {type(base_store).__name__} takes: {base_store.URI_HINT}"
         )
+
+
+def _is_local(store: Store) -> bool:
+    """Whether it is a cache that has nothing but what it was given."""
+    from bitstore.caches.disk import DiskCache
+    from bitstore.caches.memory import MemoryCache
+
+    return isinstance(store, (DiskCache, MemoryCache))
+
+
+def _verifies(store: Any) -> bool:
+    if isinstance(store, Composite):
+        return all(_verifies(tier.store) for tier in store._tiers if tier.read and not _is_local(tier.store))
+    return isinstance(store, VerifyDigestMixin) and bool(getattr(store, "verify", False))
 
 
 class Sha1FormatMixin(DigestFormatMixin):

@@ -221,15 +221,15 @@ def get_steps(store: Store, uri: Any) -> Steps[Found]:
     return _call_get(store, uri)
 
 
-def key_steps(store: Store) -> Callable[[Any], Steps[Found]] | None:
-    """The lookup, as steps, of what the store's `canonical` returned, and need not be looked at again.
+def key_steps(store: Store) -> Callable[..., Steps[Found]] | None:
+    """A composite's own lookup, as steps, of what its `canonical` returned. None where there is none: see `get_steps`.
 
-    None where the store has nothing of the kind: then `get_steps` serves.
+    After the key it may be given the names of tiers not to ask, because they have just said that they lack the blob.
     """
     bypassed = "get" in getattr(store, "__dict__", ()) or not _has_steps(type(store), "get", "_get_steps")
     if bypassed or not _has_steps(type(store), "_get_steps", "_key_steps"):
         return None
-    steps: Callable[[Any], Steps[Found]] = store._key_steps  # type: ignore[attr-defined]
+    steps: Callable[..., Steps[Found]] = store._key_steps  # type: ignore[attr-defined]
     return steps
 
 

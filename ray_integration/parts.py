@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.memory import MemoryCache
-from bitstore.chain import Tier
-from bitstore.composite import Composite
+from bitstore.chain import costs
 from bitstore.errors import StoreNotAvailable
+from bitstore.free import free_part, without
 
 __all__ = ["costs", "free_part", "shared_part", "usable_part"]
 
 
-def costs(store: Any) -> bool:
-    """Whether `store`, or a tier of it, costs money."""
-    return bool(getattr(store, "paid", False)) or (
-        isinstance(store, Composite) and any(costs(tier.store) for tier in store._tiers)
-    )
-
-
-def free_part(store: Any) -> Any | None:
-    """The part of `store` that costs nothing; `store` itself if that is all of it; None if nothing is left.
-
-    What the part says is missing may yet be had for money, from `store`. Both count in the same statistics and share
-    their circuit breakers, but not their lookups in progress: one that pays and one that does not give different
-    answers.
-    """
-    return _without(store, lambda inner: bool(getattr(inner, "paid", False)))
-
-
 def shared_part(store: Any) -> Any | None:
     """The part of `store` that all nodes see alike: without the caches of a node's disk and of a process's memory."""
-    return _without(store, lambda inner: isinstance(inner, (DiskCache, MemoryCache)))
+    return without(store, lambda inner: isinstance(inner, (DiskCache, MemoryCache)))
 
 
 def usable_part(store: Any) -> tuple[Any, list[str]]:
@@ -56,33 +36,8 @@ def usable_part(store: Any) -> tuple[Any, list[str]]:
             )
         return not readable
 
-    part = _without(store, is_useless)
+    part = without(store, is_useless)
     return (store if part is None else part), told
-
-
-def _without(store: Any, unwanted: Callable[[Any], bool]) -> Any | None:
-    if unwanted(store):
-        return None
-    if not isinstance(store, Composite):
-        return store
-    kept: dict[Tier, Tier] = {}
-    for tier in store._tiers:
-        inner = _without(tier.store, unwanted)
-        if inner is not None:
-            kept[tier] = tier if inner is tier.store else replace(tier, store=inner)
-    if all(kept.get(tier) is tier for tier in store._tiers):
-        return store
-    if not kept:
-        return None
-    part = copy.copy(store)  # has no lookups in progress, and statistics of its own
-    part._chain = tuple(
-        (kept[tier], tuple(kept[keeper] for keeper in keepers if keeper in kept))
-        for tier, keepers in store._chain
-        if tier in kept
-    )
-    whole = store._live()
-    part._live().stats, part._live().breakers = whole.stats, whole.breakers
-    return part
 
 
 def _trouble(cache: DiskCache) -> tuple[str | None, bool]:

@@ -25,6 +25,7 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
     Sha256Composite,
+    Sha256Store,
     Store,
     StoreNotAvailable,
 )
@@ -293,6 +294,28 @@ class TestVerification:
         cache.put(DIGEST, b"wrong")
         assert list(tmp_path.iterdir()) == []
 
+    def test_what_others_kept_unverified_does_not_pass_sources_that_verify(self, tmp_path: Any) -> None:
+        """Two programs with the same cache folder, of which one does not verify."""
+        folder = tmp_path / "cache"
+        careless = chain(("cache", DiskCache(folder)), Shelf({DIGEST: b"wrong bytes"}))
+        assert careless.get(DIGEST) == b"wrong bytes" and DiskCache(folder, algorithm="sha1").exists(DIGEST)
+        (tmp_path / DIGEST).write_bytes(DATA)
+        source = Sha1Store(FileRaw(), f"file://{tmp_path}/", verify=True)
+        careful = chain(("cache", DiskCache(folder)), chain(("cache", MemoryCache()), source))
+        assert careful.get(DIGEST) == DATA
+        assert careful.stats()["disk:" + str(folder)].invalid == 1
+        assert careful.get(DIGEST) == DATA  # from the disk now
+        assert careful.stats()["disk:" + str(folder)].hits == 1
+        # A source that does not verify may mean such bytes: then they are an answer.
+        DiskCache(folder, algorithm="sha1").delete(DIGEST)
+        assert careless.get(DIGEST) == b"wrong bytes"
+        source.verify = False
+        assert careful.get(DIGEST) == b"wrong bytes"
+        source.verify = True
+        (tmp_path / DIGEST).unlink()
+        with pytest.raises(NotFoundInStore):
+            chain(("cache", DiskCache(folder)), source).get(DIGEST)
+
     @pytest.mark.parametrize("compression", ["gzip", "zlib", "zstd"])
     def test_digest_is_of_the_expanded_bytes(self, tmp_path: Any, compression: str) -> None:
         template = f"file://{tmp_path}/{{digest[:2]}}/{{digest}}.z"
@@ -391,6 +414,12 @@ class TestNames:
         assert composite.get(DIGEST) == DATA
         assert [blob.data for blob in composite.get_many([DIGEST])] == [DATA]
         assert store.seen == [DIGEST, DIGEST]
+
+    @pytest.mark.parametrize("other", [Sha256Composite(), Sha256Store(FileRaw(), "file:///x/")], ids=["chain", "store"])
+    def test_another_algorithm_is_refused(self, other: Store) -> None:
+        """It would be passed over in each lookup, which would tell that everything is missing."""
+        with pytest.raises(ValueError, match=r"sha256 digests.*sha1"):
+            chain(other)
 
     def test_one_cache_object_one_algorithm(self, tmp_path: Any) -> None:
         cache = DiskCache(tmp_path)

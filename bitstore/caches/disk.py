@@ -16,7 +16,7 @@ from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.sizes import format_size, parse_size
 from bitstore.store import OVERWRITE, Store, Write
-from bitstore.transfer.steps import Call, Found, Steps
+from bitstore.transfer.steps import Call, Found, Steps, Unmatched
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -158,7 +158,7 @@ class DiskCache(Store):
         StoreNotAvailable
             The disk could not say.
         """
-        return self._fetch(uri, None)
+        return self._find(uri, None)[1]
 
     def exists(self, uri: str) -> bool:
         """Whether the cache holds `uri`, whatever its bytes are. Raises what `get` raises, for the same reasons."""
@@ -189,8 +189,8 @@ class DiskCache(Store):
         place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
         return Path(f"{self._root}/{place}")
 
-    def _fetch(self, uri: str, limit: int | None) -> bytes:
-        return self._walk(uri, limit, check=self.verify, keep=True)[1]
+    def _find(self, uri: str, limit: int | None) -> tuple[str, bytes]:
+        return self._walk(uri, limit, check=self.verify, keep=True)
 
     def _walk(self, uri: str, limit: int | None, *, check: bool, keep: bool) -> tuple[str, bytes]:
         """Find a good file of `uri`: its place below the root, and its bytes.
@@ -432,9 +432,11 @@ class DiskCache(Store):
     # A small file is read where the lookup runs, as handing it over would cost more than reading it.
     def _get_steps(self, uri: str) -> Steps[Found]:
         try:
-            data = self._fetch(uri, INLINE)
+            place, data = self._find(uri, INLINE)
         except Large:
-            data = yield Call(self._fetch, uri, None)
+            place, data = yield Call(self._find, uri, None)
+        if ".d/" in place and not place.startswith("keys/"):
+            return Unmatched(data, self.label)
         return Found(data, self.label)
 
     def _download_steps(self, uri: str, partial: Partial) -> Steps[Found]:

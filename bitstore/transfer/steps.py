@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from bitstore.transfer.request import Request
 
-__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Wait"]
+__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Unmatched", "Wait"]
 
 
 class Call:
@@ -86,6 +86,12 @@ class Found(NamedTuple):
     data: Any
     source: str
     etag: str | None = None
+
+
+class Unmatched(Found):
+    """Bytes out of a cache that did not match their digest when they were put there."""
+
+    __slots__ = ()
 
 
 T = TypeVar("T")

@@ -1,0 +1,193 @@
+"""No outage becomes a bill, and nothing is paid for twice: also in composites within composites, retries, downloads."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bitstore import FileRaw, LookupFailed, MemoryCache, Sha1Composite, Sha1Store, Store
+from bitstore.errors import AccessDenied
+from tests.stores import API, Box, Shelf, blobs, sha1
+
+[(DIGEST, DATA)] = blobs(1).items()
+
+
+def chain(*stores: Store, call_when_uncertain: bool = False) -> Sha1Composite:
+    composite = Sha1Composite(call_when_uncertain=call_when_uncertain)
+    for store in stores:
+        if isinstance(store, (Box, MemoryCache)):
+            composite.append_cache(store)
+        else:
+            composite.append_source(store)
+    return composite
+
+
+def down() -> Shelf:
+    shelf = Shelf()
+    shelf.fail = OSError("down")
+    return shelf
+
+
+class Gated(API):
+    """Answers when the gate is open; says when it was entered."""
+
+    def __init__(self, held: dict[str, bytes]) -> None:
+        super().__init__(held)
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+
+    def api_get(self, digest: str) -> bytes | None:
+        self.entered.set()
+        assert self.gate.wait(60)
+        return super().api_get(digest)
+
+
+class TestCompositeInComposite:
+    @pytest.mark.parametrize("depth", [1, 2, 3])
+    def test_an_outage_before_it_is_no_bill(self, depth: int) -> None:
+        api = API({DIGEST: DATA})
+        inner: Store = api
+        for _ in range(depth):
+            inner = chain(Shelf(), inner)
+        outer = chain(down(), inner)
+        with pytest.raises(LookupFailed, match="not asked"):
+            outer.get(DIGEST)
+        [blob] = outer.get_many([DIGEST], patience=0)
+        assert blob.failed and api.calls == []
+
+    def test_what_it_has_for_free_is_still_had(self, tmp_path: Path) -> None:
+        api, cache = API({}), Box()
+        inner = chain(cache, Shelf({DIGEST: DATA}), api)
+        outer = chain(down(), inner)
+        assert outer.get(DIGEST) == DATA and cache.held == {DIGEST: DATA}
+        assert outer.download(DIGEST, tmp_path / "blob") == "Sha1Composite"
+        assert (tmp_path / "blob").read_bytes() == DATA and api.calls == []
+        assert inner.stats()["Shelf"].hits == 1 and inner.stats()["Box"].hits == 1
+
+    def test_unless_told_so(self) -> None:
+        api = API({DIGEST: DATA})
+        assert chain(down(), chain(Shelf(), api), call_when_uncertain=True).get(DIGEST) == DATA
+        # The inner one says what holds for its own tiers, the outer one what holds for all that stands below a failure.
+        outer = chain(down(), chain(Shelf(), api, call_when_uncertain=True))
+        with pytest.raises(LookupFailed):
+            outer.get(DIGEST)
+        assert api.calls == [DIGEST]
+
+    def test_asked_where_all_before_it_say_no(self) -> None:
+        api = API({DIGEST: DATA})
+        assert chain(Shelf(), chain(Shelf(), api)).get(DIGEST) == DATA
+        assert api.calls == [DIGEST]
+
+    def test_a_digest_store_over_what_is_paid(self) -> None:
+        class PaidShelf(Shelf):
+            paid = True
+
+        shelf = PaidShelf({f"mem://{DIGEST}": DATA})
+        outer = chain(down(), Sha1Store(shelf, "mem://"))
+        with pytest.raises(LookupFailed, match="not asked"):
+            outer.get(DIGEST)
+        assert shelf.asked == []
+
+    @pytest.mark.parametrize("failure", [AccessDenied("bucket", "403"), OSError("down")], ids=["refused", "down"])
+    def test_one_bad_tier_does_not_close_the_others(self, failure: Exception) -> None:
+        bad = Shelf()
+        bad.fail = failure
+        inner = chain(bad, Shelf({DIGEST: DATA}))
+        outer = chain(inner)
+        for number in range(10):
+            with pytest.raises(LookupFailed):
+                outer.get(sha1(b"%d" % number))
+        assert outer.get(DIGEST) == DATA
+        assert outer.stats()["Sha1Composite"].breaker == "closed"
+
+    def test_a_batch_waits_for_its_tiers(self) -> None:
+        """The breaker is that of the inner tier, and the patience that of the outer batch."""
+        shelf = Shelf({DIGEST: DATA})
+        shelf.fail = OSError("down")
+        inner = chain(shelf)
+        for number in range(5):
+            with pytest.raises(LookupFailed):
+                inner.get(sha1(b"%d" % number))
+        assert inner.stats()["Shelf"].breaker == "open"
+        with pytest.raises(LookupFailed) as caught:
+            chain(inner).get(DIGEST)
+        assert caught.value.retry_in is not None and caught.value.down_for > 0
+        shelf.fail = None
+        [blob] = chain(inner).get_many([DIGEST])
+        assert blob.data == DATA
+
+
+class TestTriesOfABatch:
+    @pytest.mark.parametrize("first", [True, False], ids=["before the outage", "behind it"])
+    def test_who_said_no_is_not_asked_again(self, first: bool) -> None:
+        api, free = API({}), down()
+        composite = chain(*((api, free) if first else (free, api)), call_when_uncertain=True)
+        [blob] = composite.get_many([DIGEST])
+        assert blob.failed and isinstance(blob.error, LookupFailed)
+        assert blob.error.missing == ["API"]
+        assert len(free.asked) == 3 and api.calls == [DIGEST]
+
+    def test_nor_in_a_composite_within(self) -> None:
+        api, free = API({}), down()
+        [blob] = chain(chain(api, free)).get_many([DIGEST])
+        assert blob.failed and api.calls == [DIGEST]
+
+    def test_a_lookup_of_its_own_asks(self) -> None:
+        api, free = API({}), down()
+        composite = chain(api, free)
+        for _ in range(2):
+            with pytest.raises(LookupFailed):
+                composite.get(DIGEST)
+        assert api.calls == [DIGEST] * 2
+
+
+class TestDownloads:
+    @pytest.mark.parametrize("leader", ["get", "download"])
+    @pytest.mark.parametrize("cached", [True, False])
+    def test_at_the_same_time_share_one_call(self, leader: str, cached: bool, tmp_path: Path) -> None:
+        api = Gated({DIGEST: DATA})
+        composite = chain(*([MemoryCache()] if cached else []), Shelf(), api)
+
+        def download(name: str) -> bytes:
+            composite.download(DIGEST, tmp_path / name)
+            return (tmp_path / name).read_bytes()
+
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(composite.get, DIGEST) if leader == "get" else pool.submit(download, "first")
+            assert api.entered.wait(60)
+            others = [pool.submit(download, f"{number}") for number in range(2)]
+            others.append(pool.submit(composite.get, DIGEST))
+            api.gate.set()
+            assert [each.result(60) for each in (first, *others)] == [DATA] * 4
+        assert len(api.calls) == 1 or not cached
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+    def test_a_download_that_streams_is_no_answer_for_others(self, tmp_path: Path) -> None:
+        """Its bytes went to a file of somebody else: who waited looks for himself."""
+        api = API({})
+        (tmp_path / DIGEST).write_bytes(DATA)
+        composite = chain(Sha1Store(FileRaw(), f"file://{tmp_path}/", verify=True), api)
+        with ThreadPoolExecutor(8) as pool:
+            downloads = [pool.submit(composite.download, DIGEST, tmp_path / f"out{number}") for number in range(8)]
+            gets = [pool.submit(composite.get, DIGEST) for _ in range(8)]
+            assert [get.result(60) for get in gets] == [DATA] * 8
+            assert all(download.result(60) for download in downloads)
+        assert [(tmp_path / f"out{number}").read_bytes() for number in range(8)] == [DATA] * 8
+        assert api.calls == []
+
+    def test_a_wrong_answer_of_another_is_not_written(self, tmp_path: Path) -> None:
+        """The store does not verify, the download does: also what another lookup brought."""
+        api = Gated({DIGEST: b"other bytes"})
+        composite = chain(api)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(composite.get, DIGEST)
+            assert api.entered.wait(60)
+            second = pool.submit(composite.download, DIGEST, tmp_path / "out")
+            api.gate.set()
+            assert first.result(60) == b"other bytes"
+            with pytest.raises(Exception, match=DIGEST):
+                second.result(60)
+        assert not (tmp_path / "out").exists()
