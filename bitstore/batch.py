@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
+from bitstore.shown import shown, told
 from bitstore.sizes import parse_size
 from bitstore.store import Errors, Store, get_steps, key_steps
 from bitstore.transfer.loop import loop
@@ -72,7 +73,7 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
             elif errors == "raise":
                 raise blob.error
             elif errors == "log":
-                logger.warning("%s: %s: %s", blob.uri, type(blob.error).__name__, blob.error)
+                logger.warning("%s: %s: %s", shown(str(blob.uri)), type(blob.error).__name__, told(str(blob.error)))
     finally:  # also when the consumer stops early
         window.close()
 

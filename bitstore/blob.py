@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitstore.errors import NotFoundInStore
+from bitstore.shown import shown, told
 
 __all__ = ["Blob"]
 
@@ -50,5 +51,5 @@ class Blob:
         return self.error is not None and not isinstance(self.error, NotFoundInStore)
 
     def __repr__(self) -> str:
-        told = f"{len(self.data)} bytes from {self.source}" if isinstance(self.data, bytes) else repr(self.error)
-        return f"Blob({self.index}, {self.uri!r}, {told})"
+        what = f"{len(self.data)} bytes from {self.source}" if isinstance(self.data, bytes) else told(repr(self.error))
+        return f"Blob({self.index}, {shown(repr(self.uri))}, {what})"

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from bitstore.errors import described
+
 __all__ = ["Breaker"]
 
 logger = logging.getLogger("bitstore")
@@ -123,10 +125,12 @@ class Breaker:
                 return
             opens = not self._open
             self._open = True
-            self.reason = str(error)
+            self.reason = described(error)
             self._openings += 1
             self._probing_until = 0.0
             self._probe_at = self._clock() + self._pause
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
         if opens:
-            logger.warning("%s failed %d times in a row and is left alone for now: %s", self._name, FAILURES, error)
+            logger.warning(
+                "%s failed %d times in a row and is left alone for now: %s", self._name, FAILURES, self.reason
+            )

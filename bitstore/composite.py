@@ -17,6 +17,7 @@ from bitstore.errors import (
     LookupTimedOut,
     NotFoundInStore,
     StoreNotAvailable,
+    described,
 )
 from bitstore.flight import Flights
 from bitstore.old import warn_of_unused
@@ -406,8 +407,8 @@ class Composite(Store):
                 if tier.name not in live.warned:
                     live.warned.add(tier.name)
                     logger.warning(
-                        "cache %s could not keep a blob (%s: %s); lookups go on, further failures are only counted",
-                        tier.name, type(error).__name__, error,
+                        "cache %s could not keep a blob (%s); lookups go on, further failures are only counted",
+                        tier.name, described(error),
                     )  # fmt: skip
             else:
                 breaker.succeeded()

@@ -17,6 +17,7 @@ import msgspec
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError
 from bitstore.hashed import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
+from bitstore.shown import shown
 from bitstore.tables import convert, tier
 from bitstore.tiers import Context, Tier
 
@@ -115,7 +116,11 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
     ConfigError
         A URL or an option says something that cannot be.
     """
-    tiers: list[dict[str, Any]] = [{"name": url, "url": url, **options} for url in dict.fromkeys(urls)]
+    tiers: list[dict[str, Any]] = []
+    for url in dict.fromkeys(urls):
+        name = shown(url)  # it goes into statistics and errors
+        same = sum(tier["url"] != url and shown(tier["url"]) == name for tier in tiers)
+        tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
     if cache is not None:
         tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
     return _composite({"algorithm": algorithm, "tier": tiers}, "command line", Path.cwd())
@@ -173,7 +178,7 @@ def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestCompos
         try:
             _append(composite, tier(table), context)
         except (ValueError, TypeError, OSError, BitstoreError) as error:  # what stores raise for options they refuse
-            raise ConfigError(f"{name}: tier {called!r}: {error}") from error
+            raise ConfigError(f"{name}: tier {called!r}: {shown(str(error))}") from error
     return composite
 
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bitstore.shown import shown, told
+
 __all__ = [
     "AccessDenied",
     "BitstoreError",
@@ -135,7 +137,10 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
         self.args = (store, uri)
 
     def __str__(self) -> str:
-        return f"{self.store} does not contain '{self.uri}'"
+        return f"{self.store} does not contain '{shown(str(self.uri))}'"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.store)!r}, {shown(str(self.uri))!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.store), str(self.uri))
@@ -153,7 +158,7 @@ class InvalidDataFound(NotFoundInStore):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.store} holds invalid data for '{self.uri}': {self.reason}"
+        return f"{self.store} holds invalid data for '{shown(str(self.uri))}': {self.reason}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.store), str(self.uri), self.reason)
@@ -165,7 +170,7 @@ class InvalidURI(BitstoreError, ValueError):
     def __init__(self, store: object, uri: object, hint: str | None = None) -> None:
         name = store if isinstance(store, str) else type(store).__name__
         suffix = "" if hint is None else f" (hint: {hint})"
-        super().__init__(f"URI {str(uri)!r} is invalid for {name}{suffix}", name, str(uri), hint)
+        super().__init__(f"URI {shown(str(uri))!r} is invalid for {name}{suffix}", name, str(uri), hint)
 
 
 class LookupFailed(StoreNotAvailable):
@@ -205,14 +210,13 @@ class LookupFailed(StoreNotAvailable):
         failures: Sequence[tuple[str, BaseException]],
         missing: Sequence[str] = (),
     ) -> None:
-        told = "; ".join(f"{name}: {_describe(error)}" for name, error in failures)
+        reason = "; ".join(f"{name}: {described(error)}" for name, error in failures)
         if missing:
-            told += f" (missing in {', '.join(missing)})"
-        BitstoreError.__init__(
-            self, f"{store} could not look up '{uri}': {told}", str(store), str(uri), list(failures), list(missing)
-        )
+            reason += f" (missing in {', '.join(missing)})"
+        text = f"{store} could not look up '{shown(str(uri))}': {reason}"
+        BitstoreError.__init__(self, text, str(store), str(uri), list(failures), list(missing))
         self.uri = str(uri)
-        self.reason = told
+        self.reason = reason
         self.failures = list(failures)
         self.missing = list(missing)
 
@@ -228,8 +232,9 @@ class LookupTimedOut(LookupFailed, TimeoutError):
     """The caller's own time limit was over before the tiers had answered."""
 
 
-def _describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, BitstoreError) else f"{type(error).__name__}: {error}"
+def described(error: BaseException) -> str:
+    """An error in words, for logs, reports and other errors. What looks like a secret in a foreign one is masked."""
+    return str(error) if isinstance(error, BitstoreError) else told(f"{type(error).__name__}: {error}")
 
 
 def _portable(name: str, error: BaseException) -> BaseException:
@@ -238,7 +243,7 @@ def _portable(name: str, error: BaseException) -> BaseException:
         pickle.loads(pickle.dumps(error))
     except Exception:
         # A user's exception may pickle in any broken way (locks inside, odd constructors): its text must still arrive.
-        return StoreNotAvailable(name, _describe(error))
+        return StoreNotAvailable(name, described(error))
     return error
 
 

@@ -11,7 +11,7 @@ from bitstore.composite import Composite
 from bitstore.compression import BadCompression, TooLarge, codec
 from bitstore.digest import algorithm as digest_algorithm
 from bitstore.download import download_steps, verified
-from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable, described
 from bitstore.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore.options import check_options
 from bitstore.partial import Partial
@@ -224,7 +224,7 @@ class DigestCache(DigestStore):
         except Exception as error:  # the promise of this class
             level = logging.DEBUG if self._warned else logging.WARNING
             self._warned = True
-            logger.log(level, "%r could not keep %s: %s", self, digest, error)
+            logger.log(level, "%r could not keep %s: %s", self, digest, described(error))
 
     # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
     _put_steps = DigestStore._put_steps

@@ -182,7 +182,8 @@ class Partial:
 
     def expect(self, url: str) -> None:
         """What follows comes from `url`. Bytes from there that an earlier download has left are kept."""
-        self._url = url
+        # Its hash, as it is kept on the disk, and a URL may have a signature in it.
+        self._url = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
         self._stale = False
         self._furthest = 0
         self._origin = self._read_origin()

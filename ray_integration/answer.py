@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitstore.blob import Blob
-from bitstore.errors import BitstoreError, InvalidURI, LookupFailed, NotFoundInStore
+from bitstore.errors import InvalidURI, LookupFailed, NotFoundInStore, described
+from bitstore.shown import shown
 
 __all__ = ["Answer", "answer_of"]
 
@@ -55,7 +56,7 @@ def answer_of(blob: Blob) -> Answer:
         return Answer(data, source)
     if isinstance(data, (bytes, bytearray, memoryview)):
         return Answer(bytes(data), source)
-    wrong = TypeError(f"{source} returned {type(data).__name__} for '{blob.uri}', not bytes")
+    wrong = TypeError(f"{source} returned {type(data).__name__} for '{shown(str(blob.uri))}', not bytes")
     return Answer.without_blob("failed", wrong)
 
 
@@ -64,9 +65,7 @@ def _text(error: Exception, kind: str) -> str:
     if type(error) is NotFoundInStore:
         store = error.store
         name = store if isinstance(store, str) else getattr(store, "label", type(store).__name__)
-        return f"{name} does not contain '{error.uri}'"
+        return f"{name} does not contain '{shown(str(error.uri))}'"
     if isinstance(error, LookupFailed) and error.reason:
         return error.reason
-    if kind == "failed" and not isinstance(error, BitstoreError):
-        return f"{type(error).__name__}: {error}"
-    return str(error)
+    return described(error) if kind == "failed" else str(error)

@@ -12,7 +12,13 @@ from typing import Any
 
 __all__ = ["fingerprint"]
 
-_SECRET = re.compile(r"secret|passw|token|private_?key$|api_?key|authorization|cookie|signature", re.IGNORECASE)
+_SECRET = re.compile(
+    r"secret|passw|token|(private|api|access|account|shared|subscription|auth)[-_]?key$|api[-_]?key|authorization"
+    r"|^(x-)?auth$|cookie|signature",
+    re.IGNORECASE,
+)
+# Only what can be nothing else: an address may well differ in a `key=`, and then it is of another store.
+_PARAMETER = re.compile(r"([?&][\w.-]*(?:sig|signature|secret|token|passw\w*|api_?key)=)[^&#\s]+", re.IGNORECASE)
 _USERINFO = re.compile(r"//[^/?#@\s]*@")
 _HIDDEN = "hidden"
 
@@ -40,7 +46,7 @@ class _Writer:
         if value is None or isinstance(value, (bool, int, float, complex, bytes, bytearray)):
             return f"{type(value).__name__}:{value!r}"
         if isinstance(value, str) and not isinstance(value, Enum):
-            return f"str:{_USERINFO.sub('//', value)!r}"
+            return f"str:{_PARAMETER.sub(_HIDDEN, _USERINFO.sub('//', value))!r}"
         if (before := self._seen.get(id(value))) is not None:
             return before[1]
         self._seen[id(value)] = value, f"itself, a {_name(type(value))}"  # ends cycles
@@ -69,7 +75,8 @@ class _Writer:
             return f"code:{value.co_code.hex()},{value.co_names!r},{self.form(value.co_consts)}"
         name = _name(value)
         if isinstance(value, FunctionType):
-            cells = [self.form(_content(cell)) for cell in value.__closure__ or ()]
+            free = zip(value.__code__.co_freevars, map(_content, value.__closure__ or ()), strict=True)
+            cells = [_HIDDEN if _is_secret(name, content) else self.form(content) for name, content in free]
             if value.__module__ == "__main__" or "<" in value.__qualname__:
                 name += self.form(value.__code__) + self.form(value.__defaults__) + self.form(value.__kwdefaults__)
             return f"{name}({','.join(cells)})"
@@ -101,7 +108,7 @@ class _Writer:
 
 
 def _is_secret(key: Any, value: Any) -> bool:
-    return isinstance(key, str) and isinstance(value, (str, bytes)) and _SECRET.search(key) is not None
+    return isinstance(key, str) and isinstance(value, (str, bytes, tuple)) and _SECRET.search(key) is not None
 
 
 def _is_code(value: Any) -> bool:

@@ -196,6 +196,29 @@ def test_private_permissions(cache: DiskCache, folder: Path) -> None:
         assert stat.S_IMODE(entry.stat().st_mode) == (0o700 if entry.is_dir() else 0o600), entry
 
 
+def test_a_folder_that_goes_while_something_is_written_is_made_private_again(folder: Path) -> None:
+    old = os.umask(0)
+    try:
+        os.close(Folder(str(folder)).open(("sha1", "abc"), create=True))
+    finally:
+        os.umask(old)
+    assert {stat.S_IMODE(entry.stat().st_mode) for entry in [folder, *folder.rglob("*")]} == {0o700}
+
+
+@pytest.mark.parametrize("years", [-1, 1], ids=["long ago", "from before the clock was set back"])
+def test_the_draft_of_a_writer_of_another_machine_is_taken_back(cache: DiskCache, folder: Path, years: int) -> None:
+    """Nobody can ask whether it lives: it is judged by its time, which may lie in the future."""
+    fill(cache)
+    draft = folder / "tmp" / "0123456789ab.1.0123456789abcdef.0.1000"
+    draft.write_bytes(b"x" * 1000)
+    cache.prune()
+    assert draft.exists()  # just written, so somebody may be at it
+    then = time.time() + years * 365 * 86400
+    os.utime(draft, (then, then))
+    cache.prune()
+    assert not draft.exists()
+
+
 def test_nothing_is_made_before_the_first_write(folder: Path) -> None:
     cache = DiskCache(folder)
     assert not cache.exists("a")

@@ -25,6 +25,7 @@ from bitstore.config import ConfigError
 from bitstore.digest import ALGORITHMS
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore
 from bitstore.hashlist import HashList, ListError
+from bitstore.shown import shown
 
 __all__ = ["run"]
 
@@ -222,7 +223,7 @@ def fetch_command(
         where = target.path if isinstance(target, Folder) else target.path.with_name("more.parquet")
         again = ["bitstore", "fetch", "--retry", str(reports.failed.path), "-o", str(where), *chosen.arguments()]
         again += ["--fan-out", str(fan_out)] if fan_out else []
-        typer.echo(f"go on from the failures: {shlex.join(again)}", err=True)
+        typer.echo(f"go on from the failures: {shown(shlex.join(again))}", err=True)
     raise End(outcome.exit_code)
 
 

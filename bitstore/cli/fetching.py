@@ -14,6 +14,7 @@ from bitstore.cli.progress import Progress
 from bitstore.cli.reports import Report
 from bitstore.composite import Composite
 from bitstore.hashlist import Entry, ListError
+from bitstore.shown import told
 
 __all__ = ["Outcome", "Reports", "fetch"]
 
@@ -126,7 +127,7 @@ class _Run:
             self._report(self._reports.missing, blob.uri)
         else:
             outcome.failed += 1
-            self._report(self._reports.failed, blob.uri, f"{type(error).__name__}: {error}")
+            self._report(self._reports.failed, blob.uri, told(f"{type(error).__name__}: {error}"))
         self._progress.advance(size)
 
     def _report(self, report: Report, *fields: str) -> None:

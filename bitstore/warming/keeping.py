@@ -9,6 +9,7 @@ from typing import Any
 from bitstore.blob import Blob
 from bitstore.caches.disk import DiskCache
 from bitstore.composite import Composite
+from bitstore.errors import described
 from bitstore.store import Store
 from bitstore.warming.outcome import Outcome, failed, outcome_of
 from bitstore.warming.parts import Target, dry_part, filled, keepers
@@ -86,7 +87,7 @@ class _Kept:
                 if isinstance(cache, DiskCache) and not suspect:
                     reason += f" (it holds {cache.max_size:,} bytes, and this blob has {len(blob.data):,})"
             except Exception as error:  # whatever a user's cache raises, we do not know that it has the blob
-                reason = f"{name} could not keep it ({type(error).__name__}: {error})"
+                reason = f"{name} could not keep it ({described(error)})"
             self._accounted[name] += suspect
             told = told or reason
         return told

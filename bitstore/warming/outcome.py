@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bitstore.blob import Blob
-from bitstore.errors import BitstoreError, InvalidURI, LookupFailed, NotFoundInStore
+from bitstore.errors import InvalidURI, LookupFailed, NotFoundInStore, described
 from bitstore.warming.parts import There
 
 __all__ = ["Kind", "Outcome", "outcome_of"]
@@ -53,7 +53,7 @@ def outcome_of(blob: Blob) -> Outcome:
         return Outcome(str(blob.uri)[:_LONGEST], "invalid", error=str(error)[:_LONGEST])
     if isinstance(error, LookupFailed) and error.reason:
         return failed(blob.uri, error.reason)
-    return failed(blob.uri, str(error) if isinstance(error, BitstoreError) else f"{type(error).__name__}: {error}")
+    return failed(blob.uri, described(error))
 
 
 def failed(digest: Any, reason: str) -> Outcome:
