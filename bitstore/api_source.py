@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from bitstore.errors import NotFoundInStore, TooManyRequests
+from bitstore.errors import InvalidDataFound, NotFoundInStore, TooManyRequests
 from bitstore.limits.absences import Absences
 from bitstore.limits.calls import Limit, call_again_steps
 from bitstore.mixins import DigestFormatMixin, VerifyDigestMixin
@@ -56,7 +56,7 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
 
     @abstractmethod
     def api_get(self, digest: str, /) -> Any:
-        """The bytes of the lower-case `digest`; None if the API says that it does not have them.
+        """The bytes of the lower-case `digest`; None (or `NotFoundInStore`) if the API says that it lacks them.
 
         Any exception means that we do not know. `TooManyRequests` says besides that the API asks for a pause: it is
         made, and then this is called again, a few times.
@@ -73,13 +73,14 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         absences = self._absences
         if absences is not None and key in absences:
             raise NotFoundInStore(self, digest)
-        if self.limit is not None:
-            data = yield from self.limit.call_steps(self.label, self.api_get, key)
-        else:
-            try:
-                data = yield Call(self.api_get, key)
-            except TooManyRequests as error:
-                data = yield from call_again_steps(error, self.label, self.api_get, key)
+        try:
+            data = yield from self._call_steps(key)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore:  # their own words for None
+            if absences is not None:
+                absences.add(key)
+            raise
         if data is None:
             if absences is not None:
                 absences.add(key)
@@ -87,3 +88,11 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         if self.verify:
             data = self._verify_data(data, digest)
         return Found(data, self.label)
+
+    def _call_steps(self, key: str) -> Steps[Any]:
+        if self.limit is not None:
+            return (yield from self.limit.call_steps(self.label, self.api_get, key))
+        try:
+            return (yield Call(self.api_get, key))
+        except TooManyRequests as error:
+            return (yield from call_again_steps(error, self.label, self.api_get, key))

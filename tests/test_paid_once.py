@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bitstore import FileRaw, LookupFailed, MemoryCache, Sha1Composite, Sha1Store, Store
+from bitstore import (
+    CallLimit,
+    FileRaw,
+    InvalidDataFound,
+    LookupFailed,
+    MemoryCache,
+    NotFoundInStore,
+    Sha1Composite,
+    Sha1Store,
+    Store,
+    StoreNotAvailable,
+)
 from bitstore.errors import AccessDenied
 from tests.stores import API, Box, Shelf, blobs, sha1
 
@@ -191,3 +202,31 @@ class TestDownloads:
             with pytest.raises(Exception, match=DIGEST):
                 second.result(60)
         assert not (tmp_path / "out").exists()
+
+
+class TestRemembered:
+    @pytest.mark.parametrize("limited", [False, True])
+    def test_both_ways_to_say_no(self, limited: bool) -> None:
+        class Raises(API):
+            def api_get(self, digest: str) -> bytes | None:
+                super().api_get(digest)
+                raise NotFoundInStore(self, digest)
+
+        for api in (API({}), Raises({})):
+            api.remember_missing = 60
+            if limited:
+                api.limit = CallLimit("account", per_day=9)
+            composite = chain(Shelf(), api)
+            for uri in (DIGEST, DIGEST.upper(), f"sha1://{DIGEST}"):
+                with pytest.raises(NotFoundInStore):
+                    composite.get(uri)
+            assert api.calls == [DIGEST]
+
+    @pytest.mark.parametrize("error", [OSError("down"), InvalidDataFound("api", DIGEST), StoreNotAvailable("api")])
+    def test_nothing_else_is(self, error: Exception) -> None:
+        api = API({DIGEST: DATA})
+        api.remember_missing, api.fail = 60, error
+        with pytest.raises(LookupFailed):
+            chain(Shelf(), api).get(DIGEST)
+        api.fail = None
+        assert chain(Shelf(), api).get(DIGEST) == DATA

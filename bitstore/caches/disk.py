@@ -95,22 +95,34 @@ class DiskCache(Store):
     ) -> None:
         # What was not given is a matter of the machine, and must be asked anew on another one.
         self._from_environment = frozenset(
-            name for name, given in (("_root", folder), ("max_size", max_size)) if given is None
+            name for name, given in (("_root", folder), ("_max_size", max_size)) if given is None
         )
         self._root = _absolute(folder)
-        self.max_size = _default_size() if max_size is None else parse_size(max_size, name="max_size")
-        if not self.max_size:
-            raise ValueError(
-                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
-            )
+        self._blobs_of: PerProcess[Blobs] = PerProcess()
+        self.max_size = _default_size() if max_size is None else max_size
         self.max_blob_size = None if max_blob_size is None else parse_size(max_blob_size, name="max_blob_size")
         self.verify = verify
         self.allow_foreign_owner = allow_foreign_owner
         self.algorithm: str | None = None
         if algorithm is not None:
             self.use_algorithm(algorithm)
-        self._blobs_of: PerProcess[Blobs] = PerProcess()
         self._check_folder()
+
+    @property
+    def max_size(self) -> int:
+        """Bytes. May be set at any time, also as a text; what is too much is evicted by the next write."""
+        return self._max_size
+
+    @max_size.setter
+    def max_size(self, size: int | str) -> None:
+        parsed = parse_size(size, name="max_size")
+        if not parsed:
+            raise ValueError(
+                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
+            )
+        self._max_size = parsed
+        if (blobs := self._blobs_of.get()) is not None:
+            blobs.bound.max_size = parsed
 
     @property
     def folder(self) -> Path:
@@ -245,6 +257,8 @@ class DiskCache(Store):
         self._check_valid(uri)
         if not isinstance(data, bytes):
             raise TypeError(f"DiskCache holds bytes only, not {type(data).__name__} (for '{uri}')")
+        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
+            data = bytes(memoryview(data))
         blobs = self._blobs()
         try:
             self._start_writing(blobs)
@@ -475,8 +489,8 @@ class DiskCache(Store):
         self.__dict__.update(state)
         if "_root" in self._from_environment:
             self._root = _absolute(None)
-        if "max_size" in self._from_environment:
-            self.max_size = _default_size()
+        if "_max_size" in self._from_environment:
+            self._max_size = _default_size()
         self._blobs_of = PerProcess()
 
     def __repr__(self) -> str:

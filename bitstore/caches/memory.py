@@ -61,12 +61,17 @@ class MemoryCache(Store):
     bytes_only = True
 
     def __init__(self, max_size: int | str = "256MB") -> None:
-        self.max_size = parse_size(max_size, name="max_size")
-        if not self.max_size:
+        self._max_size = parse_size(max_size, name="max_size")
+        if not self._max_size:
             raise ValueError(
                 "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
             )
         self._contents: PerProcess[_Contents] = PerProcess()
+
+    @property
+    def max_size(self) -> int:
+        """Bytes, as given."""
+        return self._max_size
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a non-empty text."""
@@ -107,6 +112,8 @@ class MemoryCache(Store):
         self._check_valid(uri)
         if not isinstance(data, bytes):
             raise TypeError(f"MemoryCache holds bytes only, not {type(data).__name__} (for '{uri}')")
+        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
+            data = bytes(memoryview(data))
         contents = self._contents.get() or self._start()
         with contents.lock:
             blobs = contents.blobs
