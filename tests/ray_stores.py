@@ -8,7 +8,7 @@ from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Store
 
-__all__ = ["FolderStore", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
+__all__ = ["CarelessAPI", "FolderStore", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
 
 
 class FolderStore:
@@ -96,3 +96,16 @@ class UnbornStore(OddStore):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return UnbornStore, ()
+
+
+class CarelessAPI(Sha1APISource):
+    """A paid API whose errors tell the key with which it was called."""
+
+    def __init__(self, key: str, limit: Any) -> None:
+        super().__init__(limit=limit)
+        self.api_key = key
+
+    def api_get(self, digest: str) -> bytes:
+        raise ConnectionError(
+            f"GET https://api.example/{digest}?api_key={self.api_key} (Bearer {self.api_key}): no route"
+        )
