@@ -117,10 +117,7 @@ class Breaker:
             if not self._failures:
                 self._failing_since = self._clock()
             self._failures += 1
-            # Of a composite in a composite, its error tells.
-            self._looks_out = self._looks_out or bool(
-                getattr(error, "unreachable", False) or getattr(error, "down_for", 0)
-            )
+            self._looks_out = self._looks_out or bool(getattr(error, "unreachable", False))
             if self._failures < FAILURES:
                 return
             opens = not self._open
