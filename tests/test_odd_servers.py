@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bitstore import HTTPRaw, Retry, Store, StoreNotAvailable
+from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
 from tests.raw_server import Answerer, RawServer
 
 ONCE = Retry(attempts=1)
@@ -59,3 +61,139 @@ def test_a_trickle_is_as_good_as_silence(head: str) -> None:
 
     with RawServer(trickle) as server:
         assert "too slow" in failure(HTTPRaw(stall_timeout=1, retry=ONCE), f"{server.url}/blob")
+
+
+# ---------------------------------------------------------------------- answers in unusual forms
+
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n5\r\nhello\r\n0\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\n\r\nhello", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO, True),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + HELLO, True),
+    ],
+    ids=["length and chunks", "chunks and length", "1.0", "1.0 with length", "100", "103"],
+)
+def test_odd_but_whole(answer: bytes, stays: bool) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(answer)
+        return stays
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        urls = [f"{server.url}/{number}" for number in range(5)]
+        assert [store.get(url) for url in urls] == [b"hello"] * 5
+        assert [blob.data for blob in store.get_many(urls)] == [b"hello"] * 5
+
+
+def test_a_connection_that_is_closed_between_two_requests() -> None:
+    """The server closes each connection when its second request comes: none of our tries is spent on that."""
+    served: set[object] = set()
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        if peer.getpeername() in served:
+            return False
+        served.add(peer.getpeername())
+        body = head.partition(b"\r\n\r\n")[2]
+        while len(body) < (3 if head.startswith(b"PUT") else 0):
+            body += peer.recv(100)
+        peer.sendall(HELLO)
+        return True
+
+    with RawServer(serve) as server:
+        store, url = HTTPRaw(retry=ONCE), f"{server.url}/blob"
+        for _ in range(3):
+            assert store.get(url) == b"hello"
+            assert [blob.data for blob in store.get_many([url])] == [b"hello"]
+            store.put(url, b"abc")
+        assert store.stats() == {"requests": 9, "retries": 0}
+
+
+@pytest.mark.parametrize("kind", ["s3", "signed s3", "gs", "http"])
+def test_ipv6(kind: str) -> None:
+    with RawServer(lambda peer, _, __: peer.sendall(HELLO), host="::1") as server:
+        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        store, uri = {
+            "s3": (S3Raw("anonymous", endpoint_url=server.url, region="us-east-1"), "s3://bucket/key"),
+            "signed s3": (S3Raw(keys, endpoint_url=server.url, region="us-east-1"), "s3://bucket/key"),
+            "gs": (GSRaw("anonymous", endpoint_url=server.url), "gs://bucket/key"),
+            "http": (HTTPRaw(), f"{server.url}/key"),
+        }[kind]
+        assert store.get(uri) == b"hello"
+        assert [blob.data for blob in store.get_many([uri])] == [b"hello"]
+        assert all(f"\r\nHost: [::1]:{server.port}\r\n".encode() in head for head in server.heads)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/", "//user:pw@127.0.0.1:1/", "\\\\x", ""])
+def test_redirects_to_elsewhere(target: str) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> None:
+        peer.sendall(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with RawServer(serve) as server:
+        failure(HTTPRaw(headers={"X-Key": "sesame"}, retry=ONCE), f"{server.url}/blob")
+        assert all(b"user" not in head and b"pw" not in head for head in server.heads)
+
+
+def test_a_proxys_own_page_is_no_word_of_the_store() -> None:
+    """A 404 in HTML, whose answer to HEAD has no body that would tell whose it is."""
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> None:
+        page = b"" if head.startswith(b"HEAD") else b"<html>no such page</html>"
+        peer.sendall(b"HTTP/1.1 404 x\r\nContent-Type: text/html\r\nContent-Length: 25\r\n\r\n" + page)
+
+    with RawServer(serve) as server:
+        for store, uri in (
+            (S3Raw("anonymous", endpoint_url=server.url, region="us-east-1", retry=ONCE), "s3://bucket/key"),
+            (GSRaw("anonymous", endpoint_url=server.url, retry=ONCE), "gs://bucket/key"),
+        ):
+            for ask in (store.get, store.exists):
+                with pytest.raises(StoreNotAvailable, match="404"):
+                    ask(uri)
+
+
+@pytest.mark.parametrize("status", [403, 407])
+def test_a_proxy_that_refuses_is_asked_once_and_told_nothing(status: int) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        return False
+
+    with RawServer(serve) as proxy:
+        store = HTTPRaw(proxy=proxy.url, headers={"Authorization": "Bearer sesame"}, retry=QUICK)
+        assert f"response {status}" in failure(store, "https://store.example/blob")
+        assert len(proxy.heads) == 1 and b"sesame" not in proxy.heads[0]
+
+
+FULL = """
+import logging, os, resource, sys
+logging.basicConfig()
+from bitstore import HTTPRaw, Retry
+store = HTTPRaw(retry=Retry(attempts=2, first_delay=0.001))
+assert [blob.found for blob in store.get_many([sys.argv[1]])] == [True]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+fill = []
+try:
+    while True:
+        fill.append(os.dup(0))
+except OSError:
+    pass
+store = HTTPRaw(retry=Retry(attempts=2, first_delay=0.001))
+[blob] = store.get_many([sys.argv[1].replace("127.0.0.1", "127.0.0.2")])
+print(type(blob.error).__name__)
+[os.close(each) for each in fill]
+print(sum(blob.found for blob in store.get_many([sys.argv[1]] * 3)))
+"""
+
+
+def test_too_many_open_files() -> None:
+    with RawServer(lambda peer, _, __: peer.sendall(HELLO), host="0.0.0.0") as server:
+        url = f"http://127.0.0.1:{server.port}/blob"
+        done = subprocess.run([sys.executable, "-c", FULL, url], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["StoreNotAvailable", "3"], done.stderr
+    assert done.stderr.count("Too many open files") == 1 and "Traceback" not in done.stderr

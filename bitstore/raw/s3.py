@@ -249,7 +249,7 @@ class S3Raw(WireStore[Routes]):
         if self.client is not None:
             answer: Any = yield Call(self._caller().etag, bucket, key)
         else:
-            answer = yield from self._ask(bucket, key, method="HEAD")
+            answer = yield from self._ask(bucket, key, method="HEAD", want_headers=True)
         if not isinstance(answer, Problem):
             return True
         if answer.code == "InvalidRange":  # asked for the first byte of an empty blob

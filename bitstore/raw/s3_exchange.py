@@ -130,7 +130,8 @@ def exchange(
             routes.remembered[asked.bucket] = route
             return response if asked.fits(response.status) else unasked(response.status)
         if asked.method == "HEAD":
-            if response.status == 404:
+            # Somebody else on the way, a proxy say, answers in HTML: then the body must tell.
+            if response.status == 404 and "html" not in response.headers.get("content-type", ""):
                 routes.remembered[asked.bucket] = route
                 return Problem(404, message="Not Found", missing=True)
             # Such an answer has no body to tell what is wrong.

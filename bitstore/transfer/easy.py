@@ -36,6 +36,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 # over a line of 1 Mbit/s still have more.
 _TRICKLE = 100  # bytes a second
 _LONGEST_SECONDS = 1_000_000  # as good as for ever; libcurl cannot count much farther
+_PROXY_REFUSES = 97  # CURLE_PROXY
 _WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
@@ -124,6 +125,8 @@ class Handle:
             stopped = code == TOO_LARGE or (code == _WRITE_ERROR and request.sink is not None and not self.streams)
             if stopped and status >= 300:
                 code = 0  # an error is known by its status: that its text has no end does not matter
+            elif 400 <= (refused := curl.getinfo(pycurl.HTTP_CONNECTCODE)) < 500 and refused not in (408, 429):
+                code = _PROXY_REFUSES  # no transient failure, as libcurl's own code would have it
         elif request.method == "GET" and 200 <= status < 300:
             limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
             if limit and len(body) > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -11,6 +12,8 @@ from typing import Any
 import pycurl
 
 __all__ = ["Poller"]
+
+logger = logging.getLogger("bitstore")
 
 # Where epoll is lacking, nothing can interrupt libcurl's own waiting, so it is kept short.
 _FALLBACK_SECONDS = 0.005
@@ -27,6 +30,7 @@ class Poller:
 
     def __init__(self) -> None:
         self._asleep = False
+        self._told = False  # that there was no socket to be had
         self._epoll: Any = None
         if hasattr(select, "epoll"):
             self._epoll = select.epoll()
@@ -40,9 +44,15 @@ class Poller:
         if self._epoll is not None:
             curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
 
-    def _open_socket(self, purpose: int, address: Any) -> socket.socket:
+    def _open_socket(self, purpose: int, address: Any) -> Any:
         family, kind, protocol, _ = address
-        made = socket.socket(family, kind, protocol)
+        try:
+            made = socket.socket(family, kind, protocol)
+        except OSError as error:  # too many open files: libcurl reports that it cannot connect, and there is a retry
+            if not self._told:
+                self._told = True
+                logger.warning("a connection cannot be made: %s", error)
+            return pycurl.SOCKET_BAD
         made.setblocking(False)
         # pycurl works on a duplicate of the descriptor: the kernel watches what both refer to, and forgets
         # it when libcurl closes its own.
