@@ -189,7 +189,7 @@ class Partial:
         self._origin = self._read_origin()
         length = os.fstat(self._fd).st_size
         origin = self._origin
-        if length and origin is not None and origin["url"] == url and length <= (origin["size"] or length):
+        if length and origin is not None and origin["url"] == self._url and length <= (origin["size"] or length):
             self.size = self._furthest = length
             self.resumed = True
             self.checked = None

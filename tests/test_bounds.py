@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bitstore import DiskCache, MemoryCache
+from bitstore import DiskCache, InvalidDataFound, MemoryCache
 from tests.disk_workers import total_bytes
 from tests.stores import blobs
 
@@ -25,18 +25,18 @@ class Liar(bytes):
 
 def test_bytes_that_lie_about_their_length(tmp_path: Path) -> None:
     disk, memory = DiskCache(tmp_path, 2000, algorithm="sha1"), MemoryCache(2000)
-    for digest, data in blobs(10, 900).items():
+    for digest, data in blobs(10, 900, "salt").items():
         for cache in (disk, memory):
             cache.put(digest, Liar(data))
             assert cache.get(digest) == data and type(cache.get(digest)) is bytes
         assert total_bytes(tmp_path) <= 2000
-    assert memory.stats()["blobs"] == 2 and memory.stats()["evicted"] == 8
+    assert memory.stats()["bytes"] == 1800 and memory.stats()["evicted"] == 8
 
 
 def test_processes_with_different_bounds(tmp_path: Path) -> None:
     """Each keeps its own when it writes; the folder never has more than the largest of them."""
     large, small = DiskCache(tmp_path, 10_000, algorithm="sha1"), DiskCache(tmp_path, 3000, algorithm="sha1")
-    for number, (digest, data) in enumerate(blobs(80, 900).items()):
+    for number, (digest, data) in enumerate(blobs(80, 900, "salt").items()):
         cache = small if number % 20 == 19 else large
         cache.put(digest, data)
         assert cache.get(digest) == data
@@ -46,7 +46,7 @@ def test_processes_with_different_bounds(tmp_path: Path) -> None:
 def test_caches_of_different_digests_share_one_bound(tmp_path: Path) -> None:
     caches = {name: DiskCache(tmp_path, 3000, algorithm=name) for name in ("sha1", "sha256", "md5")}
     plain = DiskCache(tmp_path, 3000)
-    for data in blobs(30, 900).values():
+    for data in blobs(30, 900, "salt").values():
         for name, cache in caches.items():
             cache.put(hashlib.new(name, data).hexdigest(), data)
             assert total_bytes(tmp_path) <= 3000
@@ -56,7 +56,7 @@ def test_caches_of_different_digests_share_one_bound(tmp_path: Path) -> None:
 
 def test_the_bound_of_a_disk_cache_may_be_changed_in_use(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, "10kB", algorithm="sha1")
-    many = list(blobs(30, 900).items())
+    many = list(blobs(30, 900, "salt").items())
     for digest, data in many[:15]:
         cache.put(digest, data)
     cache.max_size = "2kB"
@@ -74,3 +74,27 @@ def test_the_bound_of_a_disk_cache_may_be_changed_in_use(tmp_path: Path) -> None
 def test_that_of_a_memory_cache_may_not() -> None:
     with pytest.raises(AttributeError, match="max_size"):
         MemoryCache().max_size = 5  # type: ignore[misc]
+
+
+def test_a_folder_as_another_version_may_have_left_it(tmp_path: Path) -> None:
+    """The blobs' names are the format; whatever cannot be read of the ledger is counted anew."""
+    held = blobs(6, 900, "salt")
+    for digest, data in held.items():
+        place = tmp_path / "sha1" / digest[:3]
+        place.mkdir(parents=True)
+        (place / digest).write_bytes(data)
+    cut = next(iter(held))
+    (tmp_path / "sha1" / cut[:3] / cut).write_bytes(held[cut][:500])
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "v9").write_bytes(b"of a version to come" * 100)
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / cut).write_bytes(b"not ours")
+    cache = DiskCache(tmp_path, 4000, algorithm="sha1")
+    with pytest.raises(InvalidDataFound):
+        cache.get(cut)
+    assert [cache.get(digest) for digest in held if digest != cut] == [held[digest] for digest in held if digest != cut]
+    for digest, data in blobs(3, 900, "more").items():
+        cache.put(digest, data)
+        assert total_bytes(tmp_path) <= 4000
+    assert total_bytes(tmp_path) <= 4000
+    assert (tmp_path / "index" / cut).read_bytes() == b"not ours"
