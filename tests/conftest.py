@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -34,6 +35,8 @@ settings.register_profile(
 
 def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment of this process, and so of every process that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs: they would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if _PERSONAL.match(name):
             del os.environ[name]

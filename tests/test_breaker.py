@@ -81,6 +81,24 @@ def test_pauses_double_to_a_limit() -> None:
     assert breaker.down_for == clock.now
 
 
+def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    with caplog.at_level(logging.INFO, "bitstore"):
+        breaker = opened(clock)
+        for _ in range(5):  # probes that fail change nothing
+            clock.now += LONGEST_PAUSE
+            fail(breaker)
+        assert [record.message for record in caplog.records] == [
+            f"store failed {FAILURES} times in a row and is left alone for now: down"
+        ]
+        for _ in range(3):
+            breaker.succeeded()
+        assert [record.message for record in caplog.records[1:]] == ["store answers again"]
+        for _ in range(FAILURES):
+            fail(breaker)
+        assert len(caplog.records) == 3
+
+
 def test_calls_begun_before_it_opened_are_no_news() -> None:
     breaker = Breaker("store", clock=Clock())
     tickets = [breaker.admit() for _ in range(100)]

@@ -123,6 +123,8 @@ class TestTimeouts:
         with Drip() as server:
             told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.8, retry=ONCE), server.url)
         assert "timed out" in told and "no answer within" not in told
+        with Drip() as server, pytest.raises(StoreNotAvailable, match="timed out"):
+            HTTPRaw(stall_timeout=2, total_timeout=0.8, retry=ONCE).get(server.url)  # here no other limit is set
 
     def test_bad_limits(self) -> None:
         for options in ({"total_timeout": 0}, {"connect_timeout": 0}, {"stall_timeout": -1}, {"range_threshold": 0}):
@@ -288,6 +290,15 @@ class TestClock:
             store.put("s3://another-bucket/k", DATA)
         third = datetime.datetime.strptime(proxy.requests[-1].headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
         assert 7100 < (third - first).total_seconds() < 7600
+        # And for keys and regions that nothing was signed with before.
+        proxy.rules.clear()
+        proxy.rules.add(Answer(404, b"", {"x-amz-bucket-region": "eu-west-1"}), method="HEAD")
+        proxy.rules.add(s3_error(301, "PermanentRedirect", extra="<Region>eu-west-1</Region>"), times=1)
+        with pytest.raises(StoreNotAvailable):
+            store.get(uri(shared_bucket))
+        last = proxy.requests[-1].headers
+        fourth = datetime.datetime.strptime(last["x-amz-date"], "%Y%m%dT%H%M%SZ")
+        assert "/eu-west-1/" in last["authorization"] and 7100 < (fourth - first).total_seconds() < 7600
 
     def test_in_a_batch(self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
         proxy = fault_proxy(s3.endpoint_url)
@@ -455,6 +466,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        _, found, target = self.path.partition("/redirect-to/")
+        if found:
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(DATA)))
         self.end_headers()
@@ -493,6 +511,20 @@ def test_certificates(tls: str, authority: tuple[Path, Path], monkeypatch: pytes
     assert S3Raw("anonymous", region="us-east-1", **options).get("s3://bucket/key") == DATA
     with pytest.raises(ValueError, match="there is no file"):
         S3Raw(ca_bundle="/nowhere/bundle.pem")
+
+
+def test_a_redirect_never_leaves_https(tls: str, authority: tuple[Path, Path], api: CountedAPI) -> None:
+    """Also not on a detour: what was asked for by https must not be read, or changed, by who listens."""
+    api.blobs = {SHA1: DATA}
+    store = HTTPRaw(ca_bundle=authority[0], headers={"Authorization": "Bearer sesame"})
+    plain = api.blob_url(SHA1)
+    assert store.get(f"{tls}/redirect-to/{tls}/key") == DATA
+    for target in (plain, plain.replace("http:", "HTTP:"), f"{tls}/redirect-to/{plain}"):
+        assert "from https to http" in answered(store, f"{tls}/redirect-to/{target}")
+    assert api.requests == []
+    api.rules.add(Answer(302, b"", {"Location": f"{tls}/redirect-to/{plain}"}))
+    assert "from https to http" in answered(store, plain)
+    assert len(api.requests) == 1
 
 
 def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

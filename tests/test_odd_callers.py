@@ -193,7 +193,7 @@ class TestNeed:
             many = pool.submit(data, composite, list(HELD)[:8], patience=0)
             rule.wait_hits(8)
             one = pool.submit(composite.get, next(iter(HELD)))  # waits for what the batch fetches
-            loop()._post(lambda: 1 // 0)
+            loop()._post(break_down)
             assert all(isinstance(error, ZeroDivisionError) for error in many.result(30))
             rule.action.release()  # type: ignore[attr-defined]
             assert one.result(30) == HELD[next(iter(HELD))]
@@ -218,6 +218,10 @@ class TestNeed:
         composite = Sha1Composite()
         composite.append_source(Sha1Store(HTTPRaw(), f"{server.url}/"))
         assert composite.get("0" * 40, timeout=limit) == b"hello"
+
+
+def break_down() -> None:
+    raise ZeroDivisionError
 
 
 def refuse(*_: object) -> None:

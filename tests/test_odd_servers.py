@@ -120,12 +120,13 @@ def test_a_connection_that_is_closed_between_two_requests() -> None:
 def test_ipv6(kind: str) -> None:
     with RawServer(lambda peer, _, __: peer.sendall(HELLO), host="::1") as server:
         keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
-        store, uri = {
+        kinds: dict[str, tuple[Store, str]] = {
             "s3": (S3Raw("anonymous", endpoint_url=server.url, region="us-east-1"), "s3://bucket/key"),
             "signed s3": (S3Raw(keys, endpoint_url=server.url, region="us-east-1"), "s3://bucket/key"),
             "gs": (GSRaw("anonymous", endpoint_url=server.url), "gs://bucket/key"),
             "http": (HTTPRaw(), f"{server.url}/key"),
-        }[kind]
+        }
+        store, uri = kinds[kind]
         assert store.get(uri) == b"hello"
         assert [blob.data for blob in store.get_many([uri])] == [b"hello"]
         assert all(f"\r\nHost: [::1]:{server.port}\r\n".encode() in head for head in server.heads)

@@ -287,6 +287,13 @@ def test_region_in_a_header(case: Case, operation: str) -> None:
     assert case.regions()[0] == "us-east-1"
 
 
+def test_regions_that_send_us_round_in_circles(case: Case) -> None:
+    for region in ("eu-west-1", "us-east-1") * 10:
+        case.proxy.rules.add(s3_error(301, "PermanentRedirect", extra=f"<Region>{region}</Region>"), times=1)
+    assert "PermanentRedirect" in str(outcome(lambda: case.store().get(case.uri)))
+    assert case.regions() == ["us-east-1", "eu-west-1"]
+
+
 def test_region_that_leads_nowhere(case: Case) -> None:
     store = case.store()
     case.proxy.rules.add(s3_error(301, "PermanentRedirect", extra="<Region>eu-west-1</Region>"))

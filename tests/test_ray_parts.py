@@ -43,7 +43,9 @@ def composite(key: str = "AKIA", secret: str = "s3cr3t", prefix: str = "s3://buc
     raw = S3Raw({"aws_access_key_id": key, "aws_secret_access_key": secret})
     store.append_source(Sha1Store(raw, prefix))
     store.append_source(Sha1Store(GSRaw(), "gs://bucket/{digest[:2]}/{digest}.gz", compression="gzip"), name="b")
-    store.append_source(Sha1Store(HTTPRaw(), "https://user:password@example.org/"))
+    web = Sha1Store(HTTPRaw(), "https://example.org/")
+    web.prefix = "https://user:password@example.org/"  # the constructor refuses it
+    store.append_source(web)
     return store
 
 

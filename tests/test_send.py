@@ -220,6 +220,28 @@ class TestResume:
                 driver.run(Retry(attempts=3))
             assert len(driver.asked) < 10
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"etag": '"other"', "content-range": "bytes 4-7/8"},
+            {"etag": '"e"', "content-range": "bytes 2-7/8"},
+            {"etag": '"e"', "content-range": "bytes 44-47/48"},
+            {"etag": '"e"'},
+            {"content-range": "bytes 4-7/8"},
+            {},
+        ],
+    )
+    def test_a_part_that_does_not_fit_is_not_put_together(self, clock: Clock, other: dict[str, str]) -> None:
+        """A server that ignores `If-Match`, or gives other bytes than it was asked for."""
+        for answer in (Response(206, b"else", other, 0.0), TransferError(18, "cut", 206, other, b"el")):
+            driver = Driver(clock, [cut(b"half", etag='"e"'), answer, OK])
+            if isinstance(answer, Response):
+                assert driver.run(Retry()).body == b"blob"
+                assert driver.asked[2].headers == ()
+            else:  # the same question again, as nothing of that answer counts
+                driver.run(Retry())
+                assert driver.asked[2].headers == ("Range: bytes=4-", 'If-Match: "e"')
+
     def test_weak_etags_and_none_are_no_ground(self, clock: Clock) -> None:
         for etag in ("", 'W/"e"'):
             driver = Driver(clock, [cut(b"abc", etag=etag), OK])

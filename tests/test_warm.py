@@ -318,7 +318,9 @@ def test_what_cannot_be_warmed_is_told(shelf: Shelf, tmp_path: Path) -> None:
         check_target(shelf.disk, "here")
     bare = Sha1Composite()
     bare.append_cache(MemoryCache("1MB"), name="memory")
-    with pytest.raises(ValueError, match=r"each cache that outlives this process, and the store has none \(it has"):
+    with pytest.raises(
+        ValueError, match=r"nothing to fill: the store has no cache that outlives this process \(it has: memory"
+    ):
         check_target(bare, "here")
     below = Sha1Composite()
     below.append_source(shelf.api, name="api")
