@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from bitstore.breaker import PROBE_PAUSE, Breaker
 from bitstore.chain import Tier, costs, keepers_of
@@ -17,15 +17,15 @@ from bitstore.errors import (
     LookupTimedOut,
     NotFoundInStore,
     StoreNotAvailable,
-    described,
 )
-from bitstore.flight import Flights
+from bitstore.keep import keep_steps
+from bitstore.live import Live
 from bitstore.old import warn_of_unused
 from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.stats import TierStats
-from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
+from bitstore.store import Store, exists_steps, get_steps
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Cancelled, Found, Steps, Wait
 
@@ -33,32 +33,8 @@ __all__ = ["Composite"]
 
 logger = logging.getLogger("bitstore")
 
-T = TypeVar("T")
-
-_KEEP = Write(only_if_absent=True)
 _NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
 _LEFT_ALONE = "left alone for now, after repeated failures"
-
-
-class _ByTier(dict[str, T]):
-    def __init__(self, make: Callable[[str], T]) -> None:
-        self._make = make
-
-    def __missing__(self, name: str) -> T:
-        return self.setdefault(name, self._make(name))
-
-
-class _Live:
-    """What a composite knows only in this process: lookups in progress, counts, warnings given."""
-
-    def __init__(self) -> None:
-        self.flights = Flights()
-        self.stats = _ByTier(TierStats)
-        self.breakers = _ByTier(Breaker)
-        # Of their own: a cache that cannot keep may still answer.
-        self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
-        self.warned: set[str] = set()
-        self.look: Callable[[Store, Any], Steps[Found]] = get_steps  # `Latencies` puts in one that measures
 
 
 class Composite(Store):
@@ -92,7 +68,7 @@ class Composite(Store):
 
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]
-    _current: PerProcess[_Live]
+    _current: PerProcess[Live]
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
@@ -206,9 +182,9 @@ class Composite(Store):
                 stats.requests, stats.retries = tally.requests, tally.retries
         return {tier.name: live.stats[tier.name] for tier in self._tiers}
 
-    def _live(self) -> _Live:
+    def _live(self) -> Live:
         # Per process, because after a fork the flights of the parent's threads never land here.
-        return self._current.get() or self._current.set_once(_Live())
+        return self._current.get() or self._current.set_once(Live())
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
         return self._key_steps(self.canonical(uri))
@@ -269,7 +245,7 @@ class Composite(Store):
     def _walk(
         self,
         key: Any,
-        live: _Live,
+        live: Live,
         look: Callable[[Store, Any], Steps[Found]] = get_steps,
         paid_for: frozenset[str] = frozenset(),
     ) -> Steps[Found]:
@@ -355,7 +331,7 @@ class Composite(Store):
                 streamed = isinstance(data, Partial)
                 stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
                 if keepers and not streamed:
-                    yield from self._keep(live, tier, keepers, key, data, bad)
+                    yield from keep_steps(live, tier, keepers, key, data, bad)
                 return found if found.source == tier.name else Found(data, tier.name, found.etag)
         if not failures:
             raise NotFoundInStore(self, key)
@@ -373,46 +349,6 @@ class Composite(Store):
     def _must_match(self, tier: Tier) -> bool:
         """Whether bytes in a cache that do not match their digest cannot be right."""
         return False
-
-    def _keep(
-        self, live: _Live, origin: Tier, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]
-    ) -> Steps[None]:
-        for tier in keepers:
-            cache = tier.store
-            stats = live.stats[tier.name]
-            breaker = live.writers[tier.name]
-            ticket: int | None = None
-            try:
-                if (_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
-                    continue
-                ticket = breaker.admit()
-                if ticket is None and not origin.paid:  # what was paid for is worth a try
-                    stats.count("write_failures")
-                    continue
-                if tier in bad:
-                    yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
-                else:
-                    yield from put_steps(cache, key, data, _KEEP)
-            except (Cancelled, GeneratorExit) as end:
-                if ticket is not None:
-                    breaker.abandoned(ticket)
-                if isinstance(end, GeneratorExit):
-                    raise
-                stats.count("write_failures")
-                return  # the bytes are here, so the lookup is in time although the cache is not
-            except Exception as error:  # a cache that cannot keep never fails a lookup that has its bytes
-                stats.count("write_failures")
-                if ticket is not None:
-                    breaker.failed(ticket, error)
-                if tier.name not in live.warned:
-                    live.warned.add(tier.name)
-                    logger.warning(
-                        "cache %s could not keep a blob (%s); lookups go on, further failures are only counted",
-                        tier.name, described(error),
-                    )  # fmt: skip
-            else:
-                breaker.succeeded()
-                stats.count("writes")
 
     def _exists_steps(self, uri: Any) -> Steps[bool]:
         key = self.canonical(uri)
@@ -449,15 +385,3 @@ class _Answer:
 
     def get(self, uri: Any) -> Any:
         return self._data
-
-
-def _takes_only_bytes(cache: Store) -> bool:
-    return bool(getattr(cache, "bytes_only", False))
-
-
-def _replacement(cache: Store, key: Any) -> Steps[Write]:
-    """How to overwrite the bad copy, and nothing but it, where the cache can tell its ETag."""
-    if not hasattr(cache, "_etag_steps"):
-        return OVERWRITE
-    etag = yield from cache._etag_steps(key)
-    return Write(replacing=etag) if etag else OVERWRITE
