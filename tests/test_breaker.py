@@ -89,7 +89,7 @@ def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
             clock.now += LONGEST_PAUSE
             fail(breaker)
         assert [record.message for record in caplog.records] == [
-            f"store failed {FAILURES} times in a row and is left alone for now: down"
+            f"store failed {FAILURES} times in a row and is left alone for now: OSError: down"
         ]
         for _ in range(3):
             breaker.succeeded()
