@@ -103,7 +103,9 @@ class Problem:
     @property
     def no_bucket(self) -> bool:
         """The service said that there is no such bucket."""
-        return self.code == "NoSuchBucket" or _GCS_NO_BUCKET.search(self.message) is not None
+        if self.code in ("NoSuchKey", "NoSuchBucket"):  # S3 says it in a word, and to look for more would cost
+            return self.code == "NoSuchBucket"
+        return _GCS_NO_BUCKET.search(self.message) is not None
 
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.status, self.code) if part)
