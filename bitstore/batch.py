@@ -155,6 +155,7 @@ class _Window:
         """One answer per input, in the order of the inputs. Early ones wait, within the window."""
         early: dict[int, tuple[_Lookup, Any]] = {}
         self._fill()
+        full_for = self._portion
         while self._yielded < self._read:
             while self._yielded not in early:
                 for lookup in self._take():
@@ -166,7 +167,10 @@ class _Window:
             self._yielded += 1
             yield self.answer(lookup, self._yielded - 1, uri)
             del lookup
-            self._fill()
+            full_for -= 1
+            if full_for <= 0 or self._yielded == self._read:
+                self._fill()
+                full_for = self._portion
         if self._broken is not None:
             raise self._broken
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,10 +69,27 @@ class Columns:
         answers = self._answers
         self._chunks.append(
             (
-                pyarrow.array([answer.data for answer in answers], pyarrow.large_binary()),
+                _large_binary([answer.data for answer in answers]),
                 pyarrow.array([answer.source for answer in answers], pyarrow.string()),
                 pyarrow.array([answer.told for answer in answers], pyarrow.string()),
             )
         )
         answers.clear()
         self._loose = 0
+
+
+def _large_binary(blobs: list[bytes | None]) -> pyarrow.Array:
+    """The same as `pyarrow.array(blobs, pyarrow.large_binary())`.
+
+    That one lets its buffer grow as it goes, and so takes memory anew, and copies, several times over: for blobs of
+    16 KB at ten times the cost.
+    """
+    import pyarrow
+
+    held = [blob or b"" for blob in blobs]
+    ends = array("q", [0])
+    ends.extend(accumulate(map(len, held)))
+    # An array of truths has its bits in the very form in which others tell what is not null.
+    present = pyarrow.array([blob is not None for blob in blobs]).buffers()[1] if None in blobs else None
+    buffers = [present, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(held))]
+    return pyarrow.Array.from_buffers(pyarrow.large_binary(), len(blobs), buffers)

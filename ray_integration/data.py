@@ -204,11 +204,14 @@ class FetchBlobs:
     def _answers(self, texts: list[Any]) -> Generator[Answer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
         keys = [self._key(text) for text in texts]
-        uses = Counter(key for key in keys if not isinstance(key, Answer))
         first: dict[Any, str] = {}
         for key, text in zip(keys, texts, strict=True):
             if not isinstance(key, Answer):
                 first.setdefault(key, text)
+        if len(first) == len(keys) and self.errors == "return":  # each row has a blob of its own, as in most batches
+            yield from self._lookups(first)
+            return
+        uses = Counter(key for key in keys if not isinstance(key, Answer))
         held: dict[Any, Answer] = {}
         with closing(self._lookups(first)) as answers:
             for key in keys:
