@@ -64,7 +64,9 @@ def test_nothing_tells_a_secret(
     limit = ClusterLimit("account", per_day=3, state=tmp_path / "limits.sqlite", wait=0)
     store = Sha1Composite(call_when_uncertain=True)
     store.append_source(Sha1Store(web, f"{api.url}/blob/{{digest}}?sig={SECRET}"))
-    store.append_source(Sha1Store(web, f"{api.url.replace('//', f'//me:{SECRET}@')}/x/"))
+    named = Sha1Store(web, f"{api.url}/x/")
+    named.prefix = f"{api.url.replace('//', f'//me:{SECRET}@')}/x/"  # the constructor refuses it
+    store.append_source(named)
     store.append_source(CarelessAPI(SECRET, limit))
     texts: dict[str, str] = {"limit": repr(limit)}
     with NodePool(store) as pool:
