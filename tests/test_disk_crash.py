@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bitstore import DiskCache
 from tests.disk_workers import OPERATIONS
 from tests.soak_report import record
 
@@ -64,6 +66,32 @@ def test_kills_at_random(tmp_path: Path) -> None:
     figures = run("disk_crowd", "kills", tmp_path / "cache", 50, "--seed", time.time_ns())
     assert figures["kills"] >= 50
     assert figures["bytes_over_the_bound"] == 0
+
+
+ENDLESS_WRITER = """
+import hashlib, itertools, sys
+from bitstore import DiskCache
+cache = DiskCache(sys.argv[1], "1GB", algorithm="sha1")
+for number in itertools.count():
+    data = b"%d" % number * 1000
+    digest = hashlib.sha1(data).hexdigest()
+    cache.put(digest, data)
+    print(digest, flush=True)
+"""
+
+
+def test_what_was_kept_is_found_after_a_kill(tmp_path: Path) -> None:
+    """Whole files are half of it: a cache that begins anew after each crash keeps its promises, too, and is no use."""
+    kept: set[str] = set()
+    for _ in range(3):
+        command = [sys.executable, "-c", ENDLESS_WRITER, str(tmp_path / "cache")]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            kept |= {writer.stdout.readline().strip() for _ in range(len(kept) + 300)}
+            writer.kill()
+    cache = DiskCache(tmp_path / "cache", "1GB", algorithm="sha1")
+    assert len(kept) == 900
+    assert all(hashlib.sha1(cache.get(digest)).hexdigest() == digest for digest in kept)
 
 
 def test_many_processes(tmp_path: Path) -> None:
