@@ -57,7 +57,7 @@ class Bench:
 
         There are many more of them than lookups in one window: a digest repeated within it is fetched once.
         """
-        return self._job("small", 8000 if self.quick else 20000, 16 * 1024)
+        return self._job("small", 8000 if self.quick else 10000, 16 * 1024)
 
     def large(self) -> dict[str, Any]:
         """A job over the bucket of 4 MB blobs."""

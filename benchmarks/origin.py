@@ -7,6 +7,7 @@ import grp
 import hashlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -33,15 +34,16 @@ _NO_SUCH_KEY = (
     '<?xml version="1.0"?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>'
 )
 
+_CONNECTIONS = 8192
 _CONFIG = """\
 {modules}
 {user}
 worker_processes {workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off; log_not_found off; sendfile on; tcp_nopush off; default_type application/octet-stream;
   keepalive_requests 1000000000; keepalive_timeout 300s;
-  open_file_cache max=50000 inactive=300s; open_file_cache_valid 300s; open_file_cache_errors on;
+  open_file_cache max={open_files} inactive=300s; open_file_cache_valid 300s; open_file_cache_errors on;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
 {servers}
@@ -95,6 +97,8 @@ class Origin:
         ports = _free_ports(2)
         delay = f"rewrite_by_lua_block {{ ngx.sleep({LATENCY_SECONDS}) }}"
         answers = {"root": self.root, "buckets": _LIST_BUCKETS, "missing": _NO_SUCH_KEY}
+        # A worker inherits this limit, and answers 500 where it has no descriptor left for a file.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         servers = [_SERVER.format(port=ports[0], delay="", **answers)]
         if modules is not None:
             servers.append(_SERVER.format(port=ports[1], delay=delay, **answers))
@@ -105,6 +109,8 @@ class Origin:
                 user=f"user {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name};" if os.getuid() == 0 else "",
                 workers=min(2, os.cpu_count() or 1),
                 folder=self._folder,
+                connections=_CONNECTIONS,
+                open_files=max(1000, min(50_000, files - _CONNECTIONS - 500)),
                 servers="".join(servers),
             )
         )

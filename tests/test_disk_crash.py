@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,29 @@ def test_what_was_kept_is_found_after_a_kill(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache", "1GB", algorithm="sha1")
     assert len(kept) == 900
     assert all(hashlib.sha1(cache.get(digest)).hexdigest() == digest for digest in kept)
+
+
+KILLED_BEFORE_IT_PUBLISHES = """
+import os, signal, sys
+from bitstore import DiskCache
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.rename = os.replace = os.link = die
+DiskCache(sys.argv[1], 3000).put("large", b"x" * 2900)
+"""
+
+
+def test_what_a_killed_writer_had_reserved_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    """Nor is another process needed to clean up after it: those that are at work do."""
+    cache = DiskCache(tmp_path / "cache", 3000)
+    cache.put("small", b"v")
+    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_IT_PUBLISHES, tmp_path / "cache"], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    cache.put("other", b"w" * 900)
+    assert cache.get("other") == b"w" * 900
+    assert cache.stats()["bytes"] == 900 + (1 if cache.exists("small") else 0)
 
 
 def test_many_processes(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class Bound:
                 if found is not None and not counted and lowest - found > bound // 16:
                     # All files are seen and the ledger has far more: reservations under way, or of killed writers.
                     counted = True
+                    self.reclaim()  # as long as their drafts are there, they count
                     lowest = min(lowest, self.recount(only_less=True))
                 elif not files:
                     return False
