@@ -167,8 +167,11 @@ def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:
         return False, False
     if match["space"] == _space():
         pid = int(match["pid"])
-        # Of our own pid, another token tells an earlier process.
-        if match["token"] != current().token if pid == os.getpid() else not _is_alive(pid):
+        if pid == os.getpid():
+            # Of our own pid, another token tells an earlier process; our own is another thread's, however old it looks.
+            earlier = match["token"] != current().token
+            return earlier, earlier
+        if not _is_alive(pid):
             return True, True
     return abs(time.time() - found.st_mtime) > _STALE, False  # abs: the clock may have jumped
 
