@@ -111,7 +111,8 @@ def test_what_a_killed_writer_had_reserved_keeps_nobody_from_writing(tmp_path: P
     """Nor is another process needed to clean up after it: those that are at work do."""
     cache = DiskCache(tmp_path / "cache", 3000)
     cache.put("small", b"v")
-    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_IT_PUBLISHES, tmp_path / "cache"], cwd=ROOT, check=False)
+    command = [sys.executable, "-c", KILLED_BEFORE_IT_PUBLISHES, str(tmp_path / "cache")]
+    killed = subprocess.run(command, cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     cache.put("other", b"w" * 900)
     assert cache.get("other") == b"w" * 900
