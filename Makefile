@@ -26,14 +26,14 @@ demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
 test: install-test ## Run the tests against real servers on this machine
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; about half an hour)
+bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; an hour or more)
 	@$(BIN)/python benchmarks/run.py --output benchmarks/results $(ARGS)
 
 bench-quick: install-test ## The most important measurement, in about a minute (needs nginx)
 	@$(BIN)/python benchmarks/run.py --quick headline $(ARGS)
 
 soak: export BITSTORE_SOAK_REPORT := $(CURDIR)/build/soak.jsonl
-soak: install-test ## Run the long tests (half an hour or more), and write their figures into docs/promises.md
+soak: install-test ## Run the long tests (an hour or more), and write their figures into docs/promises.md
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 		|| echo "no atheris for this Python: the parsers are fuzzed without its guidance"
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/metrics.txt

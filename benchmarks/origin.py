@@ -99,6 +99,8 @@ class Origin:
         answers = {"root": self.root, "buckets": _LIST_BUCKETS, "missing": _NO_SUCH_KEY}
         # A worker inherits this limit, and answers 500 where it has no descriptor left for a file.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files == resource.RLIM_INFINITY:
+            files = 1 << 20
         servers = [_SERVER.format(port=ports[0], delay="", **answers)]
         if modules is not None:
             servers.append(_SERVER.format(port=ports[1], delay=delay, **answers))

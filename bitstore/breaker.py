@@ -21,6 +21,9 @@ FAILURES = 5
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 PROBE_LIMIT = 30.0  # seconds after which a probe that has not reported no longer keeps others back
+# Seconds without a failure after which the next one begins another outage, as nobody knows what was in between. The
+# longest pause and all tries of a call take less.
+FORGOTTEN = 120.0
 PROBE_PAUSE = 0.25  # seconds after which to ask again while it is not known whether the store answers
 
 
@@ -44,7 +47,8 @@ class Breaker:
         self._failures = 0  # in a row
         self._openings = 0  # how often it has opened, or stayed open after a probe
         self._open = False
-        self._failing_since = 0.0  # the first of them
+        self._failing_since = 0.0  # the first of them, in this outage
+        self._failing_at = 0.0  # the last of them, or of the probes
         self._looks_out = False  # whether one of them said that the store is unreachable
         self._pause = FIRST_PAUSE
         self._probe_at = 0.0  # the next probe may go then
@@ -71,7 +75,7 @@ class Breaker:
         """Seconds since the first of the failures in a row, if they make an outage; else 0.
 
         They do when there are enough of them to leave the store alone. But few calls make few failures, so they also
-        do when one of them says that the store is unreachable.
+        do when one of them says that the store is unreachable. What was long ago (`FORGOTTEN`) does not count.
         """
         return self._clock() - self._failing_since if self._open or self._looks_out else 0.0
 
@@ -88,7 +92,15 @@ class Breaker:
                 if now < self._probe_at or now < self._probing_until:
                     return None
                 self._probing_until = now + PROBE_LIMIT
+                self._note(now)
             return self._openings
+
+    def _note(self, now: float) -> None:
+        """A failure, or a probe: it belongs to the present outage, or begins one."""
+        if not self._failures or now - self._failing_at > FORGOTTEN:
+            self._failing_since = now
+            self._looks_out = False
+        self._failing_at = now
 
     def abandoned(self, ticket: int) -> None:
         """The call of `ticket` was given up before the store could answer: another may be the probe."""
@@ -114,8 +126,7 @@ class Breaker:
         with self._lock:
             if ticket != self._openings:
                 return  # begun before the breaker opened: many are, and they are no news
-            if not self._failures:
-                self._failing_since = self._clock()
+            self._note(self._clock())
             self._failures += 1
             self._looks_out = self._looks_out or bool(getattr(error, "unreachable", False))
             if self._failures < FAILURES:

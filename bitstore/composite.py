@@ -332,7 +332,7 @@ class Composite(Store):
                 stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
                 if keepers and not streamed:
                     yield from keep_steps(live, tier, keepers, key, data, bad)
-                return found if found.source == tier.name else Found(data, tier.name, found.etag)
+                return found if found.source == tier.name else found._replace(source=tier.name)
         if not failures:
             raise NotFoundInStore(self, key)
         failed = LookupFailed(self, key, failures, missing)

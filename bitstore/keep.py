@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from bitstore.chain import Tier
+from bitstore.chain import Tier, costs
 from bitstore.errors import described
 from bitstore.live import Live
 from bitstore.store import OVERWRITE, Store, Write, put_steps
@@ -45,7 +45,7 @@ def keep_steps(
             if (_takes_only_bytes(cache) and not isinstance(data, bytes)) or not cache.is_valid(key):
                 continue
             ticket = breaker.admit()
-            if ticket is None and not origin.paid:  # what was paid for is worth a try
+            if ticket is None and not costs(origin.store):  # what was paid for is worth a try
                 stats.count("write_failures")
                 continue
             if tier in bad:

@@ -66,8 +66,8 @@ class FetchBlobs:
     max_bytes
         About how many bytes of blobs to hold besides those of the piece in the making (a number, or `"256MB"`).
     patience
-        Seconds from the beginning of an outage for which lookups wait for a tier that is left alone after repeated
-        failures (see `get_many`); after that their rows are `failed:`. 0: what fails has failed.
+        Seconds from the beginning of an outage for which lookups wait for a tier that is unreachable, or left alone
+        after repeated failures (see `get_many`); after that their rows are `failed:`. 0: what fails has failed.
     block_bytes
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
         blob larger than that makes a piece of its own.

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 from bitstore import __version__
 from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
+from bitstore.free import free_part
 from bitstore.stats import TierStats
 from bitstore.store import Store
 from bitstore.warming.outcome import Outcome
 from ray_integration.answer import answer_of
 from ray_integration.metrics import TierMetrics, node_name
-from ray_integration.parts import free_part, usable_part
+from ray_integration.parts import usable_part
 from ray_integration.warm_node import KeepOrder, keep_on_node
 
 __all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]

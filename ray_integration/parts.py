@@ -7,11 +7,10 @@ from typing import Any
 
 from bitstore.caches.disk import DiskCache
 from bitstore.caches.memory import MemoryCache
-from bitstore.chain import costs
 from bitstore.errors import StoreNotAvailable
-from bitstore.free import free_part, without
+from bitstore.free import without
 
-__all__ = ["costs", "free_part", "shared_part", "usable_part"]
+__all__ = ["shared_part", "usable_part"]
 
 
 def shared_part(store: Any) -> Any | None:

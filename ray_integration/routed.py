@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitstore.errors import StoreNotAvailable
+from bitstore.free import free_part
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.members import Members
 from ray_integration.node import Piece, needs_paid
-from ray_integration.parts import free_part, usable_part
+from ray_integration.parts import usable_part
 
 __all__ = ["Router"]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import threading
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from tests.raw_server import RawServer
 
 __all__ = ["HostileServer"]
 
@@ -16,57 +12,19 @@ _PIECE = b"x" * (1 << 20)
 _CHUNK = b"100000\r\n" + _PIECE + b"\r\n"
 
 
-class HostileServer:
-    """What it does depends on the last part of the path, see `_answer`. `sent` counts the bytes that it got rid of."""
+class HostileServer(RawServer):
+    """What it does depends on the last part of the path, see `_send_what`. `sent` counts the bytes it got rid of."""
 
     def __init__(self) -> None:
+        super().__init__(self._misbehave)
         self.sent = 0
-        self.requests = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._threads: list[threading.Thread] = []
-        self._open: list[socket.socket] = []
-        self._acceptor = threading.Thread(target=self._accept)
 
-    def __enter__(self) -> Self:
-        self._acceptor.start()
-        return self
+    def _misbehave(self, peer: socket.socket, head: bytes, _: int) -> bool:
+        path = head.split(b" ", 2)[1].partition(b"?")[0].replace(b"%2F", b"/")
+        self._send_what(peer, path.rsplit(b"/", 1)[1].decode())
+        return False  # and that was the last on this connection
 
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._acceptor.join()
-        for peer in self._open:
-            with contextlib.suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(peer)
-            thread = threading.Thread(target=self._serve, args=(peer,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        with peer, contextlib.suppress(OSError):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                piece = peer.recv(65536)
-                if not piece:
-                    return
-                head += piece
-            self.requests += 1
-            self._answer(
-                peer, head.split(b" ", 2)[1].partition(b"?")[0].replace(b"%2F", b"/").rsplit(b"/", 1)[1].decode()
-            )
-
-    def _answer(self, peer: socket.socket, what: str) -> None:
+    def _send_what(self, peer: socket.socket, what: str) -> None:
         if what == "named-10gb":
             self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
             self._send_all(peer, _PIECE)

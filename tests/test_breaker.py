@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bitstore import AccessDenied, GSRaw, LookupFailed, S3Raw, Sha1Composite, Sha1Store, Store
+from bitstore import AccessDenied, GSRaw, LookupFailed, S3Raw, Sha1Composite, Sha1Store, Store, StoreNotAvailable
 from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
 from tests.stores import API, Box, Shelf, blobs
 
@@ -97,6 +97,24 @@ def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(FAILURES):
             fail(breaker)
         assert len(caplog.records) == 3
+
+
+def test_an_outage_of_long_ago_is_not_the_one_of_now() -> None:
+    """Nobody has asked in between: who comes now has all his patience, whether it had opened then or not."""
+    clock = Clock()
+    few, many = Breaker("store", clock=clock), opened(clock)
+    unreachable = StoreNotAvailable("store")
+    unreachable.unreachable = True
+    few.failed(few._openings, unreachable)
+    clock.now += 10
+    assert (few.down_for, many.down_for) == (10, 10)
+    clock.now += 3600
+    assert many.admit() is not None
+    few.failed(few._openings, unreachable)
+    assert (few.down_for, many.down_for) == (0, 0)
+    clock.now += 10
+    fail(few)
+    assert few.down_for == 10
 
 
 def test_calls_begun_before_it_opened_are_no_news() -> None:
@@ -235,11 +253,13 @@ def test_a_cache_that_cannot_keep_is_not_asked_to_again_and_again() -> None:
     assert (stats.write_failures, stats.writes, stats.misses, stats.breaker) == (40, 0, 40, "closed")
 
 
-def test_what_was_paid_for_is_always_tried_to_be_kept() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_was_paid_for_is_always_tried_to_be_kept(nested: bool) -> None:
     held = blobs(40)
-    box, composite = FullBox(), Sha1Composite()
+    box, composite, source = FullBox(), Sha1Composite(), Sha1Composite()
+    source.append_source(API(held))
     composite.append_cache(box)
-    composite.append_source(API(held))
+    composite.append_source(source if nested else API(held))
     assert all(composite.get(digest) == data for digest, data in held.items())
     assert box.tries == 40
 

@@ -112,7 +112,7 @@ def test_what_a_killed_writer_had_reserved_keeps_nobody_from_writing(tmp_path: P
     cache = DiskCache(tmp_path / "cache", 3000)
     cache.put("small", b"v")
     command = [sys.executable, "-c", KILLED_BEFORE_IT_PUBLISHES, str(tmp_path / "cache")]
-    killed = subprocess.run(command, cwd=ROOT, check=False)
+    killed = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     cache.put("other", b"w" * 900)
     assert cache.get("other") == b"w" * 900

@@ -37,6 +37,8 @@ def test_rows_keep_their_order_over_chunks() -> None:
     taken = made.take()
     assert types(taken) == TYPES
     assert [values.num_chunks for values in taken.values()] == [2, 2, 2]
+    taken["data"].validate(full=True)
+    assert taken["data"].null_count == 1
     assert taken["data"].to_pylist() == [answer.data for answer in given]
     assert taken["source"].to_pylist() == [answer.source for answer in given]
     assert taken["error"].to_pylist() == [answer.told for answer in given]

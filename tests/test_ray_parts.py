@@ -25,9 +25,10 @@ from bitstore import (
     Store,
 )
 from bitstore.errors import LookupFailed
+from bitstore.free import free_part
 from ray_integration import PoolError, VersionMismatch
 from ray_integration.identity import fingerprint
-from ray_integration.parts import free_part, usable_part
+from ray_integration.parts import usable_part
 from tests.ray_stores import MadeStore, NotedAPI, OddStore
 from tests.stores import API, Box, Shelf
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitstore.caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
+from bitstore.caches.folder import is_unmatched
 from bitstore.caches.quarantine import trim
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.options import check_options
@@ -449,7 +450,7 @@ class DiskCache(Store):
             place, data = self._find(uri, INLINE)
         except Large:
             place, data = yield Call(self._find, uri, None)
-        if ".d/" in place and not place.startswith("keys/"):
+        if is_unmatched(place):
             return Unmatched(data, self.label)
         return Found(data, self.label)
 

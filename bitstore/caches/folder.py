@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from bitstore.caches.held import Held
 
-__all__ = ["DRAFT", "TOPS", "Folder", "Item", "Place"]
+__all__ = ["DRAFT", "TOPS", "Folder", "Item", "Place", "is_unmatched"]
 
 TOPS = ("sha1", "sha256", "md5", "keys")
 _FAN = re.compile(r"[0-9a-f]{3}")
@@ -49,6 +49,11 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join((*self.folders, self.name))
+
+
+def is_unmatched(place: str) -> bool:
+    """Whether the file at `place` (its path below the root) is of bytes that do not match their digest."""
+    return ".d/" in place and not place.startswith("keys/")
 
 
 class Item(NamedTuple):
