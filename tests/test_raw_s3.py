@@ -576,8 +576,11 @@ def test_fork_while_a_thread_holds_the_lock(s3: SeaweedS3, bucket: str) -> None:
         thread.join()
 
 
-def test_threads_share_one_session(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_one_session(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put(bucket, "k", b"x")
+    keys = f"[work]\naws_access_key_id = {s3.reader.access_key}\naws_secret_access_key = {s3.reader.secret_key}\n"
+    (tmp_path / "credentials").write_text(keys)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     made: list[object] = []
     real = boto3.Session
 
@@ -586,7 +589,7 @@ def test_threads_share_one_session(s3: SeaweedS3, bucket: str, monkeypatch: pyte
         return real(*args, **options)
 
     monkeypatch.setattr(boto3, "Session", counted)
-    store, barrier = raw(s3), threading.Barrier(16)
+    store, barrier = S3Raw({"profile_name": "work"}, endpoint_url=s3.endpoint_url), threading.Barrier(16)
 
     def get() -> bytes:
         barrier.wait(60)

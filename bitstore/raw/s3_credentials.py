@@ -1,7 +1,7 @@
 """Credentials for S3: each entry of a list, as it is in this process.
 
 boto3 supplies the session, so that profiles, roles, SSO, environment and config files mean what they mean
-everywhere else. It is imported at first use, and not at all for anonymous access where it is not installed.
+everywhere else. It is imported at first use, and not at all where the environment and the arguments say everything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+from bitstore.raw.s3_environment import Keys, endpoint_of_environment, plain
 
 __all__ = ["ANONYMOUS", "Credentials", "Identity", "Keys", "Unusable", "as_list", "show"]
 
@@ -24,14 +26,6 @@ _SHOWN = ("profile_name", "region_name")
 
 class Unusable(Exception):
     """From these credentials no request can be signed; the text says why."""
-
-
-class Keys(NamedTuple):
-    """What signs a request."""
-
-    access_key: str
-    secret_key: str
-    token: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,8 @@ class Identity:
         """
         if self._source is None:
             return None, float("inf")
+        if isinstance(self._source, Keys):
+            return self._source, float("inf")
         from botocore.credentials import RefreshableCredentials
 
         try:
@@ -157,12 +153,8 @@ def _anonymous_settings(where: Where) -> tuple[str, str, str]:
             pass  # without boto3 its environment variables still count
         else:
             return _client_settings(botocore.session.Session(), where, Config(signature_version=UNSIGNED))
-    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
-    from_environment = None
-    if not ignored:
-        from_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = where.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    address = where.endpoint_url or from_environment or f"https://s3.{region}.amazonaws.com"
+    address = where.endpoint_url or endpoint_of_environment() or f"https://s3.{region}.amazonaws.com"
     return address.rstrip("/"), region, where.addressing_style or "auto"
 
 
@@ -171,6 +163,9 @@ def _session_settings(entry: Any, where: Where) -> tuple[Any, tuple[str, str, st
         raise Unusable(
             f"credentials are None, 'anonymous' or a dict of arguments of boto3.Session, not {type(entry).__name__}"
         )
+    known = plain(entry, where.endpoint_url, where.region)
+    if known is not None:
+        return known.keys, (known.endpoint.rstrip("/"), known.region, where.addressing_style or "auto")
     try:
         import boto3
         from botocore.config import Config
