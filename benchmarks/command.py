@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
                 say(f"  {report.verdict_line(verdict)}")
     finally:
         bench.close()
-    files = report.write(options.output, results, facts, rounds=options.rounds, quick=options.quick)
+        # Also after Ctrl-C or a failure: the cases before it may have taken an hour.
+        files = report.write(options.output, results, facts, rounds=options.rounds, quick=options.quick)
     print(report.markdown(results, facts, rounds=options.rounds))
     words = [verdict.word for result in results for verdict in result.verdicts]
     say(f"{words.count('pass')} of {len(words)} targets met, in {time.monotonic() - started:.0f} s; see:")
