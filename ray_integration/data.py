@@ -17,6 +17,7 @@ from ray_integration.columns import Columns
 from ray_integration.identity import fingerprint
 from ray_integration.metrics import TierMetrics
 from ray_integration.pool import NodePool
+from ray_integration.rooms import Rooms
 from ray_integration.routed import Router
 
 __all__ = ["Errors", "FetchBlobs", "Routing"]
@@ -157,6 +158,7 @@ class FetchBlobs:
         self._router: Router | None = None
         self._metrics: TierMetrics | None = None
         self._warmth = Warmth()
+        self._rooms = Rooms()
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield the rows of `batch` with their blobs, in pieces of the same format."""
@@ -179,9 +181,14 @@ class FetchBlobs:
         # Ray makes a block of what it has got as soon as that exceeds its target size (128 MiB), and cuts it if it is
         # half as much again or more. A piece in between thus becomes a block as it is, without being copied together.
         most = self.block_bytes + self.block_bytes // 2 - 1
-        # A piece has ten chunks at most: Ray copies those of a block together that has more.
+        # A piece has nine chunks at most, as any two in a row hold more than a fifth: Ray copies those of a block
+        # together that has more than ten.
         columns = Columns(
-            self.data_column, self.source_column, self.error_column, chunk_bytes=max(1, self.block_bytes // 6)
+            self.data_column,
+            self.source_column,
+            self.error_column,
+            chunk_bytes=max(1, self.block_bytes * 3 // 10),
+            rooms=self._rooms,
         )
         texts = rows.texts(self.column) if rows.rows else []
         with closing(self._answers(texts)) as incoming:
@@ -288,7 +295,8 @@ class FetchBlobs:
         return key if isinstance(key, Hashable) else text
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_router": None, "_metrics": None, "_warmth": Warmth()}  # of this process
+        of_this_process = {"_router": None, "_metrics": None, "_warmth": Warmth(), "_rooms": Rooms()}
+        return {**self.__dict__, **of_this_process}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"
