@@ -63,8 +63,13 @@ def _cpu() -> float:
 
 def _peak() -> int:
     """The most bytes that were resident at once."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        # `getrusage` would count what the process was that this one was started from, too.
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(told.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _versions(distributions: tuple[str, ...]) -> dict[str, str]:

@@ -25,7 +25,8 @@ __all__ = ["get_many"]
 logger = logging.getLogger("bitstore")
 
 _LOOKUPS = 128  # at least so many in the window, unless the caller says otherwise
-_PER_TRANSFER = 4  # and at least so many for each transfer that may be under way
+_PER_TRANSFER = 2  # and so many for each transfer that may be under way,
+_SPARE = 64  # and these besides: while some transfers end, the consumer has yet to take what others brought
 _TRIES = 2  # more of a lookup that failed although others were answered
 _FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
@@ -267,7 +268,7 @@ class _Window:
         """How many inputs may be read and not yet answered to the consumer."""
         # Enough that no transfer waits for a lookup, and not more: lookups in waiting cost memory, and time of
         # the garbage collector.
-        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self.loop.pace.limit)
+        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self.loop.pace.limit + _SPARE)
         if not self._answered:
             return min(most, _FIRST_LOOKUPS)
         # Blobs that are here count by their size, those to come by the mean of what has come so far.

@@ -71,3 +71,15 @@ def test_does_not_grow_when_nothing_waits() -> None:
     pace = Pace(first=32, clock=lambda: server.now)
     server.run(pace, 20_000, waiting=False)
     assert pace.limit == 32
+
+
+def test_the_cost_of_new_connections_is_not_taken_for_the_rate_of_more_transfers() -> None:
+    server = Server(0.03, 30_000)
+    pace = Pace(clock=lambda: server.now)
+    connections = pace.limit
+    for _ in range(30_000):
+        if connections < pace.limit:
+            connections += 1
+            server.now += 0.0005
+        server.run(pace, 1)
+    assert pace.limit >= 800

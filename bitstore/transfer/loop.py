@@ -40,11 +40,11 @@ class Loop:
     Parameters
     ----------
     pace
-        Says how many HTTP exchanges may be under way at once; more wait in order.
+        Says how many HTTP exchanges may be under way at once; more wait in order. None: one of its own.
     """
 
     def __init__(self, *, pace: Pace | None = None) -> None:
-        self.pace = Pace(most=_most_transfers()) if pace is None else pace
+        self.pace = Pace(most=_most_transfers(0)) if pace is None else pace
         self.workers = Workers()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()  # guards only the thread's coming and going
@@ -349,14 +349,15 @@ class _Parts:
             self._loop._parts_ended(self._parent, self._ticket, failed)
 
 
-def _most_transfers() -> int:
-    """As many as this process may have sockets, with room for what else it opens."""
+def _most_transfers(number: int) -> int:
+    """As many as this process may have sockets, with room for what else it opens: most of them for the first loop."""
     try:
         import resource
     except ImportError:  # Windows counts sockets apart from files
         return 512
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1024 if files == resource.RLIM_INFINITY else max(8, min(1024, (files - 128) // 2))
+    share = (files - 128) * (3 if number == 0 else 1) // 4
+    return 1024 if files == resource.RLIM_INFINITY else max(8, min(1024, share))
 
 
 class _Process:
@@ -386,5 +387,5 @@ def loop(number: int = 0) -> Loop:
         with _process.lock:
             found = _process.loops.get(number)
             if found is None:
-                found = _process.loops[number] = Loop()
+                found = _process.loops[number] = Loop(pace=Pace(most=_most_transfers(number)))
     return found

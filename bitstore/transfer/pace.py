@@ -47,6 +47,7 @@ class Pace:
         self.most = most
         self._clock = clock
         self._began = clock()
+        self._settling = 0  # transfers until this round begins
         self._ended = 0  # transfers in this round
         self._points = 0.0  # their throughput
         self._hungry = 0  # how many of them left another one waiting
@@ -59,6 +60,11 @@ class Pace:
 
     def ended(self, size: int, waiting: bool) -> None:
         """Count a transfer of `size` bytes; `waiting`: another one waits for its place."""
+        if self._settling:
+            self._settling -= 1
+            if not self._settling:
+                self._began = self._clock()
+            return
         self._ended += 1
         self._points += 1 + size / _BYTES_PER_POINT
         self._hungry += waiting
@@ -128,7 +134,7 @@ class Pace:
     def _set(self, limit: int, before: tuple[int, float] | None) -> None:
         self.limit = limit
         self._before = before
-        # The first transfers of a new number began under the old one.
-        self._began = self._clock()
+        # The first transfers of a new number began under the old one, or have to connect, which the next ones need not.
+        self._settling = limit
         self._ended = self._hungry = 0
         self._points = 0.0
