@@ -71,7 +71,8 @@ class FetchBlobs:
         after repeated failures (see `get_many`); after that their rows are `failed:`. 0: what fails has failed.
     block_bytes
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
-        blob larger than that makes a piece of its own.
+        blob larger than that makes a piece of its own. The memory of pieces that nobody holds any more serves for the
+        next ones.
     pool
         A `NodePool` of this store, whose node stores do the lookups. None: they are done here.
     routing
