@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
+from bitstore.raw import s3_credentials
 from bitstore.raw.s3 import ANONYMOUS, S3Raw
 from bitstore.store import Write, put_steps
 from bitstore.transfer.retry import Retry
@@ -209,15 +209,15 @@ def test_echoed_secrets_are_blotted_out(case: Case) -> None:
 
 
 @pytest.fixture
-def sessions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def identities(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     made: list[object] = []
-    real = boto3.Session
+    real = s3_credentials.Identity
 
     def counted(*args: Any, **options: Any) -> Any:
         made.append(1)
         return real(*args, **options)
 
-    monkeypatch.setattr(boto3, "Session", counted)
+    monkeypatch.setattr(s3_credentials, "Identity", counted)
     return made
 
 
@@ -226,7 +226,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 )
 @pytest.mark.parametrize("operation", ["get", "put", "exists"])
 def test_expired_credentials_are_rebuilt_once(
-    case: Case, sessions: list[object], status: int, code: str, operation: str
+    case: Case, identities: list[object], status: int, code: str, operation: str
 ) -> None:
     store = case.store()
     assert store.get(case.uri) == case.data
@@ -237,17 +237,17 @@ def test_expired_credentials_are_rebuilt_once(
     elif operation == "exists":
         assert store.exists(case.uri)
     assert store.get(case.uri) == case.data
-    assert len(sessions) == 2
+    assert len(identities) == 2
 
 
-def test_credentials_that_stay_expired(case: Case, sessions: list[object]) -> None:
+def test_credentials_that_stay_expired(case: Case, identities: list[object]) -> None:
     case.proxy.rules.add(s3_error(400, "ExpiredToken"))
     store = case.store()
     for _ in range(5):
         error = outcome(lambda: store.get(case.uri))
         assert isinstance(error, AccessDenied)
         assert "ExpiredToken" in str(error)
-    assert len(sessions) == 2  # not once per lookup
+    assert len(identities) == 2  # not once per lookup
     with_other = case.store([case.s3.admin.session, ANONYMOUS])
     outcome(lambda: with_other.get(case.uri))
     assert "authorization" not in case.proxy.requests[-1].headers
