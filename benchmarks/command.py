@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
     started = time.monotonic()
     bench = Bench(quick=options.quick, rounds=options.rounds)
+    files: list[Path] = []
     try:
         for name in options.names or CASES:
             say(f"{name}")
@@ -62,8 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
                 say(f"  {report.verdict_line(verdict)}")
     finally:
         bench.close()
-        # Also after Ctrl-C or a failure: the cases before it may have taken an hour.
-        files = report.write(options.output, results, facts, rounds=options.rounds, quick=options.quick)
+        # Also after Ctrl-C or a failure: the cases before it may have taken an hour. But nothing is no result, and must
+        # not take the place of an earlier one.
+        if results:
+            files = report.write(options.output, results, facts, rounds=options.rounds, quick=options.quick)
     print(report.markdown(results, facts, rounds=options.rounds))
     words = [verdict.word for result in results for verdict in result.verdicts]
     say(f"{words.count('pass')} of {len(words)} targets met, in {time.monotonic() - started:.0f} s; see:")

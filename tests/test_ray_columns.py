@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas
@@ -16,7 +18,7 @@ from ray_integration import FetchBlobs
 from ray_integration.answer import Answer
 from ray_integration.columns import Columns
 from ray_integration.rooms import Rooms
-from tests.ray_stores import MadeStore
+from tests.ray_stores import MadeStore, OddStore
 
 TYPES = {"data": pyarrow.large_binary(), "source": pyarrow.string(), "error": pyarrow.string()}
 
@@ -133,6 +135,32 @@ def test_a_piece_has_ten_chunks_at_most(size: int) -> None:
     for piece in pieces:
         assert piece.nbytes < 2 * block
         assert 1 <= piece.column("data").num_chunks <= 10
+
+
+@pytest.mark.parametrize("sizes", [(60,), (84,), (101,), (151,), (301,), (1, 300), (10, 500)])
+def test_a_piece_has_ten_chunks_at_most_where_hardly_two_blobs_go_into_one(sizes: tuple[int, ...]) -> None:
+    store = OddStore({f"blob {index}": bytes(sizes[index % len(sizes)]) for index in range(100)})
+    pieces = list(FetchBlobs(store, block_bytes=1000)(pyarrow.table({"sha1": list(store.answers)})))
+    assert max(piece.column("data").num_chunks for piece in pieces) <= 10
+
+
+def test_no_two_threads_have_the_same_room() -> None:
+    rooms, step = Rooms(), threading.Barrier(8)
+
+    def work(number: int) -> bool:
+        alone = True
+        for _ in range(50):
+            room = rooms.take()
+            room[:4] = mine = number.to_bytes(4, "big")
+            with memoryview(room):
+                rooms.give(room)
+                step.wait(60)
+                alone &= room[:4] == mine
+            step.wait(60)
+        return alone
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
 
 
 @pytest.fixture(scope="module")

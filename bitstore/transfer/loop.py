@@ -40,11 +40,11 @@ class Loop:
     Parameters
     ----------
     pace
-        Says how many HTTP exchanges may be under way at once; more wait in order. None: one of its own.
+        Says how many HTTP exchanges may be under way at once; more wait in order.
     """
 
-    def __init__(self, *, pace: Pace | None = None) -> None:
-        self.pace = Pace(most=_most_transfers(0)) if pace is None else pace
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
         self.workers = Workers()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()  # guards only the thread's coming and going
@@ -387,5 +387,5 @@ def loop(number: int = 0) -> Loop:
         with _process.lock:
             found = _process.loops.get(number)
             if found is None:
-                found = _process.loops[number] = Loop(pace=Pace(most=_most_transfers(number)))
+                found = _process.loops[number] = Loop(Pace(most=_most_transfers(number)))
     return found
