@@ -68,8 +68,11 @@ def get_many(
 
 def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterator[Blob]:
     try:
+        if errors == "return":
+            yield from answers
+            return
         for blob in answers:
-            if blob.error is None or errors == "return":
+            if blob.error is None:
                 yield blob
             elif errors == "raise":
                 raise blob.error

@@ -249,9 +249,10 @@ class Composite(Store):
         look: Callable[[Store, Any], Steps[Found]] = get_steps,
         paid_for: frozenset[str] = frozenset(),
     ) -> Steps[Found]:
-        failures: list[tuple[str, BaseException]] = []
-        missing: list[str] = []
-        bad: list[Tier] = []
+        # Tuples, because by far the most lookups have nothing to put in: so nothing is made for them.
+        failures: tuple[tuple[str, BaseException], ...] = ()
+        missing: tuple[str, ...] = ()
+        bad: tuple[Tier, ...] = ()
         passing = False  # a failure that may be over by the next try
         for tier, keepers in self._chain:
             if not tier.read:
@@ -264,7 +265,7 @@ class Composite(Store):
                 if not tier.store.is_valid(key):
                     continue
                 if tier.name in paid_for:
-                    missing.append(tier.name)
+                    missing += (tier.name,)
                     continue
                 if failures and not self.call_when_uncertain and costs(tier.store):
                     from bitstore.free import free_part
@@ -272,13 +273,13 @@ class Composite(Store):
                     part = free_part(tier.store)  # of a composite, what costs nothing is still asked
                     if part is None:
                         stats.count("skipped")
-                        failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
+                        failures += ((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)),)
                         continue
                     store = part
                 ticket = breaker.admit()
                 if ticket is None:
                     stats.count("failures")
-                    failures.append((tier.name, StoreNotAvailable(tier.name, f"{_LEFT_ALONE}: {breaker.reason}")))
+                    failures += ((tier.name, StoreNotAvailable(tier.name, f"{_LEFT_ALONE}: {breaker.reason}")),)
                     passing = True
                     continue
                 found = yield from look(store, key)
@@ -289,23 +290,23 @@ class Composite(Store):
                 stats.count("invalid")
                 if tier.is_cache:  # as good as missing: it can be had below, and is then replaced here
                     stats.count("misses")
-                    bad.append(tier)
-                    missing.append(tier.name)
+                    bad += (tier,)
+                    missing += (tier.name,)
                     logger.warning("cache %s: %s; it will be replaced", tier.name, error)
                 else:
                     stats.count("failures")
-                    failures.append((tier.name, error))
+                    failures += ((tier.name, error),)
             except NotFoundInStore:
                 breaker.succeeded()
                 if store is tier.store:
                     stats.count("misses")
-                    missing.append(tier.name)
+                    missing += (tier.name,)
                 else:  # the rest of it may have the blob
                     stats.count("skipped")
-                    failures.append((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)))
+                    failures += ((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)),)
             except Exception as error:  # whatever a user's store raises means that we do not know
                 stats.count("failures")
-                failures.append((tier.name, error))
+                failures += ((tier.name, error),)
                 if isinstance(error, (AccessDenied, LookupFailed)):
                     # A refusal is an answer, and may concern this blob alone. A composite answers for its tiers, each
                     # of which has a breaker there: because of one of them the others must not be left alone.

@@ -19,7 +19,7 @@ _KEEP = Write(only_if_absent=True)
 
 
 def keep_steps(
-    live: Live, origin: Tier, keepers: tuple[Tier, ...], key: Any, data: Any, bad: list[Tier]
+    live: Live, origin: Tier, keepers: tuple[Tier, ...], key: Any, data: Any, bad: tuple[Tier, ...]
 ) -> Steps[None]:
     """Write what a lookup has found into caches, as steps. Whatever they do, the lookup has its bytes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,16 +31,19 @@ class RawServer:
         Set when the server ends: what waits in `answer` waits for this as well.
     """
 
-    def __init__(self, answer: Answerer, *, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, answer: Answerer, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answer = answer
+        self._tls = tls
         self.heads: list[bytes] = []
         self.connections = 0
         self.over = threading.Event()
         self._lock = threading.Lock()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=256)
+        self._listener = socket.create_server((host, port), family=family, backlog=256)
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.url = f"http{'' if tls is None else 's'}://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept)
@@ -72,8 +76,12 @@ class RawServer:
             thread.start()
 
     def _serve(self, peer: socket.socket) -> None:
-        with peer, contextlib.suppress(OSError):
+        with contextlib.ExitStack() as ending, contextlib.suppress(OSError):
+            ending.enter_context(peer)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                peer = ending.enter_context(self._tls.wrap_socket(peer, server_side=True))
+                self._open.append(peer)
             while True:
                 head = b""
                 while b"\r\n\r\n" not in head:

@@ -198,7 +198,7 @@ class TestNeed:
             rule.action.release()  # type: ignore[attr-defined]
             assert one.result(30) == HELD[next(iter(HELD))]
         assert data(store, [f"{server.url}/{number}" for number in range(20)]) == [b"hello"] * 20
-        assert not loop()._carried and not composite._live().flights
+        assert not len(loop().exchanges) and not composite._live().flights
 
     def test_what_libcurl_refuses_concerns_nobody_else(self, server: RawServer) -> None:
         bad, good = HTTPRaw(), HTTPRaw()

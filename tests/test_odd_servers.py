@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
+from bitstore.transfer.exchanges import FEW
 from tests.raw_server import Answerer, RawServer
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
+
+
+@pytest.fixture(autouse=True, params=[FEW, 0], ids=["libcurl", "direct"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches by libcurl, and over connections of our own."""
+    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", request.param)
 
 
 def failure(store: Store, uri: str) -> str:
@@ -198,3 +205,33 @@ def test_too_many_open_files() -> None:
         done = subprocess.run([sys.executable, "-c", FULL, url], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["StoreNotAvailable", "3"], done.stderr
     assert done.stderr.count("Too many open files") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nA: b\r\n"]
+)
+def test_a_cut_head_is_no_empty_blob(head: bytes) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(head)
+        return False
+
+    with RawServer(serve) as server:
+        for retry in (ONCE, QUICK):
+            store = HTTPRaw(retry=retry)
+            with pytest.raises(StoreNotAvailable):
+                store.get(f"{server.url}/blob")
+            failure(store, f"{server.url}/blob")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 0\r\n\r\n"]
+)
+def test_an_empty_blob_is_one_in_every_form(answer: bytes) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
+        return False
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=QUICK)
+        assert store.get(f"{server.url}/blob") == b""
+        assert [blob.data for blob in store.get_many([f"{server.url}/blob"] * 3)] == [b""] * 3

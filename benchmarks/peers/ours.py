@@ -57,12 +57,8 @@ def _threads(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict[
 
 def _consumer(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     """A consumer that burns Python for each blob; the same burning without fetching is told as `alone`."""
-    rounds = 1000
-    while (took := _timed(rounds)) < 0.05:
-        rounds *= 2
-    rounds = max(1, int(rounds * job["burn"] / took))
 
-    def burn_for(items: Iterable[Any]) -> int:
+    def burn_for(items: Iterable[Any], rounds: int) -> int:
         count = 0
         for _ in items:
             _burn(rounds)
@@ -70,19 +66,29 @@ def _consumer(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict
         return count
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
+        # Found anew each time: the speed of these machines changes from one minute to the next.
+        burn = _rounds(job["burn"])
         wanted = list(names)
         half = len(wanted) // 2
         # Half of it before and half after, so that a change of the machine's speed meets both alike.
         started = time.perf_counter()
-        burn_for(wanted[:half])
+        burn_for(wanted[:half], burn)
         between = time.perf_counter()
-        blobs = burn_for(store.get_many(wanted))
+        blobs = burn_for(store.get_many(wanted), burn)
         fetched = time.perf_counter()
-        burn_for(wanted[half:])
+        burn_for(wanted[half:], burn)
         alone = between - started + time.perf_counter() - fetched
         return {"blobs": blobs, "bytes": blobs * job["size"], "seconds": fetched - between, "alone": alone}
 
     return fetch
+
+
+def _rounds(seconds: float) -> int:
+    """How many rounds of `_burn` take so long."""
+    rounds = 1000
+    while (took := _timed(rounds)) < 0.05:
+        rounds *= 2
+    return max(1, int(rounds * seconds / took))
 
 
 def _timed(rounds: int) -> float:

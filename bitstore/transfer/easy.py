@@ -19,24 +19,31 @@ from urllib.parse import quote
 
 import pycurl
 
-from bitstore.transfer.request import TOO_LARGE, Profile, Request, Response, TransferError
+from bitstore.transfer.request import (
+    ERROR_BYTES,
+    NO_HEADERS,
+    PRINTABLE,
+    TOO_LARGE,
+    Profile,
+    Request,
+    Response,
+    TransferError,
+)
 
-__all__ = ["Handle", "Handles", "handles"]
+__all__ = ["TRICKLE", "Handle", "Handles", "ca_bundle", "direct", "handles"]
 
 # One write callback per 16 KB (libcurl's default) costs 2.5 times the CPU per MB of large blobs.
 _BUFFER_BYTES = 512 * 1024
-_NO_HEADERS: dict[str, str] = {}
 _URL, _HTTPHEADER, _RESPONSE_CODE = pycurl.URL, pycurl.HTTPHEADER, pycurl.RESPONSE_CODE  # asked for with each blob
-# So much of an error is always taken, however small the blobs may be: its body tells what it is.
-_ERROR_BYTES = 64 * 1024
 _PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy"}
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 # Below this it is no progress: else a server that sends a byte now and again would never be given up. 1,024 transfers
 # over a line of 1 Mbit/s still have more.
-_TRICKLE = 100  # bytes a second
+TRICKLE = 100  # bytes a second
 _LONGEST_SECONDS = 1_000_000  # as good as for ever; libcurl cannot count much farther
 _PROXY_REFUSES = 97  # CURLE_PROXY
+_GOT_NOTHING = 52  # CURLE_GOT_NOTHING
+_ENDS = ([b"\r\n"], [b"\n"])  # of a head
 _WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
@@ -105,7 +112,7 @@ class Handle:
                 return 0
         if not self.streams:
             self.chunks.append(chunk)
-            return None if sum(map(len, self.chunks)) <= _ERROR_BYTES else 0
+            return None if sum(map(len, self.chunks)) <= ERROR_BYTES else 0
         return None if sink.write(chunk) else 0
 
     def finish(self, code: int, message: str) -> Response:
@@ -114,13 +121,13 @@ class Handle:
         assert request is not None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         status: int = curl.getinfo(_RESPONSE_CODE)
-        headers = _parse(self.lines) if self.lines else _NO_HEADERS
+        headers = _parse(self.lines) if self.lines else NO_HEADERS
         retry_after = 0.0
         if status in (429, 503):
             retry_after = float(curl.getinfo(pycurl.RETRY_AFTER))
         elif 300 <= status < 400:
             # As bytes, for what a server sends need not be text.
-            headers = {**headers, "location": quote(curl.getinfo_raw(pycurl.REDIRECT_URL) or b"", safe=_PRINTABLE)}
+            headers = {**headers, "location": quote(curl.getinfo_raw(pycurl.REDIRECT_URL) or b"", safe=PRINTABLE)}
         if code:
             stopped = code == TOO_LARGE or (code == _WRITE_ERROR and request.sink is not None and not self.streams)
             if stopped and status >= 300:
@@ -131,6 +138,9 @@ class Handle:
             limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
             if limit and len(body) > limit:
                 code, message = TOO_LARGE, "the body is larger than was asked for"
+            elif not body and curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0 and self.lines[-1:] not in _ENDS:
+                # libcurl takes the end of the connection for the end of the head, and so for an empty blob.
+                code, message = _GOT_NOTHING, "the connection was closed before the answer's head was whole"
         self.clear()
         if code:
             raise TransferError(code, message or "transfer failed", status, headers, body)
@@ -258,14 +268,14 @@ def _configured(profile: Profile, method: str) -> Any:
     curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
     curl.setopt(pycurl.TCP_KEEPALIVE, 1)
     curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(profile.connect_timeout * 1000)))
-    curl.setopt(pycurl.LOW_SPEED_LIMIT, _TRICKLE)
+    curl.setopt(pycurl.LOW_SPEED_LIMIT, TRICKLE)
     curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
     if profile.total_timeout is not None:
         curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(profile.total_timeout))
-    curl.setopt(pycurl.CAINFO, profile.ca_bundle or _ca_bundle())
+    curl.setopt(pycurl.CAINFO, profile.ca_bundle or ca_bundle())
     if profile.proxy is not None:
         curl.setopt(pycurl.PROXY, profile.proxy)
-    elif not any(name.lower() in _PROXY_VARIABLES for name in os.environ):
+    elif direct(profile):
         curl.setopt(pycurl.PROXY, "")  # else libcurl looks for them anew with each request
     curl.setopt(pycurl.PATH_AS_IS, 1)  # keys are names: `..` in one means nothing
     if profile.headers:
@@ -276,6 +286,15 @@ def _configured(profile: Profile, method: str) -> Any:
     elif method != "GET":
         curl.setopt(pycurl.CUSTOMREQUEST, method)
     return curl
+
+
+def direct(profile: Profile) -> bool:
+    """Whether there can be no proxy on the way."""
+    return not profile.proxy if profile.proxy is not None else not any(map(_names_proxy, os.environ))
+
+
+def _names_proxy(variable: str) -> bool:
+    return variable.lower() in _PROXY_VARIABLES
 
 
 def _milliseconds(seconds: float) -> int:
@@ -289,7 +308,7 @@ def _usual_limit(profile: Profile, method: str) -> int:
 
 def _with_room(limit: int) -> int:
     """The limit for libcurl, which cannot be told a different one for errors; 0: none."""
-    return max(limit, _ERROR_BYTES) if limit else 0
+    return max(limit, ERROR_BYTES) if limit else 0
 
 
 def _status(lines: list[bytes]) -> int:
@@ -298,7 +317,8 @@ def _status(lines: list[bytes]) -> int:
 
 
 @cache
-def _ca_bundle() -> str:
+def ca_bundle() -> str:
+    """The file of certificate authorities of who names none."""
     import certifi
 
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):

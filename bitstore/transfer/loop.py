@@ -1,6 +1,6 @@
-"""The transfer thread: drives the steps of many lookups at once over one libcurl multi handle.
+"""The transfer thread: drives the steps of many lookups at once.
 
-Only that thread touches the multi handle, the handles of its transfers and the generators of its tasks.
+Only that thread touches its exchanges and the generators of its tasks.
 Others hand it work through `_inbox` (a deque: append and popleft are atomic) and wake it.
 The thread runs while there are tasks and ends with the last; kept connections outlive it.
 """
@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
-import pycurl
-
-from bitstore.transfer.easy import Handle, Handles
+from bitstore.transfer.easy import Handle
+from bitstore.transfer.exchanges import Exchanges
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
 from bitstore.transfer.request import EARLY, TIMED_OUT, Request, TransferError
@@ -51,14 +50,10 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._tasks: set[Task] = set()
         self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
-        self._carried: dict[Any, Handle] = {}  # by the curl object that is on the multi handle
-        self._waiting: deque[tuple[Task, int, Request]] = deque()
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._poller = Poller()
-        self.handles = Handles(self._poller.configure)
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self.pace.most)  # kept open, under way or idle
+        self.exchanges = Exchanges(pace, self._poller, self._advance, self._failed)
 
     # What other threads call
 
@@ -96,6 +91,7 @@ class Loop:
                 return
             self._thread = threading.current_thread()
         try:
+            self.exchanges.listen(0.0)  # which kept connections were closed while there was no thread?
             while self._turn():
                 pass
         except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
@@ -106,7 +102,7 @@ class Loop:
 
     def _fail_all(self, error: BaseException) -> None:
         """End all tasks with `error`, their transfers and their steps, so that nothing of them is gone on with."""
-        self._waiting.clear()
+        self.exchanges.clear()
         for task in list(self._tasks):
             with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
                 self._close(task)
@@ -125,9 +121,7 @@ class Loop:
             while self._timers and self._timers[0][0] <= now:
                 _, _, function, args = heapq.heappop(self._timers)
                 function(*args)
-        if self._carried:
-            self._multi.perform()
-            self._collect()
+        self.exchanges.perform()
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
@@ -143,7 +137,7 @@ class Loop:
         else:
             # A limit that a caller named may be farther away than the kernel can count.
             pause = max(0.0, min(60.0, self._timers[0][0] - time.monotonic())) if self._timers else 60.0
-            self._poller.wait(self._multi, pause)
+            self.exchanges.listen(pause)
         return True
 
     def _take_up(self, tasks: list[Task]) -> None:
@@ -175,7 +169,7 @@ class Loop:
             self._finish(task, None, error)
             return
         if type(step) is Request:
-            self._begin(task, step)
+            self.exchanges.begin(task, step)
         elif type(step) is Call:
             ticket = task.ticket
             try:
@@ -207,7 +201,7 @@ class Loop:
         self._resume(task, ticket, [part.result for part in parts], error)
 
     def _drop_parts(self, task: Task) -> None:
-        parts, task.parts = task.parts, []
+        parts, task.parts = task.parts, ()
         for part in parts:
             self._close(part)
 
@@ -235,73 +229,16 @@ class Loop:
         for deliver, tasks in finished.items():
             deliver(tasks)
 
-    # Transfers
-
-    def _begin(self, task: Task, request: Request) -> None:
-        if len(self._carried) >= self.pace.limit:
-            self._waiting.append((task, task.ticket, request))
-            return
-        left = None if task.until is None else max(0.001, task.until - time.monotonic())
-        try:
-            handle = self.handles.fit(request, left)
-            self._multi.add_handle(handle.curl)
-        except (TransferError, pycurl.error) as error:  # this task's trouble, nobody else's
-            self._advance(task, task.steps.throw, error)
-            return
-        handle.owner = task
-        task.handle = handle
-        self._carried[handle.curl] = handle
-
-    def _collect(self) -> None:
-        queued = 1
-        while queued:
-            queued, succeeded, failed = self._multi.info_read()
-            for curl in succeeded:
-                self._end(curl, 0, "")
-            for curl, code, message in failed:
-                self._end(curl, code, message)
-
-    def _end(self, curl: Any, code: int, message: str) -> None:
-        handle = self._carried.pop(curl)
-        self._multi.remove_handle(curl)
-        task: Task = handle.owner
-        task.handle = None
-        request = handle.request
-        assert request is not None
-        try:
-            response = handle.finish(code, message)
-        except TransferError as error:
-            self._release(handle, request)
-            if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
-                self._time_out(task)  # libcurl was a little faster than our own timer
-            else:
-                self._advance(task, task.steps.throw, error)
+    def _failed(self, task: Task, error: TransferError) -> None:
+        if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
+            self._time_out(task)  # libcurl was a little faster than our own timer
         else:
-            self.pace.ended(len(response.body), bool(self._waiting))
-            if response.status in (429, 503):
-                self.pace.slow_down()
-            self._release(handle, request)
-            self._advance(task, task.steps.send, response)
-
-    def _release(self, handle: Handle, request: Request) -> None:
-        self.handles.give(handle, request)
-        while self._waiting and len(self._carried) < self.pace.limit:
-            task, ticket, request = self._waiting.popleft()
-            if not task.finished and task.ticket == ticket:
-                self._begin(task, request)
+            self._advance(task, task.steps.throw, error)
 
     def _abandon(self, task: Task) -> None:
-        """End the transfer of `task`, if it has one, and its connection; those of its parts as well."""
+        """End the exchange of `task`, if it has one, and those of its parts."""
         self._drop_parts(task)
-        handle = task.handle
-        if handle is not None:
-            task.handle = None
-            del self._carried[handle.curl]
-            self._multi.remove_handle(handle.curl)
-            request = handle.request
-            assert request is not None
-            handle.clear()
-            self._release(handle, request)
+        self.exchanges.abandon(task)
 
     def _time_out(self, task: Task) -> None:
         if not task.finished:
@@ -312,6 +249,8 @@ class Loop:
 
     def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:
         try:
+            for task in tasks:
+                task.ticket += 1  # those that wait for a place are not begun when another of them leaves its own
             for task in tasks:
                 self._close(task)
         finally:
@@ -371,7 +310,7 @@ class _Process:
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
-        self.abandoned += [(loop, loop.handles.all()) for loop in self.loops.values()]
+        self.abandoned += [(loop, loop.exchanges.handles.all()) for loop in self.loops.values()]
         self.loops = {}
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import pycurl
@@ -26,10 +27,16 @@ class Poller:
     made here and registered with an *edge-triggered* epoll once, for both directions. After any event
     `CurlMulti.perform` looks at all transfers by itself, so events need no bookkeeping, and one that comes
     between `perform` and `wait` is latched by the kernel.
+
+    Attributes
+    ----------
+    opened
+        How many sockets it has made for libcurl, which does not tell when it closes one. Its user may count anew.
     """
 
     def __init__(self) -> None:
         self._asleep = False
+        self.opened = 0
         self._told = False  # that there was no socket to be had
         self._epoll: Any = None
         if hasattr(select, "epoll"):
@@ -38,6 +45,11 @@ class Poller:
             os.set_blocking(self._read_end, False)
             os.set_blocking(self._write_end, False)
             self._epoll.register(self._read_end, select.EPOLLIN)
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can say of which socket it has heard."""
+        return self._epoll is not None
 
     def configure(self, curl: Any) -> None:
         """Make the handle's sockets known here."""
@@ -56,27 +68,36 @@ class Poller:
         made.setblocking(False)
         # pycurl works on a duplicate of the descriptor: the kernel watches what both refer to, and forgets
         # it when libcurl closes its own.
-        self._epoll.register(made.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self.add(made.fileno())
+        self.opened += 1
         return made
+
+    def add(self, fd: int) -> None:
+        """Watch a socket, until it is closed."""
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
 
     def about_to_wait(self) -> None:
         """Announce `wait`. Look for work once more after this and before it: a `wake` from now on counts."""
         self._asleep = True
 
-    def wait(self, multi: Any, seconds: float) -> None:
-        """Sleep for at most `seconds`, or as long as libcurl allows; a socket or `wake` ends it."""
+    def wait(self, multi: Any, seconds: float) -> Sequence[tuple[int, int]]:
+        """Sleep for at most `seconds`, or as long as libcurl allows; a socket or `wake` ends it.
+
+        Returns what was heard: numbers of sockets, each with the kernel's mask. Numbers of libcurl's mean nothing.
+        """
         timeout = multi.timeout()  # milliseconds; -1: libcurl has no wish
         if timeout >= 0:
             seconds = min(seconds, timeout / 1000)
         if self._epoll is None:
             multi.select(min(seconds, _FALLBACK_SECONDS))
             self._asleep = False
-            return
-        events = self._epoll.poll(seconds) if seconds > 0 else ()
+            return ()
+        events: Sequence[tuple[int, int]] = self._epoll.poll(max(0.0, seconds))
         self._asleep = False
         if any(fd == self._read_end for fd, _ in events):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._read_end, 4096)
+        return events
 
     def no_wait(self) -> None:
         """Take back `about_to_wait`."""

@@ -8,9 +8,26 @@ from typing import Any, NamedTuple, Protocol
 
 from bitstore.shown import without_password
 
-__all__ = ["EARLY", "TIMED_OUT", "TOO_LARGE", "Profile", "Request", "Response", "Signer", "Sink", "TransferError"]
+__all__ = [
+    "EARLY",
+    "ERROR_BYTES",
+    "NO_HEADERS",
+    "PRINTABLE",
+    "TIMED_OUT",
+    "TOO_LARGE",
+    "Profile",
+    "Request",
+    "Response",
+    "Signer",
+    "Sink",
+    "TransferError",
+]
 
 
+# So much of an error is always taken, however small the blobs may be: its body tells what it is.
+ERROR_BYTES = 64 * 1024
+NO_HEADERS: dict[str, str] = {}
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # what stays as it is of a server's `location`
 TIMED_OUT = 28  # CURLE_OPERATION_TIMEDOUT
 EARLY = 0.02  # seconds by which libcurl may end a transfer before the time that it was given is over
 TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`

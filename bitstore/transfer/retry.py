@@ -207,6 +207,9 @@ class _Cut:
         """Keep the bytes that came before `error`. True: they are so many that the tries begin anew."""
         if self._whole.sink is not None:  # it keeps what came, and asks for the rest by itself
             return self._whole.sink.advanced()
+        if error.status == 200 and not error.partial and not self._whole.want_headers:
+            self.request = self._variant()  # its head may have been cut, which only who looks at it can tell
+            return False
         if (
             self._whole.method != "GET"
             or not error.partial

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bitstore.transfer.steps import Steps
 
 if TYPE_CHECKING:
+    from bitstore.transfer.connection import Connection
     from bitstore.transfer.easy import Handle
 
 __all__ = ["Task"]
@@ -35,7 +36,7 @@ class Task:
         What the steps returned, or raised.
     """
 
-    __slots__ = ("deliver", "error", "finished", "handle", "parts", "result", "steps", "ticket", "timeout", "until")
+    __slots__ = ("carrier", "deliver", "error", "finished", "parts", "result", "steps", "ticket", "timeout", "until")
 
     def __init__(
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
@@ -44,8 +45,8 @@ class Task:
         self.deliver = deliver
         self.timeout = timeout
         self.until: float | None = None  # deadline, on time.monotonic()
-        self.handle: Handle | None = None
-        self.parts: list[Task] = []  # of a `Together` that it waits for
+        self.carrier: Handle | Connection | None = None  # of its exchange under way
+        self.parts: Sequence[Task] = ()  # of a `Together` that it waits for
         self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
         self.finished = False
         self.result: Any = None

@@ -1,0 +1,231 @@
+"""The HTTP exchanges of one transfer thread: over connections of our own, or by libcurl."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pycurl
+
+from bitstore.transfer.answer import Unclear
+from bitstore.transfer.connection import Again, Connection, Elsewhere
+from bitstore.transfer.direct import WATCH_SECONDS, Direct
+from bitstore.transfer.easy import Handle, Handles
+from bitstore.transfer.pace import Pace
+from bitstore.transfer.poller import Poller
+from bitstore.transfer.request import Request, Response, TransferError
+from bitstore.transfer.task import Task
+
+__all__ = ["FEW", "Exchanges"]
+
+# Up to so many under way libcurl costs as much CPU as connections of our own, or less. With 512 it costs twice as much
+# (benchmarks/results/data-plane.md, case `latency`).
+FEW = 64
+
+
+class Exchanges:
+    """As many exchanges at once as the pace allows; more wait in order. Only the transfer thread calls this.
+
+    Parameters
+    ----------
+    pace
+        Says how many may be under way.
+    poller
+        Told of all sockets.
+    advance
+        Called with a task, the `send` of its steps and the `Response` to what it asked for.
+    failed
+        Called with a task and the `TransferError` that it got instead.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        poller: Poller,
+        advance: Callable[[Task, Callable[[Any], Any], Any], None],
+        failed: Callable[[Task, TransferError], None],
+    ) -> None:
+        self._pace = pace
+        self._poller = poller
+        self._advance = advance
+        self._failed = failed
+        self._waiting: deque[tuple[Task, int, Request]] = deque()
+        self._carried: dict[Any, Handle] = {}  # by the curl object that is on the multi handle
+        self.handles = Handles(poller.configure)
+        self._multi = self._new_multi()
+        self._direct = Direct(poller) if poller.tells else None
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._carried) + (0 if self._direct is None else self._direct.active)
+
+    def begin(self, task: Task, request: Request) -> None:
+        """Carry `request` for `task`, now or when there is room."""
+        if len(self) < self._pace.limit:
+            self._begin(task, request)
+        else:
+            self._waiting.append((task, task.ticket, request))
+
+    def clear(self) -> None:
+        """Forget those that wait."""
+        self._waiting.clear()
+
+    def abandon(self, task: Task) -> None:
+        """End the exchange of `task`, if it has one under way, and its connection."""
+        carrier, task.carrier = task.carrier, None
+        if isinstance(carrier, Connection):
+            assert self._direct is not None
+            self._direct.drop(carrier)
+            self._begin_waiting()
+        elif carrier is not None:
+            del self._carried[carrier.curl]
+            self._multi.remove_handle(carrier.curl)
+            request = carrier.request
+            assert request is not None
+            carrier.clear()
+            self._release(carrier, request)
+
+    def perform(self) -> None:
+        """Let libcurl work, and look after the connections of our own that may hang."""
+        if self._carried:
+            self._multi.perform()
+            self._collect()
+        if self._direct is not None:
+            # Also of those that have become idle since libcurl opened its own.
+            self._direct.trim(self._pace.most - self._poller.opened)
+            for connection in self._direct.due():
+                try:
+                    connection.watch(self._direct.now)
+                except (Elsewhere, TransferError) as error:
+                    self._end_badly(self._direct, connection, error)
+
+    def listen(self, seconds: float) -> None:
+        """Sleep until there is something to hear, and hear what connections of our own say."""
+        direct = self._direct
+        if direct is None:
+            self._poller.wait(self._multi, seconds)
+            return
+        unheard, direct.unheard = direct.unheard, []
+        if unheard:
+            seconds = 0.0
+        elif direct.active:
+            seconds = min(seconds, WATCH_SECONDS)
+        connections = direct.connections
+        events = self._poller.wait(self._multi, seconds)
+        direct.now = time.monotonic()
+        for fd, _ in events:
+            if fd in connections:
+                self._hear(direct, connections[fd])
+        for connection in unheard:
+            if connection.more and connection not in direct.unheard:  # else it has just been heard
+                self._hear(direct, connection)
+
+    def _begin(self, task: Task, request: Request, *, anew: bool = False) -> None:
+        if self._direct is not None and not request.special and self._pace.limit > FEW:
+            if not self._carried and self._poller.opened > self._pace.most // 2:
+                self._multi.close()  # and with it the connections that libcurl has kept
+                self._multi = self._new_multi()
+            task.carrier = self._direct.begin(request, task, self._pace.most - self._poller.opened, anew=anew)
+        if task.carrier is None:
+            self._begin_with_libcurl(task, request)
+
+    def _begin_waiting(self) -> None:
+        if not self._waiting:
+            return
+        while self._waiting and len(self) < self._pace.limit:
+            task, ticket, request = self._waiting.popleft()
+            if not task.finished and task.ticket == ticket:
+                self._begin(task, request)
+
+    def _succeeded(self, response: Response) -> None:
+        self._pace.ended(len(response.body), bool(self._waiting))
+        if response.status in (429, 503):
+            self._pace.slow_down()
+
+    # By libcurl
+
+    def _new_multi(self) -> Any:
+        self._poller.opened = 0
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_MAXCONNECTS, self._pace.most)  # kept open, under way or idle
+        return multi
+
+    def _begin_with_libcurl(self, task: Task, request: Request) -> None:
+        left = None if task.until is None else max(0.001, task.until - time.monotonic())
+        try:
+            handle = self.handles.fit(request, left)
+            self._multi.add_handle(handle.curl)
+        except (TransferError, pycurl.error) as error:  # this task's trouble, nobody else's
+            self._advance(task, task.steps.throw, error)
+            return
+        handle.owner = task
+        task.carrier = handle
+        self._carried[handle.curl] = handle
+
+    def _collect(self) -> None:
+        queued = 1
+        while queued:
+            queued, succeeded, failed = self._multi.info_read()
+            for curl in succeeded:
+                self._end(curl, 0, "")
+            for curl, code, message in failed:
+                self._end(curl, code, message)
+
+    def _end(self, curl: Any, code: int, message: str) -> None:
+        handle = self._carried.pop(curl)
+        self._multi.remove_handle(curl)
+        task: Task = handle.owner
+        task.carrier = None
+        request = handle.request
+        assert request is not None
+        try:
+            response = handle.finish(code, message)
+        except TransferError as error:
+            self._release(handle, request)
+            self._failed(task, error)
+        else:
+            if self._direct is not None and not request.special:
+                self._direct.reached(request, curl.getinfo(pycurl.PRIMARY_IP), curl.getinfo(pycurl.PRIMARY_PORT))
+            self._succeeded(response)
+            self._release(handle, request)
+            self._advance(task, task.steps.send, response)
+
+    def _release(self, handle: Handle, request: Request) -> None:
+        self.handles.give(handle, request)
+        self._begin_waiting()
+
+    # Over connections of our own
+
+    def _hear(self, direct: Direct, connection: Connection) -> None:
+        try:
+            response = connection.hear(direct.buffer, direct.view)
+        except (Again, Elsewhere, Unclear, TransferError) as error:
+            self._end_badly(direct, connection, error)
+            return
+        if response is None:
+            if connection.more:
+                direct.unheard.append(connection)
+            elif not connection.open:
+                direct.closed(connection)
+            return
+        task: Task = connection.owner
+        task.carrier = None
+        direct.rest(connection)
+        self._succeeded(response)
+        self._begin_waiting()
+        self._advance(task, task.steps.send, response)
+
+    def _end_badly(self, direct: Direct, connection: Connection, error: Exception) -> None:
+        task, request = connection.owner, connection.request
+        assert request is not None
+        task.carrier = None
+        direct.drop(connection, error)
+        if isinstance(error, TransferError):
+            self._begin_waiting()
+            self._failed(task, error)
+        else:
+            # After `Again` by a new connection: if it is this request that the server hangs up at, it would do so at
+            # all kept ones, and be asked as often. For anything else the origin is barred now.
+            self._begin(task, request, anew=True)

@@ -1,0 +1,827 @@
+"""Plain GETs over connections of our own: the same answers as libcurl's, and never another's bytes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import re
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
+from bitstore.transfer.answer import Answer, Unclear, read_head
+from bitstore.transfer.connection import Connection
+from bitstore.transfer.easy import handles
+from bitstore.transfer.loop import Loop, loop
+from bitstore.transfer.origin import Origin
+from bitstore.transfer.pace import Pace
+from bitstore.transfer.request import Profile, Request, Response, TransferError
+from bitstore.transfer.steps import Steps
+from bitstore.transfer.task import Task
+from tests.raw_server import RawServer
+from tests.sockets import open_sockets
+
+ONCE = Retry(attempts=1)
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+URL = "http://127.0.0.1:1/blob"
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only where many are under way."""
+    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", 0)
+
+
+def direct_to(port: int) -> list[Connection]:
+    """The connections of our own to `port`, of the first transfer thread of this process."""
+    direct = loop().exchanges._direct
+    assert direct is not None
+    return [each for each in direct.connections.values() if each.open and each._socket.getpeername()[1] == port]
+
+
+def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
+    """What `get_many` says of each: bytes, or the type of the error."""
+    blobs = store.get_many(uris, ordered=True, patience=0, **options)
+    return [blob.data if blob.found else type(blob.error) for blob in blobs]
+
+
+def said(answer: bytes, *, closes: bool = False) -> Callable[[socket.socket, bytes, int], bool]:
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(answer)
+        return not closes
+
+    return serve
+
+
+# ---------------------------------------------------------------------- what is asked
+
+
+KEYS = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_token": "t"}
+
+
+@pytest.mark.parametrize("kind", ["s3", "signed s3", "requester pays", "gs", "http", "http with headers"])
+def test_asks_as_libcurl_asks(kind: str) -> None:
+    with RawServer(said(HELLO)) as server:
+        s3: dict[str, Any] = {"endpoint_url": server.url, "region": "us-east-1"}
+        kinds: dict[str, tuple[Store, str]] = {
+            "s3": (S3Raw("anonymous", **s3), "s3://bucket/a b/+%ü"),
+            "signed s3": (S3Raw(KEYS, **s3), "s3://bucket/a b/+%ü"),
+            "requester pays": (S3Raw(KEYS, **s3, requester_pays=True), "s3://bucket/key"),
+            "gs": (GSRaw("anonymous", endpoint_url=server.url), "gs://bucket/a b/+%ü"),
+            "http": (HTTPRaw(), f"{server.url}/a%20b?c=d&e=%2F"),
+            "http with headers": (HTTPRaw(headers={"Accept": "x/y", "X-Key": "sesame"}), f"{server.url}/key"),
+        }
+        store, uri = kinds[kind]
+        assert fetched(store, [uri]) == fetched(store, [uri]) == [b"hello"]
+        assert len(direct_to(server.port)) == 1 and server.connections == 2
+
+        def lines(head: bytes) -> list[bytes]:
+            return sorted(line for line in head.split(b"\r\n") if not re.match(b"(?i)authorization:|x-amz-date:", line))
+
+        assert lines(server.heads[0]) == lines(server.heads[1])
+        assert (b"Authorization: AWS4" in server.heads[1]) == (b"Authorization: AWS4" in server.heads[0])
+
+
+@pytest.mark.parametrize("path", ["", "?a=b", "?a=/b"])
+def test_urls_without_a_path(path: str) -> None:
+    with RawServer(said(HELLO)) as server:
+        store = HTTPRaw(retry=ONCE)
+        assert [fetched(store, [server.url + path]) for _ in range(3)] == [[b"hello"]] * 3
+        assert len(set(server.heads)) == 1 and f"Host: 127.0.0.1:{server.port}\r\n".encode() in server.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "host"),
+    [
+        ("http://a:80", "a"),
+        ("https://a:443", "a"),
+        ("http://a:443", "a:443"),
+        ("https://a:80", "a:80"),
+        ("http://[::1]:80", "[::1]"),
+        ("http://a:8080", "a:8080"),
+    ],
+)
+def test_the_usual_port_is_not_named(prefix: str, host: str) -> None:
+    """As libcurl has it: else the two ask the same server in two ways."""
+    profile = Profile()
+    message = Origin(profile, prefix).message(Request(profile, f"{prefix}/key"))
+    assert message is not None and message.startswith(f"GET /key HTTP/1.1\r\nHost: {host}\r\n".encode())
+
+
+def test_one_connection_carries_many() -> None:
+    with RawServer(said(HELLO)) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        urls = [f"{server.url}/{number}" for number in range(300)]
+        assert fetched(store, urls) == [b"hello"] * 300
+        assert 1 <= len(direct_to(server.port)) <= 128
+        assert server.connections <= 200 and len(server.heads) == 301
+        assert store.stats() == {"requests": 301, "retries": 0}
+
+
+def test_larger_blobs_in_pieces() -> None:
+    """The kernel may tell once more of an answer that was taken already: that is no reason to give a connection up."""
+    body = random.Random(1).randbytes(400_000)
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> None:
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 50_000):
+            peer.sendall(body[start : start + 50_000])
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        for _ in range(100):
+            assert fetched(store, [f"{server.url}/{number}" for number in range(2)]) == [body] * 2
+        assert len(server.heads) == 200 and server.connections <= 4 and len(direct_to(server.port)) <= 2
+
+
+def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(said(HELLO)) as server:
+        store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
+        fetched(store, [url])
+        assert fetched(store, [url]) == fetched(store, [url]) == [b"hello"]
+        [before] = direct_to(server.port)
+        monkeypatch.setattr("bitstore.transfer.origin._LONGEST_IDLE", 0.0)
+        assert fetched(store, [url]) == [b"hello"]
+        [after] = direct_to(server.port)
+        assert not before.open and after is not before
+        monkeypatch.setattr("bitstore.transfer.origin._STALE_SECONDS", 0.0)
+        assert fetched(store, [url]) == [b"hello"]  # by libcurl, which asks for the address anew
+        assert direct_to(server.port) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"total_timeout": 30.0}, {"headers": {"Connection": "close"}}, {"headers": {"TE": "trailers"}}],
+    ids=str,
+)
+def test_left_to_libcurl(options: dict[str, Any]) -> None:
+    with RawServer(said(HELLO)) as server:
+        store = HTTPRaw(retry=ONCE, **options)
+        for _ in range(3):
+            assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
+        assert direct_to(server.port) == []
+
+
+def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(said(HELLO)) as proxy, RawServer(said(HELLO)) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for store in (HTTPRaw(retry=ONCE), HTTPRaw(retry=ONCE, proxy=proxy.url)):
+            for _ in range(3):
+                assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
+        assert server.heads == [] and len(proxy.heads) == 6
+
+
+# ---------------------------------------------------------------------- what is answered
+
+
+ANSWERS = {
+    "length": HELLO,
+    "in small letters": b"HTTP/1.1 200\r\ncontent-length:5\r\nconnection: Keep-Alive\r\n\r\nhello",
+    "nothing": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "chunks": b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x="y"\r\nlo\r\n0\r\n\r\n',
+    "capital chunks": b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+    "chunks of line ends": b"HTTP/1.1 200 OK\r\nTransfer-Encoding:chunked\r\n\r\n4\r\n\r\n\r\n\r\n1\r\n\r\r\n0\r\n\r\n",
+    "no chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "missing": b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone",
+    "missing, in chunks": b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngone\r\n0\r\n\r\n",
+    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    "busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n",
+    "redirect to nowhere": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
+    "redirect to a file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+    "length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 3\r\n\r\nhello",
+    "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length:3\r\nTransfer-Encoding:chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    "line feeds": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+    "line feeds, and more in the body": b"HTTP/1.1 200 OK\nContent-Length: 12\n\nab\r\n\r\ncdefgh",
+    "a line feed before the body": b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nX: y\n\nab\r\n\r\ncdefgh",
+    "two lengths, by a line feed": b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nhello",
+    "a length by a line feed": b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 5\r\n\r\nhello",
+    "a carriage return": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\r\n\r\nhello",
+    "no text": b"HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 5\r\n\r\nhello",
+    "a line feed in a chunk's line": (
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x="\ny"\r\nhello\r\n0\r\n\r\n'
+    ),
+    "a blank before a chunk's size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 5\r\nhello\r\n0\r\n\r\n"),
+    "a carriage return after the chunks": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r+0\r\n\r\n"
+    ),
+    "no field": b"HTTP/1.1 200 OK\r\nContent-\r\nContent-Length: 5\r\n\r\nhello",
+    "an empty line too early": b"HTTP/1.1 200 OK\r\nContent-Len\r\n\r\ngth: 5\r\n\r\nhello",
+    "continue": b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO,
+    "hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + HELLO,
+    "folded": b"HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 5\r\n\r\nhello",
+}
+CLOSED = {
+    "until the end": b"HTTP/1.1 200 OK\r\n\r\nhello",
+    "1.0": b"HTTP/1.0 200 OK\r\n\r\nhello",
+    "1.0 with length": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "said to be closed": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+    "too short": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello",
+    "too few chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "no head": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "no HTTP": b"SSH-2.0-x\r\n\r\n",
+    "no number": b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+    "less than nothing": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+    "bad chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
+def test_answers_as_libcurl_does(name: str) -> None:
+    """The first lookup, by libcurl, gets what it takes to know the server; then the two get the same answer."""
+    answer = ANSWERS.get(name, CLOSED.get(name, b""))
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        peer.sendall(HELLO if b"/first" in head else answer)
+        return b"/first" in head or name in ANSWERS
+
+    with RawServer(serve) as server:
+        # libcurl needs a second look at a head without a length to know it from one that was cut.
+        store = HTTPRaw(retry=Retry(attempts=2, first_delay=0.001) if name == "no chunk" else ONCE)
+        assert fetched(store, [f"{server.url}/first"]) == [b"hello"]
+        try:
+            expected: Any = store.get(f"{server.url}/libcurl")
+        except Exception as error:
+            expected = type(error)
+        before = server.connections
+        assert fetched(store, [f"{server.url}/{number}" for number in range(5)]) == [expected] * 5
+        assert server.connections > before  # they did not go over libcurl's
+
+
+def whole(answer: bytes, pieces: Iterator[bytes]) -> Any:
+    taken = Answer(Request(Profile(), URL))
+    for piece in pieces:
+        if (response := taken.take(piece)) is not None:
+            return response, taken.last
+    return taken.closed(), taken.last
+
+
+LOCATIONS = [
+    "b//c",
+    "b",
+    "../b",
+    "?b",
+    "//127.0.0.1:1/b",
+    "///b",
+    "/b//c",
+    "/b/../c",
+    "/b?c=../d",
+    "/b c",
+    "/b?c d",
+    "/%62#c",
+]
+ABSOLUTE = [
+    "http://a.b",
+    "http://a.b/",
+    "http://A.b/c",
+    "https://a.b/c//d",
+    "http://a.b/c/./d",
+    "http://a.b:80/c",
+    "http:c",
+]
+
+
+@pytest.mark.parametrize("location", [*LOCATIONS, *ABSOLUTE])
+def test_redirects_as_libcurl_has_them(location: str) -> None:
+    """In whatever way they are written: a `//` belongs to the key of a blob."""
+    answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+    with RawServer(said(answer)) as server:
+        request = Request(Profile(proxy=""), f"{server.url}/x//y/z")
+        expected = handles().perform(request)
+        try:
+            assert Answer(request).take(answer) == expected
+        except Unclear:  # it is for libcurl
+            assert location not in ("/b//c", "http://a.b/", "https://a.b/c//d")
+
+
+@pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
+def test_the_same_in_whatever_pieces(name: str) -> None:
+    answer = ANSWERS.get(name, CLOSED.get(name, b""))
+
+    def outcome(cuts: list[int]) -> Any:
+        ends = [0, *cuts, len(answer)]
+        try:
+            return whole(answer, (answer[start:end] for start, end in pairwise(ends)))
+        except (Unclear, TransferError) as error:
+            return type(error)
+
+    expected = outcome([])
+    assert all(outcome([cut]) == expected for cut in range(len(answer)))
+    assert outcome(list(range(1, len(answer)))) == expected
+    generator = random.Random(name)
+    for _ in range(100):
+        assert outcome(sorted(generator.choices(range(len(answer) + 1), k=4))) == expected
+
+
+def test_what_nobody_asked_for_is_never_the_next_answer() -> None:
+    """A server, or who speaks for it, that answers twice: at once, or later, when the connection is idle."""
+    wrong = HELLO.replace(b"hello", b"wrong")
+    late: list[socket.socket] = []
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> None:
+        late.append(peer)
+        peer.sendall(HELLO + (wrong if b"/twice" in head else b""))
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        for _ in range(3):
+            assert fetched(store, [f"{server.url}/twice"]) == [b"hello"]
+            assert direct_to(server.port) == []
+        for _ in range(3):
+            assert fetched(store, [f"{server.url}/later"]) == [b"hello"]
+            assert len(direct_to(server.port)) == 1
+            late[-1].sendall(wrong)  # which is there when this returns: it is the same machine
+            assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
+
+
+def test_what_came_meanwhile_is_never_the_next_answer() -> None:
+    """The transfer thread was busy with something else, and has not heard of it."""
+    peers: list[socket.socket] = []
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> None:
+        peers.append(peer)
+        peer.sendall(HELLO)
+
+    def steps() -> Steps[Response]:
+        for _ in range(3):
+            yield Request(profile, f"{server.url}/key")
+        peers[-1].sendall(HELLO.replace(b"hello", b"wrong"))
+        response: Response = yield Request(profile, f"{server.url}/next")
+        return response
+
+    profile = Profile()
+    over = threading.Event()
+    with RawServer(serve) as server:
+        task = Task(steps(), lambda _: over.set())
+        loop().submit([task])
+        assert over.wait(30) and task.result.body == b"hello" and server.connections == 3
+
+
+def test_an_end_that_came_with_the_answer() -> None:
+    """The kernel told of both at once, and who has but half closed a connection is silent at a further request."""
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        peer.sendall(HELLO)
+        if b"/first" not in head:
+            peer.shutdown(socket.SHUT_WR)
+            server.over.wait(30)
+        return b"/first" in head
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE, stall_timeout=3)
+        fetched(store, [f"{server.url}/first"])
+        assert fetched(store, [f"{server.url}/{number}" for number in range(100)]) == [b"hello"] * 100
+
+
+def test_closed_connections_are_replaced_and_cost_no_try() -> None:
+    served: set[object] = set()
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        if peer.getpeername() in served:
+            return False  # at the second request, without a word
+        served.add(peer.getpeername())
+        peer.sendall(HELLO)
+        return True
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        assert fetched(store, [f"{server.url}/{number}" for number in range(100)]) == [b"hello"] * 100
+        assert store.stats() == {"requests": 101, "retries": 0}
+
+
+def test_a_request_that_the_server_hangs_up_at_is_not_sent_by_all_connections() -> None:
+    together = threading.Barrier(8)
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        if b"/poison" in head:
+            return False
+        if b"/first" not in head:
+            together.wait(30)
+        peer.sendall(HELLO)
+        return True
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        assert fetched(store, [f"{server.url}/{number}" for number in range(8)]) == [b"hello"] * 8
+        assert len(direct_to(server.port)) == 8
+        assert fetched(store, [f"{server.url}/poison"]) == [StoreNotAvailable]
+        assert sum(b"/poison" in head for head in server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"]
+)
+@pytest.mark.parametrize("trickles", [False, True])
+def test_silence_and_trickles_end(answer: bytes, trickles: bool) -> None:
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        peer.sendall(HELLO if b"/first" in head else answer)
+        while b"/first" not in head and not server.over.wait(0.2):
+            if trickles and answer:
+                peer.sendall(b"xx")
+        return True
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE, stall_timeout=1)
+        fetched(store, [f"{server.url}/first"])
+        [blob] = store.get_many([f"{server.url}/blob"], timeout=60, patience=0)
+        assert isinstance(blob.error, StoreNotAvailable) and "too slow" in str(blob.error), blob.error
+        assert len(server.heads) == 2 and direct_to(server.port) == []
+
+
+def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
+    asked = threading.Event()
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        if b"/slow" not in head:
+            peer.sendall(HELLO)
+            return True
+        asked.set()
+        server.over.wait(30)
+        return False
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        [blob] = store.get_many([f"{server.url}/slow"], timeout=0.3)
+        assert "no answer within 0.3 s" in str(blob.error)
+        assert direct_to(server.port) == []
+        asked.clear()
+        answers = store.get_many([f"{server.url}/quick", f"{server.url}/slow"])
+        assert next(answers).data == b"hello" and asked.wait(30)
+        assert len(direct_to(server.port)) == 2
+        answers.close()  # type: ignore[attr-defined]
+        assert len(direct_to(server.port)) == 1 and len(loop().exchanges) == 0
+
+
+def test_a_body_above_the_limit_is_not_taken() -> None:
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n" + bytes(1000)
+    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3E8\r\n" + bytes(1000) + b"\r\n"
+    for answer in (big, chunks):
+
+        def serve(peer: socket.socket, head: bytes, _: int, answer: bytes = answer) -> bool:
+            peer.sendall(HELLO if b"/first" in head else answer)
+            return True
+
+        with RawServer(serve) as server:
+            store = HTTPRaw(retry=ONCE, max_blob_size=500)
+            fetched(store, [f"{server.url}/first"])
+            [blob] = store.get_many([f"{server.url}/blob"], timeout=60, patience=0)
+            assert "max_blob_size" in str(blob.error), blob.error
+            assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7), ("0", 0), ("100000000", 21600), ("soon", 0), ("", 0), (formatdate(4e9, usegmt=True), 21600)],
+)
+def test_retry_after(value: str, seconds: float) -> None:
+    head = f"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: {value}\r\n".encode()
+    assert read_head(head, Request(Profile(), URL))[4] == seconds
+
+
+def test_who_sends_without_end_is_not_heard_without_end() -> None:
+    """Others have their turn in between, and time limits are kept."""
+    near, far = socket.socketpair()
+    connection = Connection(near, None, None)
+    near.setblocking(False)
+    origin: Any = None
+    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    buffer = bytearray(16)
+    with far:
+        assert connection.hear(buffer, memoryview(buffer)) is None  # connected: now it asks
+        far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(99_999))
+        turns = 0
+        while connection.hear(buffer, memoryview(buffer)) is None and connection.more:
+            turns += 1
+        assert turns > 50
+        far.sendall(b"!")
+        assert connection.hear(buffer, memoryview(buffer)) == Response(200, bytes(99_999) + b"!", {}, 0.0)
+        assert not connection.more
+    connection.close()
+
+
+def test_who_is_given_up_with_more_to_say_is_not_asked_for_it_for_ever() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, None, None)
+    origin: Any = None
+    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    buffer = bytearray(16)
+    with far:
+        far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(9999))
+        while not connection.more:
+            assert connection.hear(buffer, memoryview(buffer)) is None
+    connection.close()  # as for a lookup that has no time left
+    assert not connection.more  # else the thread would look at it in each turn, and never sleep again
+
+
+# ---------------------------------------------------------------------- connections come and go
+
+
+def test_the_time_to_connect_is_not_that_to_answer() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, None, None)
+    origin: Any = None
+    connection.begin(Request(Profile(connect_timeout=5, stall_timeout=3), URL), "owner", origin, b"GET / HTTP/1.1\r\n")
+    buffer = bytearray(1000)
+    with far:
+        connection.watch(100.0)
+        connection.watch(104.0)
+        connection.hear(buffer, memoryview(buffer))  # connected: now it asks
+        connection.watch(104.5)
+        connection.watch(107.0)
+        with pytest.raises(TransferError, match="too slow"):
+            connection.watch(107.6)
+    connection.close()
+
+
+def test_who_answers_before_being_asked_is_heard() -> None:
+    """The kernel tells of it together with the connection, and of nothing more."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, None, None)
+    origin: Any = None
+    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    buffer = bytearray(1000)
+    with far:
+        far.sendall(HELLO)
+        assert connection.hear(buffer, memoryview(buffer)) == Response(200, b"hello", {}, 0.0)
+    connection.close()
+
+
+def test_a_server_that_has_gone_and_comes_back() -> None:
+    with RawServer(said(HELLO)) as server:
+        store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
+        fetched(store, [url])
+        assert fetched(store, [url]) == [b"hello"]
+    [blob] = store.get_many([url], patience=0)
+    assert isinstance(blob.error, StoreNotAvailable) and "curl error 7" in str(blob.error), blob.error
+    listener = socket.create_server(("127.0.0.1", server.port))
+    with listener:
+        thread = threading.Thread(target=lambda: listener.accept()[0].sendall(HELLO))
+        thread.start()
+        assert fetched(store, [url]) == [b"hello"]
+        thread.join()
+
+
+def test_connections_end_with_their_store() -> None:
+    closed = threading.Event()
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(HELLO)
+        if server.connections == 2 and peer.recv(1, socket.MSG_PEEK) == b"":
+            closed.set()
+        return True
+
+    with RawServer(serve) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/key"])
+        fetched(store, [f"{server.url}/key"])
+        assert len(direct_to(server.port)) == 1
+        del store
+        gc.collect()
+        assert closed.wait(30) and direct_to(server.port) == []
+
+
+def test_bound_of_connections() -> None:
+    """Of all servers together; who has none to spare closes an idle one."""
+    driver = Loop(Pace(least=2, first=8, most=8))
+
+    def whole(url: str) -> Steps[Response]:
+        response: Response = yield Request(profile, url)
+        return response
+
+    profile = Profile()
+    done: list[Task] = []
+    over = threading.Event()
+
+    def deliver(tasks: list[Task]) -> None:
+        done.extend(tasks)
+        if len(done) == expected:
+            over.set()
+
+    expected = 0
+    with RawServer(said(HELLO)) as one, RawServer(said(HELLO)) as two, RawServer(said(HELLO)) as three:
+        for server in (one, two, three, one, two, three, three, one):
+            for number in (1, 40):
+                over.clear()
+                expected += number
+                driver.submit([Task(whole(f"{server.url}/{each}"), deliver) for each in range(number)])
+                assert over.wait(30)
+            assert driver.exchanges._direct is not None
+            assert len(driver.exchanges._direct.connections) <= 8
+            assert sum(open_sockets(each.port) for each in (one, two, three)) <= 8 + 1  # it may have one more in hand
+        assert all(task.error is None and task.result.body == b"hello" for task in done)
+
+
+def test_bound_of_connections_when_libcurl_is_done() -> None:
+    """What has become idle after libcurl opened its own is closed, although libcurl has nothing to do any more."""
+    driver = Loop(Pace(least=2, first=8, most=8))
+    direct = driver.exchanges._direct
+    assert direct is not None
+    for near, far in [socket.socketpair() for _ in range(3)]:
+        far.close()
+        direct.connections[near.fileno()] = Connection(near, None, None)
+    driver._poller.opened = 7
+    driver.exchanges.perform()
+    assert len(direct.connections) == 1
+
+
+def test_what_is_given_up_with_others_is_not_begun_in_their_place() -> None:
+    driver = Loop(Pace(least=2, first=8, most=8))
+    asked = threading.Semaphore(0)
+    profile = Profile()
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        if b"/first" in head:
+            peer.sendall(HELLO)
+            return True
+        asked.release()
+        server.over.wait(30)
+        return False
+
+    def steps(path: str) -> Steps[Response]:
+        response: Response = yield Request(profile, server.url + path)
+        return response
+
+    with RawServer(serve) as server:
+        over = threading.Event()
+        driver.submit([Task(steps("/first"), lambda _: over.set())])
+        assert over.wait(30)
+        tasks = [Task(steps(f"/{number}"), lambda _: None) for number in range(40)]
+        driver.submit(tasks)
+        assert all(asked.acquire(timeout=30) for _ in range(7))
+        driver.cancel(tasks)
+        time.sleep(0.3)  # for connections that nobody wants any more to arrive
+        assert server.connections <= 8 and len(driver.exchanges) == 0
+
+
+def test_a_forked_child_has_connections_of_its_own() -> None:
+    with RawServer(said(HELLO)) as server:
+        store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
+        fetched(store, [url])
+        fetched(store, [url] * 3)
+        before = server.connections
+        assert len(direct_to(server.port)) == 1
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                code = 0 if [fetched(store, [url]) for _ in range(3)] == [[b"hello"]] * 3 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert server.connections == before + 2
+        assert fetched(store, [url]) == [b"hello"]
+        assert server.connections == before + 2  # the parent's is as good as ever
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def echo(peer: socket.socket, head: bytes, _: int) -> None:
+    body = head.split()[1] * 10_000
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def self_signed(folder: Path, name: str, address: str) -> Path:
+    """A certificate for an IP address, with its key, in one file."""
+    made = folder / f"{name}.pem"
+    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
+    subprocess.run([*openssl, *names, "-keyout", made, "-out", folder / "only", "-days", "2"], check=True, stderr=-3)
+    made.write_bytes(made.read_bytes() + (folder / "only").read_bytes())
+    return made
+
+
+def test_tls(tmp_path: Path) -> None:
+    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    with RawServer(echo, tls=tls(mine)) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        assert fetched(store, [f"{server.url}/first"]) == [b"/first" * 10_000]
+        names = [f"/{number}" for number in range(50)]
+        assert fetched(store, [server.url + name for name in names]) == [name.encode() * 10_000 for name in names]
+        assert direct_to(server.port) and all(each._context is not None for each in direct_to(server.port))
+
+
+@pytest.mark.parametrize("other", ["theirs", "elsewhere"])
+def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None:
+    """Who takes the place of a server that was reached before is asked for its certificate again."""
+    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    theirs = self_signed(tmp_path, other, "127.0.0.2" if other == "elsewhere" else "127.0.0.1")
+    bundle = tmp_path / "bundle.pem"  # the one for another address is trusted, as such
+    bundle.write_bytes(mine.read_bytes() + (theirs.read_bytes() if other == "elsewhere" else b""))
+    with RawServer(echo, tls=tls(mine)) as server:
+        store, url = HTTPRaw(retry=ONCE, ca_bundle=bundle), f"{server.url}/key"
+        fetched(store, [url])
+        assert fetched(store, [url]) == [b"/key" * 10_000] and len(direct_to(server.port)) == 1
+    with RawServer(echo, tls=tls(theirs), port=server.port) as other_server:
+        for _ in range(2):
+            [blob] = store.get_many([url], patience=0)
+            assert isinstance(blob.error, StoreNotAvailable) and "ertificate" in str(blob.error), blob.error
+        assert other_server.connections >= 2 and other_server.heads == []
+
+
+@pytest.mark.parametrize("says_goodbye", [False, True])
+def test_an_end_without_a_goodbye_is_none(says_goodbye: bool, tmp_path: Path) -> None:
+    """A body until the end of the connection may have been cut by anybody on the way, unless TLS says it is the end."""
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        peer.sendall(HELLO if b"/first" in head else b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if b"/first" not in head and says_goodbye:
+            assert isinstance(peer, ssl.SSLSocket)
+            peer.unwrap()
+        return b"/first" in head
+
+    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    with RawServer(serve, tls=tls(mine)) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        fetched(store, [f"{server.url}/first"])
+        before = server.connections
+        assert fetched(store, [f"{server.url}/blob"]) == [b"hello" if says_goodbye else StoreNotAvailable]
+        assert server.connections == before + 1 and len(server.heads) == 2
+
+
+def test_a_second_answer_in_a_record_of_its_own_is_never_the_next_answer(tmp_path: Path) -> None:
+    """It was there with the first one, in the kernel, of which a record is read at a time."""
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> None:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        peer.sendall(HELLO)
+        if b"/twice" in head:
+            peer.sendall(HELLO.replace(b"hello", b"wrong"))
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    with RawServer(serve, tls=tls(mine)) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        fetched(store, [f"{server.url}/first"])
+        for _ in range(20):
+            assert fetched(store, [f"{server.url}/twice"]) == [b"hello"]
+            assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
+
+
+def test_a_bundle_that_has_gone_ends_no_thread(tmp_path: Path) -> None:
+    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(mine.read_bytes())
+
+    def serve(peer: socket.socket, head: bytes, count: int) -> None:
+        bundle.unlink(missing_ok=True)
+        echo(peer, head, count)
+
+    with RawServer(serve, tls=tls(mine)) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
+        for _ in range(2):
+            assert fetched(store, [f"{server.url}/key"]) == [b"/key" * 10_000]
+
+
+def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a limit on them, of all processes of a user."""
+
+    def refuse(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with RawServer(said(HELLO)) as server:
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/key"])
+        monkeypatch.setattr(loop()._poller, "add", refuse)
+        assert fetched(store, [f"{server.url}/key"]) == [b"hello"]  # over libcurl's connection
+        assert direct_to(server.port) == []
+
+
+def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with RawServer(said(HELLO)) as server:
+        store = HTTPRaw(retry=ONCE)
+        urls = [f"{server.url}/{number}" for number in range(100)]
+        pace = Pace(least=2, first=16, most=16)
+        monkeypatch.setattr(loop().exchanges, "_pace", pace)
+        assert fetched(store, urls) == fetched(store, urls) == [b"hello"] * 100
+        assert direct_to(server.port) == [] and server.connections <= 16
+        monkeypatch.setattr(loop().exchanges, "_pace", Pace(least=2, first=100, most=100))
+        assert fetched(store, urls) == [b"hello"] * 100
+        assert direct_to(server.port)
