@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import random
 import re
 import socket
@@ -11,7 +12,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
@@ -825,3 +826,31 @@ def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop().exchanges, "_pace", Pace(least=2, first=100, most=100))
         assert fetched(store, urls) == [b"hello"] * 100
         assert direct_to(server.port)
+
+
+def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
+    class Moody:
+        works = True
+
+        def lines(self, method: str, url: str, headers: Sequence[str]) -> list[str]:
+            if not self.works and url.endswith("/bad"):
+                raise RuntimeError("no key")
+            return ["X-Signed: yes"]
+
+    def whole(url: str) -> Steps[Response]:
+        response: Response = yield Request(profile, url)
+        return response
+
+    signer = Moody()
+    profile = Profile(signer=signer)
+    with RawServer(said(HELLO)) as server:
+        for names in (["first"], ["second"], ["bad", "good"]):
+            answers: queue.SimpleQueue[list[Task]] = queue.SimpleQueue()
+            tasks = [Task(whole(f"{server.url}/{name}"), answers.put) for name in names]
+            loop().submit(tasks)
+            while not all(task.finished for task in tasks):
+                answers.get(timeout=30)
+            signer.works = names == ["first"]
+        assert isinstance(tasks[0].error, TransferError) and "no key" in str(tasks[0].error)
+        assert tasks[1].error is None and tasks[1].result.body == b"hello"
+        assert len(direct_to(server.port)) == 1

@@ -75,7 +75,10 @@ class Direct:
         origin: Origin | None = origins and origins.get(_prefix(request.url))
         if origin is None or not origin.usable or origin.barred_until > self.now:
             return None
-        message = origin.message(request)
+        try:
+            message = origin.message(request)
+        except Exception:  # libcurl's way tells this task, and nobody else, what is the matter
+            return None
         if message is None:
             return None
         while True:
