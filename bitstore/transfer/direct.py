@@ -1,9 +1,9 @@
 """Plain GETs over connections of our own.
 
 With hundreds of transfers under way, libcurl's bookkeeping costs more than the transfers: it looks at each of them in
-each turn, and at each connection for one that is free. But it comes first: it
-reaches a server, with all that this takes (names, proxies, several addresses), and only what went well is repeated
-here. What is not a plain answer to a plain question goes back to it.
+each turn, and at each connection for one that is free. Still it comes first: it reaches a server, with all that this
+takes (names, proxies, several addresses), and only what went well is repeated here. What is not a plain answer to a
+plain question goes back to it.
 """
 
 from __future__ import annotations
