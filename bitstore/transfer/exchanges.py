@@ -20,8 +20,8 @@ from bitstore.transfer.task import Task
 
 __all__ = ["FEW", "Exchanges"]
 
-# Up to so many under way libcurl costs as much CPU as connections of our own, or less. With 512 it costs twice as much
-# (benchmarks/results/data-plane.md, case `latency`).
+# Up to so many under way libcurl costs as much CPU as connections of our own, or less. But a bare libcurl loop that
+# needs 36 us a blob with 32 under way needs 62 with 512 (benchmarks/results/data-plane.md, `headline`, `latency`).
 FEW = 64
 
 
