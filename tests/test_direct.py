@@ -9,9 +9,7 @@ import random
 import re
 import socket
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from itertools import pairwise
@@ -24,12 +22,14 @@ from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
 from bitstore.transfer.answer import Answer, Unclear, read_head
 from bitstore.transfer.connection import Connection
 from bitstore.transfer.easy import handles
+from bitstore.transfer.exchanges import FEW
 from bitstore.transfer.loop import Loop, loop
 from bitstore.transfer.origin import Origin
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.request import Profile, Request, Response, TransferError
 from bitstore.transfer.steps import Steps
 from bitstore.transfer.task import Task
+from tests.certificates import issued
 from tests.raw_server import RawServer
 from tests.sockets import open_sockets
 
@@ -55,6 +55,16 @@ def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
     """What `get_many` says of each: bytes, or the type of the error."""
     blobs = store.get_many(uris, ordered=True, patience=0, **options)
     return [blob.data if blob.found else type(blob.error) for blob in blobs]
+
+
+def asking(profile: Profile) -> tuple[Connection, socket.socket]:
+    """A connection that has a request to send as soon as it is heard of, and the server's end of it."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, None, None)
+    origin: Any = None
+    connection.begin(Request(profile, URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    return connection, far
 
 
 def said(answer: bytes, *, closes: bool = False) -> Callable[[socket.socket, bytes, int], bool]:
@@ -498,11 +508,7 @@ def test_retry_after(value: str, seconds: float) -> None:
 
 def test_who_sends_without_end_is_not_heard_without_end() -> None:
     """Others have their turn in between, and time limits are kept."""
-    near, far = socket.socketpair()
-    connection = Connection(near, None, None)
-    near.setblocking(False)
-    origin: Any = None
-    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    connection, far = asking(Profile())
     buffer = bytearray(16)
     with far:
         assert connection.hear(buffer, memoryview(buffer)) is None  # connected: now it asks
@@ -518,11 +524,7 @@ def test_who_sends_without_end_is_not_heard_without_end() -> None:
 
 
 def test_who_is_given_up_with_more_to_say_is_not_asked_for_it_for_ever() -> None:
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    connection = Connection(near, None, None)
-    origin: Any = None
-    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    connection, far = asking(Profile())
     buffer = bytearray(16)
     with far:
         far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(9999))
@@ -536,11 +538,7 @@ def test_who_is_given_up_with_more_to_say_is_not_asked_for_it_for_ever() -> None
 
 
 def test_the_time_to_connect_is_not_that_to_answer() -> None:
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    connection = Connection(near, None, None)
-    origin: Any = None
-    connection.begin(Request(Profile(connect_timeout=5, stall_timeout=3), URL), "owner", origin, b"GET / HTTP/1.1\r\n")
+    connection, far = asking(Profile(connect_timeout=5, stall_timeout=3))
     buffer = bytearray(1000)
     with far:
         connection.watch(100.0)
@@ -555,11 +553,7 @@ def test_the_time_to_connect_is_not_that_to_answer() -> None:
 
 def test_who_answers_before_being_asked_is_heard() -> None:
     """The kernel tells of it together with the connection, and of nothing more."""
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    connection = Connection(near, None, None)
-    origin: Any = None
-    connection.begin(Request(Profile(), URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    connection, far = asking(Profile())
     buffer = bytearray(1000)
     with far:
         far.sendall(HELLO)
@@ -670,8 +664,11 @@ def test_what_is_given_up_with_others_is_not_begun_in_their_place() -> None:
         driver.submit(tasks)
         assert all(asked.acquire(timeout=30) for _ in range(7))
         driver.cancel(tasks)
-        time.sleep(0.3)  # for connections that nobody wants any more to arrive
-        assert server.connections <= 8 and len(driver.exchanges) == 0
+        # Connections are taken in the order of their arrival: so whoever came before this one has been counted.
+        with socket.create_connection(("127.0.0.1", server.port)) as after:
+            after.sendall(b"GET /first HTTP/1.1\r\n\r\n")
+            assert after.recv(1000) == HELLO
+        assert server.connections <= 8 + 1 and len(driver.exchanges) == 0
 
 
 def test_a_forked_child_has_connections_of_its_own() -> None:
@@ -708,20 +705,10 @@ def echo(peer: socket.socket, head: bytes, _: int) -> None:
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 
-def self_signed(folder: Path, name: str, address: str) -> Path:
-    """A certificate for an IP address, with its key, in one file."""
-    made = folder / f"{name}.pem"
-    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
-    subprocess.run([*openssl, *names, "-keyout", made, "-out", folder / "only", "-days", "2"], check=True, stderr=-3)
-    made.write_bytes(made.read_bytes() + (folder / "only").read_bytes())
-    return made
-
-
 def test_tls(tmp_path: Path) -> None:
-    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    bundle, mine = issued(tmp_path)
     with RawServer(echo, tls=tls(mine)) as server:
-        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         assert fetched(store, [f"{server.url}/first"]) == [b"/first" * 10_000]
         names = [f"/{number}" for number in range(50)]
         assert fetched(store, [server.url + name for name in names]) == [name.encode() * 10_000 for name in names]
@@ -731,10 +718,11 @@ def test_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["theirs", "elsewhere"])
 def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None:
     """Who takes the place of a server that was reached before is asked for its certificate again."""
-    mine = self_signed(tmp_path, "mine", "127.0.0.1")
-    theirs = self_signed(tmp_path, other, "127.0.0.2" if other == "elsewhere" else "127.0.0.1")
-    bundle = tmp_path / "bundle.pem"  # the one for another address is trusted, as such
-    bundle.write_bytes(mine.read_bytes() + (theirs.read_bytes() if other == "elsewhere" else b""))
+    trusted, mine = issued(tmp_path)
+    (tmp_path / other).mkdir()
+    authority, theirs = issued(tmp_path / other, "127.0.0.2" if other == "elsewhere" else "127.0.0.1")
+    bundle = tmp_path / "both.pem"  # the one for another address is trusted, as such
+    bundle.write_bytes(trusted.read_bytes() + (authority.read_bytes() if other == "elsewhere" else b""))
     with RawServer(echo, tls=tls(mine)) as server:
         store, url = HTTPRaw(retry=ONCE, ca_bundle=bundle), f"{server.url}/key"
         fetched(store, [url])
@@ -757,9 +745,9 @@ def test_an_end_without_a_goodbye_is_none(says_goodbye: bool, tmp_path: Path) ->
             peer.unwrap()
         return b"/first" in head
 
-    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    bundle, mine = issued(tmp_path)
     with RawServer(serve, tls=tls(mine)) as server:
-        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         fetched(store, [f"{server.url}/first"])
         before = server.connections
         assert fetched(store, [f"{server.url}/blob"]) == [b"hello" if says_goodbye else StoreNotAvailable]
@@ -776,9 +764,9 @@ def test_a_second_answer_in_a_record_of_its_own_is_never_the_next_answer(tmp_pat
             peer.sendall(HELLO.replace(b"hello", b"wrong"))
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
-    mine = self_signed(tmp_path, "mine", "127.0.0.1")
+    bundle, mine = issued(tmp_path)
     with RawServer(serve, tls=tls(mine)) as server:
-        store = HTTPRaw(retry=ONCE, ca_bundle=mine)
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         fetched(store, [f"{server.url}/first"])
         for _ in range(20):
             assert fetched(store, [f"{server.url}/twice"]) == [b"hello"]
@@ -786,9 +774,7 @@ def test_a_second_answer_in_a_record_of_its_own_is_never_the_next_answer(tmp_pat
 
 
 def test_a_bundle_that_has_gone_ends_no_thread(tmp_path: Path) -> None:
-    mine = self_signed(tmp_path, "mine", "127.0.0.1")
-    bundle = tmp_path / "bundle.pem"
-    bundle.write_bytes(mine.read_bytes())
+    bundle, mine = issued(tmp_path)
 
     def serve(peer: socket.socket, head: bytes, count: int) -> None:
         bundle.unlink(missing_ok=True)
@@ -815,7 +801,7 @@ def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.Monk
 
 
 def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", FEW)
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         urls = [f"{server.url}/{number}" for number in range(100)]
@@ -854,3 +840,15 @@ def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
         assert isinstance(tasks[0].error, TransferError) and "no key" in str(tasks[0].error)
         assert tasks[1].error is None and tasks[1].result.body == b"hello"
         assert len(direct_to(server.port)) == 1
+
+
+def test_who_never_shakes_hands_is_given_up(tmp_path: Path) -> None:
+    """A server that was reached before, and by now takes connections without a word: neither way waits for long."""
+    bundle, mine = issued(tmp_path)
+    with RawServer(echo, tls=tls(mine)) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle, connect_timeout=1)
+        assert fetched(store, [f"{server.url}/key"]) == [b"/key" * 10_000]
+    with RawServer(lambda *_: server.over.wait(60), port=server.port) as silent:
+        [blob] = store.get_many([f"{server.url}/key"], timeout=60, patience=0)
+        assert isinstance(blob.error, StoreNotAvailable) and "no answer within" not in str(blob.error), blob.error
+        assert silent.connections == 2  # ours, and libcurl's, which tells what is the matter

@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import hashlib
 import http.server
-import ipaddress
 import re
 import secrets
 import signal
@@ -45,6 +44,7 @@ from bitstore import (
 from bitstore.raw.s3_signing import Signer
 from bitstore.store import Write, put_steps
 from bitstore.transfer.run import run
+from tests.certificates import issued
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
@@ -436,30 +436,7 @@ def test_an_endpoint_may_name_the_usual_port(s3: SeaweedS3, shared_bucket: str) 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate authority of our own, and a server's certificate with its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
-    end = start + datetime.timedelta(days=3)
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = x509.CertificateBuilder().subject_name(name("our authority")).issuer_name(name("our authority"))
-    root = root.public_key(root_key.public_key()).serial_number(1).not_valid_before(start).not_valid_after(end)
-    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    leaf = x509.CertificateBuilder().subject_name(name("our server")).issuer_name(name("our authority"))
-    leaf = leaf.public_key(key.public_key()).serial_number(2).not_valid_before(start).not_valid_after(end)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    leaf = leaf.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    pem = serialization.Encoding.PEM
-    folder = tmp_path_factory.mktemp("tls")
-    bundle, server = folder / "bundle.pem", folder / "server.pem"
-    bundle.write_bytes(root.sign(root_key, hashes.SHA256()).public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    server.write_bytes(private + leaf.sign(root_key, hashes.SHA256()).public_bytes(pem))
-    return bundle, server
+    return issued(tmp_path_factory.mktemp("tls"))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -235,3 +235,12 @@ def test_an_empty_blob_is_one_in_every_form(answer: bytes) -> None:
         store = HTTPRaw(retry=QUICK)
         assert store.get(f"{server.url}/blob") == b""
         assert [blob.data for blob in store.get_many([f"{server.url}/blob"] * 3)] == [b""] * 3
+
+
+def test_fields_after_the_chunks_of_a_download(tmp_path: Path) -> None:
+    def serve(peer: socket.socket, _: bytes, __: int) -> None:
+        peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
+
+    with RawServer(serve) as server:
+        HTTPRaw(retry=ONCE).download(f"{server.url}/blob", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"hello" and len(server.heads) == 1

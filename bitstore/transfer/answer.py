@@ -81,15 +81,13 @@ def read_head(text: bytes, request: Request) -> Head:
         raise Unclear
     else:
         size = _UNTIL_CLOSE
-    if status < 300 and status != 204:
-        if request.profile.max_bytes:
-            _check_size(status, size, request)
-        return status, size, last, NO_HEADERS, 0.0
     if status in (204, 304):
         size = 0
     _check_size(status, size, request)
+    if status < 300:
+        return status, size, last, NO_HEADERS, 0.0
     headers: Mapping[str, str] = NO_HEADERS
-    if 300 <= status < 400:
+    if status < 400:
         headers = {"location": _resolved(request.url, _field(text, lower, b"\r\nlocation:"))}
     retry_after = _seconds(_field(text, lower, b"\r\nretry-after:")) if status in (429, 503) else 0.0
     return status, size, last, headers, retry_after
@@ -102,6 +100,8 @@ class Answer:
     ----------
     request
         What was asked for.
+    head
+        Its head, if that has been read already: `take` then begins with the body.
 
     Attributes
     ----------
@@ -111,14 +111,21 @@ class Answer:
 
     __slots__ = ("_head", "_left", "_parts", "_request", "_size", "_text", "last")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, head: Head | None = None) -> None:
         self._request = request
-        self._head: Head | None = None
         self._text = b""  # of the head or of a chunk's frame, while it is incomplete
         self._parts: list[bytes] = []
         self._left = 0  # bytes of the body, or of this chunk with its line end, that are still to come
         self._size = 0  # of the chunks so far
         self.last = False
+        self._head: Head | None = None
+        if head is not None:
+            self._begin(head)
+
+    def _begin(self, head: Head) -> None:
+        self._head = head
+        self._left = max(0, head[1])
+        self.last = head[2]
 
     def take(self, data: bytes) -> Response | None:
         """Take the next bytes; returns the answer if it is whole. Raises what `read_head` raises."""
@@ -135,10 +142,9 @@ class Answer:
                 self._text = data
                 return None
             self._text = b""
-            self._head = read_head(data[: end + 2], self._request)
-            self._left = max(0, self._head[1])
-            self.last = self._head[2]
+            self._begin(read_head(data[: end + 2], self._request))
             data = data[end + 4 :]
+        assert self._head is not None
         if self._head[1] == _IN_CHUNKS:
             return self._take_chunks(self._head, data)
         if self._head[1] == _UNTIL_CLOSE:

@@ -208,16 +208,19 @@ class Connection:
             first = not self._received
             self._received += size
             answer = self._answer
+            start = 0
             if first:
+                head = None
                 end = buffer.find(b"\r\n\r\n", 0, size)
                 if end >= 0:
-                    status, length, self._last, headers, retry_after = read_head(bytes(view[: end + 2]), self.request)
-                    end += 4
-                    if size - end == length:  # by far the most: a small blob, in one piece
-                        return Response(status, bytes(view[end:size]), headers, retry_after)
-                answer = self._answer = Answer(self.request)
+                    head = read_head(bytes(view[: end + 2]), self.request)
+                    start = end + 4
+                    status, length, self._last, headers, retry_after = head
+                    if size - start == length:  # by far the most: a small blob, in one piece
+                        return Response(status, bytes(view[start:size]), headers, retry_after)
+                answer = self._answer = Answer(self.request, head)
             assert answer is not None
-            response = answer.take(bytes(view[:size]))
+            response = answer.take(bytes(view[start:size]))
             if response is not None:
                 return self._done(answer, response)
         self.more = True  # others want to be heard as well, and time limits to be kept

@@ -88,9 +88,9 @@ class Direct:
             try:
                 connection.begin(request, owner, origin, message)
             except Again:
-                self._forget(connection)
+                self.forget(connection)
             except Elsewhere:
-                self._forget(connection)
+                self.forget(connection)
                 return None
             else:
                 self.active += 1
@@ -114,7 +114,7 @@ class Direct:
         if len(self.connections) > most:
             idle = [each for each in self.connections.values() if not each.active]
             for connection in idle[: len(self.connections) - most]:
-                self._forget(connection)
+                self.forget(connection)
         return len(self.connections) <= most
 
     def reached(self, request: Request, address: str, port: int) -> None:
@@ -138,7 +138,7 @@ class Direct:
         if connection.rest(self.now) and origin is not None:
             origin.idle.append(connection)
         else:
-            self._forget(connection)
+            self.forget(connection)
 
     def drop(self, connection: Connection, error: Exception | None = None) -> None:
         """Close a connection whose exchange is given up, or has failed with `error`."""
@@ -148,15 +148,12 @@ class Direct:
                 connection.origin.bar(math.inf)
             elif isinstance(error, Elsewhere):
                 connection.origin.bar(self.now + _BARRED_SECONDS)
-        self._forget(connection)
+        self.forget(connection)
 
-    def _forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
+        """Close a connection that carries nothing, if it is not closed by now."""
         self.connections.pop(connection.fd, None)
         connection.close()
-
-    def closed(self, connection: Connection) -> None:
-        """Forget an idle connection that was found closed."""
-        self.connections.pop(connection.fd, None)
 
     def due(self) -> Sequence[Connection]:
         """Connections whose exchange is to be looked after now."""

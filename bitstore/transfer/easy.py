@@ -43,7 +43,6 @@ TRICKLE = 100  # bytes a second
 _LONGEST_SECONDS = 1_000_000  # as good as for ever; libcurl cannot count much farther
 _PROXY_REFUSES = 97  # CURLE_PROXY
 _GOT_NOTHING = 52  # CURLE_GOT_NOTHING
-_ENDS = ([b"\r\n"], [b"\n"])  # of a head
 _WRITE_ERROR = 23  # CURLE_WRITE_ERROR: we did not take what came
 
 
@@ -138,7 +137,7 @@ class Handle:
             limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
             if limit and len(body) > limit:
                 code, message = TOO_LARGE, "the body is larger than was asked for"
-            elif not body and curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0 and self.lines[-1:] not in _ENDS:
+            elif not body and curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) < 0 and not _whole_head(self.lines):
                 # libcurl takes the end of the connection for the end of the head, and so for an empty blob.
                 code, message = _GOT_NOTHING, "the connection was closed before the answer's head was whole"
         self.clear()
@@ -314,6 +313,16 @@ def _with_room(limit: int) -> int:
 def _status(lines: list[bytes]) -> int:
     first = next(line for line in reversed(lines) if line.startswith(b"HTTP/"))
     return int(first.split(None, 2)[1])
+
+
+def _whole_head(lines: list[bytes]) -> bool:
+    """Whether the last head has its empty line. Lines may follow: fields after a body in chunks."""
+    for line in reversed(lines):
+        if line in (b"\r\n", b"\n"):
+            return True
+        if line.startswith(b"HTTP/"):
+            return False
+    return False  # nobody has collected them
 
 
 @cache

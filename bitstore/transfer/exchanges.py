@@ -208,7 +208,7 @@ class Exchanges:
             if connection.more:
                 direct.unheard.append(connection)
             elif not connection.open:
-                direct.closed(connection)
+                direct.forget(connection)
             return
         task: Task = connection.owner
         task.carrier = None
