@@ -14,7 +14,7 @@ from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.shown import shown, told
 from bitstore.sizes import parse_size
-from bitstore.store import Errors, Store, get_steps, key_steps
+from bitstore.asking import Errors, get_steps, key_steps
 from bitstore.transfer.loop import loop
 from bitstore.transfer.steps import Cancelled, Found, Sleep, Steps
 from bitstore.transfer.task import Task
@@ -35,7 +35,7 @@ _LARGE = 1024 * 1024
 
 
 def get_many(
-    store: Store,
+    store: Any,
     uris: Iterable[Any],
     *,
     ordered: bool,
@@ -106,7 +106,7 @@ class _Window:
 
     def __init__(
         self,
-        store: Store,
+        store: Any,
         uris: Iterator[Any],
         *,
         timeout: float | None,

@@ -18,6 +18,7 @@ from bitstore.errors import (
     NotFoundInStore,
     StoreNotAvailable,
 )
+from bitstore.free import free_part
 from bitstore.keep import keep_steps
 from bitstore.live import Live
 from bitstore.old import warn_of_unused
@@ -25,7 +26,8 @@ from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.stats import TierStats
-from bitstore.store import Store, exists_steps, get_steps
+from bitstore.asking import exists_steps, get_steps
+from bitstore.store import Store
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Cancelled, Found, Steps, Wait
 
@@ -268,8 +270,6 @@ class Composite(Store):
                     missing += (tier.name,)
                     continue
                 if failures and not self.call_when_uncertain and costs(tier.store):
-                    from bitstore.free import free_part
-
                     part = free_part(tier.store)  # of a composite, what costs nothing is still asked
                     if part is None:
                         stats.count("skipped")

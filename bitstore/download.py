@@ -7,14 +7,14 @@ from typing import Any
 
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.partial import CannotWrite, Partial
-from bitstore.store import Store, _has_steps, get_steps
+from bitstore.asking import get_steps, has_steps
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call, Cancelled, Found, Steps
 
 __all__ = ["download", "download_steps", "through_memory", "verified"]
 
 
-def download(store: Store, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
+def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
     """See `Store.download`."""
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
@@ -39,25 +39,25 @@ def download(store: Store, uri: Any, path: str | os.PathLike[str], *, timeout: f
     return found.source
 
 
-def download_steps(store: Store, uri: Any, partial: Partial) -> Steps[Found]:
+def download_steps(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
     """Bring the blob of `uri` into `partial`, as steps: the store's own ones, or its `get`.
 
     What is found has the partial file as its data where the blob went straight there, else the bytes.
     """
-    if _has_steps(type(store), "get", "_download_steps") and "get" not in getattr(store, "__dict__", ()):
-        steps: Steps[Found] = store._download_steps(uri, partial)  # type: ignore[attr-defined]
+    if has_steps(type(store), "get", "_download_steps") and "get" not in getattr(store, "__dict__", ()):
+        steps: Steps[Found] = store._download_steps(uri, partial)
         return steps
     return through_memory(store, uri, partial)
 
 
-def through_memory(store: Store, uri: Any, partial: Partial) -> Steps[Found]:
+def through_memory(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
     """The same by way of `get`, for stores that know no other."""
     found = yield from get_steps(store, uri)
     yield Call(partial.fill, found.data)
     return found
 
 
-def verified(store: Store, algorithm: str, digest: str, partial: Partial, look: Any) -> Steps[Found]:
+def verified(store: Any, algorithm: str, digest: str, partial: Partial, look: Any) -> Steps[Found]:
     """The steps that `look()` makes, and then the check that the file has this digest. Raises `InvalidDataFound`.
 
     A file of which a part is from an earlier download may have been damaged meanwhile: then all of it comes anew.

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from bitstore.chain import Tier, is_paid
-from bitstore.composite import Composite
 
 __all__ = ["free_part", "without"]
 
@@ -27,7 +26,7 @@ def without(store: Any, unwanted: Callable[[Any], bool]) -> Any | None:
     """`store` without the tiers whose stores are `unwanted`; itself if none is; None if nothing is left."""
     if unwanted(store):
         return None
-    if not isinstance(store, Composite):
+    if not hasattr(store, "_tiers"):
         return store
     kept: dict[Tier, Tier] = {}
     for tier in store._tiers:

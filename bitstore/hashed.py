@@ -15,7 +15,8 @@ from bitstore.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.sizes import parse_size
-from bitstore.store import OVERWRITE, Store, Write, exists_steps, get_steps, put_steps
+from bitstore.asking import OVERWRITE, Write, exists_steps, get_steps, put_steps
+from bitstore.store import Store
 from bitstore.template import key_template
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call, Found, Steps

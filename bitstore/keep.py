@@ -8,7 +8,8 @@ from typing import Any
 from bitstore.chain import Tier, costs
 from bitstore.errors import described
 from bitstore.live import Live
-from bitstore.store import OVERWRITE, Store, Write, put_steps
+from bitstore.asking import OVERWRITE, Write, put_steps
+from bitstore.store import Store
 from bitstore.transfer.steps import Cancelled, Steps
 
 __all__ = ["keep_steps"]

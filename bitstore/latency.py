@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import Any
 
 from bitstore.composite import Composite
-from bitstore.store import Store, get_steps
+from bitstore.asking import get_steps
+from bitstore.store import Store
 from bitstore.transfer.steps import Cancelled, Found, Steps
 
 __all__ = ["Latencies"]

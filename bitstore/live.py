@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from bitstore.breaker import Breaker
 from bitstore.flight import Flights
 from bitstore.stats import TierStats
-from bitstore.store import Store, get_steps
+from bitstore.asking import get_steps
+from bitstore.store import Store
 from bitstore.transfer.steps import Found, Steps
 
 __all__ = ["Live"]

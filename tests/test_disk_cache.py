@@ -29,7 +29,7 @@ from bitstore.caches.disk import DiskCache
 from bitstore.caches.draft import Draft
 from bitstore.caches.folder import Folder
 from bitstore.errors import AccessDenied, InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.store import exists_steps, get_steps, put_steps
+from bitstore.asking import exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call
 from tests.disk_workers import blob, churn, final_files, total_bytes

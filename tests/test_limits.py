@@ -38,7 +38,7 @@ from bitstore.limits.accounts import AccountError, FileAccount
 from bitstore.limits.line import Line
 from bitstore.limits.rates import BackOff
 from bitstore.limits.windows import Terms, Windows
-from bitstore.store import get_steps
+from bitstore.asking import get_steps
 from bitstore.transfer.steps import Call, Sleep, Steps, Wait
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
 from tests.servers import Answer, FakeGCS, FaultProxy, SeaweedS3, s3_error

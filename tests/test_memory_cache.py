@@ -9,7 +9,7 @@ import pytest
 
 from bitstore.caches.memory import MemoryCache
 from bitstore.errors import InvalidURI, NotFoundInStore
-from bitstore.store import exists_steps, get_steps, put_steps
+from bitstore.asking import exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
 
 

@@ -42,7 +42,7 @@ from bitstore import (
     StoreNotAvailable,
 )
 from bitstore.raw.s3_signing import Signer
-from bitstore.store import Write, put_steps
+from bitstore.asking import Write, put_steps
 from bitstore.transfer.run import run
 from tests.certificates import issued
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error

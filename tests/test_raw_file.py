@@ -16,7 +16,7 @@ import pytest
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.raw.file import FileRaw
-from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.asking import Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.run import run
 from bitstore.transfer.steps import Call
 
@@ -255,7 +255,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, only_if_absent: bool) -> 
 import resource, signal
 from bitstore.errors import StoreNotAvailable
 from bitstore.raw.file import FileRaw
-from bitstore.store import Write, put_steps
+from bitstore.asking import Write, put_steps
 from bitstore.transfer.run import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

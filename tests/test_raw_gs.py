@@ -25,7 +25,7 @@ from google.auth.exceptions import RefreshError, TransportError
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.raw.gs import ANONYMOUS, GSRaw
-from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.asking import Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.retry import Retry
 from bitstore.transfer.run import run
 from tests.servers import Answer, Cut, FakeGCS, FaultProxy, Reset

@@ -12,7 +12,7 @@ import pytest
 
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.raw.http import HTTPRaw
-from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.asking import Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.retry import Retry
 from bitstore.transfer.run import run
 from tests.servers import Answer, CountedAPI, Cut, Hang, MotoServer, Reset

@@ -25,7 +25,7 @@ from bitstore.raw.s3_credentials import Identity as S3Identity
 from bitstore.raw.s3_credentials import Where
 from bitstore.raw.s3_routes import Route
 from bitstore.raw.s3_signing import Signer
-from bitstore.store import Write, exists_steps, get_steps, put_steps
+from bitstore.asking import Write, exists_steps, get_steps, put_steps
 from bitstore.transfer.easy import handles
 from bitstore.transfer.request import Profile, Request
 from bitstore.transfer.run import run

@@ -12,7 +12,7 @@ import pytest
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.raw import s3_credentials
 from bitstore.raw.s3 import ANONYMOUS, S3Raw
-from bitstore.store import Write, put_steps
+from bitstore.asking import Write, put_steps
 from bitstore.transfer.retry import Retry
 from bitstore.transfer.run import run
 from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, Reset, SeaweedS3, s3_error

@@ -16,7 +16,8 @@ from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
 from bitstore.sizes import format_size, parse_size
-from bitstore.store import OVERWRITE, Store, Write
+from bitstore.asking import OVERWRITE, Write
+from bitstore.store import Store
 from bitstore.transfer.steps import Call, Found, Steps, Unmatched
 
 if TYPE_CHECKING:

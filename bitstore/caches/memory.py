@@ -11,7 +11,8 @@ from bitstore.errors import NotFoundInStore
 from bitstore.options import check_options
 from bitstore.process import PerProcess
 from bitstore.sizes import format_size, parse_size
-from bitstore.store import OVERWRITE, Store, Write
+from bitstore.asking import OVERWRITE, Write
+from bitstore.store import Store
 from bitstore.transfer.steps import Found, Steps
 
 if TYPE_CHECKING:

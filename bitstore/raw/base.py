@@ -20,7 +20,8 @@ from bitstore.process import PerProcess
 from bitstore.raw.answers import Problem, without
 from bitstore.raw.streams import into
 from bitstore.shown import shown
-from bitstore.store import Store, Write
+from bitstore.asking import Write
+from bitstore.store import Store
 from bitstore.transfer.request import Profile, Response, Signer, Sink
 from bitstore.transfer.retry import Rate, Retry, Tally
 from bitstore.transfer.run import run

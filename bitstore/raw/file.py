@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.partial import Partial
 from bitstore.raw.base import RawStore, blob_bytes
-from bitstore.store import Write
+from bitstore.asking import Write
 from bitstore.transfer.steps import Call, Found, Steps
 
 __all__ = ["FileRaw"]

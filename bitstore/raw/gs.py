@@ -30,7 +30,7 @@ from bitstore.raw.base import (
 from bitstore.raw.gs_client import GSClient
 from bitstore.raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, show
 from bitstore.raw.parts import in_parts
-from bitstore.store import Write
+from bitstore.asking import Write
 from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Call, Found, Steps

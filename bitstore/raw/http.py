@@ -22,7 +22,7 @@ from bitstore.raw.base import (
 )
 from bitstore.raw.parts import in_parts
 from bitstore.shown import shown
-from bitstore.store import Write
+from bitstore.asking import Write
 from bitstore.transfer.request import Profile, Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Found, Steps

@@ -32,7 +32,7 @@ from bitstore.raw.s3_client import S3Client
 from bitstore.raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
 from bitstore.raw.s3_exchange import REGION, Asked, exchange
 from bitstore.raw.s3_routes import Route, Routes
-from bitstore.store import Write
+from bitstore.asking import Write
 from bitstore.transfer.request import Request, Response, Sink, TransferError
 from bitstore.transfer.retry import Rate, Retry, send
 from bitstore.transfer.steps import Call, Found, Steps

@@ -14,7 +14,6 @@ from bitstore.transfer.request import TIMED_OUT, Request, Response, TransferErro
 if TYPE_CHECKING:
     import ssl
 
-    from bitstore.transfer.origin import Origin
 
 __all__ = ["Again", "Connection", "Elsewhere", "dial"]
 
@@ -112,7 +111,7 @@ class Connection:
         self._used = False  # it has carried an exchange to its end
         self._received = 0  # bytes, for this request
         self._watched: tuple[float, int] | None = None  # when all was well last, and the bytes by then
-        self.origin: Origin | None = None
+        self.origin: Any = None
         self.owner: Any = None
         self.request: Request | None = None
         self.since = 0.0
@@ -147,7 +146,7 @@ class Connection:
         self._get_on()
         return self._state == _IDLE
 
-    def begin(self, request: Request, owner: Any, origin: Origin, message: bytes) -> None:
+    def begin(self, request: Request, owner: Any, origin: Any, message: bytes) -> None:
         """Send the text of a request, now or once there is a connection. Raises `Again` if this one is closed."""
         self.request = request
         self.owner = owner

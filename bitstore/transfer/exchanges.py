@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pycurl
 
@@ -16,13 +16,21 @@ from bitstore.transfer.easy import Handle, Handles
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
 from bitstore.transfer.request import Request, Response, TransferError
-from bitstore.transfer.task import Task
 
 __all__ = ["FEW", "Exchanges"]
 
 # Up to so many under way libcurl costs as much CPU as connections of our own, or less. But a bare libcurl loop that
 # needs 36 us a blob with 32 under way needs 62 with 512 (benchmarks/results/data-plane.md, `headline`, `latency`).
 FEW = 64
+
+
+class Owner(Protocol):
+    """Whoever asked for an exchange. `ticket` has changed when it no longer waits for it."""
+
+    carrier: Any
+    finished: bool
+    ticket: int
+    until: float | None
 
 
 class Exchanges:
@@ -34,24 +42,24 @@ class Exchanges:
         Says how many may be under way.
     poller
         Told of all sockets.
-    advance
-        Called with a task, the `send` of its steps and the `Response` to what it asked for.
+    answered
+        Called with an owner and the `Response` to what it asked for.
     failed
-        Called with a task and the `TransferError` that it got instead.
+        Called with an owner and the error that it got instead.
     """
 
     def __init__(
         self,
         pace: Pace,
         poller: Poller,
-        advance: Callable[[Task, Callable[[Any], Any], Any], None],
-        failed: Callable[[Task, TransferError], None],
+        answered: Callable[[Any, Response], None],
+        failed: Callable[[Any, Exception], None],
     ) -> None:
         self._pace = pace
         self._poller = poller
-        self._advance = advance
+        self._answered = answered
         self._failed = failed
-        self._waiting: deque[tuple[Task, int, Request]] = deque()
+        self._waiting: deque[tuple[Owner, int, Request]] = deque()
         self._carried: dict[Any, Handle] = {}  # by the curl object that is on the multi handle
         self.handles = Handles(poller.configure)
         self._multi = self._new_multi()
@@ -61,7 +69,7 @@ class Exchanges:
         """How many are under way."""
         return len(self._carried) + (0 if self._direct is None else self._direct.active)
 
-    def begin(self, task: Task, request: Request) -> None:
+    def begin(self, task: Owner, request: Request) -> None:
         """Carry `request` for `task`, now or when there is room."""
         if len(self) < self._pace.limit:
             self._begin(task, request)
@@ -72,7 +80,7 @@ class Exchanges:
         """Forget those that wait."""
         self._waiting.clear()
 
-    def abandon(self, task: Task) -> None:
+    def abandon(self, task: Owner) -> None:
         """End the exchange of `task`, if it has one under way, and its connection."""
         carrier, task.carrier = task.carrier, None
         if isinstance(carrier, Connection):
@@ -122,7 +130,7 @@ class Exchanges:
             if connection.more and connection not in direct.unheard:  # else it has just been heard
                 self._hear(direct, connection)
 
-    def _begin(self, task: Task, request: Request, *, anew: bool = False) -> None:
+    def _begin(self, task: Owner, request: Request, *, anew: bool = False) -> None:
         if self._direct is not None and not request.special and self._pace.limit > FEW:
             if not self._carried and self._poller.opened > self._pace.most // 2:
                 self._multi.close()  # and with it the connections that libcurl has kept
@@ -152,13 +160,13 @@ class Exchanges:
         multi.setopt(pycurl.M_MAXCONNECTS, self._pace.most)  # kept open, under way or idle
         return multi
 
-    def _begin_with_libcurl(self, task: Task, request: Request) -> None:
+    def _begin_with_libcurl(self, task: Owner, request: Request) -> None:
         left = None if task.until is None else max(0.001, task.until - time.monotonic())
         try:
             handle = self.handles.fit(request, left)
             self._multi.add_handle(handle.curl)
         except (TransferError, pycurl.error) as error:  # this task's trouble, nobody else's
-            self._advance(task, task.steps.throw, error)
+            self._failed(task, error)
             return
         handle.owner = task
         task.carrier = handle
@@ -176,7 +184,7 @@ class Exchanges:
     def _end(self, curl: Any, code: int, message: str) -> None:
         handle = self._carried.pop(curl)
         self._multi.remove_handle(curl)
-        task: Task = handle.owner
+        task: Owner = handle.owner
         task.carrier = None
         request = handle.request
         assert request is not None
@@ -190,7 +198,7 @@ class Exchanges:
                 self._direct.reached(request, curl.getinfo(pycurl.PRIMARY_IP), curl.getinfo(pycurl.PRIMARY_PORT))
             self._succeeded(response)
             self._release(handle, request)
-            self._advance(task, task.steps.send, response)
+            self._answered(task, response)
 
     def _release(self, handle: Handle, request: Request) -> None:
         self.handles.give(handle, request)
@@ -210,12 +218,12 @@ class Exchanges:
             elif not connection.open:
                 direct.forget(connection)
             return
-        task: Task = connection.owner
+        task: Owner = connection.owner
         task.carrier = None
         direct.rest(connection)
         self._succeeded(response)
         self._begin_waiting()
-        self._advance(task, task.steps.send, response)
+        self._answered(task, response)
 
     def _end_badly(self, direct: Direct, connection: Connection, error: Exception) -> None:
         task, request = connection.owner, connection.request

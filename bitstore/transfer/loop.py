@@ -23,7 +23,7 @@ from bitstore.transfer.easy import Handle
 from bitstore.transfer.exchanges import Exchanges
 from bitstore.transfer.pace import Pace
 from bitstore.transfer.poller import Poller
-from bitstore.transfer.request import EARLY, TIMED_OUT, Request, TransferError
+from bitstore.transfer.request import EARLY, TIMED_OUT, Request, Response, TransferError
 from bitstore.transfer.steps import Call, Cancelled, Sleep, Together, Wait
 from bitstore.transfer.task import Task
 from bitstore.transfer.workers import Workers
@@ -53,7 +53,7 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._poller = Poller()
-        self.exchanges = Exchanges(pace, self._poller, self._advance, self._failed)
+        self.exchanges = Exchanges(pace, self._poller, self._answered, self._failed)
 
     # What other threads call
 
@@ -229,8 +229,12 @@ class Loop:
         for deliver, tasks in finished.items():
             deliver(tasks)
 
-    def _failed(self, task: Task, error: TransferError) -> None:
-        if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
+    def _answered(self, task: Task, response: Response) -> None:
+        self._advance(task, task.steps.send, response)
+
+    def _failed(self, task: Task, error: Exception) -> None:
+        timed_out = isinstance(error, TransferError) and error.code == TIMED_OUT
+        if task.until is not None and timed_out and task.until - time.monotonic() < EARLY:
             self._time_out(task)  # libcurl was a little faster than our own timer
         else:
             self._advance(task, task.steps.throw, error)

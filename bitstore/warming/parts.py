@@ -13,7 +13,8 @@ from bitstore.chain import Tier
 from bitstore.composite import Composite
 from bitstore.digest import ALGORITHMS, Algorithm
 from bitstore.errors import NotFoundInStore
-from bitstore.store import Store, exists_steps
+from bitstore.asking import exists_steps
+from bitstore.store import Store
 from bitstore.transfer.steps import Found, Steps
 
 __all__ = ["Target", "There", "check_target", "dry_part", "filled", "is_lasting", "is_shared", "keepers", "lean_part"]
