@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from bitstore.breaker import PROBE_PAUSE, Breaker
 from bitstore.chain import Tier, costs, keepers_of
 from bitstore.download import download_steps
-from bitstore.errors import (
-    AccessDenied,
-    InvalidDataFound,
-    LimitReached,
-    LookupFailed,
-    LookupTimedOut,
-    NotFoundInStore,
-    StoreNotAvailable,
-)
+from bitstore.errors import InvalidDataFound, LookupFailed, LookupTimedOut, NotFoundInStore
 from bitstore.free import free_part
 from bitstore.keep import keep_steps
 from bitstore.live import Live
 from bitstore.old import warn_of_unused
-from bitstore.options import check_options
 from bitstore.partial import Partial
 from bitstore.process import PerProcess
+from bitstore.question import Question, Said
 from bitstore.stats import TierStats
 from bitstore.asking import exists_steps, get_steps
 from bitstore.store import Store
@@ -33,10 +23,6 @@ from bitstore.transfer.steps import Cancelled, Found, Steps, Wait
 
 __all__ = ["Composite"]
 
-logger = logging.getLogger("bitstore")
-
-_NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
-_LEFT_ALONE = "left alone for now, after repeated failures"
 
 
 class Composite(Store):
@@ -60,17 +46,8 @@ class Composite(Store):
         super().__init_subclass__(**options)
         warn_of_unused(cls, {"_write_to_cache": "override `put` of the cache instead"})
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Composite:
-        """Set up the runtime state: here, because subclasses may not call `__init__`, and unpickling does not."""
-        check_options(cls, kwargs)
-        self = super().__new__(cls)
-        self._chain = ()
-        self._current = PerProcess()
-        return self
-
     # Each tier, and the caches that keep what it returns.
-    _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]
-    _current: PerProcess[Live]
+    _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
@@ -186,7 +163,9 @@ class Composite(Store):
 
     def _live(self) -> Live:
         # Per process, because after a fork the flights of the parent's threads never land here.
-        return self._current.get() or self._current.set_once(Live())
+        # Made at first use, because subclasses may not call `__init__`.
+        current: PerProcess[Live] = self.__dict__.get("_current") or self.__dict__.setdefault("_current", PerProcess())
+        return current.get() or current.set_once(Live())
 
     def _get_steps(self, uri: Any) -> Steps[Found]:
         return self._key_steps(self.canonical(uri))
@@ -251,101 +230,53 @@ class Composite(Store):
         look: Callable[[Store, Any], Steps[Found]] = get_steps,
         paid_for: frozenset[str] = frozenset(),
     ) -> Steps[Found]:
-        # Tuples, because by far the most lookups have nothing to put in: so nothing is made for them.
-        failures: tuple[tuple[str, BaseException], ...] = ()
-        missing: tuple[str, ...] = ()
-        bad: tuple[Tier, ...] = ()
-        passing = False  # a failure that may be over by the next try
+        """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
+        said = Said(self, key)
         for tier, keepers in self._chain:
             if not tier.read:
                 continue
-            stats = live.stats[tier.name]
-            breaker = live.breakers[tier.name]
-            ticket: int | None = None
-            store = tier.store
+            question = Question(tier, live, said)
             try:
-                if not tier.store.is_valid(key):
-                    continue
-                if tier.name in paid_for:
-                    missing += (tier.name,)
-                    continue
-                if failures and not self.call_when_uncertain and costs(tier.store):
-                    part = free_part(tier.store)  # of a composite, what costs nothing is still asked
-                    if part is None:
-                        stats.count("skipped")
-                        failures += ((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)),)
-                        continue
-                    store = part
-                ticket = breaker.admit()
-                if ticket is None:
-                    stats.count("failures")
-                    failures += ((tier.name, StoreNotAvailable(tier.name, f"{_LEFT_ALONE}: {breaker.reason}")),)
-                    passing = True
+                store = self._store_to_ask(question, key, paid_for)
+                if store is None:
                     continue
                 found = yield from look(store, key)
                 if type(found) is not Found and tier.is_cache and self._must_match(tier):
                     raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
             except InvalidDataFound as error:
-                breaker.succeeded()
-                stats.count("invalid")
-                if tier.is_cache:  # as good as missing: it can be had below, and is then replaced here
-                    stats.count("misses")
-                    bad += (tier,)
-                    missing += (tier.name,)
-                    logger.warning("cache %s: %s; it will be replaced", tier.name, error)
-                else:
-                    stats.count("failures")
-                    failures += ((tier.name, error),)
+                question.answered_wrong(error)
             except NotFoundInStore:
-                breaker.succeeded()
-                if store is tier.store:
-                    stats.count("misses")
-                    missing += (tier.name,)
-                else:  # the rest of it may have the blob
-                    stats.count("skipped")
-                    failures += ((tier.name, StoreNotAvailable(tier.name, _NOT_ASKED)),)
+                question.answered_no(all_of_it=store is tier.store)
             except Exception as error:  # whatever a user's store raises means that we do not know
-                stats.count("failures")
-                failures += ((tier.name, error),)
-                if isinstance(error, (AccessDenied, LookupFailed)):
-                    # A refusal is an answer, and may concern this blob alone. A composite answers for its tiers, each
-                    # of which has a breaker there: because of one of them the others must not be left alone.
-                    breaker.succeeded()
-                elif isinstance(error, LimitReached):
-                    if ticket is not None:
-                        breaker.abandoned(ticket)  # it was not asked, so nothing is known of it
-                elif ticket is not None:
-                    breaker.failed(ticket, error)
-                    passing = True
+                question.failed(error)
             except GeneratorExit:
-                if ticket is not None:
-                    breaker.abandoned(ticket)
+                question.abandon()
                 raise
             except Cancelled:
-                if ticket is not None:
-                    breaker.abandoned(ticket)
-                timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
-                raise LookupTimedOut(self, key, [*failures, timeout], missing) from None
+                question.abandon()
+                raise said.timed_out(tier) from None
             else:
-                breaker.succeeded()
-                data = found.data
-                streamed = isinstance(data, Partial)
-                stats.hit(data.size if streamed else len(data) if isinstance(data, bytes) else 0)
-                if keepers and not streamed:
-                    yield from keep_steps(live, tier, keepers, key, data, bad)
+                question.answered(found)
+                if keepers and not isinstance(found.data, Partial):
+                    yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
                 return found if found.source == tier.name else found._replace(source=tier.name)
-        if not failures:
-            raise NotFoundInStore(self, key)
-        failed = LookupFailed(self, key, failures, missing)
-        inner = [error for _, error in failures if isinstance(error, LookupFailed)]
-        waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner]
-        # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
-        soon = PROBE_PAUSE if passing else None
-        if not any(error.paid_for for error in inner):  # else each try would be paid for, for nothing
-            failed.retry_in = min((pause for each in waits if (pause := each.retry_in) is not None), default=soon)
-        failed.down_for = max(each.down_for for each in waits)
-        failed.paid_for = frozenset(tier.name for tier in self._tiers if tier.name in missing and costs(tier.store))
-        raise failed from failures[-1][1]
+        raise said.error(live, self._tiers)
+
+    def _store_to_ask(self, question: Question, key: Any, paid_for: frozenset[str]) -> Store | None:
+        """The tier's store, or what may be asked of it now; None: nothing, and `question` knows why."""
+        tier, said = question.tier, question.said
+        if not tier.store.is_valid(key):
+            return None
+        if tier.name in paid_for:
+            said.missing += (tier.name,)
+            return None
+        store: Store | None = tier.store
+        if said.failures and not self.call_when_uncertain and costs(tier.store):
+            store = free_part(tier.store)  # of a composite, what costs nothing is still asked
+            if store is None:
+                question.skip()
+                return None
+        return store if question.admitted() else None
 
     def _must_match(self, tier: Tier) -> bool:
         """Whether bytes in a cache that do not match their digest cannot be right."""

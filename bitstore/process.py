@@ -8,7 +8,7 @@ what it has counted or read) is kept under that object.
 from __future__ import annotations
 
 import os
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["PerProcess", "Process", "current"]
 
@@ -47,6 +47,9 @@ class PerProcess(Generic[T]):
 
     def __init__(self) -> None:
         self._values: dict[Process, T] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PerProcess, ()  # a copy knows nothing yet
 
     def get(self) -> T | None:
         """The value of this process, or None."""

@@ -237,12 +237,5 @@ class ClusterRate:
         per_second = self.per_second
         return Central(f"bitstore-rate-{self.name}", RateKeeper, lambda met: (per_second,))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_live"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._live = PerProcess()
-
     def __repr__(self) -> str:
         return f"ClusterRate({self.name!r}, per_second={self.per_second!r})"

@@ -482,8 +482,7 @@ class DiskCache(Store):
         yield Call(DiskCache.put, self, uri, data)
 
     def __getstate__(self) -> dict[str, Any]:
-        mine = {"_blobs_of", *self._from_environment}
-        return {name: value for name, value in self.__dict__.items() if name not in mine}
+        return {name: value for name, value in self.__dict__.items() if name not in self._from_environment}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # The folder is not checked here, but at its first use: a cache that this machine cannot use must not keep a
@@ -493,7 +492,6 @@ class DiskCache(Store):
             self._root = _absolute(None)
         if "_max_size" in self._from_environment:
             self._max_size = _default_size()
-        self._blobs_of = PerProcess()
 
     def __repr__(self) -> str:
         options = f"{self._root!r}, max_size={format_size(self.max_size)!r}"

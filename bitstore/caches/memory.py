@@ -187,12 +187,5 @@ class MemoryCache(Store):
         yield from ()
         MemoryCache.put(self, uri, data)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_contents"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._contents = PerProcess()
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}(max_size={format_size(self.max_size)!r})"

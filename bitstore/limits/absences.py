@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bitstore.process import PerProcess
 
@@ -56,13 +56,6 @@ class Absences:
 
             here = self._here.set_once((threading.Lock(), TTLCache(self._most, self.seconds, self._clock)))
         return here
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_here"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._here = PerProcess()
 
     def __repr__(self) -> str:
         return f"Absences({self.seconds!r})"

@@ -133,13 +133,6 @@ class Limit(ABC):
         live = self._live.get()
         return live if live is not None else self._live.set_once(_Live(Line(), self._new_account()))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_live"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._live = PerProcess()
-
     def _told(self) -> list[str]:
         told = [repr(self.name)]
         if terms := self.terms.told():

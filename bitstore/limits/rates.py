@@ -120,13 +120,6 @@ class RateLimit:
         slots = self._live.get()
         return slots if slots is not None else self._live.set_once(_Slots(self.per_second, self._clock))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_live"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._live = PerProcess()
-
     def __repr__(self) -> str:
         return f"RateLimit(per_second={self.per_second!r})"
 

@@ -205,7 +205,7 @@ class WireStore(RawStore, Generic[R]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for mine in ("_states", "_tally", "_no_buckets"):
+        for mine in ("_tally", "_no_buckets"):
             state.pop(mine, None)
         if state.get("client") is not None:
             _check_pickles(self, state["client"])
@@ -213,7 +213,6 @@ class WireStore(RawStore, Generic[R]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._states = PerProcess()
         self._tally = Tally(self.limit)
         self._no_buckets = set()
 
