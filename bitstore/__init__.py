@@ -12,23 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "2.0.0.dev0"
 
 if TYPE_CHECKING:
-    from bitstore.blob import Blob
-    from bitstore.caches.disk import DiskCache
-    from bitstore.caches.memory import MemoryCache
-    from bitstore.composite import Composite
-    from bitstore.errors import (
-        AccessDenied,
-        BitstoreError,
-        InvalidDataFound,
-        InvalidURI,
-        LimitReached,
-        LookupFailed,
-        LookupTimedOut,
-        NotFoundInStore,
-        StoreNotAvailable,
-        TooManyRequests,
-    )
-    from bitstore.hashed import (
+    from bitstore._caches.disk import DiskCache
+    from bitstore._caches.memory import MemoryCache
+    from bitstore._digests.stores import (
         DigestAPISource,
         DigestCache,
         DigestComposite,
@@ -50,38 +36,52 @@ if TYPE_CHECKING:
         VerifyDigestMixin,
         VerifySha1Mixin,
     )
-    from bitstore.limits.calls import CallLimit
-    from bitstore.limits.rates import RateLimit
-    from bitstore.raw.file import FileRaw
-    from bitstore.raw.gs import GSRaw
-    from bitstore.raw.http import HTTPRaw
-    from bitstore.raw.s3 import ANONYMOUS, S3Raw
+    from bitstore._limits.calls import CallLimit
+    from bitstore._limits.rates import RateLimit
+    from bitstore._lookup.retry import Retry
+    from bitstore._raw.file import FileRaw
+    from bitstore._raw.gs import GSRaw
+    from bitstore._raw.http import HTTPRaw
+    from bitstore._raw.s3 import ANONYMOUS, S3Raw
+    from bitstore._tiers.composite import Composite
+    from bitstore.blob import Blob
+    from bitstore.errors import (
+        AccessDenied,
+        BitstoreError,
+        InvalidDataFound,
+        InvalidURI,
+        LimitReached,
+        LookupFailed,
+        LookupTimedOut,
+        NotFoundInStore,
+        StoreNotAvailable,
+        TooManyRequests,
+    )
     from bitstore.store import Store
-    from bitstore.transfer.retry import Retry
 
 _MODULES = {
     "bitstore.blob": ("Blob",),
-    "bitstore.caches.disk": ("DiskCache",),
-    "bitstore.caches.memory": ("MemoryCache",),
-    "bitstore.composite": ("Composite",),
+    "bitstore._caches.disk": ("DiskCache",),
+    "bitstore._caches.memory": ("MemoryCache",),
+    "bitstore._tiers.composite": ("Composite",),
     "bitstore.errors": (
         "AccessDenied", "BitstoreError", "InvalidDataFound", "InvalidURI", "LimitReached", "LookupFailed",
         "LookupTimedOut", "NotFoundInStore", "StoreNotAvailable", "TooManyRequests",
     ),
-    "bitstore.hashed": (
+    "bitstore._digests.stores": (
         "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore",
         "Md5APISource", "Md5Cache", "Md5Composite", "Md5Store",
         "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store",
         "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store", "VerifyDigestMixin", "VerifySha1Mixin",
     ),
-    "bitstore.limits.calls": ("CallLimit",),
-    "bitstore.limits.rates": ("RateLimit",),
-    "bitstore.raw.file": ("FileRaw",),
-    "bitstore.raw.gs": ("GSRaw",),
-    "bitstore.raw.http": ("HTTPRaw",),
-    "bitstore.raw.s3": ("ANONYMOUS", "S3Raw"),
+    "bitstore._limits.calls": ("CallLimit",),
+    "bitstore._limits.rates": ("RateLimit",),
+    "bitstore._raw.file": ("FileRaw",),
+    "bitstore._raw.gs": ("GSRaw",),
+    "bitstore._raw.http": ("HTTPRaw",),
+    "bitstore._raw.s3": ("ANONYMOUS", "S3Raw"),
     "bitstore.store": ("Store",),
-    "bitstore.transfer.retry": ("Retry",),
+    "bitstore._lookup.retry": ("Retry",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bitstore.cli import main
+from bitstore._cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bitstore._support.redact import shown, told
 from bitstore.errors import NotFoundInStore
-from bitstore.shown import shown, told
 
 __all__ = ["Blob"]
 

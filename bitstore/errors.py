@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bitstore.shown import shown, told
+from bitstore._support.redact import shown, told
 
 __all__ = [
     "AccessDenied",

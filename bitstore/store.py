@@ -1,7 +1,7 @@
 """What a store is: the one contract that everything in this library meets.
 
 A user's own store needs `is_valid` and `get`, and `put` if it is to serve as a cache. The library's
-own stores write their lookup as steps (`bitstore.transfer.steps`) besides, so that thousands of them
+own stores write their lookup as steps (`bitstore.steps`) besides, so that thousands of them
 can share one thread.
 """
 
@@ -12,10 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+from bitstore._lookup.asking import Errors
+from bitstore._support.compat import ClassLogger
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
-from bitstore.asking import Errors
-from bitstore.old import ClassLogger
 
 __all__ = ["Errors", "Store"]
 
@@ -112,7 +112,7 @@ class Store(ABC):
         Blob
             One per input, duplicates included.
         """
-        from bitstore.batch import get_many
+        from bitstore._lookup.batch import get_many
 
         return get_many(
             self,
@@ -160,7 +160,7 @@ class Store(ABC):
         OSError
             The file cannot be written. All other errors are those of `get`.
         """
-        from bitstore.download import download
+        from bitstore._lookup.download import download
 
         return download(self, uri, path, timeout=timeout, verify=verify)
 

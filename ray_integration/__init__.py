@@ -5,7 +5,7 @@ Importing this starts no Ray and imports none: that happens when a dataset is gi
 
 from __future__ import annotations
 
-from bitstore.warming.report import WarmReport
+from bitstore._warming.report import WarmReport
 from ray_integration.data import FetchBlobs
 from ray_integration.dataset import fetch_blobs
 from ray_integration.limits import ClusterLimit

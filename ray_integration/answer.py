@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bitstore._support.redact import shown
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, LookupFailed, NotFoundInStore, described
-from bitstore.shown import shown
 
 __all__ = ["Answer", "answer_of"]
 

@@ -7,8 +7,8 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal, TypeAlias, get_args
 
+from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidURI
-from bitstore.sizes import parse_size
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.batches import Batch, open_batch

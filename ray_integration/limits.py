@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bitstore.limits.accounts import Account, AccountError, FileAccount
-from bitstore.limits.calls import WAIT, Limit
-from bitstore.limits.windows import Terms, Verdict
+from bitstore._limits.accounts import Account, AccountError, FileAccount
+from bitstore._limits.calls import WAIT, Limit
+from bitstore._limits.windows import Terms, Verdict
 from ray_integration.central import Central, Unreachable
 
 __all__ = ["CallKeeper", "ClusterLimit"]

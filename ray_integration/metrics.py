@@ -8,14 +8,14 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bitstore.composite import Composite
-from bitstore.latency import Latencies
+from bitstore._tiers.composite import Composite
+from bitstore._tiers.latency import Latencies
 from ray_integration.identity import fingerprint
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge, Histogram
 
-    from bitstore.stats import TierStats
+    from bitstore._tiers.stats import TierStats
 
 __all__ = ["BREAKER", "COUNTERS", "LATENCY", "TAGS", "TierMetrics", "node_name"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from bitstore import __version__
+from bitstore._tiers.stats import TierStats
+from bitstore._tiers.views import free_part
+from bitstore._warming.outcome import Outcome
 from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
-from bitstore.free import free_part
-from bitstore.stats import TierStats
 from bitstore.store import Store
-from bitstore.warming.outcome import Outcome
 from ray_integration.answer import answer_of
 from ray_integration.metrics import TierMetrics, node_name
 from ray_integration.parts import usable_part
@@ -201,7 +201,7 @@ class NodeStore:
         yield Piece(rows, unpaid)
 
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
-        """Fill caches (see `bitstore.warming`); some outcomes at a time, and no blob, come back.
+        """Fill caches (see `bitstore._warming`); some outcomes at a time, and no blob, come back.
 
         `digests` are all different, and each has one outcome, in any order.
         """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bitstore.caches.disk import DiskCache
-from bitstore.caches.memory import MemoryCache
+from bitstore._caches.disk import DiskCache
+from bitstore._caches.memory import MemoryCache
+from bitstore._tiers.views import without
 from bitstore.errors import StoreNotAvailable
-from bitstore.free import without
 
 __all__ = ["shared_part", "usable_part"]
 

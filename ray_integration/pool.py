@@ -102,7 +102,7 @@ class NodePool:
         return list(keeper.ready.values())
 
     def stats(self) -> pandas.DataFrame:
-        """The counts of each tier of each node store (see `bitstore.stats.TierStats`), since it was started.
+        """The counts of each tier of each node store (see `bitstore._tiers.stats.TierStats`), since it was started.
 
         Node stores that do not answer within some seconds are left out, and named in a warning and in
         `attrs["unanswered"]`.

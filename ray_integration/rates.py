@@ -6,13 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from bitstore._limits.line import Line
+from bitstore._limits.rates import BackOff, checked_rate
+from bitstore._support.per_process import PerProcess, current
 from bitstore.errors import StoreNotAvailable
-from bitstore.limits.line import Line
-from bitstore.limits.rates import BackOff, checked_rate
-from bitstore.process import PerProcess, current
-from bitstore.transfer.steps import Call, Sleep, Steps, Wait
+from bitstore.steps import Call, Sleep, Steps, Wait
 from ray_integration.central import Central, Unreachable
 
 __all__ = ["ClusterRate", "Lease", "RateKeeper"]

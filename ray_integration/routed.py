@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
-from bitstore.free import free_part
 from bitstore.store import Store
 from ray_integration.answer import Answer, answer_of
 from ray_integration.members import Members

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bitstore.stats import TierStats
+from bitstore._tiers.stats import TierStats
 
 if TYPE_CHECKING:
     import pandas

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from bitstore.composite import Composite
-from bitstore.digest import Algorithm
-from bitstore.warming.outcome import Outcome
-from bitstore.warming.parts import Target, check_target
-from bitstore.warming.report import WarmReport
-from bitstore.warming.run import Fill, Warming, numbered
+from bitstore._digests.algorithm import Algorithm
+from bitstore._tiers.composite import Composite
+from bitstore._warming.outcome import Outcome
+from bitstore._warming.parts import Target, check_target
+from bitstore._warming.report import WarmReport
+from bitstore._warming.run import Fill, Warming, numbered
 from ray_integration.batches import check_text_type
 from ray_integration.identity import fingerprint
 from ray_integration.pool import NodePool, PoolError
@@ -67,8 +67,8 @@ def warm(
         are the same. `"local"`: the disk of every node. A paid source is called once for each digest, whatever the
         target.
     ledger
-        A folder in which the outcome of each digest is noted (see `bitstore.warming.Ledger`). What it knows as found or
-        missing is not asked for again. It knows digests and not nodes: where nodes were replaced, or a cache was
+        A folder in which the outcome of each digest is noted (see `bitstore._warming.Ledger`). What it knows as found
+        or missing is not asked for again. It knows digests and not nodes: where nodes were replaced, or a cache was
         emptied, begin a new one.
     retry_missing
         Ask again for what the ledger knows as missing.
@@ -147,7 +147,7 @@ def fill_on_ray(pool: NodePool, target: Target, *, dry_run: bool, timeout: float
 
 def _entries(hashes: Any, column: str | None, algorithm: Algorithm) -> Entries:
     if isinstance(hashes, (str, os.PathLike)):
-        from bitstore.hashlist import HashList
+        from bitstore._digests.hash_list import HashList
 
         return HashList(os.fspath(hashes), column=column, algorithm=algorithm.name)
     if _is_dataset(hashes):

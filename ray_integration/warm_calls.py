@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bitstore.warming.outcome import Kind, Outcome, failed
+from bitstore._warming.outcome import Kind, Outcome, failed
 from ray_integration.keeper import PoolError
 from ray_integration.members import Members
 from ray_integration.warm_node import KeepOrder

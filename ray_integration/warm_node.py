@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bitstore.warming.keeping import keep, keep_dry
-from bitstore.warming.outcome import Outcome, failed
-from bitstore.warming.parts import Target, filled, lean_part
+from bitstore._warming.keeping import keep, keep_dry
+from bitstore._warming.outcome import Outcome, failed
+from bitstore._warming.parts import Target, filled, lean_part
 from ray_integration.parts import shared_part
 
 __all__ = ["KeepOrder", "keep_on_node"]

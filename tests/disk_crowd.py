@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Sha1Composite
-from bitstore.caches.disk import DiskCache
-from bitstore.transfer.loop import loop
+from bitstore._caches.disk import DiskCache
+from bitstore._lookup.loop import loop
 from tests.disk_workers import blob, final_files, is_whole, total_bytes
 
 BOUND = 400_000

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bitstore.breaker import FAILURES
-from bitstore.composite import Composite
+from bitstore._tiers.breaker import FAILURES
+from bitstore._tiers.composite import Composite
 from tests.disk_workers import OPERATIONS
 from tests.stores import Shelf
 

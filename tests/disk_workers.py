@@ -18,11 +18,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from bitstore.caches import folder as folders
-from bitstore.caches import ledger
-from bitstore.caches.disk import DiskCache
-from bitstore.caches.draft import Draft
-from bitstore.caches.folder import Folder
+from bitstore._caches import folder as folders
+from bitstore._caches import ledger
+from bitstore._caches.disk import DiskCache
+from bitstore._caches.draft import Draft
+from bitstore._caches.folder import Folder
 from bitstore.errors import NotFoundInStore
 
 BOUND = 40_000  # room for four of the blobs that the killed processes write

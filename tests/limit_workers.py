@@ -17,7 +17,7 @@ from bitstore import (
     StoreNotAvailable,
     TooManyRequests,
 )
-from bitstore.limits.calls import Limit
+from bitstore._limits.calls import Limit
 from tests.servers import CountedAPI
 from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response

@@ -29,8 +29,8 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore.transfer.easy import handles
-from bitstore.transfer.loop import loop
+from bitstore._lookup.loop import loop
+from bitstore._transport.libcurl import handles
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
 from tests.stores import API, Shelf, blobs

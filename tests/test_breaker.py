@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bitstore import AccessDenied, GSRaw, LookupFailed, S3Raw, Sha1Composite, Sha1Store, Store, StoreNotAvailable
-from bitstore.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
+from bitstore._tiers.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
 from tests.stores import API, Box, Shelf, blobs
 
 

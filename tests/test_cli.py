@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitstore import __version__ as version
-from bitstore.hashlist import HashList
+from bitstore._digests.hash_list import HashList
 from tests.servers import Answer, CountedAPI, Hold, SeaweedS3
 
 COMMAND = [sys.executable, "-m", "bitstore"]
@@ -640,7 +640,7 @@ def test_help_tells_the_exit_codes(bitstore: Callable[..., Ran]) -> None:
 
 
 def test_without_typer(tmp_path: Path) -> None:
-    hide = "import sys; sys.modules['typer'] = None; from bitstore.cli import main; sys.exit(main())"
+    hide = "import sys; sys.modules['typer'] = None; from bitstore._cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr.decode()) == (
         3,

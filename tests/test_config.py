@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bitstore import DiskCache, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Sha256Composite, Store
+from bitstore._digests.algorithm import algorithm
 from bitstore.config import ConfigError, from_urls, load, loads
-from bitstore.digest import algorithm
 from tests.servers import SeaweedS3
 
 DATA = b"hello, bitstore"

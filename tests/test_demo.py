@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bitstore import Sha1Composite
-from bitstore.demo import demo
-from bitstore.pretend import World
+from bitstore._cli.demo import demo
+from bitstore._cli.pretend import World
 
 
 @pytest.mark.ray

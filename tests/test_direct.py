@@ -19,16 +19,15 @@ from typing import Any
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
-from bitstore.transfer.answer import Answer, Unclear, read_head
-from bitstore.transfer.connection import Connection
-from bitstore.transfer.easy import handles
-from bitstore.transfer.exchanges import FEW
-from bitstore.transfer.loop import Loop, loop
-from bitstore.transfer.origin import Origin
-from bitstore.transfer.pace import Pace
-from bitstore.transfer.request import Profile, Request, Response, TransferError
-from bitstore.transfer.steps import Steps
-from bitstore.transfer.task import Task
+from bitstore._lookup.loop import Loop, loop
+from bitstore._lookup.task import Task
+from bitstore._transport.libcurl import handles
+from bitstore._transport.pace import Pace
+from bitstore._transport.scheduler import FEW
+from bitstore._transport.sockets.connection import Connection
+from bitstore._transport.sockets.http1 import Answer, Unclear, read_head
+from bitstore._transport.sockets.origin import Origin
+from bitstore.steps import Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued
 from tests.raw_server import RawServer
 from tests.sockets import open_sockets
@@ -41,7 +40,7 @@ URL = "http://127.0.0.1:1/blob"
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only where many are under way."""
-    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", 0)
+    monkeypatch.setattr("bitstore._transport.scheduler.FEW", 0)
 
 
 def direct_to(port: int) -> list[Connection]:
@@ -163,11 +162,11 @@ def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest
         fetched(store, [url])
         assert fetched(store, [url]) == fetched(store, [url]) == [b"hello"]
         [before] = direct_to(server.port)
-        monkeypatch.setattr("bitstore.transfer.origin._LONGEST_IDLE", 0.0)
+        monkeypatch.setattr("bitstore._transport.sockets.origin._LONGEST_IDLE", 0.0)
         assert fetched(store, [url]) == [b"hello"]
         [after] = direct_to(server.port)
         assert not before.open and after is not before
-        monkeypatch.setattr("bitstore.transfer.origin._STALE_SECONDS", 0.0)
+        monkeypatch.setattr("bitstore._transport.sockets.origin._STALE_SECONDS", 0.0)
         assert fetched(store, [url]) == [b"hello"]  # by libcurl, which asks for the address anew
         assert direct_to(server.port) == []
 
@@ -801,7 +800,7 @@ def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.Monk
 
 
 def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", FEW)
+    monkeypatch.setattr("bitstore._transport.scheduler.FEW", FEW)
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         urls = [f"{server.url}/{number}" for number in range(100)]

@@ -24,14 +24,14 @@ from typing import Any
 
 import pytest
 
-from bitstore.caches import folder as folders
-from bitstore.caches.disk import DiskCache
-from bitstore.caches.draft import Draft
-from bitstore.caches.folder import Folder
+from bitstore._caches import folder as folders
+from bitstore._caches.disk import DiskCache
+from bitstore._caches.draft import Draft
+from bitstore._caches.folder import Folder
+from bitstore._lookup.asking import exists_steps, get_steps, put_steps
+from bitstore._lookup.run import run
 from bitstore.errors import AccessDenied, InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.asking import exists_steps, get_steps, put_steps
-from bitstore.transfer.run import run
-from bitstore.transfer.steps import Call
+from bitstore.steps import Call
 from tests.disk_workers import blob, churn, final_files, total_bytes
 
 NOBODY = 65534

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bitstore import MemoryCache, Sha1Composite
-from bitstore.caches.disk import DiskCache
+from bitstore._caches.disk import DiskCache
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from tests.disk_troubles import (
     FailingDisk,

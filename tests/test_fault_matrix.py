@@ -302,7 +302,7 @@ def problems(world: World) -> dict[tuple[Cell, bool], str | None]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # `get` is libcurl's; `get_many` goes over connections of our own here, as where hundreds are under way.
-        patch.setattr("bitstore.transfer.exchanges.FEW", 0)
+        patch.setattr("bitstore._transport.scheduler.FEW", 0)
         lookups = [(item, many.submit(world.look_up, *item, blobs[item])) for item in slow]
         lookups += [(item, few.submit(world.look_up, *item, blobs[item])) for item in quick]
     return {item: world.problem(*item, blobs[item], lookup.result()) for item, lookup in lookups}

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bitstore.hashlist import HashList
+from bitstore._digests.hash_list import HashList
 from tests.fuzz import mutate
 from tests.fuzz.corpus import load
 from tests.fuzz.run import GUIDED, guided

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitstore.hashlist import HashList, ListError
+from bitstore._digests.hash_list import HashList, ListError
 from tests.soak_report import record
 
 GOOD = "4bc39c7d87318382feb3cc5a684c767fbd913968"
@@ -28,7 +28,7 @@ MB = 1_000_000
 PEAK = """
 import itertools, json, pathlib, re, sys
 from bitstore import MemoryCache, Sha1Composite
-from bitstore.hashlist import HashList
+from bitstore._digests.hash_list import HashList
 def peak(): return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 def report(*what): print(json.dumps([*what, peak()]))
 """

@@ -34,10 +34,10 @@ from bitstore import (
     Store,
     StoreNotAvailable,
 )
-from bitstore.compression import BadCompression, TooLarge, codec
+from bitstore._digests.compression import BadCompression, TooLarge, codec
+from bitstore._digests.hash_list import HashList, ListError
+from bitstore._digests.template import KeyTemplate
 from bitstore.config import ConfigError, loads
-from bitstore.hashlist import HashList, ListError
-from bitstore.template import KeyTemplate
 from tests.hostile_server import HostileServer
 from tests.stores import API, Box, Shelf, sha1
 
@@ -323,7 +323,7 @@ def test_a_list_that_is_one_endless_line(tmp_path: Path) -> None:
     path = tmp_path / "line.gz"
     path.write_bytes(gzip.compress(f"{DIGEST}\n".encode()) + gzip_bomb(200 * MB))
     code = f"""
-        from bitstore.hashlist import HashList
+        from bitstore._digests.hash_list import HashList
         report([[len(entry.text), entry.digest] for entry in HashList({str(path)!r}, algorithm="sha1")])
     """
     entries, peak = child(code)
@@ -341,7 +341,7 @@ def test_servers_that_send_too_much(tmp_path: Path) -> None:
     with HostileServer() as server:
         code = f"""
             from bitstore import *
-            from bitstore.raw.gs import GSRaw
+            from bitstore._raw.gs import GSRaw
             options = dict(retry=Retry(attempts=2, first_delay=0.001), stall_timeout=5)
             raw, plain = HTTPRaw(max_blob_size="10MB", **options), HTTPRaw(**options)
             told = {{}}

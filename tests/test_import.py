@@ -57,7 +57,7 @@ def test_no_name_loads_anything_heavy() -> None:
     assert loaded("import bitstore.testing", HEAVY) == []
 
 
-@pytest.mark.parametrize("module", ["bitstore.cli", "bitstore.config", "bitstore.raw.s3", "bitstore.raw.gs"])
+@pytest.mark.parametrize("module", ["bitstore._cli", "bitstore.config", "bitstore._raw.s3", "bitstore._raw.gs"])
 def test_no_module_of_the_library_loads_ray_or_a_cloud(module: str) -> None:
     assert loaded(f"import {module}", ["ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy"]) == []
 

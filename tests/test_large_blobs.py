@@ -30,9 +30,9 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore.raw import parts
-from bitstore.transfer.steps import Found
-from bitstore.transfer.task import Task
+from bitstore._lookup.task import Task
+from bitstore._raw import parts
+from bitstore.steps import Found
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer

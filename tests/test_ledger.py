@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bitstore.caches.ledger import Ledger
-from bitstore.caches.records import COUNT, END, pack
+from bitstore._caches.ledger import Ledger
+from bitstore._caches.records import COUNT, END, pack
 
 
 def nothing() -> int:

@@ -32,14 +32,14 @@ from bitstore import (
     StoreNotAvailable,
     TooManyRequests,
 )
+from bitstore._limits.absences import Absences
+from bitstore._limits.accounts import AccountError, FileAccount
+from bitstore._limits.line import Line
+from bitstore._limits.rates import BackOff
+from bitstore._limits.windows import Terms, Windows
+from bitstore._lookup.asking import get_steps
 from bitstore.config import ConfigError, loads
-from bitstore.limits.absences import Absences
-from bitstore.limits.accounts import AccountError, FileAccount
-from bitstore.limits.line import Line
-from bitstore.limits.rates import BackOff
-from bitstore.limits.windows import Terms, Windows
-from bitstore.asking import get_steps
-from bitstore.transfer.steps import Call, Sleep, Steps, Wait
+from bitstore.steps import Call, Sleep, Steps, Wait
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
 from tests.servers import Answer, FakeGCS, FaultProxy, SeaweedS3, s3_error
 from tests.stores import API, blobs

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bitstore.caches.memory import MemoryCache
+from bitstore._caches.memory import MemoryCache
+from bitstore._lookup.asking import exists_steps, get_steps, put_steps
+from bitstore._lookup.run import run
 from bitstore.errors import InvalidURI, NotFoundInStore
-from bitstore.asking import exists_steps, get_steps, put_steps
-from bitstore.transfer.run import run
 
 
 def test_miss_hit_empty_and_awkward_keys() -> None:

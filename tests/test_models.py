@@ -31,7 +31,7 @@ from bitstore import (
     Sha1Store,
     Store,
 )
-from bitstore.breaker import Breaker
+from bitstore._tiers.breaker import Breaker
 from tests.stores import blobs, sha1
 
 SOAK = settings.get_current_profile_name() == "soak"

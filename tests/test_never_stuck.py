@@ -41,9 +41,9 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore.raw.s3_signing import Signer
-from bitstore.asking import Write, put_steps
-from bitstore.transfer.run import run
+from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.run import run
+from bitstore._raw.s3_signing import Signer
 from tests.certificates import issued
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, Retry, S3Raw, Sha1Composite, Sha1Store, Store
-from bitstore.transfer.loop import loop
+from bitstore._lookup.loop import loop
 from tests.raw_server import RawServer
 from tests.servers import CountedAPI, Hang, Hold
 from tests.sockets import open_sockets

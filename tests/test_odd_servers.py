@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
-from bitstore.transfer.exchanges import FEW
+from bitstore._transport.scheduler import FEW
 from tests.raw_server import Answerer, RawServer
 
 ONCE = Retry(attempts=1)
@@ -21,7 +21,7 @@ QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 @pytest.fixture(autouse=True, params=[FEW, 0], ids=["libcurl", "direct"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches by libcurl, and over connections of our own."""
-    monkeypatch.setattr("bitstore.transfer.exchanges.FEW", request.param)
+    monkeypatch.setattr("bitstore._transport.scheduler.FEW", request.param)
 
 
 def failure(store: Store, uri: str) -> str:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bitstore.transfer.pace import Pace
+from bitstore._transport.pace import Pace
 
 
 class Server:

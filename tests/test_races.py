@@ -31,8 +31,8 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
 )
-from bitstore.flight import Flights
-from bitstore.transfer.steps import Found
+from bitstore._tiers.single_flight import Flights
+from bitstore.steps import Found
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Hang, Hold, s3_error
 from tests.servers.http import Upstream

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.run import run
+from bitstore._raw.file import FileRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.raw.file import FileRaw
-from bitstore.asking import Write, exists_steps, get_steps, put_steps
-from bitstore.transfer.run import run
-from bitstore.transfer.steps import Call
+from bitstore.steps import Call
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1 << 20, (1 << 20) + 1, 5_000_000])
@@ -120,7 +120,7 @@ def test_forbidden(tmp_path: Path) -> None:
     code = f"""
 import os
 from bitstore.errors import AccessDenied
-from bitstore.raw.file import FileRaw
+from bitstore._raw.file import FileRaw
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -135,7 +135,7 @@ for operation in (FileRaw().get, FileRaw().exists, lambda uri: FileRaw().put(uri
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     # As root the child gives up its rights before it looks; imports must come first then.
-    subprocess.run([sys.executable, "-c", f"import bitstore.transfer.easy{code}"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", f"import bitstore._transport.libcurl{code}"], check=True, timeout=60)
     secret.chmod(0o700)
     assert issubclass(AccessDenied, StoreNotAvailable)
     assert (secret / "file").read_bytes() == b"x"
@@ -254,9 +254,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, only_if_absent: bool) -> 
     code = f"""
 import resource, signal
 from bitstore.errors import StoreNotAvailable
-from bitstore.raw.file import FileRaw
-from bitstore.asking import Write, put_steps
-from bitstore.transfer.run import run
+from bitstore._raw.file import FileRaw
+from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.run import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

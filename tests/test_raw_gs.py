@@ -23,11 +23,11 @@ import pytest
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import RefreshError, TransportError
 
+from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.retry import Retry
+from bitstore._lookup.run import run
+from bitstore._raw.gs import ANONYMOUS, GSRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.raw.gs import ANONYMOUS, GSRaw
-from bitstore.asking import Write, exists_steps, get_steps, put_steps
-from bitstore.transfer.retry import Retry
-from bitstore.transfer.run import run
 from tests.servers import Answer, Cut, FakeGCS, FaultProxy, Reset
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -468,7 +468,7 @@ def test_without_google(gcs: FakeGCS, gcs_bucket: str) -> None:
 import sys
 sys.modules["google"] = sys.modules["google.auth"] = None
 from bitstore.errors import StoreNotAvailable
-from bitstore.raw.gs import GSRaw
+from bitstore._raw.gs import GSRaw
 assert GSRaw("anonymous", endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k") == b"x"
 try:
     GSRaw(endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k")

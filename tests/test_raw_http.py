@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.retry import Retry
+from bitstore._lookup.run import run
+from bitstore._raw.http import HTTPRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.raw.http import HTTPRaw
-from bitstore.asking import Write, exists_steps, get_steps, put_steps
-from bitstore.transfer.retry import Retry
-from bitstore.transfer.run import run
 from tests.servers import Answer, CountedAPI, Cut, Hang, MotoServer, Reset
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)

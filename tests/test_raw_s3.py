@@ -19,16 +19,16 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.run import run
+from bitstore._raw.s3 import ANONYMOUS, S3Raw
+from bitstore._raw.s3_credentials import Identity as S3Identity
+from bitstore._raw.s3_credentials import Where
+from bitstore._raw.s3_routes import Route
+from bitstore._raw.s3_signing import Signer
+from bitstore._transport.libcurl import handles
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.raw.s3 import ANONYMOUS, S3Raw
-from bitstore.raw.s3_credentials import Identity as S3Identity
-from bitstore.raw.s3_credentials import Where
-from bitstore.raw.s3_routes import Route
-from bitstore.raw.s3_signing import Signer
-from bitstore.asking import Write, exists_steps, get_steps, put_steps
-from bitstore.transfer.easy import handles
-from bitstore.transfer.request import Profile, Request
-from bitstore.transfer.run import run
+from bitstore.steps import Profile, Request
 from tests.servers import FaultProxy, Identity, MotoServer, SeaweedS3
 
 MakeProxy = Callable[[str], FaultProxy]
@@ -462,7 +462,7 @@ def test_what_a_write_sends(moto: MotoServer, fault_proxy: MakeProxy) -> None:
 
 
 def test_the_service_checks_what_it_receives(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitstore.raw.s3._sha256", lambda body: bytes(32))
+    monkeypatch.setattr("bitstore._raw.s3._sha256", lambda body: bytes(32))
     with pytest.raises(StoreNotAvailable, match="BadDigest"):
         raw(s3).put(f"s3://{bucket}/k", b"x")
     assert not raw(s3).exists(f"s3://{bucket}/k")
@@ -628,7 +628,7 @@ def test_refreshable_credentials(s3: SeaweedS3, bucket: str, tmp_path: Path, mon
 
 def test_import_is_light() -> None:
     code = """
-import sys, bitstore.raw.s3, bitstore.raw.gs, bitstore.raw.http, bitstore.raw.file
+import sys, bitstore._raw.s3, bitstore._raw.gs, bitstore._raw.http, bitstore._raw.file
 heavy = {"boto3", "botocore", "google.auth", "google.cloud.storage", "requests", "ray"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -641,7 +641,7 @@ def test_without_boto3(s3: SeaweedS3, public_bucket: str) -> None:
 import sys
 sys.modules["boto3"] = sys.modules["botocore"] = None
 from bitstore.errors import StoreNotAvailable
-from bitstore.raw.s3 import S3Raw
+from bitstore._raw.s3 import S3Raw
 assert S3Raw.anonymous().get("s3://{public_bucket}/k") == b"x"
 assert S3Raw("anonymous", endpoint_url="{s3.endpoint_url}").get("s3://{public_bucket}/k") == b"x"
 try:

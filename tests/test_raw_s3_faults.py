@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.retry import Retry
+from bitstore._lookup.run import run
+from bitstore._raw import s3_credentials
+from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
-from bitstore.raw import s3_credentials
-from bitstore.raw.s3 import ANONYMOUS, S3Raw
-from bitstore.asking import Write, put_steps
-from bitstore.transfer.retry import Retry
-from bitstore.transfer.run import run
 from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, Reset, SeaweedS3, s3_error
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)

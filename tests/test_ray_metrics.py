@@ -25,7 +25,7 @@ import pytest
 import ray
 
 from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
-from bitstore.latency import Latencies
+from bitstore._tiers.latency import Latencies
 from ray_integration import FetchBlobs, NodePool
 from ray_integration.identity import fingerprint
 from ray_integration.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics

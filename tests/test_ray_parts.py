@@ -24,8 +24,8 @@ from bitstore import (
     Sha1Store,
     Store,
 )
+from bitstore._tiers.views import free_part
 from bitstore.errors import LookupFailed
-from bitstore.free import free_part
 from ray_integration import PoolError, VersionMismatch
 from ray_integration.identity import fingerprint
 from ray_integration.parts import usable_part

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bitstore.raw import s3_credentials
-from bitstore.raw.s3_credentials import Identity, Unusable, Where
-from bitstore.raw.s3_environment import plain
+from bitstore._raw import s3_credentials
+from bitstore._raw.s3_credentials import Identity, Unusable, Where
+from bitstore._raw.s3_environment import plain
 from tests.servers import SeaweedS3
 
 ENDPOINT = "http://127.0.0.1:9000"
@@ -107,7 +107,7 @@ def test_boto3_is_not_imported_for_what_the_environment_says(s3: SeaweedS3, buck
     s3.put(bucket, "k", b"x")
     code = f"""
 import sys
-from bitstore.raw.s3 import S3Raw
+from bitstore._raw.s3 import S3Raw
 assert S3Raw().get("s3://{bucket}/k") == b"x"
 assert not {{"boto3", "botocore"}} & set(sys.modules)
 """

@@ -32,13 +32,13 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
+from bitstore._digests.algorithm import algorithm
+from bitstore._limits.accounts import AccountError, FileAccount
+from bitstore._limits.windows import Terms
+from bitstore._support.redact import shown, told
+from bitstore._warming.here import fill_here
+from bitstore._warming.run import Warming, numbered
 from bitstore.config import ConfigError, from_urls, loads
-from bitstore.digest import algorithm
-from bitstore.limits.accounts import AccountError, FileAccount
-from bitstore.limits.windows import Terms
-from bitstore.shown import shown, told
-from bitstore.warming.here import fill_here
-from bitstore.warming.run import Warming, numbered
 from ray_integration.answer import answer_of
 from ray_integration.identity import fingerprint
 from tests.servers import Answer, CountedAPI, Reset

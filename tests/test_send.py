@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from bitstore.transfer import retry as module
-from bitstore.transfer.request import Profile, Request, Response, TransferError
-from bitstore.transfer.retry import LEAST_GAIN, Retry, Tally, send
-from bitstore.transfer.steps import Sleep
+from bitstore._lookup import retry as module
+from bitstore._lookup.retry import LEAST_GAIN, Retry, Tally, send
+from bitstore.steps import Profile, Request, Response, Sleep, TransferError
 
 REQUEST = Request(Profile(), "http://127.0.0.1/blob")
 OK = Response(200, b"blob", {}, 0.0)
@@ -75,7 +74,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
         bounds.append((low, high))
         return high
 
-    monkeypatch.setattr("bitstore.transfer.retry.random.uniform", uniform)
+    monkeypatch.setattr("bitstore._lookup.retry.random.uniform", uniform)
     return bounds
 
 

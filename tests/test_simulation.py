@@ -90,7 +90,7 @@ def test_scale_follows_its_units() -> None:
 
 
 def test_the_units_are_those_of_the_code() -> None:
-    from bitstore.stats import TierStats
+    from bitstore._tiers.stats import TierStats
     from ray_integration import keeper, members, metrics, routed
 
     units = scale.Units()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bitstore.sizes import format_size, parse_size
+from bitstore._support.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
-from bitstore.transfer.easy import handles
-from bitstore.transfer.request import Profile, Request, TransferError
+from bitstore._transport.libcurl import handles
+from bitstore.steps import Profile, Request, TransferError
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Close, Cut, Hang, Reset, ResetAfter, Stall
 

@@ -21,11 +21,11 @@ import pyarrow.parquet
 import pytest
 
 from bitstore import DiskCache, FileRaw, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Store
-from bitstore.digest import ALGORITHMS
-from bitstore.warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
-from bitstore.warming.distinct import Distinct
-from bitstore.warming.parts import check_target
-from bitstore.warming.run import numbered
+from bitstore._digests.algorithm import ALGORITHMS
+from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
+from bitstore._warming.distinct import Distinct
+from bitstore._warming.parts import check_target
+from bitstore._warming.run import numbered
 from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
 
 SHA1 = ALGORITHMS["sha1"]
@@ -303,7 +303,7 @@ def test_a_warming_that_is_stopped_keeps_its_ledger(shelf: Shelf) -> None:
 
 
 def test_progress_says_rates_tiers_and_time_left(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitstore.warming.progress._LINE_PAUSE", 0.0)
+    monkeypatch.setattr("bitstore._warming.progress._LINE_PAUSE", 0.0)
     lines: list[str] = []
     warming = Warming(algorithm=SHA1, target="here", store_id="this", say=lines.append)
     warming.run(numbered(shelf.all(), SHA1), fill_here(shelf.store, dry_run=False, timeout=None, in_flight=None))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing_extensions import assert_type
 
 from bitstore import Blob, Composite, DigestStore, S3Raw, Sha1APISource, Sha1Composite, Store
-from bitstore.stats import TierStats
+from bitstore._tiers.stats import TierStats
 
 
 class Client:

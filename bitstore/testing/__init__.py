@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bitstore.sizes import parse_size
+from bitstore._support.sizes import parse_size
 from bitstore.testing import answers, concurrency
 from bitstore.testing.trial import DIGESTS, Trial
 

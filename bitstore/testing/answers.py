@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from bitstore.composite import Composite
+from bitstore._tiers.composite import Composite
 from bitstore.errors import BitstoreError, InvalidURI, LookupFailed, NotFoundInStore, StoreNotAvailable
 from bitstore.store import Store
 from bitstore.testing.trial import Trial, many, must, raises, same, survives

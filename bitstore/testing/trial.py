@@ -12,8 +12,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from bitstore._digests.algorithm import algorithm as digest_algorithm
 from bitstore.blob import Blob
-from bitstore.digest import algorithm as digest_algorithm
 from bitstore.store import Store
 
 __all__ = ["DIGESTS", "Trial", "many", "must", "raises", "same", "survives"]

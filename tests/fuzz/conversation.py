@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from bitstore.transfer.easy import _parse
-from bitstore.transfer.request import Request, Response, TransferError
-from bitstore.transfer.steps import Call, Sleep, Steps, Together
+from bitstore._transport.libcurl import _parse
+from bitstore.steps import Call, Request, Response, Sleep, Steps, Together, TransferError
 from tests.fuzz.reader import Reader
 
 __all__ = ["MOST", "Talk"]

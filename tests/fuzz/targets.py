@@ -18,25 +18,24 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from bitstore import FileRaw, GSRaw, HTTPRaw, InvalidURI, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
-from bitstore.caches.blobs import Blobs
-from bitstore.caches.draft import is_abandoned
-from bitstore.caches.folder import DRAFT, Folder
-from bitstore.caches.ledger import Ledger
-from bitstore.caches.records import COUNT, DELTA, END, SIZE, START, View, pack
-from bitstore.compression import CODECS, BadCompression, TooLarge, codec
+from bitstore._caches.blobs import Blobs
+from bitstore._caches.draft import is_abandoned
+from bitstore._caches.folder import DRAFT, Folder
+from bitstore._caches.ledger import Ledger
+from bitstore._caches.records import COUNT, DELTA, END, SIZE, START, View, pack
+from bitstore._digests.algorithm import ALGORITHMS, algorithm
+from bitstore._digests.compression import CODECS, BadCompression, TooLarge, codec
+from bitstore._digests.hash_list import HashList, ListError
+from bitstore._digests.template import KeyTemplate
+from bitstore._lookup.partial import Partial
+from bitstore._raw.parts import _extent
+from bitstore._raw.problems import Problem, gcs_problem, plain_problem, s3_problem, without
+from bitstore._raw.s3_exchange import Asked
+from bitstore._raw.s3_routes import Route
+from bitstore._support.sizes import format_size, parse_size
+from bitstore._transport.libcurl import _parse
 from bitstore.config import ConfigError, loads
-from bitstore.digest import ALGORITHMS, algorithm
-from bitstore.hashlist import HashList, ListError
-from bitstore.partial import Partial
-from bitstore.raw.answers import Problem, gcs_problem, plain_problem, s3_problem, without
-from bitstore.raw.parts import _extent
-from bitstore.raw.s3_exchange import Asked
-from bitstore.raw.s3_routes import Route
-from bitstore.sizes import format_size, parse_size
-from bitstore.template import KeyTemplate
-from bitstore.transfer.easy import _parse
-from bitstore.transfer.request import Response
-from bitstore.transfer.steps import Steps
+from bitstore.steps import Response, Steps
 from tests.fuzz.conversation import Talk
 from tests.fuzz.reader import Reader, as_text
 

@@ -1,0 +1,521 @@
+"""A cache in a folder of a local disk, shared by any number of processes."""
+
+# ruff: noqa: PTH100, PTH103, PTH111, PTH116, PTH118
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bitstore._caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
+from bitstore._caches.folder import is_unmatched
+from bitstore._caches.quarantine import trim
+from bitstore._lookup.asking import OVERWRITE, Write
+from bitstore._lookup.partial import Partial
+from bitstore._support.checks import check_options
+from bitstore._support.per_process import PerProcess
+from bitstore._support.sizes import format_size, parse_size
+from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Call, Found, Steps, Unmatched
+from bitstore.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DiskCache", "Verified"]
+
+
+class Verified(NamedTuple):
+    """What `DiskCache.verify_all` has found."""
+
+    checked: int
+    damaged: int
+    bytes: int
+
+
+class DiskCache(Store):
+    """Keeps blobs as files in a folder, within a bound on their bytes; what was not used for longest goes first.
+
+    Any number of threads and processes of one machine may use one folder, and any of them may be killed at
+    any time: a file under its final name is always whole, and together they never exceed `max_size`. A
+    power cut may damage files, which is noticed when they are read. The file system must be a local one
+    with hard links (appends to one file by several hosts are not reliable over NFS). A process that writes much keeps
+    the ledger and a few of the folders open (five descriptors or so), until its caches of that folder are gone.
+
+    Parameters
+    ----------
+    folder
+        Where the files are; made (only for its owner, 0700) at the first write. None: the environment variable
+        `BITSTORE_CACHE_DIR`, or the usual place for caches of the operating system; asked again wherever the cache is
+        unpickled, so that each node of a cluster uses its own.
+    max_size
+        The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
+        environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). What does not fit any
+        more is evicted, in caches from 64 MiB on with 1/1024 of it (at most 1 MiB) beyond that. It counts lengths of
+        blobs: a disk rounds each file up to its blocks (4 KiB, mostly). Besides, `quarantine/` takes up to 1/64 of it
+        (and one more blob in each process that is just about to put it aside), each write under way its own size in
+        `tmp/` (until a process begins to write, also those whose process was killed), and `ledger/` up to 2 MiB.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`: the keys are such digests (other keys go as well). A digest store's
+        composite tells the cache by itself, see `use_algorithm`.
+    verify
+        Check the bytes at each read, against the digest, or against a checksum in the file's name where
+        they never matched the digest. If false, a read only has to be as long as the file is, which notices neither
+        changed bytes nor a truncated file. May be changed at any time.
+    max_blob_size
+        Blobs above this are not kept (as are blobs above `max_size`), which `stats` counts as skipped.
+    allow_foreign_owner
+        Use the folder even if another user owns it (who could put there whatever he wants).
+
+    Raises
+    ------
+    ValueError
+        A size that is none, an unknown algorithm, an empty folder name.
+    NotADirectoryError
+        `folder` is a file, or lies in one.
+    PermissionError
+        Another user owns `folder`.
+    """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
+
+    URI_HINT = "any non-empty text"
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        max_size: int | str | None = None,
+        *,
+        algorithm: str | None = None,
+        verify: bool = True,
+        max_blob_size: int | str | None = None,
+        allow_foreign_owner: bool = False,
+    ) -> None:
+        # What was not given is a matter of the machine, and must be asked anew on another one.
+        self._from_environment = frozenset(
+            name for name, given in (("_root", folder), ("_max_size", max_size)) if given is None
+        )
+        self._root = _absolute(folder)
+        self._blobs_of: PerProcess[Blobs] = PerProcess()
+        self.max_size = _default_size() if max_size is None else max_size
+        self.max_blob_size = None if max_blob_size is None else parse_size(max_blob_size, name="max_blob_size")
+        self.verify = verify
+        self.allow_foreign_owner = allow_foreign_owner
+        self.algorithm: str | None = None
+        if algorithm is not None:
+            self.use_algorithm(algorithm)
+        self._check_folder()
+
+    @property
+    def max_size(self) -> int:
+        """Bytes. May be set at any time, also as a text; what is too much is evicted by the next write."""
+        return self._max_size
+
+    @max_size.setter
+    def max_size(self, size: int | str) -> None:
+        parsed = parse_size(size, name="max_size")
+        if not parsed:
+            raise ValueError(
+                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
+            )
+        self._max_size = parsed
+        if (blobs := self._blobs_of.get()) is not None:
+            blobs.bound.max_size = parsed
+
+    @property
+    def folder(self) -> Path:
+        """The cache folder, absolute."""
+        return Path(self._root)
+
+    @property
+    def label(self) -> str:
+        """A short name for statistics and error messages. It is the same on all machines that mean the same."""
+        return "disk" if "_root" in self._from_environment else f"disk:{self._root}"
+
+    def use_algorithm(self, name: str) -> None:
+        """Be told of which algorithm the keys are digests.
+
+        Raises
+        ------
+        ValueError
+            Unknown, or another than the one that the cache uses already: one cache object, one algorithm.
+        """
+        if name not in DIGESTS:
+            raise ValueError(f"unknown digest algorithm {name!r}: use one of {', '.join(sorted(DIGESTS))}")
+        if self.algorithm not in (None, name):
+            raise ValueError(
+                f"{self!r} holds {self.algorithm} digests: make another DiskCache for {name} (same folder)"
+            )
+        self.algorithm = name
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a non-empty text."""
+        return isinstance(uri, str) and bool(uri)
+
+    # -- reading
+
+    def get(self, uri: str) -> bytes:
+        """The bytes kept under `uri`.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        NotFoundInStore
+            The cache does not hold it (any more).
+        InvalidDataFound
+            It held damaged bytes, which are out of the way now. (A `NotFoundInStore` too.)
+        StoreNotAvailable
+            The disk could not say.
+        """
+        return self._find(uri, None)[1]
+
+    def exists(self, uri: str) -> bool:
+        """Whether the cache holds `uri`, whatever its bytes are. Raises what `get` raises, for the same reasons."""
+        self._check_valid(uri)
+        blobs = self._blobs()
+        try:
+            return self._may_read(blobs) and bool(blobs.files(uri, self.algorithm))
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+
+    def path(self, uri: str, *, verify: bool | None = None) -> Path:
+        """The file that holds `uri`, such as for `mmap`. Only for reading: to change it damages the cache.
+
+        An eviction may delete it at any time, which does not disturb those who have it open or mapped.
+
+        Parameters
+        ----------
+        uri
+            The key.
+        verify
+            Check the bytes first, which reads the file once. None: as the cache's own `verify` says.
+
+        Raises
+        ------
+        InvalidURI, NotFoundInStore, InvalidDataFound, StoreNotAvailable
+            As `get` does.
+        """
+        place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
+        return Path(f"{self._root}/{place}")
+
+    def _find(self, uri: str, limit: int | None) -> tuple[str, bytes]:
+        return self._walk(uri, limit, check=self.verify, keep=True)
+
+    def _walk(self, uri: str, limit: int | None, *, check: bool, keep: bool) -> tuple[str, bytes]:
+        """Find a good file of `uri`: its place below the root, and its bytes.
+
+        The one with the digest's own name comes first, then those beside it, of which any good one will do.
+        """
+        self._check_valid(uri)
+        blobs = self._blobs_of.get() or self._blobs()
+        damaged = False
+        try:
+            if blobs.trusted or self._may_read(blobs):
+                top, digest = blobs.address(uri, self.algorithm)
+                fan = f"{top}/{digest[:3]}"
+                if top != "keys":
+                    place = f"{fan}/{digest}"
+                    data = blobs.load(place, top, digest, limit, check, keep)
+                    if isinstance(data, bytes):
+                        blobs.count("hits")
+                        return place, data
+                    damaged = data is DAMAGED
+                for name in blobs.folder.beside(f"{fan}/{digest}.d"):
+                    place = f"{fan}/{digest}.d/{name}"
+                    data = blobs.load(place, "checksum", name, limit, check, keep)
+                    if isinstance(data, bytes):
+                        blobs.count("hits")
+                        return place, data
+                    damaged = damaged or data is DAMAGED
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+        blobs.count("misses")
+        if damaged:
+            raise InvalidDataFound(self.label, uri, "its file was damaged, and is put aside")
+        raise NotFoundInStore(self.label, uri)
+
+    # -- writing
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Keep `data` under `uri`.
+
+        A blob that is too large, or finds no room because others are writing as much as the cache may hold,
+        is not kept: `stats` counts it as skipped.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        TypeError
+            `data` is not bytes.
+        StoreNotAvailable
+            The disk does not take it: full, read-only, gone.
+        """
+        self._check_valid(uri)
+        if not isinstance(data, bytes):
+            raise TypeError(f"DiskCache holds bytes only, not {type(data).__name__} (for '{uri}')")
+        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
+            data = bytes(memoryview(data))
+        blobs = self._blobs()
+        try:
+            self._start_writing(blobs)
+            outcome = blobs.write(blobs.target(uri, self.algorithm, data), data, self.max_blob_size)
+        except OSError as error:
+            blobs.folder.forget()
+            raise self._failed(blobs, "write_errors", error) from error
+        blobs.count(outcome)
+
+    def delete(self, uri: str) -> bool:
+        """Delete the files of `uri`; whether there were any.
+
+        Raises
+        ------
+        InvalidURI, StoreNotAvailable
+            As `put` does.
+        """
+        self._check_valid(uri)
+        blobs = self._blobs()
+        try:
+            if not self._may_read(blobs):
+                return False
+            return sum(map(blobs.bound.delete, blobs.files(uri, self.algorithm))) > 0
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    # -- keeping house
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters of this process, and the state of the folder.
+
+        `hits`, `misses`; `written`, `present` (was there already), `skipped` (too large, or no room); `evicted`,
+        `evicted_bytes`; `damaged` (files put aside); `read_errors`, `write_errors` (the disk failed); `bytes` (what the
+        blobs of all processes add up to, as far as it is known without looking at each file; None: not known, as
+        nobody has written yet) and `max_size`.
+        """
+        blobs = self._blobs()
+        with blobs.lock:
+            counters: dict[str, int | None] = dict(blobs.counters)
+        counters["evicted"] = blobs.bound.evicted
+        counters["evicted_bytes"] = blobs.bound.evicted_bytes
+        try:
+            counters["bytes"] = blobs.bound.ledger.total() if self._may_read(blobs) else 0
+        except OSError:
+            counters["bytes"] = None  # statistics must not fail where a lookup would tell what is wrong
+        counters["max_size"] = self.max_size
+        return counters
+
+    def verify_all(self) -> Verified:
+        """Check every file of the folder, and put damaged ones aside. Does not count as a use of them.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The disk could not say.
+        """
+        blobs = self._blobs()
+        checked = damaged = size = 0
+        try:
+            if self._may_read(blobs):
+                for items in blobs.folder.items():
+                    for item in items:
+                        good = blobs.verify(item.place)
+                        checked += good is not None
+                        damaged += good is False
+                        size += item.size if good else 0
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+        return Verified(checked, damaged, size)
+
+    def prune(self, max_size: int | str | None = None) -> int:
+        """Clean up after dead writers, count what is really there, and evict down to `max_size`.
+
+        Looks at every file, so it also puts the bound right after files were added or deleted by hand.
+
+        Parameters
+        ----------
+        max_size
+            Bytes, or a text such as `"50GB"`; None: the cache's own.
+
+        Returns
+        -------
+        int
+            The bytes that the cache holds now.
+
+        Raises
+        ------
+        ValueError
+            `max_size` is not a size.
+        StoreNotAvailable
+            The disk does not let us.
+        """
+        bound = self.max_size if max_size is None else parse_size(max_size, name="max_size")
+        blobs = self._blobs()
+        try:
+            self._start_writing(blobs)
+            blobs.bound.reclaim()
+            trim(blobs.folder, bound // 64)
+            blobs.bound.make_room(blobs.bound.recount(), max_size=bound)
+            return blobs.bound.ledger.total() or 0
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    def clear(self) -> None:
+        """Delete all blobs and what is in quarantine. Others may go on using the folder meanwhile.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The disk does not let us.
+        """
+        blobs = self._blobs()
+        try:
+            if self._may_read(blobs):
+                for items in blobs.folder.items():
+                    for item in items:
+                        blobs.bound.delete(item.place)
+                trim(blobs.folder, 0, keep=0)
+                blobs.bound.reclaim()
+                blobs.bound.recount()
+        except OSError as error:
+            raise self._failed(blobs, "write_errors", error) from error
+
+    # -- within
+
+    def _blobs(self) -> Blobs:
+        return self._blobs_of.get() or self._blobs_of.set_once(Blobs(self._root, self.label, self.max_size))
+
+    def _may_read(self, blobs: Blobs) -> bool:
+        """Whether the folder exists. Raises if it is not one that we trust."""
+        if not blobs.trusted and self._check_folder() is not None:
+            self._trust(blobs)
+        return blobs.trusted
+
+    def _trust(self, blobs: Blobs) -> None:
+        blobs.owner = None if self.allow_foreign_owner else os.geteuid()
+        blobs.trusted = True
+
+    def _start_writing(self, blobs: Blobs) -> None:
+        # At each write, and not only at the first: it may have been deleted, and made anew by somebody else.
+        found = self._check_folder()
+        if found is None:
+            os.makedirs(self._root, 0o700, exist_ok=True)
+            found = self._check_folder()
+        if found is not None:
+            blobs.folder.seen(found)
+        self._trust(blobs)
+        if not blobs.started:
+            blobs.started = True
+            blobs.bound.reclaim()
+
+    def _check_folder(self) -> os.stat_result | None:
+        """What the folder is; None if it does not exist.
+
+        Raises
+        ------
+        NotADirectoryError
+            It is a file, or lies in one.
+        AccessDenied
+            Another user owns it. (A `PermissionError` too.)
+        """
+        try:
+            found = os.stat(self._root)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise NotADirectoryError(f"cache folder '{self._root}' cannot be: a part of its path is a file") from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(f"cache folder '{self._root}' is a file: name a folder, or a path that is free")
+        if found.st_uid != os.geteuid() and not self.allow_foreign_owner:
+            raise AccessDenied(
+                self.label,
+                f"the folder belongs to user {found.st_uid}, who could put anything there, and this is user "
+                f"{os.geteuid()}; choose a folder of your own, or trust it with allow_foreign_owner=True",
+            )
+        return found
+
+    def _failed(self, blobs: Blobs, counter: str, error: OSError) -> StoreNotAvailable:
+        blobs.count(counter)
+        if isinstance(error, StoreNotAvailable):
+            return error
+        doing = "read" if counter == "read_errors" else "write"
+        return StoreNotAvailable(self.label, f"cannot {doing}: {error}")
+
+    # A small file is read where the lookup runs, as handing it over would cost more than reading it.
+    def _get_steps(self, uri: str) -> Steps[Found]:
+        try:
+            place, data = self._find(uri, INLINE)
+        except Large:
+            place, data = yield Call(self._find, uri, None)
+        if is_unmatched(place):
+            return Unmatched(data, self.label)
+        return Found(data, self.label)
+
+    def _download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
+        yield Call(self._copy, uri, partial)
+        return Found(partial, self.label)
+
+    def _copy(self, uri: str, partial: Partial) -> None:
+        # A copy, never a hard link: who writes to the file that he was given must not write to the cache.
+        path = self.path(uri)
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            raise NotFoundInStore(self.label, uri) from None  # evicted just now
+        except OSError as error:
+            raise self._failed(self._blobs(), "read_errors", error) from error
+        with file:
+            try:
+                partial.copy(file.fileno())
+            except OSError as error:
+                raise self._failed(self._blobs(), "read_errors", error) from error
+
+    def _exists_steps(self, uri: str) -> Steps[bool]:
+        yield from ()
+        return DiskCache.exists(self, uri)
+
+    def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+        yield Call(DiskCache.put, self, uri, data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in self._from_environment}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The folder is not checked here, but at its first use: a cache that this machine cannot use must not keep a
+        # composite that holds it from being unpickled.
+        self.__dict__.update(state)
+        if "_root" in self._from_environment:
+            self._root = _absolute(None)
+        if "_max_size" in self._from_environment:
+            self._max_size = _default_size()
+
+    def __repr__(self) -> str:
+        options = f"{self._root!r}, max_size={format_size(self.max_size)!r}"
+        if self.algorithm is not None:
+            options += f", algorithm={self.algorithm!r}"
+        if not self.verify:
+            options += ", verify=False"
+        return f"{type(self).__name__}({options})"
+
+
+def _default_size() -> int:
+    configured = os.environ.get("BITSTORE_CACHE_SIZE")
+    return parse_size(configured, name="BITSTORE_CACHE_SIZE") if configured else parse_size("10GB")
+
+
+def _absolute(folder: str | os.PathLike[str] | None) -> str:
+    if folder is None:
+        folder = os.environ.get("BITSTORE_CACHE_DIR") or None
+    if folder is None:
+        import platformdirs
+
+        folder = os.path.join(platformdirs.user_cache_dir("bitstore"), "blobs")
+    name: object = os.fspath(folder)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"cache folder {folder!r} is not a path: give a text such as '/mnt/nvme/blobs'")
+    # Absolute, so that neither a change of the working folder nor another process can mean another one.
+    return os.path.abspath(os.path.expanduser(name))

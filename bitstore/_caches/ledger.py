@@ -1,0 +1,414 @@
+"""How many bytes a folder holds, agreed on by all processes that share it, without a lock.
+
+The ledger is a file to which every process appends small records, and which every process reads from
+where it stopped. One `write` to a file opened with O_APPEND lands whole and at the end on local file
+systems (not on NFS), so all processes see the same records in the same order, and the total is simply
+what the records add up to. Nothing has to be unlocked or rolled back when a process is killed.
+
+What the records say is told in `records`. There, *grown* is the sum of all reservations ever made, and *epoch* changes
+with every COUNT. Both make recounts possible while others write:
+
+- The one who counts notes `grown` (b), looks at the files, then appends COUNT. The total becomes what he found
+  plus all that was reserved since he began (`grown` now, less b). A file that came meanwhile may be counted
+  twice, none is left out, as each is visible in the folder from before its reservation (as a draft, see
+  `folder`) until it is released.
+- A release whose writer had not yet seen the latest COUNT when he deleted the file is void: the count may
+  have missed that file already, and to subtract it once more would make the total too small. A COUNT that
+  overlapped another COUNT is void for the same reason.
+
+So a total may be too large for a while, never too small: that is what keeps the bound of the cache.
+"""
+
+# ruff: noqa: PTH102
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bitstore._caches.draft import draft_name, is_abandoned
+from bitstore._caches.folder import Place
+from bitstore._caches.held import Held
+from bitstore._caches.records import COUNT, DELTA, END, SIZE, START, View, is_start, pack
+
+__all__ = ["Begun", "Ledger"]
+
+_DRAFT = ".new."
+_GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number that somebody put there
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
+_KEEP = 64  # records after which a process keeps the file open: who writes now and then holds nothing
+
+
+class _NoLedger(Exception):
+    """What stands under the name of a generation is no ledger: it lost its bytes, or is no plain file."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(generation)
+        self.generation = generation
+
+
+class Begun(NamedTuple):
+    """What a count must remember from its beginning."""
+
+    grown: int
+    epoch: int
+
+
+class _Kept:
+    """A ledger file that stays open between two records, which costs less than to open it for each."""
+
+    __slots__ = ("_file", "_folder", "_inode", "_name", "fd", "identity", "view")
+
+    def __init__(self, path: str, view: View) -> None:
+        self.view = view
+        self._name = _name(view.generation)
+        self._folder = Held(os.open(path, _DIRECTORY))
+        self._file = Held(os.open(self._name, os.O_RDWR | os.O_APPEND | _FLAGS, dir_fd=self._folder.fd))
+        self.fd = self._file.fd
+        found = os.fstat(self._folder.fd)
+        self.identity = (found.st_ino, found.st_dev)
+        self._inode = os.fstat(self.fd).st_ino
+
+    def look(self) -> os.stat_result | None:
+        """What is under the file's name now; None if it is another file, or nothing."""
+        try:
+            found = os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return found if found.st_ino == self._inode else None
+
+
+class Ledger:
+    """The total of one folder. Threads may share it; a forked child needs its own.
+
+    Parameters
+    ----------
+    folder
+        Where its files are; made when first written to.
+    count
+        Called when there is no ledger yet (or no more): the bytes that the folder really holds.
+    max_bytes
+        Size of a ledger file above which the next generation begins.
+    """
+
+    def __init__(self, folder: str, count: Callable[[], int], *, max_bytes: int = 1 << 20) -> None:
+        self._folder = folder
+        self._count = count
+        self._max_bytes = max_bytes
+        self._view: View | None = None
+        self._kept: _Kept | None = None
+        self._written = 0  # records of this process
+        self._lock = threading.RLock()
+
+    @property
+    def epoch(self) -> int:
+        """To be noted before deleting a file, and given to `release`; 0 if it cannot be known."""
+        with self._lock:
+            if self._view is None:
+                with contextlib.suppress(OSError):  # releasing with a 0 is void, so the total stays too large at worst
+                    self.total()
+            return 0 if self._view is None else self._view.epoch
+
+    def ensure(self) -> None:
+        """Make the ledger if there is none."""
+        if self._view is None:
+            with self._lock:
+                if self.total() is None:
+                    self._append(DELTA, 0, 0, 0)
+
+    def reserve(self, size: int) -> int:
+        """Announce `size` bytes; returns the lowest total, with them, that the folder has had since.
+
+        Raises
+        ------
+        OSError
+            The ledger cannot be written. Nothing is reserved then.
+        """
+        return self._append(DELTA, size, 0, 0)
+
+    def release(self, size: int, epoch: int) -> int:
+        """Take `size` bytes off, which are gone from the disk; returns the total.
+
+        Parameters
+        ----------
+        size
+            The bytes.
+        epoch
+            What `epoch` was before the file was deleted.
+        """
+        with self._lock:
+            self._append(DELTA, -size, 0, epoch)
+            return self.total() or 0 if self._view is None else self._view.total
+
+    def begin_count(self) -> Begun:
+        """To be called before looking at the files that `end_count` reports on."""
+        with self._lock:
+            while True:
+                self._append(DELTA, 0, 0, 0)  # makes the ledger if there is none, and reads to its end
+                self.total()
+                if self._view is not None:
+                    return Begun(self._view.grown, self._view.epoch)
+
+    def end_count(self, found: int, begun: Begun, *, only_less: bool = False) -> int:
+        """Say that `found` bytes are there, and get the total.
+
+        Parameters
+        ----------
+        found
+            Bytes of all files, drafts first and blobs then, whatever else happened meanwhile.
+        begun
+            What `begin_count` returned.
+        only_less
+            Say it only if it makes the total smaller.
+        """
+        with self._lock:
+            total = self.total()
+            view = self._view
+            if view is None or total is None:
+                return self._append(DELTA, 0, 0, 0)  # deleted meanwhile, and made anew by a count of its own
+            told = found + view.grown - begun.grown
+            if view.epoch == begun.epoch and (told < total or (told > total and not only_less)):
+                self._append(COUNT, found, begun.grown, begun.epoch)
+                total = self.total() or 0
+            return total
+
+    def total(self) -> int | None:
+        """The bytes that files and reservations add up to; None if there is no ledger. Writes nothing."""
+        with self._lock:
+            for _ in range(100):
+                try:
+                    opened = self._open(os.O_RDONLY)
+                except _NoLedger:
+                    return None
+                if opened is None:
+                    return None
+                fd, view = opened
+                try:
+                    view.advance(fd, os.fstat(fd).st_size, own=0)
+                finally:
+                    os.close(fd)
+                if not view.ended or self._newest() == view.generation:
+                    return None if view.spoiled else view.total
+                self._view = None
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
+
+    def _append(self, kind: int, a: int, b: int, c: int) -> int:
+        record = pack(kind, a, b, c)
+        with self._lock:
+            lowest = self._append_kept(record)
+            if lowest is not None:
+                return lowest
+            for _ in range(1000):
+                try:
+                    opened = self._open(os.O_RDWR | os.O_APPEND)
+                except _NoLedger as none:
+                    # The next one after *that*, not after the newest: all who found it must make the same.
+                    self._create(none.generation + 1, self._count, 0, time.time_ns())
+                    continue
+                if opened is None:
+                    self._create(1, self._count, 0, time.time_ns())
+                    continue
+                fd, view = opened
+                # The file is opened anew each time, unless there is much to write: no descriptor to inherit by a fork
+                # or to leak, and a ledger that somebody deleted is noticed at once.
+                try:
+                    lowest = self._say(fd, record, view, lambda: os.fstat(fd))  # noqa: B023 - called at once
+                finally:
+                    os.close(fd)
+                if lowest is not None:
+                    self._written += 1
+                    if self._written >= _KEEP and self._view is view:
+                        self._keep(view)
+                    return lowest
+                # Our record stands behind an END, where it counts for nobody, or in a file that was deleted under us,
+                # which nobody else will read: again, in the next generation.
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
+
+    def _say(self, fd: int, record: bytes, view: View, look: Callable[[], os.stat_result | None]) -> int | None:
+        """Append to the open file. Returns the lowest total since, None if nobody will read it there."""
+        own = _write(fd, record)
+        found = look()
+        gone = found is None or found.st_nlink == 0
+        # A file that is gone is read to its end all the same: if that is an END, our record may stand before it.
+        lowest = view.advance(fd, os.fstat(fd).st_size if found is None else found.st_size, own=own)
+        if not view.ended and gone:
+            self._view = self._kept = None
+            return None
+        if not view.ended and found is not None and found.st_size > self._max_bytes:
+            _write(fd, pack(END, 0, 0, 0))
+            view.advance(fd, os.fstat(fd).st_size, own=0)
+        if view.ended:
+            self._kept = None
+            self._follow(view)
+        return lowest
+
+    def _append_kept(self, record: bytes) -> int | None:
+        """Append to the file that is kept open; None if there is none, or it is not the one in its place any more."""
+        kept, view = self._kept, self._view
+        if kept is None or view is None or view is not kept.view:
+            self._kept = None
+            return None
+        try:
+            there = os.lstat(self._folder)
+        except OSError:
+            there = None
+        if there is None or (there.st_ino, there.st_dev) != kept.identity:
+            self._kept = self._view = None  # the whole folder was deleted, moved or replaced
+            return None
+        try:
+            return self._say(kept.fd, record, view, kept.look)
+        except OSError:
+            self._kept = None  # whatever is wrong with it, the next one begins anew
+            raise
+
+    def _keep(self, view: View) -> None:
+        with contextlib.suppress(OSError):  # too many open files, say: go on without
+            kept = _Kept(self._folder, view)
+            if os.pread(kept.fd, 2 * SIZE, 0) == view.start:
+                self._kept = kept
+
+    def _open(self, flags: int) -> tuple[int, View] | None:
+        """The generation that we read last, or the newest; None if there is none. Raises `_NoLedger`."""
+        for _ in range(100):
+            generation = self._newest() if self._view is None else self._view.generation
+            if generation is None:
+                return None
+            try:
+                fd, start = self._open_generation(generation, flags)
+            except FileNotFoundError:
+                self._view = None
+                continue
+            except _NoLedger:
+                self._view = None
+                raise
+            # Who is slow to `_follow` may make a generation anew that has come and gone before; nobody reads that one.
+            # Its start tells it from the one that we know; that there are newer ones, from the newest.
+            try:
+                anew = self._newest() != generation if self._view is None else self._view.start != start
+            except BaseException:
+                os.close(fd)
+                raise
+            if anew:
+                os.close(fd)
+                self._view = None
+                continue
+            if self._view is None:
+                self._view = View(generation, start)
+            return fd, self._view
+        raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
+
+    def _open_generation(self, generation: int, flags: int) -> tuple[int, bytes]:
+        """A descriptor of one ledger file, and its first record."""
+        fd = -1
+        try:
+            with self._directory() as folder:
+                try:
+                    fd = os.open(_name(generation), flags | _FLAGS, dir_fd=folder)
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a symbolic link, a folder or a socket does not open like this
+                    if stat.S_ISREG(os.stat(_name(generation), dir_fd=folder, follow_symlinks=False).st_mode):
+                        raise
+                    raise _NoLedger(generation) from None
+            try:
+                start = os.pread(fd, 2 * SIZE, 0)
+            except OSError:  # a pipe cannot be read like this
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise
+                raise _NoLedger(generation) from None
+            if not is_start(start[:SIZE]):
+                raise _NoLedger(generation)
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        return fd, start
+
+    def _follow(self, ended: View) -> None:
+        """Go on to the generation after `ended`, making it if nobody has.
+
+        Everybody who has read up to the END knows the same totals there, so everybody would make the same
+        file, and it does not matter who comes first or is killed on the way.
+        """
+        newest = self._newest()
+        if newest is None or newest <= ended.generation:
+            if ended.spoiled:
+                self._create(ended.generation + 1, self._count, 0, time.time_ns())
+            else:
+                self._create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
+            newest = self._newest()
+        self._view = None
+        # The generation before the newest stays: a listing of the folder while files come and go could otherwise
+        # find none at all, and that means a lost ledger.
+        with contextlib.suppress(OSError), self._directory() as folder:
+            for name in os.listdir(folder):
+                if _GENERATION(name) and newest is not None and int(name) < newest - 1:
+                    os.unlink(name, dir_fd=folder)
+
+    def reclaim(self) -> None:
+        """Delete the files that processes were just making when they died."""
+        with contextlib.suppress(FileNotFoundError), self._directory() as folder:
+            for name in os.listdir(folder):
+                if name.startswith(_DRAFT):
+                    with contextlib.suppress(FileNotFoundError):
+                        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                        if is_abandoned(Place((), name.removeprefix(_DRAFT)), found)[0]:
+                            os.unlink(name, dir_fd=folder)
+
+    def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
+        # The cache folder itself may have been deleted under us: it is then made anew, as private as at the first time.
+        Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)
+        draft = f"{_DRAFT}{draft_name(SIZE)}"
+        with self._directory() as folder:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
+            try:
+                try:
+                    # The second record adds nothing, and tells this file from any other of the same number.
+                    mark = int.from_bytes(os.urandom(7), "little")
+                    _write(fd, pack(START, total(), grown, epoch) + pack(DELTA, 0, mark, 0))
+                finally:
+                    os.close(fd)
+                # A link, not a rename: it appears whole, and the first one stays.
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, _name(generation), src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=folder)
+
+    def _newest(self) -> int | None:
+        try:
+            with self._directory() as folder:
+                return max((int(name) for name in os.listdir(folder) if _GENERATION(name)), default=None)
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def _directory(self) -> Iterator[int]:
+        """A descriptor of the folder, which must be one and not a symbolic link to one."""
+        fd = os.open(self._folder, _DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _name(generation: int) -> str:
+    return f"{generation:016d}"
+
+
+def _write(fd: int, record: bytes) -> int:
+    """Append one record; returns where it ends."""
+    if os.write(fd, record) != len(record):
+        # A part of a record is skipped by every reader, so it does no harm.
+        raise OSError(errno.ENOSPC, "the disk took only a part of a ledger record")
+    return os.lseek(fd, 0, os.SEEK_CUR)  # O_APPEND leaves the position behind what was just written

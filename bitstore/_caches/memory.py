@@ -1,0 +1,191 @@
+"""A cache in memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
+
+from bitstore._lookup.asking import OVERWRITE, Write
+from bitstore._support.checks import check_options
+from bitstore._support.per_process import PerProcess
+from bitstore._support.sizes import format_size, parse_size
+from bitstore.errors import NotFoundInStore
+from bitstore.steps import Found, Steps
+from bitstore.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["MemoryCache"]
+
+_BYTES_PER_ENTRY = 256  # about what a key and its bookkeeping take besides the blob
+
+
+class _Contents:
+    """What one process holds."""
+
+    __slots__ = ("blobs", "evicted", "hits", "lock", "misses", "skipped", "written")
+
+    def __init__(self, max_size: int) -> None:
+        self.lock = threading.Lock()
+        self.blobs: LRUCache[str, bytes] = LRUCache(max_size, getsizeof=len)
+        self.hits = self.misses = self.written = self.skipped = self.evicted = 0
+
+
+class MemoryCache(Store):
+    """Keeps the blobs used last in the memory of this process.
+
+    Threads share it; processes do not: a forked child and an unpickled copy start empty.
+
+    Parameters
+    ----------
+    max_size
+        The most bytes of blobs to hold: an int, or a text such as `"256MB"`. When a new blob has no room, those
+        not used for longest go. Keys and bookkeeping come on top, so besides that at most one blob for each 256
+        bytes of `max_size` is held (1,000 in any case), which tiny blobs reach first.
+
+    Raises
+    ------
+    ValueError
+        `max_size` is not a size, or is zero.
+    """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
+
+    URI_HINT = "any non-empty text"
+
+    bytes_only = True
+
+    def __init__(self, max_size: int | str = "256MB") -> None:
+        self._max_size = parse_size(max_size, name="max_size")
+        if not self._max_size:
+            raise ValueError(
+                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
+            )
+        self._contents: PerProcess[_Contents] = PerProcess()
+
+    @property
+    def max_size(self) -> int:
+        """Bytes, as given."""
+        return self._max_size
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a non-empty text."""
+        return isinstance(uri, str) and bool(uri)
+
+    def get(self, uri: str) -> bytes:
+        """The bytes kept under `uri`.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        NotFoundInStore
+            The cache does not hold it (any more).
+        """
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            try:
+                data: bytes = contents.blobs[uri]
+            except (KeyError, TypeError):  # TypeError: not hashable, so not a text either
+                contents.misses += 1
+            else:
+                contents.hits += 1
+                return data
+        self._check_valid(uri)
+        raise NotFoundInStore(self.label, uri)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Keep `data` under `uri`. A blob above `max_size` is not kept, and counted as skipped.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a non-empty text.
+        TypeError
+            `data` is not bytes.
+        """
+        self._check_valid(uri)
+        if not isinstance(data, bytes):
+            raise TypeError(f"MemoryCache holds bytes only, not {type(data).__name__} (for '{uri}')")
+        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
+            data = bytes(memoryview(data))
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            blobs = contents.blobs
+            held = len(blobs) - (blobs.pop(uri, None) is not None)
+            if len(data) > self.max_size:
+                contents.skipped += 1
+                return
+            blobs[uri] = data
+            while len(blobs) > max(1000, self.max_size // _BYTES_PER_ENTRY):
+                blobs.popitem()
+            contents.written += 1
+            contents.evicted += held + 1 - len(blobs)
+
+    def exists(self, uri: str) -> bool:
+        """Whether the cache holds `uri`. Does not count as a use of it."""
+        self._check_valid(uri)
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            return uri in contents.blobs
+
+    def delete(self, uri: str) -> bool:
+        """Drop `uri`; whether it was held."""
+        self._check_valid(uri)
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            return contents.blobs.pop(uri, None) is not None
+
+    def clear(self) -> None:
+        """Drop all blobs. The counters go on."""
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            contents.blobs.clear()
+
+    def stats(self) -> dict[str, int]:
+        """Counters of this process: hits, misses, written, skipped, evicted; and what is held now: blobs, bytes."""
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            return {
+                "hits": contents.hits,
+                "misses": contents.misses,
+                "written": contents.written,
+                "skipped": contents.skipped,
+                "evicted": contents.evicted,
+                "blobs": len(contents.blobs),
+                "bytes": int(contents.blobs.currsize),
+                "max_size": self.max_size,
+            }
+
+    def use_algorithm(self, name: str) -> None:
+        """Be told which digests the keys are. They are texts here, so it makes no difference."""
+
+    @property
+    def label(self) -> str:
+        """A short name for statistics and error messages."""
+        return "memory"
+
+    def _start(self) -> _Contents:
+        return self._contents.set_once(_Contents(self.max_size))
+
+    # A lookup in memory never blocks, so its steps are none: it ends before the first one.
+    def _get_steps(self, uri: str) -> Steps[Found]:
+        yield from ()
+        return Found(MemoryCache.get(self, uri), self.label)
+
+    def _exists_steps(self, uri: str) -> Steps[bool]:
+        yield from ()
+        return MemoryCache.exists(self, uri)
+
+    def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+        yield from ()
+        MemoryCache.put(self, uri, data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(max_size={format_size(self.max_size)!r})"

@@ -1,0 +1,83 @@
+"""`bitstore cache`: look after the folder of a disk cache. Jobs that use it need not stop meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitstore._caches.disk import DiskCache
+from bitstore._cli.ending import CODES, End, refuse
+from bitstore._cli.summary import size
+from bitstore._support.sizes import parse_size
+from bitstore.errors import BitstoreError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the folder of a disk cache.")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The cache folder.")]
+
+
+def _open(folder: Path) -> DiskCache:
+    # The ledger tells a cache from a folder of the user's own that happens to look like one.
+    if not (folder / "ledger").is_dir():
+        refuse(f"{folder} is no cache folder: it has no ledger")
+    try:
+        return DiskCache(folder)
+    except (BitstoreError, OSError, ValueError) as error:
+        refuse(error)
+
+
+@app.command(epilog=CODES)
+def stats(folder: Folder) -> None:
+    """Show how many bytes the cache holds, without looking at its files."""
+    held = _open(folder).stats()["bytes"]
+    typer.echo("unknown: nobody has counted yet (prune does)" if held is None else f"{size(held)} ({held:,} bytes)")
+
+
+@app.command(epilog=CODES)
+def verify(folder: Folder) -> None:
+    """Check the bytes of every file; damaged ones are put aside, and fetched again when somebody asks for them."""
+    try:
+        checked, damaged, held = _open(folder).verify_all()
+    except BitstoreError as error:
+        typer.echo(f"bitstore: {error}", err=True)
+        raise End(2) from None
+    typer.echo(f"{checked:,} files checked: {checked - damaged:,} are right ({size(held)}), {damaged:,} were damaged")
+    raise End(1 if damaged else 0)
+
+
+@app.command(epilog=CODES)
+def prune(
+    folder: Folder,
+    max_size: Annotated[str, typer.Option(metavar="SIZE", help="Evict down to this, such as 50GB.")],
+) -> None:
+    """Delete what was not used for longest, and what killed processes left, until the cache has the size given."""
+    try:
+        most = parse_size(max_size, name="--max-size")
+    except ValueError as error:
+        refuse(error)
+    try:
+        held = _open(folder).prune(most)
+    except BitstoreError as error:
+        typer.echo(f"bitstore: {error}", err=True)
+        raise End(2) from None
+    typer.echo(f"{size(held)} left ({held:,} bytes)")
+
+
+@app.command(epilog=CODES)
+def clear(
+    folder: Folder,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: all blobs of the cache are deleted.")] = False,
+) -> None:
+    """Delete all blobs of the cache."""
+    cache = _open(folder)
+    if not yes:
+        refuse(f"all blobs in {folder} would be deleted: say --yes if they shall be")
+    try:
+        cache.clear()
+    except BitstoreError as error:
+        typer.echo(f"bitstore: {error}", err=True)
+        raise End(2) from None

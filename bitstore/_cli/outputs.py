@@ -1,0 +1,249 @@
+"""Where fetched blobs go: a folder of files, or one Parquet file. Nothing half-written gets a final name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from bitstore._digests.algorithm import Algorithm
+from bitstore.errors import BitstoreError
+
+__all__ = ["Existing", "Folder", "Output", "OutputError", "ParquetFile", "Unfit", "atomic_write", "output"]
+
+Existing: TypeAlias = Literal["skip", "check", "replace"]
+
+_GROUP_BYTES = 64_000_000
+_GROUP_ROWS = 16_384
+_MOST_BYTES = 2**31 - 2**20  # what one value of a Parquet page can hold, with some room for its header
+
+
+class OutputError(BitstoreError):
+    """The output cannot be written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
+
+
+class Unfit(BitstoreError):
+    """One blob cannot be written here, others can."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
+
+
+class Output(ABC):
+    """Takes blobs.
+
+    Attributes
+    ----------
+    path
+        What the user named.
+    """
+
+    path: Path
+
+    def has(self, digest: str) -> bool:
+        """Whether `digest` need not be fetched."""
+        return False
+
+    @abstractmethod
+    def write(self, digest: str, data: bytes, source: str) -> None:
+        """Take one blob. Raises `OutputError`, after which only `close` may be called; `Unfit` for this blob."""
+
+    def close(self, *, complete: bool) -> Path | None:
+        """Finish. Returns where the blobs are if not under `path`, for a run that is not `complete`."""
+        return None
+
+    @abstractmethod
+    def report_path(self, name: str) -> Path:
+        """Where the report called `name` (such as `missing.txt`) belongs."""
+
+
+def output(path: Path, *, algorithm: Algorithm, fan_out: int, existing: Existing) -> Output:
+    """The output that `path` means: a Parquet file if it ends in `.parquet`, else a folder.
+
+    Raises
+    ------
+    OutputError
+        Nothing can be written there.
+    """
+    if path.suffix.lower() in (".parquet", ".pq"):
+        if fan_out:
+            raise OutputError(f"--fan-out spreads files over folders, and {path} is one Parquet file")
+        return ParquetFile(path, existing=existing)
+    return Folder(path, algorithm=algorithm, fan_out=fan_out, existing=existing)
+
+
+def atomic_write(path: Path, data: bytes, draft: Path | None = None) -> None:
+    """Make `path` a file of these bytes: whole, or as it was before. Raises `OSError`."""
+    draft = draft or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except BaseException:  # also Ctrl-C
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+
+
+class Folder(Output):
+    """A file for each blob, named by its digest.
+
+    Parameters
+    ----------
+    path
+        The folder; made if needed.
+    fan_out
+        How many leading characters of a digest name a folder between; 0: none.
+    existing
+        What becomes of a file that is there: `"skip"` it, `"check"` its digest first, `"replace"` it.
+    """
+
+    def __init__(self, path: Path, *, algorithm: Algorithm, fan_out: int, existing: Existing) -> None:
+        self.path = path
+        self._algorithm = algorithm
+        self._fan_out = fan_out
+        self._existing = existing
+        self._folders: set[Path] = {path}
+        self._empty = algorithm.of(b"")
+        # One name for all drafts of a run, as they are written one after another: a run that is killed leaves
+        # one draft at most, and the next run that gets the same blob does not mind it.
+        self._draft = path / f".{os.getpid()}-{secrets.token_hex(4)}.part"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._draft.touch()
+            self._draft.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot write into the folder {path}: {error.strerror or error}") from error
+
+    def has(self, digest: str) -> bool:
+        """Whether its file is there, and is right as far as `existing` asks for that."""
+        if self._existing == "replace":
+            return False
+        path = self._file(digest)
+        try:
+            if self._existing == "check":
+                with path.open("rb") as file:
+                    return _digest(file, self._algorithm) == digest
+            # Files appear whole, so only a power cut can spoil one; it mostly leaves nothing in it.
+            return path.stat().st_size > 0 or digest == self._empty
+        except OSError:
+            return False
+
+    def write(self, digest: str, data: bytes, source: str) -> None:
+        """Write one file. Raises `OutputError`."""
+        path = self._file(digest)
+        try:
+            if path.parent not in self._folders:
+                path.parent.mkdir(exist_ok=True)
+                self._folders.add(path.parent)
+            atomic_write(path, data, self._draft)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def report_path(self, name: str) -> Path:
+        """In the folder itself."""
+        return self.path / name
+
+    def _file(self, digest: str) -> Path:
+        return self.path / digest[: self._fan_out] / digest if self._fan_out else self.path / digest
+
+
+class ParquetFile(Output):
+    """A row for each blob: `digest` (string), `data` (large_binary), `source` (string, the tier that had it).
+
+    Parameters
+    ----------
+    path
+        The file; it appears when all is done.
+    existing
+        `"replace"`: there may be such a file.
+    """
+
+    def __init__(self, path: Path, *, existing: Existing) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise OutputError(f"to write {path}: pip install 'bitstore[cli]'") from error
+        self.path = path
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder, though its name says that it is a Parquet file")
+        if path.exists() and existing != "replace":
+            raise OutputError(f"{path} is there already: name another file, or say --existing replace")
+        self._pa: Any = pa
+        self._schema = pa.schema([("digest", pa.string()), ("data", pa.large_binary()), ("source", pa.string())])
+        self._draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        self._rows: list[tuple[str, bytes, str]] = []
+        self._bytes = 0
+        self._written = 0
+        self._broken = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer: Any = pq.ParquetWriter(
+                self._draft, self._schema, compression="zstd", use_dictionary=["source"], write_statistics=["digest"]
+            )
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def write(self, digest: str, data: bytes, source: str) -> None:
+        """Add one row. Rows go to the disk in groups of some 64 MB. Raises `OutputError`, `Unfit`."""
+        if len(data) > _MOST_BYTES:
+            raise Unfit(f"{len(data)} bytes are too many for one value of a Parquet file: fetch it into a folder")
+        self._rows.append((digest, data, source))
+        self._bytes += len(data)
+        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _GROUP_ROWS:
+            self._flush()
+
+    def close(self, *, complete: bool) -> Path | None:
+        """Write the file's end. What an incomplete run has is put into `<name>.partial.parquet`."""
+        try:
+            with self._cleaning():
+                if self._rows and not self._broken:
+                    self._flush()
+                self._writer.close()
+                if self._broken or not (complete or self._written):
+                    return None
+                final = self.path if complete else self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+                self._draft.replace(final)
+        except OSError as error:
+            if self._broken:
+                return None  # has been told
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        return None if complete else final
+
+    def report_path(self, name: str) -> Path:
+        """Beside the file, and named like it."""
+        return self.path.with_name(f"{self.path.stem}.{name}")
+
+    def _flush(self) -> None:
+        rows, self._rows, self._bytes = self._rows, [], 0
+        pa = self._pa
+        columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(self._schema)]
+        try:
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=len(rows))
+        except OSError as error:
+            self._broken = True
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self._written += len(rows)
+
+    @contextlib.contextmanager
+    def _cleaning(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self._draft.unlink()
+
+
+def _digest(file: Any, algorithm: Algorithm) -> str:
+    state = hashlib.new(algorithm.name)
+    while chunk := file.read(1 << 20):
+        state.update(chunk)
+    return state.hexdigest()

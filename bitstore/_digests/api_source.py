@@ -1,0 +1,98 @@
+"""Sources that cost money or quota per call."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._limits.absences import Absences
+from bitstore._limits.calls import Limit, call_again_steps
+from bitstore._lookup.run import run
+from bitstore.errors import InvalidDataFound, NotFoundInStore, TooManyRequests
+from bitstore.steps import Call, Found, Steps
+from bitstore.store import Store
+
+__all__ = ["DigestAPISource"]
+
+
+class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
+    """A source that costs money or quota per call. Subclasses implement `api_get`.
+
+    Parameters
+    ----------
+    verify
+        Check that the bytes match their digest.
+    limit
+        How many calls the API allows: a `CallLimit`, or on a Ray cluster a `ray_integration.ClusterLimit`.
+    remember_missing
+        Seconds for which a digest is not asked for again that the API said it lacks, in the same process; None: it is
+        asked each time. Only such definite answers are remembered, the last 100,000 of them.
+    """
+
+    paid = True
+    # Class attributes, because subclasses may not call `__init__`.
+    verify: bool = False
+    limit: Limit | None = None
+    _absences: Absences | None = None
+
+    def __init__(
+        self, verify: bool = False, *, limit: Limit | None = None, remember_missing: float | None = None
+    ) -> None:
+        self.verify = verify
+        if limit is not None and not hasattr(limit, "call_steps"):
+            raise TypeError(f"limit={limit!r}: expected a CallLimit or a ClusterLimit")
+        self.limit = limit
+        self.remember_missing = remember_missing
+
+    @property
+    def remember_missing(self) -> float | None:
+        """As given. Setting it forgets what was remembered."""
+        return None if self._absences is None else self._absences.seconds
+
+    @remember_missing.setter
+    def remember_missing(self, seconds: float | None) -> None:
+        self._absences = None if seconds is None else Absences(seconds)
+
+    @abstractmethod
+    def api_get(self, digest: str, /) -> Any:
+        """The bytes of the lower-case `digest`; None (or `NotFoundInStore`) if the API says that it lacks them.
+
+        Any exception means that we do not know. `TooManyRequests` says besides that the API asks for a pause: it is
+        made, and then this is called again, a few times.
+        """
+
+    def get(self, digest: str) -> bytes:
+        """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
+        self._check_valid(digest)
+        data: bytes = run(self._get_steps(digest)).data
+        return data
+
+    def _get_steps(self, digest: str) -> Steps[Found]:
+        key = digest.lower()
+        absences = self._absences
+        if absences is not None and key in absences:
+            raise NotFoundInStore(self, digest)
+        try:
+            data = yield from self._call_steps(key)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore:  # their own words for None
+            if absences is not None:
+                absences.add(key)
+            raise
+        if data is None:
+            if absences is not None:
+                absences.add(key)
+            raise NotFoundInStore(self, digest)
+        if self.verify:
+            data = self._verify_data(data, digest)
+        return Found(data, self.label)
+
+    def _call_steps(self, key: str) -> Steps[Any]:
+        if self.limit is not None:
+            return (yield from self.limit.call_steps(self.label, self.api_get, key))
+        try:
+            return (yield Call(self.api_get, key))
+        except TooManyRequests as error:
+            return (yield from call_again_steps(error, self.label, self.api_get, key))

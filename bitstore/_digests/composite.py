@@ -1,0 +1,96 @@
+"""A composite of stores that are addressed by digest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bitstore._digests.algorithm import algorithm as digest_algorithm
+from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._lookup.download import download_steps, verified
+from bitstore._lookup.partial import Partial
+from bitstore._tiers.composite import Composite
+from bitstore._tiers.tier import Tier
+from bitstore.errors import InvalidURI
+from bitstore.steps import Found, Steps
+from bitstore.store import Store
+
+__all__ = ["DigestComposite"]
+
+
+class DigestComposite(DigestFormatMixin, Composite):
+    """A composite addressed by digest, or by `<algorithm>://<digest>`.
+
+    Parameters
+    ----------
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
+    call_when_uncertain
+        See `Composite`.
+    """
+
+    def __init__(self, *, algorithm: str | None = None, call_when_uncertain: bool = False) -> None:
+        super().__init__(call_when_uncertain=call_when_uncertain)
+        if algorithm is not None:
+            self.algorithm = digest_algorithm(algorithm).name
+
+    def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
+        """See `Composite.append_cache`. A cache that can use it is told the algorithm (`use_algorithm`)."""
+        if hasattr(cache, "use_algorithm"):
+            cache.use_algorithm(self.algorithm)
+        super().append_cache(cache, read, name=name)
+
+    def _append(self, store: Store, *, name: str | None, **how: Any) -> None:
+        from bitstore._raw.base import RawStore
+
+        # It would be passed over for each digest, and so every blob would be missing.
+        if isinstance(store, RawStore) and not store.is_valid("0" * digest_algorithm(self.algorithm).length):
+            wrapper = f"{self.algorithm.capitalize()}Store"
+            example = f"{wrapper}({type(store).__name__}(), {str(store.URI_HINT).replace('key', 'prefix/')!r})"
+            raise TypeError(f"{store!r} is addressed by URL and not by digest: wrap it, as in {example}")
+        other = store.algorithm if isinstance(store, DigestFormatMixin) else self.algorithm
+        if other != self.algorithm and not store.is_valid("0" * digest_algorithm(self.algorithm).length):
+            raise ValueError(
+                f"{store!r} holds {other} digests, and this composite is asked for {self.algorithm}: "
+                "take the classes of one algorithm"
+            )
+        super()._append(store, name=name, **how)
+
+    def _must_match(self, tier: Tier) -> bool:
+        # It was put there when the sources did not verify, or by a process whose sources do not.
+        below = self._tiers[self._tiers.index(tier) + 1 :]
+        sources = [each.store for each in below if each.read and not _is_local(each.store)]
+        return bool(sources) and all(map(_verifies, sources))
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""
+        return digest_algorithm(self.algorithm).parse(uri) is not None
+
+    def canonical(self, uri: Any) -> str:
+        """The bare digest in lower case."""
+        digest = digest_algorithm(self.algorithm).parse(uri)
+        if digest is None:
+            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
+        return digest
+
+    def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
+        def look() -> Steps[Found]:
+            return download_steps(store, key, partial)
+
+        return (yield from verified(store, self.algorithm, key, partial, look))
+
+    def _hint(self) -> str:
+        return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
+
+
+def _is_local(store: Store) -> bool:
+    """Whether it is a cache that has nothing but what it was given."""
+    from bitstore._caches.disk import DiskCache
+    from bitstore._caches.memory import MemoryCache
+
+    return isinstance(store, (DiskCache, MemoryCache))
+
+
+def _verifies(store: Any) -> bool:
+    if isinstance(store, Composite):
+        return all(_verifies(tier.store) for tier in store._tiers if tier.read and not _is_local(tier.store))
+    return isinstance(store, VerifyDigestMixin) and bool(getattr(store, "verify", False))

@@ -1,0 +1,277 @@
+"""Stores addressed by digest: over a raw store and a prefix, over an API, and composites of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bitstore._digests.algorithm import algorithm as digest_algorithm
+from bitstore._digests.api_source import DigestAPISource
+from bitstore._digests.composite import DigestComposite
+from bitstore._digests.compression import BadCompression, TooLarge, codec
+from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._digests.template import key_template
+from bitstore._lookup.asking import OVERWRITE, Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.download import download_steps, verified
+from bitstore._lookup.partial import Partial
+from bitstore._lookup.run import run
+from bitstore._support.checks import check_options
+from bitstore._support.sizes import parse_size
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
+from bitstore.steps import Call, Found, Steps
+from bitstore.store import Store
+
+__all__ = [
+    "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore", "VerifyDigestMixin",
+    "Md5APISource", "Md5Cache", "Md5Composite", "Md5Store",
+    "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "VerifySha1Mixin",
+    "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger("bitstore")
+
+_HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
+
+
+class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
+    """A raw store's part of blobs that are named by their digest.
+
+    Parameters
+    ----------
+    base_store
+        Any store addressed by URL.
+    prefix
+        URL prefix to which the lower-case digest is appended, or a key template such as
+        `"gs://bucket/{digest[:2]}/{digest}.gz"` (`bitstore._digests.template.KeyTemplate`).
+    verify
+        Check that the (expanded) bytes match their digest, on get and put.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
+    compression
+        `"gzip"`, `"zlib"` or `"zstd"` if the bucket holds compressed bytes; the digest is of the expanded ones.
+    max_blob_size
+        Bytes beyond which a blob is not expanded (a number or a size such as `"2GB"`).
+
+    Attributes
+    ----------
+    base_store, prefix, verify
+        As given; they may be changed at any time.
+    """
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
+        check_options(cls, options)
+        return super().__new__(cls)
+
+    bytes_only = True
+    verify: bool = False
+    compression: str | None = None
+    max_blob_size: int = 5 * 1024**4
+
+    def __init__(
+        self,
+        base_store: Store,
+        prefix: str,
+        verify: bool = False,
+        *,
+        algorithm: str | None = None,
+        compression: str | None = None,
+        max_blob_size: int | str = "5TiB",
+    ) -> None:
+        if algorithm is not None:
+            self.algorithm = digest_algorithm(algorithm).name
+        codec(compression)
+        _check_fits(base_store, prefix, digest_algorithm(self.algorithm).length)
+        self.base_store = base_store
+        self.prefix = prefix
+        self.verify = verify
+        self.compression = compression
+        self.max_blob_size = parse_size(max_blob_size)
+
+    @property
+    def label(self) -> str:
+        """The prefix or template, without passwords and signatures."""
+        return key_template(self.prefix).shown
+
+    @property
+    def _tally(self) -> Any:
+        return getattr(self.base_store, "_tally", None)
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of `digest`, expanded if the bucket holds them compressed.
+
+        Raises
+        ------
+        InvalidURI
+            `digest` is not one.
+        NotFoundInStore
+            The base store said that it lacks the blob; `InvalidDataFound` if what it has does not match
+            (with `verify`) or cannot be expanded.
+        StoreNotAvailable
+            The base store could not say.
+        """
+        self._check_valid(digest)
+        data: bytes = run(self._get_steps(digest)).data
+        return data
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep `data` under `digest`. With `verify`, raises `InvalidDataFound` unless it matches."""
+        self._check_valid(digest)
+        run(self._put_steps(digest, data, OVERWRITE))
+
+    def exists(self, digest: str) -> bool:
+        """Whether the base store has something under `digest` (its bytes are not looked at)."""
+        self._check_valid(digest)
+        return run(self._exists_steps(digest))
+
+    def url(self, digest: str) -> str:
+        """The URL in the base store under which the blob of `digest` lies."""
+        self._check_valid(digest)
+        return self._url(digest)
+
+    def _url(self, digest: str) -> str:
+        return key_template(self.prefix).url(digest.lower())
+
+    def _get_steps(self, digest: str) -> Steps[Found]:
+        template = key_template(self.prefix)
+        try:
+            found = yield from get_steps(self.base_store, template.url(digest.lower()))
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            raise NotFoundInStore(self, digest) from error
+        data = found.data
+        if self.compression is not None:
+            data = self._expand(data, digest)
+        if self.verify:
+            if len(data) <= _HASH_INLINE:
+                data = self._verify_data(data, digest)
+            else:
+                data = yield Call(self._verify_data, data, digest)
+        return Found(data, template.shown, found.etag)
+
+    def _expand(self, data: bytes, digest: str) -> bytes:
+        expander = codec(self.compression)
+        assert expander is not None
+        try:
+            return expander.expand(data, self.max_blob_size)
+        except BadCompression as error:
+            raise InvalidDataFound(self, digest, str(error)) from error
+        except TooLarge as error:
+            raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
+
+    def _download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
+        return (
+            yield from verified(self, self.algorithm, digest.lower(), partial, lambda: self._bring(digest, partial))
+        )
+
+    def _bring(self, digest: str, partial: Partial) -> Steps[Found]:
+        if self.compression is not None:  # only whole blobs are expanded: this one passes through memory
+            found = yield from self._get_steps(digest)
+            yield Call(partial.fill, found.data)
+            return found
+        try:
+            found = yield from download_steps(self.base_store, self._url(digest), partial)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            raise NotFoundInStore(self, digest) from error
+        return Found(found.data, self.label)
+
+    def _exists_steps(self, digest: str) -> Steps[bool]:
+        return (yield from exists_steps(self.base_store, self._url(digest)))
+
+    def _put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
+        url = self._url(digest)
+        if self.verify:
+            self._verify_data(data, digest)
+        packer = codec(self.compression)
+        if packer is not None:
+            data = yield Call(packer.compress, data)
+        yield from put_steps(self.base_store, url, data, write)
+
+    def _etag_steps(self, digest: str) -> Steps[str | None]:
+        if not hasattr(self.base_store, "_etag_steps"):
+            return None
+        etag: str | None = yield from self.base_store._etag_steps(self._url(digest))
+        return etag
+
+    def __repr__(self) -> str:
+        extra = "".join(
+            f", {name}={value!r}"
+            for name, value in (("verify", self.verify), ("compression", self.compression))
+            if value
+        )
+        return f"{type(self).__name__}({self.base_store!r}, {self.label!r}{extra})"
+
+
+class DigestCache(DigestStore):
+    """A digest store whose `put` never raises for what the store did: a blob that cannot be kept is only logged.
+
+    Inside a composite such failures are counted, and warned about once.
+    """
+
+    _warned = False
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for a `digest` that is none."""
+        self._check_valid(digest)
+        try:
+            super().put(digest, data)
+        except Exception as error:  # the promise of this class
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
+            logger.log(level, "%r could not keep %s: %s", self, digest, described(error))
+
+    # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
+    _put_steps = DigestStore._put_steps
+
+
+def _check_fits(base_store: Store, prefix: str, length: int) -> None:
+    """Raise ValueError where `prefix` and a digest are no URL for one of the library's own raw stores.
+
+    Else each single lookup would fail for it. What stores of others take is for them to say.
+    """
+    from bitstore._raw.base import RawStore
+
+    template = key_template(prefix)
+    if not callable(getattr(base_store, "get", None)):
+        raise TypeError(f"expected a store addressed by URL, such as S3Raw(), got {base_store!r}")
+    own = isinstance(base_store, RawStore) and type(base_store).__module__.startswith("bitstore.")
+    if own and not base_store.is_valid(template.url("0" * length)):
+        raise ValueError(
+            f"{template.shown!r} plus a digest is no URL that {type(base_store).__name__} takes: {base_store.URI_HINT}"
+        )
+
+
+class Sha1FormatMixin(DigestFormatMixin):
+    """For stores whose URIs are SHA-1 digests."""
+
+    algorithm = "sha1"
+    URI_HINT: ClassVar[str | None] = "<sha1>"
+
+
+class VerifySha1Mixin(VerifyDigestMixin):
+    """For stores that check that bytes match their SHA-1."""
+
+    algorithm = "sha1"
+
+
+# The names that people use. Each is its `Digest...` class with the algorithm set.
+# fmt: off
+class Sha1Store(Sha1FormatMixin, VerifySha1Mixin, DigestStore): """`DigestStore` of SHA-1."""
+class Sha1Cache(Sha1FormatMixin, VerifySha1Mixin, DigestCache): """`DigestCache` of SHA-1."""
+class Sha1APISource(Sha1FormatMixin, VerifySha1Mixin, DigestAPISource): """`DigestAPISource` of SHA-1."""
+class Sha1Composite(DigestComposite): """`DigestComposite` of SHA-1."""; algorithm = "sha1"
+class Sha256Store(DigestStore): """`DigestStore` of SHA-256."""; algorithm = "sha256"
+class Sha256Cache(DigestCache): """`DigestCache` of SHA-256."""; algorithm = "sha256"
+class Sha256APISource(DigestAPISource): """`DigestAPISource` of SHA-256."""; algorithm = "sha256"
+class Sha256Composite(DigestComposite): """`DigestComposite` of SHA-256."""; algorithm = "sha256"
+class Md5Store(DigestStore): """`DigestStore` of MD5."""; algorithm = "md5"
+class Md5Cache(DigestCache): """`DigestCache` of MD5."""; algorithm = "md5"
+class Md5APISource(DigestAPISource): """`DigestAPISource` of MD5."""; algorithm = "md5"
+class Md5Composite(DigestComposite): """`DigestComposite` of MD5."""; algorithm = "md5"
+# fmt: on

@@ -1,0 +1,222 @@
+"""What may be asked of an API source: calls per second, minute and day, and a budget."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bitstore._limits.accounts import Account, AccountError, FileAccount, MemoryAccount
+from bitstore._limits.line import Line, Place
+from bitstore._limits.windows import Terms, Verdict
+from bitstore._support.per_process import PerProcess
+from bitstore.errors import LimitReached, StoreNotAvailable, TooManyRequests
+from bitstore.steps import Call, Sleep, Steps, Wait
+
+__all__ = ["CallLimit", "Limit", "call_again_steps"]
+
+WAIT = 600.0
+_TRIES = 3  # calls for one lookup, where the API answers that there are too many
+_FIRST_PAUSE = 1.0  # seconds after such an answer that names no pause; doubled each time
+_SHORTEST_SLEEP = 0.001
+
+
+class _Live(NamedTuple):
+    """What a limit has in one process."""
+
+    line: Line
+    account: Account
+
+
+class _Made(NamedTuple):
+    """A call was made, and returned `data`."""
+
+    data: Any
+
+
+class Limit(ABC):
+    """What an API source may do, wherever its calls are counted. Pickles as its configuration.
+
+    Parameters
+    ----------
+    name
+        Of the account with the API, in errors and where calls are counted.
+    terms
+        How many calls are allowed.
+    wait
+        Seconds that a lookup may wait for its turn; None: as long as its caller's time limit allows.
+    """
+
+    def __init__(self, name: str, terms: Terms, *, wait: float | None = WAIT) -> None:
+        if not name.strip():
+            raise ValueError(f"name={name!r}: a limit needs a name, such as that of the account with the API")
+        if wait is not None and not wait >= 0:
+            raise ValueError(f"wait={wait!r}: must be None or at least 0 seconds")
+        self.name = name
+        self.terms = terms
+        self.wait = wait
+        self._live: PerProcess[_Live] = PerProcess()
+
+    @abstractmethod
+    def _new_account(self) -> Account:
+        """Where this process counts."""
+
+    def call_steps(self, store: object, function: Callable[..., Any], *args: Any) -> Steps[Any]:
+        """What `function(*args)` returns, called when its turn has come.
+
+        Where it raises `TooManyRequests`, nobody calls for as long as that says, and it is called again, a few times.
+        Each of these calls counts.
+
+        Raises
+        ------
+        LimitReached
+            The turn would come too late, or never.
+        StoreNotAvailable
+            The calls cannot be counted.
+        """
+        until = None if self.wait is None else time.monotonic() + self.wait
+        for again in range(_TRIES):
+            try:
+                return (yield from self._in_turn(store, until, function, args))
+            except TooManyRequests as error:
+                pause = _pause(error, again)
+                yield Call(self._hold, store, pause)
+                if again + 1 == _TRIES:
+                    raise LimitReached(store, f"limit {self.name!r}: {error.reason}", pause) from error
+        raise AssertionError("no call was made")
+
+    def _in_turn(
+        self, store: object, until: float | None, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Steps[Any]:
+        place = self._here().line.enter()
+        try:
+            if not place.first:
+                yield Wait(place)
+            while True:
+                outcome = yield Call(self._attempt, store, place, function, args)
+                if isinstance(outcome, _Made):
+                    return outcome.data
+                yield Sleep(self._bearable(store, outcome, until))
+        finally:
+            place.leave()
+
+    def _attempt(
+        self, store: object, place: Place, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Verdict | _Made:
+        """Count a call and make it, both in the thread that is to make it: no other work comes in between."""
+        try:
+            verdict = self._here().account.take()
+        except AccountError as error:
+            raise StoreNotAvailable(store, f"limit {self.name!r}: {error}") from error
+        if not verdict.granted:
+            return verdict
+        place.leave()  # the next may ask while this call is under way
+        return _Made(function(*args))
+
+    def _bearable(self, store: object, verdict: Verdict, until: float | None) -> float:
+        """Seconds to wait. Raises `LimitReached` where it would be too long."""
+        retry_in = verdict.retry_in
+        if retry_in is None or (until is not None and time.monotonic() + retry_in > until):
+            opens = "it does not open again" if retry_in is None else f"it opens again in {_told(retry_in)}"
+            raise LimitReached(store, f"limit {self.name!r}: {verdict.reason}; {opens}", retry_in)
+        return max(_SHORTEST_SLEEP, retry_in)
+
+    def _hold(self, store: object, seconds: float) -> None:
+        try:
+            self._here().account.hold(seconds)
+        except AccountError as error:
+            raise StoreNotAvailable(store, f"limit {self.name!r}: {error}") from error
+
+    def _here(self) -> _Live:
+        live = self._live.get()
+        return live if live is not None else self._live.set_once(_Live(Line(), self._new_account()))
+
+    def _told(self) -> list[str]:
+        told = [repr(self.name)]
+        if terms := self.terms.told():
+            told.append(terms)
+        if self.wait != WAIT:
+            told.append(f"wait={self.wait!r}")
+        return told
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._told())})"
+
+
+class CallLimit(Limit):
+    """What an API source may do, counted in this process or on this machine: `Sha1APISource(limit=CallLimit(...))`.
+
+    A lookup waits for its turn, in the order of arrival and without a thread, where that is known to come within
+    `wait` seconds. Else, as where the calls of a day or the budget are used up, it fails at once with `LimitReached`,
+    whose `retry_in` says when it is worth trying again: a failure, never an absence.
+
+    The windows slide: no more than `per_minute` calls are granted in any 60 seconds. They are counted a little longer
+    than that (a second, for a minute or a day), for the time that a call takes to reach the API; so a steady stream
+    comes to a little less than what is allowed. A call is counted before it is made, whatever becomes of it.
+
+    Parameters
+    ----------
+    name
+        Of the account with the API. In one state file, equal names count together.
+    per_second, per_minute, per_day
+        Calls in any span of that length; None: no such limit.
+    budget
+        Calls in all, ever; None: no such limit.
+    state
+        Path of a file (SQLite) in which calls are counted, for all processes of this machine that name it, and beyond
+        their end. It goes by the machine's clock: set back, the limit opens later; set forward, it opens earlier by as
+        much. If the file is deleted, counting begins anew. None: this object counts for itself, in each process anew.
+    wait
+        Seconds that a lookup may wait for its turn; None: as long as its caller's time limit allows.
+    clock
+        What to count by instead (seconds); for tests.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A number that is none, or makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        per_second: int | None = None,
+        per_minute: int | None = None,
+        per_day: int | None = None,
+        budget: int | None = None,
+        state: str | os.PathLike[str] | None = None,
+        wait: float | None = WAIT,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(name, Terms(per_second, per_minute, per_day, budget), wait=wait)
+        self.state = None if state is None else os.fspath(state)
+        self._clock = clock
+
+    def _new_account(self) -> Account:
+        if self.state is None:
+            return MemoryAccount(self.terms, clock=self._clock or time.monotonic)
+        return FileAccount(self.state, self.name, self.terms, clock=self._clock or time.time)
+
+    def _told(self) -> list[str]:
+        return [*super()._told(), *([] if self.state is None else [f"state={self.state!r}"])]
+
+
+def call_again_steps(error: TooManyRequests, store: object, function: Callable[..., Any], *args: Any) -> Steps[Any]:
+    """What becomes of a call without a limit that the API answered with `error`: it alone is made again, later."""
+    alone = CallLimit("429")
+    if (pause := _pause(error, 0)) > WAIT:
+        raise LimitReached(store, f"{error.reason}", pause) from error
+    yield Sleep(pause)
+    return (yield from alone.call_steps(store, function, *args))
+
+
+def _pause(error: TooManyRequests, again: int) -> float:
+    return _FIRST_PAUSE * 2**again if error.retry_after is None else error.retry_after
+
+
+def _told(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.1f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -1,0 +1,327 @@
+"""Many lookups at once: a bounded window of them under way, answers as they come."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from bitstore._lookup.asking import Errors, get_steps, key_steps
+from bitstore._lookup.loop import loop
+from bitstore._lookup.task import Task
+from bitstore._lookup.workers import waited
+from bitstore._support.redact import shown, told
+from bitstore._support.sizes import parse_size
+from bitstore.blob import Blob
+from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
+from bitstore.steps import Cancelled, Found, Sleep, Steps
+
+__all__ = ["get_many"]
+
+logger = logging.getLogger("bitstore")
+
+_LOOKUPS = 128  # at least so many in the window, unless the caller says otherwise
+_PER_TRANSFER = 2  # and so many for each transfer that may be under way,
+_SPARE = 64  # and these besides: while some transfers end, the consumer has yet to take what others brought
+_TRIES = 2  # more of a lookup that failed although others were answered
+_FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
+# A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
+# mostly copies bytes, which two do at the same time.
+_LARGE = 1024 * 1024
+
+
+def get_many(
+    store: Any,
+    uris: Iterable[Any],
+    *,
+    ordered: bool,
+    errors: Errors,
+    timeout: float | None,
+    in_flight: int | None,
+    max_bytes: int | str,
+    patience: float,
+) -> Iterator[Blob]:
+    """See `Store.get_many`. Raises at once, not at the first answer, for options that make no sense."""
+    if errors not in get_args(Errors):
+        raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
+    if isinstance(uris, (str, bytes)):
+        raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"in_flight={in_flight}: must be at least 1")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    window = _Window(
+        store,
+        iter(uris),
+        timeout=timeout,
+        most=in_flight,
+        max_bytes=parse_size(max_bytes),
+        patience=patience,
+    )
+    answers = window.in_order() if ordered else window.as_they_come()
+    return _report(window, answers, errors)
+
+
+def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterator[Blob]:
+    try:
+        if errors == "return":
+            yield from answers
+            return
+        for blob in answers:
+            if blob.error is None:
+                yield blob
+            elif errors == "raise":
+                raise blob.error
+            elif errors == "log":
+                logger.warning("%s: %s: %s", shown(str(blob.uri)), type(blob.error).__name__, told(str(blob.error)))
+    finally:  # also when the consumer stops early
+        window.close()
+
+
+class _Lookup(Task):
+    """One lookup of the window, for all inputs of the window that ask for the same."""
+
+    __slots__ = ("failed_at", "inputs", "key", "loop", "size", "tries")
+
+    def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
+        super().__init__(steps, window.deliver, window.timeout)
+        self.key = key
+        self.loop = window.loop  # that performs it
+        self.inputs = [first]
+        self.size = 0  # bytes of the blob, when it is here
+        self.tries = 0  # that failed although others were answered
+        self.failed_at = float("-inf")  # the last of them, or of those in an outage
+
+
+class _Window:
+    """The lookups that are under way, or answered and not yet taken.
+
+    The consumer's thread reads the inputs, submits lookups and takes answers; the transfer threads only call
+    `deliver`. Each counter is written by one side alone, so only the transfer threads need a lock among themselves.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        uris: Iterator[Any],
+        *,
+        timeout: float | None,
+        most: int | None,
+        max_bytes: int,
+        patience: float,
+    ) -> None:
+        self._store = store
+        self._canonical = getattr(store, "canonical", lambda uri: uri)
+        self._of_key = key_steps(store)
+        self._uris = uris
+        self.timeout = timeout
+        self._most = most
+        self._max_bytes = max_bytes
+        self._patience = patience
+        self.loop = loop()  # for the next lookup
+        self._delivery = threading.Lock()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lookups: dict[Any, _Lookup] = {}
+        self._read = 0  # inputs read
+        self._yielded = 0  # inputs whose answer the consumer has
+        self._exhausted = False
+        self._closed = False
+        self._broken: Exception | None = None  # what the caller's iterable raised
+        self._answered = 0  # lookups, by the transfer threads
+        self._bytes_in = 0  # bytes of their blobs
+        self._bytes_out = 0  # bytes of the blobs yielded
+        self._large = False  # whether those are, on average
+        self._portion = 1  # inputs that are read at a time, once the window has been full
+
+    def as_they_come(self) -> Iterator[Blob]:
+        """One answer per input, in the order of arrival."""
+        self._fill()
+        while self._yielded < self._read:
+            full_for = self._portion
+            for lookup in self._take():
+                for index, uri in lookup.inputs:
+                    self._yielded += 1
+                    yield self.answer(lookup, index, uri)
+                self._bytes_out += lookup.size
+                full_for -= 1
+                if full_for <= 0:
+                    self._fill()
+                    full_for = self._portion
+            self._fill()
+        if self._broken is not None:
+            raise self._broken
+
+    def in_order(self) -> Iterator[Blob]:
+        """One answer per input, in the order of the inputs. Early ones wait, within the window."""
+        early: dict[int, tuple[_Lookup, Any]] = {}
+        self._fill()
+        full_for = self._portion
+        while self._yielded < self._read:
+            while self._yielded not in early:
+                for lookup in self._take():
+                    for index, uri in lookup.inputs:
+                        early[index] = lookup, uri
+                self._fill()  # the first in line may be slow: the others go on
+            lookup, uri = early.pop(self._yielded)
+            self._bytes_out += lookup.size if lookup.inputs[-1][0] == self._yielded else 0
+            self._yielded += 1
+            yield self.answer(lookup, self._yielded - 1, uri)
+            del lookup
+            full_for -= 1
+            if full_for <= 0 or self._yielded == self._read:
+                self._fill()
+                full_for = self._portion
+        if self._broken is not None:
+            raise self._broken
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._closed = True
+        pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
+        for each in {lookup.loop for lookup in pending}:
+            each.cancel([lookup for lookup in pending if lookup.loop is each])
+
+    def deliver(self, tasks: list[Task]) -> None:
+        """Called in a transfer thread with lookups that are done."""
+        lookups: list[_Lookup] = []
+        size = 0
+        lookup: Any
+        for lookup in tasks:
+            if lookup.error is None:
+                data = lookup.result.data
+                if isinstance(data, bytes):
+                    lookup.size = len(data)
+                    size += lookup.size
+            elif self._try_again(lookup):
+                continue
+            lookups.append(lookup)
+        with self._delivery:
+            self._answered += len(lookups)
+            self._bytes_in += size
+        if lookups:
+            self._answers.put(lookups)
+
+    def _try_again(self, lookup: _Lookup) -> bool:
+        """Submit a lookup once more that failed because of a tier which may answer soon.
+
+        An outage (a tier is unreachable, or left alone after repeated failures) is waited for once, not by each
+        input anew: `patience` counts from its beginning. A blob that fails while others are answered gets a few
+        more tries.
+        """
+        error = lookup.error
+        if not isinstance(error, LookupFailed) or isinstance(error, LookupTimedOut):
+            return False
+        now = time.monotonic()
+        # An outage that began after the last failure says that the tier has answered somebody in between.
+        lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
+        lookup.failed_at = now
+        if error.retry_in is None or lookup.tries > _TRIES or error.down_for + error.retry_in > self._patience:
+            return False
+        # A little later than the probe, whose answer then holds for all who come after it.
+        pause = error.retry_in * max(1, lookup.tries) + random.uniform(0.05, 0.25)
+        lookup.again(self._later(lookup, pause, error.paid_for))
+        # `close` sets the flag before it looks for what is unfinished: so it finds this lookup, or we see the flag.
+        if not self._closed:
+            lookup.loop.submit([lookup])
+        return True
+
+    def _later(self, lookup: _Lookup, pause: float, paid_for: frozenset[str]) -> Steps[Found]:
+        yield Sleep(pause)
+        if self._of_key is None:
+            return (yield from get_steps(self._store, lookup.inputs[0][1]))
+        return (yield from self._of_key(lookup.key, paid_for))
+
+    def _take(self) -> list[_Lookup]:
+        lookups: list[_Lookup] = waited(self._answers.get)
+        for lookup in lookups:
+            if self._lookups.get(lookup.key) is lookup:
+                del self._lookups[lookup.key]  # from now on the same key is a lookup of its own
+        return lookups
+
+    def _fill(self) -> None:
+        """Read inputs and submit their lookups, as far as the window allows."""
+        if self._exhausted:
+            return
+        limit = self._limit()
+        room = limit - (self._read - self._yielded)
+        self._portion = max(1, limit // 8)
+        if room < self._portion and self._read > self._yielded:
+            return  # in portions: one wake-up of the transfer thread for many lookups
+        begun: list[_Lookup] = []
+        try:
+            while room > 0:
+                room -= 1
+                lookup = self._enter(next(self._uris))
+                if lookup is not None:
+                    begun.append(lookup)
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:  # raised when all answers to what came before are taken: nothing is lost
+            self._exhausted = True
+            self._broken = error
+        finally:
+            for each in {lookup.loop for lookup in begun}:
+                each.submit([lookup for lookup in begun if lookup.loop is each])
+
+    def _limit(self) -> int:
+        """How many inputs may be read and not yet answered to the consumer."""
+        # Enough that no transfer waits for a lookup, and not more: lookups in waiting cost memory, and time of
+        # the garbage collector.
+        most = self._most or max(_LOOKUPS, _PER_TRANSFER * self.loop.pace.limit + _SPARE)
+        if not self._answered:
+            return min(most, _FIRST_LOOKUPS)
+        # Blobs that are here count by their size, those to come by the mean of what has come so far.
+        mean = self._bytes_in / self._answered
+        if self._large and mean < _LARGE:
+            self.loop = loop()
+        self._large = mean >= _LARGE
+        held = self._bytes_in - self._bytes_out
+        to_come = int((self._max_bytes - held) / mean) if mean >= 1 else most
+        here = self._answered - self._yielded
+        return max(1, min(most, 2 * self._answered + _FIRST_LOOKUPS, max(0, here) + to_come))
+
+    def _enter(self, uri: Any) -> _Lookup | None:
+        """Take in one input; returns the lookup to submit, if it needs one of its own."""
+        position = (self._read, uri)
+        self._read += 1
+        try:
+            key = self._canonical(uri)
+        except Exception as error:  # a bad input is an answer of its own, not the end of the batch
+            lookup = _Lookup(object(), position, self, _nothing())
+            lookup.error = error
+            lookup.finished = True
+            self._answers.put([lookup])
+            return None
+        try:
+            same = self._lookups.get(key)
+            known_by = key
+        except TypeError:  # not hashable, so nothing can be found to be the same
+            same, known_by = None, object()
+        if same is not None:
+            same.inputs.append(position)
+            return None
+        steps = get_steps(self._store, uri) if self._of_key is None else self._of_key(key)
+        lookup = self._lookups[known_by] = _Lookup(known_by, position, self, steps)
+        if self._large:
+            self.loop = loop(self._read % 2)
+        return lookup
+
+    def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
+        """The answer of `lookup` to one of its inputs."""
+        error = lookup.error
+        if error is None:
+            return Blob(index, uri, lookup.result.data, lookup.result.source)
+        if isinstance(error, Cancelled):
+            error = StoreNotAvailable(self._store, f"no answer within {self.timeout} s")
+        elif not isinstance(error, Exception):  # SystemExit and the like, out of a user's store
+            error = StoreNotAvailable(self._store, repr(error))
+        return Blob(index, uri, None, None, error)
+
+
+def _nothing() -> Steps[Found]:
+    yield from ()
+    raise AssertionError("a lookup of nothing was begun")

@@ -1,0 +1,76 @@
+"""Blobs as files: streamed to the disk in bounded memory, verified, and resumed where an earlier download ended."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from bitstore._lookup.asking import get_steps, has_steps
+from bitstore._lookup.partial import CannotWrite, Partial
+from bitstore._lookup.run import run
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Call, Cancelled, Found, Steps
+
+__all__ = ["download", "download_steps", "through_memory", "verified"]
+
+
+def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
+    """See `Store.download`."""
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    key = getattr(store, "canonical", lambda uri: uri)(uri)
+    partial = Partial(path, verify=verify)
+    try:
+        with partial.open():
+            try:
+                found = run(download_steps(store, key, partial), timeout=timeout)
+            except NotFoundInStore:
+                partial.discard()
+                raise
+            except BaseException:
+                if not partial.size:  # nothing to go on from
+                    partial.discard()
+                raise
+            partial.finish()
+    except CannotWrite as failure:
+        raise failure.error from None
+    except Cancelled:
+        raise StoreNotAvailable(store, f"no answer within {timeout} s") from None
+    return found.source
+
+
+def download_steps(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
+    """Bring the blob of `uri` into `partial`, as steps: the store's own ones, or its `get`.
+
+    What is found has the partial file as its data where the blob went straight there, else the bytes.
+    """
+    if has_steps(type(store), "get", "_download_steps") and "get" not in getattr(store, "__dict__", ()):
+        steps: Steps[Found] = store._download_steps(uri, partial)
+        return steps
+    return through_memory(store, uri, partial)
+
+
+def through_memory(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
+    """The same by way of `get`, for stores that know no other."""
+    found = yield from get_steps(store, uri)
+    yield Call(partial.fill, found.data)
+    return found
+
+
+def verified(store: Any, algorithm: str, digest: str, partial: Partial, look: Any) -> Steps[Found]:
+    """The steps that `look()` makes, and then the check that the file has this digest. Raises `InvalidDataFound`.
+
+    A file of which a part is from an earlier download may have been damaged meanwhile: then all of it comes anew.
+    """
+    while True:
+        found: Found = yield from look()
+        if not partial.verify or partial.checked == (algorithm, digest):
+            return found
+        actual = yield Call(partial.digest, algorithm)
+        if actual == digest:
+            partial.checked = (algorithm, digest)
+            return found
+        again = partial.resumed
+        partial.restart()
+        if not again:
+            raise InvalidDataFound(store, digest, f"its bytes have the {algorithm} {actual}")

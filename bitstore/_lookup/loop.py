@@ -1,0 +1,333 @@
+"""The transfer thread: drives the steps of many lookups at once.
+
+Only that thread touches its exchanges and the generators of its tasks.
+Others hand it work through `_inbox` (a deque: append and popleft are atomic) and wake it.
+The thread runs while there are tasks and ends with the last; kept connections outlive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+from bitstore._lookup.task import Task
+from bitstore._lookup.workers import Workers
+from bitstore._transport.libcurl import Handle
+from bitstore._transport.pace import Pace
+from bitstore._transport.poller import Poller
+from bitstore._transport.scheduler import Exchanges
+from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Request, Response, Sleep, Together, TransferError, Wait
+
+__all__ = ["Loop", "loop"]
+
+logger = logging.getLogger("bitstore")
+
+
+class Loop:
+    """One transfer thread, and what it needs.
+
+    Parameters
+    ----------
+    pace
+        Says how many HTTP exchanges may be under way at once; more wait in order.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.workers = Workers()
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()  # guards only the thread's coming and going
+        self._thread: threading.Thread | None = None
+        self._tasks: set[Task] = set()
+        self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
+        self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = count()
+        self._poller = Poller()
+        self.exchanges = Exchanges(pace, self._poller, self._answered, self._failed)
+
+    # What other threads call
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Take up `tasks`."""
+        self._post(self._take_up, list(tasks))
+
+    def cancel(self, tasks: Iterable[Task]) -> None:
+        """Give up those of `tasks` that are not done: close their steps and connections. Returns when that is so."""
+        given_up = threading.Event()
+        try:
+            self._post(self._give_up, list(tasks), given_up)
+        except RuntimeError:  # no thread can be had: so none performs them, and one that comes gives them up at once
+            return
+        if threading.current_thread() is not self._thread and not sys.is_finalizing():
+            given_up.wait(60)  # it takes milliseconds; but no defect of the thread may hold its callers for ever
+
+    def _post(self, function: Callable[..., None], *args: Any) -> None:
+        self._inbox.append((function, args))
+        # The thread leaves under the same lock, after it has seen the inbox empty: so either it sees this
+        # entry, or we see here that it is gone.
+        with self._lock:
+            start = self._thread is None
+        if start:
+            # It takes its place by itself: one that cannot be started, or whose start is interrupted, must not seem
+            # to be there. Several may be started at once; all but one find the place taken.
+            threading.Thread(target=self._run, name="bitstore-transfer", daemon=True).start()
+        self._poller.wake()
+
+    # The transfer thread
+
+    def _run(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()
+        try:
+            self.exchanges.listen(0.0)  # which kept connections were closed while there was no thread?
+            while self._turn():
+                pass
+        except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
+            self._fail_all(error)
+            with self._lock:
+                self._thread = None
+            raise
+
+    def _fail_all(self, error: BaseException) -> None:
+        """End all tasks with `error`, their transfers and their steps, so that nothing of them is gone on with."""
+        self.exchanges.clear()
+        for task in list(self._tasks):
+            with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
+                self._close(task)
+            self._finish(task, None, error)
+        while self._finished:
+            self._deliver()
+
+    def _turn(self) -> bool:
+        """One round: what others sent, what is due, what arrived. False: nothing left to do, the thread is out."""
+        inbox = self._inbox
+        while inbox:
+            function, args = inbox.popleft()
+            function(*args)
+        if self._timers:
+            now = time.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                _, _, function, args = heapq.heappop(self._timers)
+                function(*args)
+        self.exchanges.perform()
+        while self._finished:  # the last part of a task may finish the task
+            self._deliver()
+        if not self._tasks:
+            with self._lock:
+                if not inbox:
+                    self._thread = None
+                    self._timers.clear()
+                    self.workers.stop()
+                    return False
+        self._poller.about_to_wait()
+        if inbox:
+            self._poller.no_wait()
+        else:
+            # A limit that a caller named may be farther away than the kernel can count.
+            pause = max(0.0, min(60.0, self._timers[0][0] - time.monotonic())) if self._timers else 60.0
+            self.exchanges.listen(pause)
+        return True
+
+    def _take_up(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            if task.finished:  # given up before it could begin
+                continue
+            self._tasks.add(task)
+            if task.timeout is not None:
+                task.until = time.monotonic() + task.timeout
+                self._at(task.until, self._time_out, task)
+            self._advance(task, task.steps.send, None)
+
+    def _at(self, when: float, function: Callable[..., None], task: Task, *args: Any) -> None:
+        if len(self._timers) > 1000 + 4 * len(self._tasks):
+            # Mostly time limits of lookups that ended long before them.
+            self._timers = [timer for timer in self._timers if not timer[3][0].finished]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (when, next(self._order), function, (task, *args)))
+
+    def _advance(self, task: Task, resume: Callable[[Any], Any], value: Any) -> None:
+        """Resume the steps with an answer and begin what they ask for next."""
+        task.ticket += 1
+        try:
+            step = resume(value)
+        except StopIteration as end:
+            self._finish(task, end.value, None)
+            return
+        except BaseException as error:  # also Cancelled: the task is over, and its owner is told why
+            self._finish(task, None, error)
+            return
+        if type(step) is Request:
+            self.exchanges.begin(task, step)
+        elif type(step) is Call:
+            ticket = task.ticket
+            try:
+                self.workers.submit(
+                    step.function,
+                    step.args,
+                    lambda result, error: self._post(self._resume, task, ticket, result, error),
+                )
+            except RuntimeError as error:  # the system gives no thread for it
+                self._advance(task, task.steps.throw, error)
+        elif type(step) is Wait:
+            ticket = task.ticket
+            step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
+        elif type(step) is Sleep:
+            self._at(time.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
+        elif type(step) is Together:
+            landed = _Parts(self, task, len(step.parts)).landed
+            task.parts = [Task(steps, landed) for steps in step.parts]
+            self._take_up(task.parts)
+        else:
+            self._advance(task, task.steps.throw, TypeError(f"not a step of a lookup: {step!r}"))
+
+    def _parts_ended(self, task: Task, ticket: int, error: BaseException | None) -> None:
+        """All parts of a `Together` have ended, or one of them with `error`."""
+        if task.finished or task.ticket != ticket:
+            return
+        parts = task.parts
+        self._drop_parts(task)
+        self._resume(task, ticket, [part.result for part in parts], error)
+
+    def _drop_parts(self, task: Task) -> None:
+        parts, task.parts = task.parts, ()
+        for part in parts:
+            self._close(part)
+
+    def _resume(self, task: Task, ticket: int, value: Any, error: BaseException | None) -> None:
+        if task.finished or task.ticket != ticket:
+            return  # the answer to a step that was given up
+        if error is None:
+            self._advance(task, task.steps.send, value)
+        else:
+            self._advance(task, task.steps.throw, error)
+
+    def _finish(self, task: Task, result: Any, error: BaseException | None) -> None:
+        task.result = result
+        task.error = error
+        task.finished = True
+        self._tasks.discard(task)
+        if task.deliver in self._finished:
+            self._finished[task.deliver].append(task)
+        else:
+            self._finished[task.deliver] = [task]
+
+    def _deliver(self) -> None:
+        """Hand over what finished in this round, all at once: waking a consumer per blob costs more than the blob."""
+        finished, self._finished = self._finished, {}
+        for deliver, tasks in finished.items():
+            deliver(tasks)
+
+    def _answered(self, task: Task, response: Response) -> None:
+        self._advance(task, task.steps.send, response)
+
+    def _failed(self, task: Task, error: Exception) -> None:
+        timed_out = isinstance(error, TransferError) and error.code == TIMED_OUT
+        if task.until is not None and timed_out and task.until - time.monotonic() < EARLY:
+            self._time_out(task)  # libcurl was a little faster than our own timer
+        else:
+            self._advance(task, task.steps.throw, error)
+
+    def _abandon(self, task: Task) -> None:
+        """End the exchange of `task`, if it has one, and those of its parts."""
+        self._drop_parts(task)
+        self.exchanges.abandon(task)
+
+    def _time_out(self, task: Task) -> None:
+        if not task.finished:
+            self._abandon(task)
+            # Whatever the steps ask for after this has no time left either.
+            self._at(0.0, self._time_out, task)
+            self._advance(task, task.steps.throw, Cancelled("timeout"))
+
+    def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:
+        try:
+            for task in tasks:
+                task.ticket += 1  # those that wait for a place are not begun when another of them leaves its own
+            for task in tasks:
+                self._close(task)
+        finally:
+            given_up.set()
+
+    def _close(self, task: Task) -> None:
+        if task.finished:
+            return
+        task.finished = True
+        self._tasks.discard(task)
+        self._abandon(task)
+        try:
+            task.steps.close()
+        except Exception:  # the clean-up of one lookup must not keep the others from theirs
+            logger.exception("a lookup did not end cleanly")
+
+
+class _Parts:
+    """Awaits the tasks that a `Together` of `parent` has become.
+
+    They refer to this and not the reverse: a cycle would keep large blobs in memory until it is collected.
+    """
+
+    def __init__(self, loop: Loop, parent: Task, count: int) -> None:
+        self._loop = loop
+        self._parent = parent
+        self._ticket = parent.ticket
+        self._left = count
+
+    def landed(self, tasks: list[Task]) -> None:
+        """Some of them are done."""
+        self._left -= len(tasks)
+        failed = next((task.error for task in tasks if task.error is not None), None)
+        if failed is not None or not self._left:
+            self._loop._parts_ended(self._parent, self._ticket, failed)
+
+
+def _most_transfers(number: int) -> int:
+    """As many as this process may have sockets, with room for what else it opens: most of them for the first loop."""
+    try:
+        import resource
+    except ImportError:  # Windows counts sockets apart from files
+        return 512
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    share = (files - 128) * (3 if number == 0 else 1) // 4
+    return 1024 if files == resource.RLIM_INFINITY else max(8, min(1024, share))
+
+
+class _Process:
+    """The loops of this process, made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loops: dict[int, Loop] = {}
+        # Never freed: freeing would close the parent's connections.
+        self.abandoned: list[tuple[Loop, list[Handle]]] = []
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+        self.abandoned += [(loop, loop.exchanges.handles.all()) for loop in self.loops.values()]
+        self.loops = {}
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.after_fork)
+
+
+def loop(number: int = 0) -> Loop:
+    """One of the transfer loops of this process; mostly there is only the first."""
+    found = _process.loops.get(number)
+    if found is None:
+        with _process.lock:
+            found = _process.loops.get(number)
+            if found is None:
+                found = _process.loops[number] = Loop(Pace(most=_most_transfers(number)))
+    return found

@@ -1,0 +1,330 @@
+"""A file on its way: beside its target until it is whole, so that a download can go on after any kind of end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from bitstore._lookup.retry import gets_on
+
+__all__ = ["CannotWrite", "Partial"]
+
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)").fullmatch
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_PIECE = 1 << 20
+_STRONG = re.compile(r"(?!W/)[\x21-\x7e]+").fullmatch  # an ETag by which two answers are known to be of the same bytes
+
+
+class CannotWrite(BaseException):
+    """The target's disk does not take the bytes. Not an `Exception`: no tier may take it for a failure of its own."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Origin(TypedDict):
+    """What the bytes of a partial file are the beginning of."""
+
+    url: str
+    etag: str
+    size: int | None
+
+
+class Partial:
+    """The bytes of one blob that have come so far (a `Sink` of the data plane).
+
+    They lie in `.bitstore-<hash of the name>.partial` in the target's folder, and what they are the beginning
+    of in a file `.origin` next to it. Each state on the disk between two system calls is one from which a later
+    download can go on, or sees that it must begin anew.
+
+    Parameters
+    ----------
+    target
+        Where the file is wanted.
+    verify
+        Whether stores that know the digest check it.
+
+    Attributes
+    ----------
+    size
+        How many bytes are there.
+    resumed
+        Whether some of them are from an earlier download.
+    checked
+        The algorithm and the digest that the bytes are known to have.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], *, verify: bool = True) -> None:
+        self.target = Path(target)
+        self.verify = verify
+        self.size = 0
+        self.resumed = False
+        self.checked: tuple[str, str] | None = None
+        self._fd = -1
+        self._path = self.target
+        self._shared = False  # whether a later download will look for the file
+        self._finished = False
+        self._origin: _Origin | None = None
+        self._url = ""
+        self._stale = False
+        self._error: OSError | None = None
+        self._furthest = 0  # bytes that were here when `advanced` was last true, or when the download began
+
+    # ------------------------------------------------------------------ the file
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Take possession of the partial file. It stays, for a later download, unless `finish` or `discard` is called.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
+            There can be no such file as the target.
+        """
+        if self.target.is_dir():
+            raise IsADirectoryError(f"'{self.target}' is a folder: name a file to download to")
+        if not self.target.parent.exists():  # else the error would name the partial file, of which nobody knows
+            raise FileNotFoundError(errno.ENOENT, "there is no folder to download to", str(self.target.parent))
+        self._take()
+        try:
+            yield
+        finally:
+            if not self._shared and not self._finished:
+                with contextlib.suppress(FileNotFoundError):
+                    self._path.unlink()
+            os.close(self._fd)  # and with it the lock
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._forget_origin()
+        self._guarded(self._path.replace, self.target)
+        self._finished = True
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._shared = False
+        self._forget_origin()
+
+    def _take(self) -> None:
+        name = hashlib.sha256(os.fsencode(self.target.name)).hexdigest()[:24]  # any name is short enough with this one
+        self._path = self.target.parent / f".bitstore-{name}.partial"
+        while True:
+            fd = os.open(self._path, _OPEN, 0o666)
+            try:
+                alone = _lock(fd)
+                # Whoever had the lock before may have finished: then what we hold is the target, or gone.
+                mine = alone and _same(self._path, fd)
+                regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            except BaseException:
+                os.close(fd)
+                raise
+            if mine and regular:
+                self._fd, self._shared = fd, True
+                return
+            os.close(fd)
+            if not alone or not regular:
+                break
+        # Somebody else downloads to the same target right now: each into a file of its own, and the last one stays.
+        self._path = self.target.parent / f".bitstore-{name}-{os.getpid()}-{secrets.token_hex(8)}.partial"
+        self._fd = os.open(self._path, _OPEN | os.O_EXCL, 0o666)
+
+    # ------------------------------------------------------------------ bytes from anywhere
+
+    def restart(self) -> None:
+        """Forget all bytes."""
+        # The bytes before their origin: bytes whose origin is another would be taken for the wrong beginning.
+        self._guarded(os.ftruncate, self._fd, 0)
+        self._forget_origin()
+        self.size = 0
+        self.resumed = False
+        self.checked = None
+
+    def fill(self, data: Any) -> None:
+        """Take the whole blob. TypeError unless it is bytes."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"only bytes can be written to a file, not {type(data).__name__}")
+        self.restart()
+        self._guarded(self._append, data)
+
+    def copy(self, source: int) -> None:
+        """Take what is in the open file `source`, from its beginning. OSError if that cannot be read."""
+        self.restart()
+        if hasattr(os, "copy_file_range"):
+            # The kernel copies, or shares the blocks where the file system can. Where it refuses, we go on below.
+            with contextlib.suppress(OSError):
+                while count := os.copy_file_range(source, self._fd, 1 << 30, self.size, self.size):
+                    self.size += count
+        os.lseek(source, self.size, os.SEEK_SET)
+        while piece := os.read(source, _PIECE):
+            self._guarded(self._append, piece)
+
+    def digest(self, algorithm: str) -> str:
+        """The digest of the bytes, as they are on the disk."""
+        hasher = hashlib.new(algorithm, usedforsecurity=False)
+        place = 0
+        while piece := self._guarded(os.pread, self._fd, _PIECE, place):
+            hasher.update(piece)
+            place += len(piece)
+        return hasher.hexdigest()
+
+    # ------------------------------------------------------------------ bytes from a server: a Sink
+
+    def expect(self, url: str) -> None:
+        """What follows comes from `url`. Bytes from there that an earlier download has left are kept."""
+        # Its hash, as it is kept on the disk, and a URL may have a signature in it.
+        self._url = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+        self._stale = False
+        self._furthest = 0
+        self._origin = self._read_origin()
+        length = os.fstat(self._fd).st_size
+        origin = self._origin
+        if length and origin is not None and origin["url"] == self._url and length <= (origin["size"] or length):
+            self.size = self._furthest = length
+            self.resumed = True
+            self.checked = None
+        else:
+            self.restart()
+
+    @property
+    def complete(self) -> bool:
+        """All bytes are here already: the earlier download ended between the last byte and the new name."""
+        return self._origin is not None and self._origin["size"] == self.size and self.size > 0
+
+    @property
+    def stale(self) -> bool:
+        """The server answered with another version than the one of which the bytes are the beginning."""
+        return self._stale
+
+    def headers(self) -> tuple[str, ...]:
+        """Ask for what is not there yet, of that version only."""
+        if self.size and self._origin is None:
+            self.restart()
+        if not self.size or self._origin is None:
+            return ()
+        return f"Range: bytes={self.size}-", f"If-Match: {self._origin['etag']}"
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> bool:
+        """See `bitstore.steps.Sink`."""
+        try:
+            if status == 200:
+                self.restart()
+                self._write_origin(headers)
+                return True
+        except CannotWrite as failure:
+            self._error = failure.error
+            return False
+        extent = _CONTENT_RANGE(headers.get("content-range", ""))
+        fits = (
+            self._origin is not None
+            and headers.get("etag") == self._origin["etag"]
+            and extent is not None
+            and int(extent[1]) == self.size
+        )
+        self._stale = not fits
+        return fits
+
+    def write(self, chunk: bytes) -> bool:
+        """See `bitstore.steps.Sink`."""
+        try:
+            self._append(chunk)
+        except OSError as error:
+            self._error = error  # in a callback of libcurl, which an exception would not leave
+            return False
+        return True
+
+    def advanced(self) -> bool:
+        """See `bitstore.steps.Sink`."""
+        # Without an ETag the next try begins anew, so nothing is gained. Nor is it by coming as far as before.
+        origin = self._origin
+        further = origin is not None and gets_on(self.size - self._furthest, self.size, origin["size"])
+        if further:
+            self._furthest = self.size
+        return further
+
+    def ended(self, status: int, headers: Mapping[str, str]) -> None:
+        """The whole answer has come; an empty body has been no news until now."""
+        if status == 200 and not self.size:
+            self.begin(status, headers)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `CannotWrite` if that was why a transfer ended."""
+        if self._error is not None:
+            raise CannotWrite(self._error)
+
+    # ------------------------------------------------------------------ within
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        left = memoryview(data)
+        while left:
+            count = os.pwrite(self._fd, left, self.size)
+            self.size += count
+            left = left[count:]
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
+        try:
+            return function(*args)
+        except OSError as error:
+            raise CannotWrite(error) from error
+
+    @property
+    def _origin_path(self) -> Path:
+        return self._path.with_suffix(".origin")
+
+    def _write_origin(self, headers: Mapping[str, str]) -> None:
+        etag, length = headers.get("etag", ""), headers.get("content-length", "")
+        if not _STRONG(etag):
+            return
+        self._origin = _Origin(url=self._url, etag=etag, size=int(length) if _LENGTH(length) else None)
+        if self._shared:  # written before the first byte is, so it is whole where there is anything to go on from
+            self._guarded(self._origin_path.write_text, json.dumps(self._origin))
+
+    def _read_origin(self) -> _Origin | None:
+        if not self._shared:
+            return None
+        try:
+            found = json.loads(self._origin_path.read_text())
+            etag, url, size = found["etag"], found["url"], found["size"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        sound = isinstance(url, str) and isinstance(etag, str) and _STRONG(etag)
+        return _Origin(url=url, etag=etag, size=size) if sound and (size is None or isinstance(size, int)) else None
+
+    def _forget_origin(self) -> None:
+        self._origin = None
+        with contextlib.suppress(OSError):
+            self._origin_path.unlink()
+
+    def __repr__(self) -> str:
+        return f"Partial({str(self.target)!r}, {self.size} bytes)"
+
+
+def _lock(fd: int) -> bool:
+    """Whether the file is ours alone; it is until it is closed, however that comes about."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody else has it, or the file system knows no locks
+        return False
+    return True
+
+
+def _same(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,100 @@
+"""The blocking driver: performs the steps of one lookup in the caller's thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from bitstore._lookup.workers import waited
+from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Sleep, Steps, Together, TransferError, Wait
+
+__all__ = ["run"]
+
+T = TypeVar("T")
+
+
+def run(steps: Steps[T], *, timeout: float | None = None) -> T:
+    """Perform `steps` to their end and return their result.
+
+    Parameters
+    ----------
+    steps
+        The generator of a lookup.
+    timeout
+        Seconds for all of it. When they are over, `Cancelled` is thrown into the steps and comes out here
+        unless they answer otherwise. A blocking call (`Call`) is not interrupted, only followed by that.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    resume: Callable[[Any], Any] = steps.send
+    value: Any = None
+    try:
+        while True:
+            step = resume(value)
+            try:
+                value = _perform(step, deadline)
+                resume = steps.send
+            except BaseException as error:  # also KeyboardInterrupt: the steps' own clean-up must see it
+                value = error
+                resume = steps.throw
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def _perform(step: Any, deadline: float | None) -> Any:
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise Cancelled("timeout")
+    if isinstance(step, Call):
+        return step.function(*step.args)
+    if isinstance(step, Wait):
+        landed = threading.Event()
+        step.event.on_landing(landed.set)
+        if not waited(lambda: landed.wait(left)):
+            raise Cancelled("timeout")
+        return None
+    if isinstance(step, Sleep):
+        if left is not None and left < step.seconds:
+            time.sleep(left)
+            raise Cancelled("timeout")
+        time.sleep(step.seconds)
+        return None
+    if isinstance(step, Together):
+        return _together(step, left)
+    from bitstore._transport.libcurl import handles
+
+    try:
+        return handles().perform(step, timeout=left)
+    except TransferError as error:
+        # The caller's own time limit is no failure of the store: neither its breaker nor others that wait must take
+        # it for one. libcurl counts in milliseconds, so it may be a little early.
+        if deadline is not None and error.code == TIMED_OUT and deadline - time.monotonic() < EARLY:
+            raise Cancelled("timeout") from None
+        raise
+
+
+def _together(step: Together, left: float | None) -> Any:
+    """The transfer thread can do several things at once, so it does these."""
+    from bitstore._lookup.loop import loop
+    from bitstore._lookup.task import Task
+
+    def whole() -> Steps[Any]:
+        return (yield step)
+
+    done: queue.SimpleQueue[list[Task]] = queue.SimpleQueue()
+    task = Task(whole(), done.put, left)
+    driver = loop()
+    try:
+        driver.submit([task])
+        waited(done.get)
+    finally:  # also when this thread is interrupted
+        if not task.finished:
+            driver.cancel([task])
+    if task.error is not None:
+        raise task.error
+    return task.result

@@ -1,0 +1,61 @@
+"""A lookup that the transfer thread performs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bitstore.steps import Steps
+
+if TYPE_CHECKING:
+    from bitstore._transport.libcurl import Handle
+    from bitstore._transport.sockets.connection import Connection
+
+__all__ = ["Task"]
+
+
+class Task:
+    """One lookup given to the loop.
+
+    Parameters
+    ----------
+    steps
+        Its generator.
+    deliver
+        Called in the transfer thread with a list of finished tasks, each exactly once unless it is cancelled.
+        Tasks that share one such function are delivered together, once a round.
+    timeout
+        Seconds from the moment the loop takes it up; None: no limit.
+
+    Attributes
+    ----------
+    finished
+        Whether `result` and `error` are final.
+    result, error
+        What the steps returned, or raised.
+    """
+
+    __slots__ = ("carrier", "deliver", "error", "finished", "parts", "result", "steps", "ticket", "timeout", "until")
+
+    def __init__(
+        self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
+    ) -> None:
+        self.steps = steps
+        self.deliver = deliver
+        self.timeout = timeout
+        self.until: float | None = None  # deadline, on time.monotonic()
+        self.carrier: Handle | Connection | None = None  # of its exchange under way
+        self.parts: Sequence[Task] = ()  # of a `Together` that it waits for
+        self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
+        self.finished = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def again(self, steps: Steps[Any]) -> None:
+        """Make a finished task one that may be submitted once more, with other steps, in the time that is left."""
+        if self.until is not None:
+            self.timeout = max(0.001, self.until - time.monotonic())
+        self.steps = steps
+        self.result = self.error = None
+        self.finished = False

@@ -1,0 +1,226 @@
+"""Files of this machine, or of a folder that many machines mount, as a store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from bitstore._lookup.asking import Write
+from bitstore._lookup.partial import Partial
+from bitstore._raw.base import RawStore, blob_bytes
+from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Call, Found, Steps
+
+__all__ = ["FileRaw"]
+
+_URL = re.compile(r"file://(?:localhost)?(/[^\x00\r\n\ud800-\udfff]*)").fullmatch
+_READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer thread
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+# O_NONBLOCK: opening a named pipe would otherwise wait for somebody to write to it.
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class FileRaw(RawStore):
+    """Files by `file:///absolute/path`, percent-decoded; no other character is special.
+
+    Writes are atomic: a file is complete under its name, or not there. They are not synced to the disk.
+
+    Parameters
+    ----------
+    root
+        Only files below this folder: a path that leads out of it, by `..` or by a symbolic link, is an
+        `InvalidURI`. None: any file.
+    """
+
+    URI_HINT = "file:///absolute/path"
+
+    def __init__(self, *, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = None if root is None else os.fspath(root)
+        if self.root is not None and not Path(self.root).is_absolute():
+            raise ValueError(f"root must be an absolute path, not {self.root!r}")
+
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is `file:///absolute/path`, by its text below `root`."""
+        return isinstance(uri, str) and self._named(uri) is not None
+
+    # ------------------------------------------------------------------ lookups as steps
+
+    def _get_steps(self, uri: Any) -> Steps[Found]:
+        path = self._path(uri)
+        try:
+            descriptor, size = _open(path)
+            try:
+                if size <= _READ_INLINE:
+                    data = _read(descriptor, size)
+                else:
+                    data = yield Call(_read, descriptor, size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._translate(uri, error)
+        return Found(data, self.label)
+
+    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+        path = self._path(uri)
+        try:
+            descriptor, _ = _open(path)
+            try:
+                yield Call(partial.copy, descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._translate(uri, error)
+        return Found(partial, self.label)
+
+    def _exists_steps(self, uri: Any) -> Steps[bool]:
+        return (yield from self._etag_steps(uri)) is not None
+
+    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+        path = self._path(uri)
+        try:
+            version: str = yield Call(_version, path)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            self._translate(uri, error)
+        return version
+
+    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+        path = self._path(uri)
+        body = blob_bytes(data)
+        try:
+            yield Call(_write, path, body, write)
+        except OSError as error:
+            raise self._failure(f"PUT {uri}", error) from error
+
+    # ------------------------------------------------------------------ names and errors
+
+    def _named(self, uri: str) -> bytes | None:
+        match = _URL(uri)
+        if match is None:
+            return None
+        path = unquote_to_bytes(match[1])
+        if b"\0" in path:
+            return None
+        if self.root is not None and not _below(os.path.normpath(path), os.path.normpath(os.fsencode(self.root))):
+            return None
+        return path
+
+    def _path(self, uri: Any) -> bytes:
+        if not isinstance(uri, str):
+            raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
+        path = self._named(uri)
+        if path is None:
+            raise InvalidURI(self, uri, hint=self._hint())
+        if self.root is None:
+            return path
+        real = os.path.realpath(path)
+        if not _below(real, os.path.realpath(os.fsencode(self.root))):
+            raise InvalidURI(self, uri, hint=self._hint())
+        return real  # and not `path`, whose links somebody may change before it is opened
+
+    def _hint(self) -> str:
+        return self.URI_HINT if self.root is None else f"{self.URI_HINT} below {self.root}"
+
+    def _translate(self, uri: str, error: OSError) -> NoReturn:
+        if error.errno in _MISSING:
+            raise NotFoundInStore(self, uri) from error
+        raise self._failure(f"GET {uri}", error) from error
+
+    def _failure(self, what: str, error: OSError) -> StoreNotAvailable:
+        kind = AccessDenied if error.errno in (errno.EACCES, errno.EPERM) else StoreNotAvailable
+        return kind(self, f"{what}: {error.strerror or error}")
+
+    def __repr__(self) -> str:
+        return "FileRaw()" if self.root is None else f"FileRaw(root={self.root!r})"
+
+
+def _below(path: bytes, root: bytes) -> bool:
+    return path.startswith(root.rstrip(b"/") + b"/")
+
+
+def _open(path: bytes) -> tuple[int, int]:
+    descriptor = os.open(path, _READ)
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(status)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """The whole file: up to its end, for it may have grown or shrunk since `size` was looked up."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:  # and the end was seen, because one byte more was asked for
+        return data
+    chunks = [data]
+    while data:
+        data = os.read(descriptor, _READ_INLINE)
+        chunks.append(data)
+    return b"".join(chunks)
+
+
+def _version(path: bytes) -> str:
+    status = Path(os.fsdecode(path)).stat()
+    _check_regular(status)
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+
+
+def _write(path: bytes, body: bytes, write: Write) -> None:
+    name = os.fsdecode(path)
+    if name.endswith("/"):
+        raise IsADirectoryError(errno.EISDIR, "the name of a file cannot end with '/'")
+    target = Path(name)
+    if write.only_if_absent and target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the rename cannot cross file systems.
+    temporary = target.parent / f".bitstore-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(os.open(temporary, _CREATE, 0o666), "wb", buffering=0) as file:
+            left = memoryview(body)
+            while left:
+                left = left[file.write(left) :]
+        if write.replacing is not None and not _still(path, write.replacing):
+            return
+        if not write.only_if_absent:
+            temporary.replace(target)
+            return
+        try:
+            os.link(temporary, target)  # fails where the name is taken, which a rename would not
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # This file system has no links: at worst a blob is replaced by one of the same name.
+            temporary.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _still(path: bytes, version: str) -> bool:
+    try:
+        return _version(path) == version
+    except FileNotFoundError:
+        return False

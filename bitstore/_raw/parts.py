@@ -1,0 +1,129 @@
+"""Large blobs, fetched as several ranges at once.
+
+Ranges and preconditions: https://www.rfc-editor.org/rfc/rfc9110#name-range-requests. What makes it safe is the
+ETag: every part must name the one of the first, so that no two versions of a blob are ever mixed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from bitstore._raw.problems import Problem, too_large
+from bitstore.steps import Response, Steps, Together
+
+__all__ = ["PART_BYTES", "Ask", "in_parts"]
+
+PART_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 8  # parts of one blob
+
+# Asks for the blob with these header lines, and a limit for the body in bytes (0: none).
+Ask: TypeAlias = Callable[[tuple[str, ...], int], Steps["Response | Problem"]]
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})").fullmatch
+
+
+class _Changed(Exception):
+    """The server holds another version of the blob by now."""
+
+
+class _Stopped(Exception):
+    """A part could not be had, so the others need not be."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[bytes | Problem]:
+    """The whole blob, by ranges of `part` bytes; by one plain request where the server knows no ranges or no ETags.
+
+    Never holds much more than the blob itself: parts are put together in order as they come.
+
+    Parameters
+    ----------
+    ask
+        Sends one request, with all its retries and remedies.
+    limit
+        The most bytes that a blob may have; None: no limit.
+    """
+    size = PART_BYTES if part is None else part
+    for _ in (1, 2):
+        first = yield from ask((f"Range: bytes=0-{size - 1}",), size)
+        if isinstance(first, Problem):
+            if first.too_large or first.status == 416:  # all of it although a part was asked for; or it is empty now
+                break
+            return first
+        if first.status != 206:
+            return first.body
+        etag = first.headers.get("etag", "")
+        extent = _extent(first)
+        if extent is None or extent[:2] != (0, len(first.body)) or not etag or etag.startswith("W/"):
+            break
+        if limit is not None and extent[2] > limit:
+            return too_large(limit)
+        try:
+            return (yield from _rest(ask, first.body, etag, extent[2], size))
+        except _Changed:
+            continue
+        except _Stopped as stopped:
+            return stopped.problem
+    else:
+        return Problem(message="the blob was replaced while it was read, and again when that was tried once more")
+    whole = yield from ask((), limit or 0)
+    return whole.body if isinstance(whole, Response) else whole
+
+
+def _rest(ask: Ask, first: bytes, etag: str, total: int, size: int) -> Steps[bytes]:
+    whole = _InOrder(first)
+    starts = iter(range(len(first), total, size))
+    if total > len(first):
+        workers = [_worker(ask, etag, total, size, starts, whole) for _ in range(_AT_ONCE)]
+        yield Together(workers)
+    return whole.bytes()
+
+
+def _worker(ask: Ask, etag: str, total: int, size: int, starts: Iterator[int], whole: _InOrder) -> Steps[None]:
+    for start in starts:
+        end = min(start + size, total)
+        answer = yield from ask((f"Range: bytes={start}-{end - 1}", f"If-Match: {etag}"), end - start)
+        if isinstance(answer, Problem):
+            if answer.status in (412, 416) or answer.too_large:
+                raise _Changed
+            raise _Stopped(answer)
+        if (
+            answer.status != 206
+            or answer.headers.get("etag") != etag
+            or _extent(answer) != (start, end, total)
+            or len(answer.body) != end - start
+        ):
+            raise _Changed
+        whole.add(start, answer.body)
+
+
+class _InOrder:
+    """Bytes put together without a second copy of all of them: `BytesIO` gives its buffer away as it is."""
+
+    def __init__(self, first: bytes) -> None:
+        self._early: dict[int, bytes] = {}
+        self._buffer = io.BytesIO()
+        self._buffer.write(first)
+
+    def add(self, start: int, part: bytes) -> None:
+        self._early[start] = part
+        while (following := self._early.pop(self._buffer.tell(), None)) is not None:
+            self._buffer.write(following)
+
+    def bytes(self) -> bytes:
+        return self._buffer.getvalue()
+
+
+def _extent(response: Response) -> tuple[int, int, int] | None:
+    """First byte, end (the byte after the last) and size of the whole; None where the answer does not say."""
+    match = _CONTENT_RANGE(response.headers.get("content-range", ""))
+    if match is None:
+        return None
+    start, last, total = map(int, match.groups())
+    return (start, last + 1, total) if start <= last < total else None

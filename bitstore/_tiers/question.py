@@ -1,0 +1,140 @@
+"""One question to one tier, and what all tiers asked so far have said: the bookkeeping of a lookup.
+
+A question ends in exactly one of `answered`, `answered_no`, `answered_wrong`, `failed`, `skip` or `abandon`. Each
+updates the tier's counts and its breaker, and adds to `Said`, which knows the error that the answers come to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from bitstore._lookup.partial import Partial
+from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
+from bitstore._tiers.runtime import Live
+from bitstore._tiers.tier import Tier, costs
+from bitstore.errors import (
+    AccessDenied,
+    InvalidDataFound,
+    LimitReached,
+    LookupFailed,
+    LookupTimedOut,
+    NotFoundInStore,
+    StoreNotAvailable,
+)
+from bitstore.steps import Found
+
+__all__ = ["Question", "Said"]
+
+logger = logging.getLogger("bitstore")
+
+_NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+_LEFT_ALONE = "left alone for now, after repeated failures"
+
+
+class Said:
+    """What the tiers asked so far have said of one blob."""
+
+    __slots__ = ("_key", "_store", "bad", "failures", "may_pass", "missing")
+
+    def __init__(self, store: object, key: Any) -> None:
+        self._store = store
+        self._key = key
+        # Tuples, because most lookups have nothing to put in.
+        self.failures: tuple[tuple[str, BaseException], ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
+        self.may_pass = False  # whether a failure may be over by the next try
+
+    def timed_out(self, tier: Tier) -> LookupTimedOut:
+        timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
+        return LookupTimedOut(self._store, self._key, [*self.failures, timeout], self.missing)
+
+    def error(self, live: Live, tiers: Sequence[Tier]) -> Exception:
+        """The error that the answers come to: missing if all said so, else a failure that knows when to try again."""
+        failures = self.failures
+        if not failures:
+            return NotFoundInStore(self._store, self._key)
+        failed = LookupFailed(self._store, self._key, failures, self.missing)
+        inner = [error for _, error in failures if isinstance(error, LookupFailed)]
+        waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner]
+        # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
+        soon = PROBE_PAUSE if self.may_pass else None
+        if not any(error.paid_for for error in inner):  # else each try would be paid for, for nothing
+            failed.retry_in = min((pause for each in waits if (pause := each.retry_in) is not None), default=soon)
+        failed.down_for = max(each.down_for for each in waits)
+        failed.paid_for = frozenset(tier.name for tier in tiers if tier.name in self.missing and costs(tier.store))
+        failed.__cause__ = failures[-1][1]
+        return failed
+
+
+class Question:
+    """One tier, asked for one blob."""
+
+    __slots__ = ("_breaker", "_stats", "_ticket", "said", "tier")
+
+    def __init__(self, tier: Tier, live: Live, said: Said) -> None:
+        self.tier = tier
+        self.said = said
+        self._stats = live.stats[tier.name]
+        self._breaker = live.breakers[tier.name]
+        self._ticket: int | None = None
+
+    def admitted(self) -> bool:
+        """Whether the breaker lets the question pass; if not, that is a failure which may pass."""
+        self._ticket = self._breaker.admit()
+        if self._ticket is None:
+            self._failure(StoreNotAvailable(self.tier.name, f"{_LEFT_ALONE}: {self._breaker.reason}"))
+            self.said.may_pass = True
+        return self._ticket is not None
+
+    def answered(self, found: Found) -> None:
+        self._breaker.succeeded()
+        data = found.data
+        self._stats.hit(data.size if isinstance(data, Partial) else len(data) if isinstance(data, bytes) else 0)
+
+    def answered_no(self, *, all_of_it: bool) -> None:
+        self._breaker.succeeded()
+        if all_of_it:
+            self._stats.count("misses")
+            self.said.missing += (self.tier.name,)
+        else:  # the rest of it may have the blob
+            self.skip()
+
+    def answered_wrong(self, error: InvalidDataFound) -> None:
+        self._breaker.succeeded()
+        self._stats.count("invalid")
+        if not self.tier.is_cache:
+            self._failure(error)
+            return
+        # As good as missing: it can be had below, and is then replaced here.
+        self._stats.count("misses")
+        self.said.bad += (self.tier,)
+        self.said.missing += (self.tier.name,)
+        logger.warning("cache %s: %s; it will be replaced", self.tier.name, error)
+
+    def failed(self, error: Exception) -> None:
+        self._failure(error)
+        if isinstance(error, (AccessDenied, LookupFailed)):
+            # A refusal is an answer, and may concern this blob alone. A composite answers for its tiers, each of which
+            # has a breaker there: because of one of them the others must not be left alone.
+            self._breaker.succeeded()
+        elif isinstance(error, LimitReached):
+            self.abandon()  # it was not asked, so nothing is known of it
+        elif self._ticket is not None:
+            self._breaker.failed(self._ticket, error)
+            self.said.may_pass = True
+
+    def skip(self) -> None:
+        """It would cost money, and what failed above it may have the blob."""
+        self._stats.count("skipped")
+        self.said.failures += ((self.tier.name, StoreNotAvailable(self.tier.name, _NOT_ASKED)),)
+
+    def abandon(self) -> None:
+        if self._ticket is not None:
+            self._breaker.abandoned(self._ticket)
+
+    def _failure(self, error: Exception) -> None:
+        self._stats.count("failures")
+        self.said.failures += ((self.tier.name, error),)

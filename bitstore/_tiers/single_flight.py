@@ -1,0 +1,92 @@
+"""Single-flight: several lookups of one key at the same time share one fetch.
+
+No lock is held anywhere: a lock that another thread holds at the moment of a fork would wedge the child.
+What follows rests on `dict.setdefault`, `dict.pop`, `list.append` and `list.pop` being atomic.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from bitstore.steps import Found
+
+__all__ = ["Flight", "Flights"]
+
+
+class Flight:
+    """One fetch in progress. `outcome` is what it came to; None if the leader gave up (closed, out of time)."""
+
+    __slots__ = ("_callbacks", "landed", "outcome")
+
+    def __init__(self) -> None:
+        self.landed = False
+        self.outcome: Found | Exception | None = None
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def result(self) -> Found | None:
+        """What the leader found; None if it gave up. Raises a copy of the leader's error."""
+        if isinstance(self.outcome, Exception):
+            raise _own(self.outcome)
+        return self.outcome
+
+    def on_landing(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the flight has landed (at once if it has)."""
+        # Append first, then look: if the landing comes in between, both sides drain the same list and
+        # each callback is popped, hence called, exactly once.
+        self._callbacks.append(callback)
+        if self.landed:
+            self._drain()
+
+    def land(self, outcome: Found | Exception | None) -> None:
+        """Make `outcome` known to all who wait."""
+        self.outcome = outcome
+        self.landed = True
+        if self._callbacks:
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:  # the other side took the last one
+                return
+            callback()
+
+
+class Flights:
+    """The fetches in progress of one composite in one process.
+
+    A lookup calls `lead`; if it gets None, it fetches and then calls `land`, whatever happens. If it gets
+    somebody else's flight, it waits for that (`Wait(flight)`) and asks for its `result`.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Any, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def lead(self, key: Any) -> Flight | None:
+        """None: the caller is now the one who fetches `key`. Else the flight of who does."""
+        mine = Flight()
+        flight = self._open.setdefault(key, mine)
+        return None if flight is mine else flight
+
+    def land(self, key: Any, outcome: Found | Exception | None) -> None:
+        """End the flight of `key` and tell those that wait; None: the leader gave up without an answer."""
+        # First out of the table, then landed: who comes in between starts a fetch of its own
+        # rather than waiting for one that is over.
+        self._open.pop(key).land(outcome)
+
+
+def _own(error: Exception) -> Exception:
+    """A copy of `error`: raising one object in several threads would mix up their tracebacks."""
+    try:
+        mine = copy.copy(error)
+    except Exception:  # a user's exception with an odd constructor: then the shared one must do
+        return error
+    mine.__cause__ = error
+    return mine

@@ -1,0 +1,174 @@
+"""The ledger of a warming: what became of each digest, in files from which a broken run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bitstore._warming.outcome import Kind, Outcome
+from bitstore.errors import BitstoreError
+
+__all__ = ["Ledger", "LedgerError"]
+
+_KEY = b"bitstore.warm"
+_ROWS = 100_000  # in a part at most
+_SECONDS = 1.0  # between two parts at first; more and more in a long run, so that there are not too many
+_LONGEST_PAUSE = 60.0
+_ABANDONED = 3600.0  # seconds after which a draft is known to be nobody's
+
+
+class LedgerError(BitstoreError, ValueError):
+    """A ledger cannot be used: it is another warming's, or none, or cannot be written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
+
+
+class Ledger:
+    """A folder of Parquet files, which any reader of Parquet takes for one table.
+
+    Its columns: `digest`, `outcome` (`found`, `missing`, `failed`, `invalid`), `tier`, `bytes` (null where the blob did
+    not have to be moved), `error`. Parts are added every few seconds, each whole under its name: a run that is killed
+    leaves what it had written. A digest that was asked for again has a row in a later part too (parts are named in
+    the order of time).
+
+    Parameters
+    ----------
+    path
+        The folder; it is made if there is none.
+    store
+        What identifies the store's configuration (no secrets).
+    target
+        What was warmed.
+
+    Raises
+    ------
+    LedgerError
+        There is something else at `path`, or the ledger of another store or target; or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, store: str, target: str) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise LedgerError(
+                f"the ledger {os.fspath(path)} is of Parquet files: pip install 'bitstore[cli]'"
+            ) from error
+        self.path = Path(path)
+        self._pa: Any = pa
+        self._pq: Any = pq
+        self._about = {"version": 1, "store": store, "target": target}
+        self._schema = pa.schema(
+            [
+                ("digest", pa.string()),
+                ("outcome", pa.string()),
+                ("tier", pa.string()),
+                ("bytes", pa.int64()),
+                ("error", pa.string()),
+            ],
+            metadata={_KEY: json.dumps(self._about)},
+        )
+        self._rows: list[Outcome] = []
+        self._number = 0
+        self._started = self._written = time.monotonic()
+        self._begin()
+
+    def add(self, outcome: Outcome) -> None:
+        """Note an outcome; it is on the disk some seconds later. Raises `LedgerError`."""
+        self._rows.append(outcome)
+        self.flush_when_due()
+
+    def flush_when_due(self) -> None:
+        """Write what has been noted, if it has waited for long. Raises `LedgerError`."""
+        now = time.monotonic()
+        pause = min(_LONGEST_PAUSE, max(_SECONDS, (now - self._started) / 20))
+        if len(self._rows) >= _ROWS or (self._rows and now - self._written >= pause):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been noted. Raises `LedgerError`."""
+        if not self._rows:
+            return
+        rows = self._rows
+        self._write(rows)
+        self._rows = []  # after it is there: who interrupts us loses nothing
+        self._written = time.monotonic()
+
+    def known(self, kind: Kind) -> Iterator[str]:
+        """The digests (or texts) that came to this in any run. Raises `LedgerError`."""
+        for digest, found in self._earlier():
+            if found == kind:
+                yield digest
+
+    def _earlier(self) -> Iterator[tuple[str, str]]:
+        for part in self._parts():
+            try:
+                with self._pq.ParquetFile(part) as file:
+                    for batch in file.iter_batches(columns=["digest", "outcome"], batch_size=65536):
+                        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            except (OSError, self._pa.ArrowException) as error:
+                raise LedgerError(f"cannot read the ledger's part {part}: {error}") from error
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob("part-*.parquet"))
+
+    def _begin(self) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise LedgerError(f"the ledger {self.path} is a file: a ledger is a folder, name one that is free")
+            self.path.mkdir(parents=True, exist_ok=True)
+            parts = self._parts()
+            if not parts and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+                raise LedgerError(f"{self.path} is no ledger: there are other files in it")
+            for draft in self.path.glob(".*.draft"):
+                with contextlib.suppress(OSError):  # somebody else may have removed it
+                    if time.time() - draft.stat().st_mtime > _ABANDONED:
+                        draft.unlink()
+        except OSError as error:
+            raise LedgerError(f"cannot use the ledger {self.path}: {error.strerror or error}") from error
+        for part in parts:
+            self._check(part)
+        if parts:
+            self._number = int(parts[-1].name.split("-")[1]) + 1
+        else:
+            self._write([])  # from now on it says whose it is
+
+    def _check(self, part: Path) -> None:
+        try:
+            schema = self._pq.read_schema(part)
+            about = json.loads((schema.metadata or {}).get(_KEY, b"null"))
+        except (OSError, ValueError, self._pa.ArrowException) as error:
+            raise LedgerError(f"cannot read the ledger's part {part}: {error}") from error
+        if not isinstance(about, dict) or "version" not in about:
+            raise LedgerError(f"{part} is no part of a ledger: name a folder that is free")
+        for name, here in self._about.items():
+            if about.get(name) != here:
+                what = "format" if name == "version" else name
+                raise LedgerError(
+                    f"the ledger {self.path} is that of another {what} ({about.get(name)}, not {here}): "
+                    "what it says is warm need not be so here; name another ledger"
+                )
+
+    def _write(self, rows: list[Outcome]) -> None:
+        columns = [self._pa.array([row[index] for row in rows], field.type) for index, field in enumerate(self._schema)]
+        # Two runs may write to one ledger: the token keeps their parts apart.
+        name = f"part-{self._number:06d}-{secrets.token_hex(4)}.parquet"
+        draft = self.path / f".{name}.draft"
+        try:
+            self._pq.write_table(self._pa.Table.from_arrays(columns, schema=self._schema), draft, compression="zstd")
+            draft.replace(self.path / name)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise LedgerError(f"cannot write the ledger {self.path}: {error.strerror or error}") from error
+        self._number += 1
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"

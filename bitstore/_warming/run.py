@@ -1,0 +1,172 @@
+"""One warming, from a list of digests to its report, whoever does the fetching."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bitstore._digests.algorithm import Algorithm
+from bitstore._warming.distinct import Distinct
+from bitstore._warming.ledger import Ledger, LedgerError
+from bitstore._warming.outcome import Kind, Outcome
+from bitstore._warming.progress import WarmProgress
+from bitstore._warming.report import WarmReport
+from bitstore.errors import BitstoreError
+
+__all__ = ["Fill", "Warming", "numbered"]
+
+Fill: TypeAlias = Callable[[Iterator[str]], Iterator[Outcome]]
+
+_TOLD = 200  # characters of what is no digest
+
+
+class Warming:
+    """One warming.
+
+    Memory: the raw bytes of each distinct digest (20 of a SHA-1, 32 of a SHA-256), twice that while the list is read;
+    and once more for those that the ledger knows, while they are sorted out.
+
+    Parameters
+    ----------
+    algorithm
+        Of the digests.
+    target
+        What is filled, for the ledger and the report.
+    store_id
+        What identifies the store's configuration, for the ledger.
+    ledger
+        Path of the ledger; None: there is none. A dry run reads it and does not write it.
+    retry_missing
+        Ask again for what the ledger knows as missing.
+    dry_run
+        What `fill` does changes nothing.
+    show
+        Whether progress is shown.
+    say
+        Where lines of progress go without a terminal (see `WarmProgress`).
+
+    Attributes
+    ----------
+    report
+        The counts so far, also when `run` was interrupted.
+
+    Raises
+    ------
+    LedgerError
+        See `Ledger`.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: Algorithm,
+        target: str,
+        store_id: str,
+        ledger: str | os.PathLike[str] | None = None,
+        retry_missing: bool = False,
+        dry_run: bool = False,
+        show: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.report = WarmReport(target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
+        self.progress = WarmProgress(self.report, shown=show, say=say)
+        self._algorithm = algorithm
+        self._retry_missing = retry_missing
+        self._ledger: Ledger | None = None
+        if ledger is not None and (not dry_run or any(Path(ledger).glob("part-*"))):
+            self._ledger = Ledger(ledger, store=store_id, target=target)
+
+    def run(self, entries: Iterable[tuple[int, Any, str | None]], fill: Fill) -> WarmReport:
+        """Warm what `entries` name.
+
+        Parameters
+        ----------
+        entries
+            Number, text and digest of each entry; the digest is None where the text is none.
+        fill
+            Gives one outcome for each of the (distinct) digests that it is given.
+
+        Raises
+        ------
+        Exception
+            Whatever reading `entries` raises. Of digests that fail, none is raised; where the ledger can no more be
+            read or written, the report says why it stopped.
+        """
+        report, started = self.report, time.monotonic()
+        try:
+            wanted = self._wanted(entries)
+            try:
+                self._sort_out(wanted)
+                with self.progress as progress, _closing(fill(iter(wanted))) as outcomes:
+                    for outcome in outcomes:
+                        report.count(outcome)
+                        self._note(outcome)
+                        progress.look()
+                report.complete = report.done == report.distinct
+            except BitstoreError as error:  # of the ledger, or of those who fill: digests that fail raise nothing
+                report.stopped = str(error)
+        finally:
+            report.seconds = time.monotonic() - started
+            if self._ledger is not None and not report.dry_run:
+                try:
+                    self._ledger.flush()
+                except LedgerError as error:
+                    report.complete, report.stopped = False, str(error)
+        return report
+
+    def _wanted(self, entries: Iterable[tuple[int, Any, str | None]]) -> Distinct:
+        report, wanted = self.report, Distinct(self._algorithm)
+        noted = set() if self._ledger is None else set(self._ledger.known("invalid"))
+        for number, text, digest in entries:
+            report.given += 1
+            if digest is not None:
+                wanted.add(digest)
+                continue
+            told = str(text)[:_TOLD]
+            outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest")
+            report.count(outcome)
+            if told not in noted:
+                noted.add(told)
+                self._note(outcome)
+        report.distinct = len(wanted)
+        return wanted
+
+    def _sort_out(self, wanted: Distinct) -> None:
+        """Leave out what the ledger knows."""
+        if self._ledger is None:
+            return
+        report = self.report
+        wanted.remove(self._known("found"))
+        report.settled = report.distinct - len(wanted)
+        if not self._retry_missing:
+            wanted.remove(self._known("missing"))
+            report.known_missing = report.distinct - report.settled - len(wanted)
+
+    def _known(self, kind: Kind) -> Distinct:
+        assert self._ledger is not None
+        known = Distinct(self._algorithm)
+        known.update(self._ledger.known(kind))
+        return known
+
+    def _note(self, outcome: Outcome) -> None:
+        if self._ledger is not None and not self.report.dry_run:
+            self._ledger.add(outcome)
+
+
+def numbered(texts: Iterable[Any], algorithm: Algorithm) -> Iterator[tuple[int, Any, str | None]]:
+    """Entries of any iterable, from 1."""
+    for number, text in enumerate(texts, 1):
+        yield number, text, algorithm.parse(text) if isinstance(text, str) else None
+
+
+@contextlib.contextmanager
+def _closing(outcomes: Iterator[Outcome]) -> Generator[Iterator[Outcome], None, None]:
+    try:
+        yield outcomes
+    finally:
+        if isinstance(outcomes, Generator):  # what is under way ends with us
+            outcomes.close()

@@ -1,0 +1,190 @@
+"""Composites from a file: `bitstore.toml` names the tiers in the order in which they are asked.
+
+A file holds no secrets: credentials come from profiles and the environment, and HTTP headers may name
+environment variables (`"Bearer ${API_TOKEN}"`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from bitstore._digests.algorithm import ALGORITHMS
+from bitstore._digests.stores import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
+from bitstore._support.redact import shown
+from bitstore.config._local import Context, Tier
+from bitstore.config._tables import convert, tier
+from bitstore.errors import BitstoreError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ConfigError", "from_urls", "load", "loads"]
+
+FILE_NAME = "bitstore.toml"
+VARIABLE = "BITSTORE_CONFIG"
+
+_COMPOSITES: dict[str, type[DigestComposite]] = {
+    "sha1": Sha1Composite,
+    "sha256": Sha256Composite,
+    "md5": Md5Composite,
+}
+
+
+class ConfigError(BitstoreError, ValueError):
+    """A configuration says something that cannot be; the text names the tier, the key and what would be right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, message)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    what: ClassVar[str] = "a configuration"
+
+    algorithm: str
+    tier: list[dict[str, Any]]
+    call_when_uncertain: bool = False
+
+
+def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
+    """The composite that a configuration file describes.
+
+    Parameters
+    ----------
+    path
+        The file; None: what `BITSTORE_CONFIG` names, else `bitstore.toml` in the current folder, else
+        `bitstore.toml` in the user's configuration folder (platformdirs).
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or it says something that cannot be.
+    """
+    try:
+        found = _find() if path is None else Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"cannot find the configuration: {error}") from error
+    try:
+        text = found.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the configuration {found}: {reason or error}") from error
+    return _composite(_parse(text, str(found)), str(found), found.absolute().parent)
+
+
+def loads(text: str, *, name: str = "configuration") -> DigestComposite:
+    """The composite that `text` (TOML) describes; its relative paths begin in the current folder.
+
+    Parameters
+    ----------
+    text
+        The content of a configuration file.
+    name
+        What error messages call it.
+
+    Raises
+    ------
+    ConfigError
+        It says something that cannot be.
+    """
+    return _composite(_parse(text, name), name, Path.cwd())
+
+
+def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **options: Any) -> DigestComposite:
+    """A composite of stores at `urls`, in that order, each a tier of its own name.
+
+    Parameters
+    ----------
+    urls
+        URL prefixes or key templates.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`.
+    cache
+        Folder of a disk cache above all of them; None: no cache.
+    **options
+        Keys that each tier gets, as in a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        A URL or an option says something that cannot be.
+    """
+    tiers: list[dict[str, Any]] = []
+    for url in dict.fromkeys(urls):
+        name = shown(url)  # it goes into statistics and errors
+        same = sum(tier["url"] != url and shown(tier["url"]) == name for tier in tiers)
+        tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
+    if cache is not None:
+        tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
+    return _composite({"algorithm": algorithm, "tier": tiers}, "command line", Path.cwd())
+
+
+def _find() -> Path:
+    import platformdirs
+
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    places = [Path(FILE_NAME), platformdirs.user_config_path("bitstore") / FILE_NAME]
+    for place in places:
+        if place.exists():
+            return place
+    raise ConfigError(
+        f"no configuration found: there is neither ./{FILE_NAME} nor {places[1]}, and {VARIABLE} names no other file"
+    )
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{name} is not TOML that can be read: it is nested too deeply") from None
+
+
+def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestComposite:
+    for key, example in (("algorithm", 'algorithm = "sha1"'), ("tier", "a [[tier]] table for each store")):
+        if key not in content:
+            close = difflib.get_close_matches(key, content, n=1)
+            instead = f" (there is {close[0]!r})" if close else ""
+            raise ConfigError(f"{name}: {key!r} is missing{instead}: write {example}")
+    if isinstance(content["tier"], dict):
+        raise ConfigError(f"{name}: [tier] is a single table: write [[tier]], in double brackets, above each store")
+    try:
+        file: _File = convert(content, _File)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    if file.algorithm not in ALGORITHMS:
+        raise ConfigError(f"{name}: algorithm = {file.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
+    if not file.tier:
+        raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
+    composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain)
+    context = Context(file.algorithm, folder)
+    taken: set[str] = set()
+    for number, table in enumerate(file.tier, start=1):
+        called = table.get("name")
+        if not isinstance(called, str) or not called.strip():
+            raise ConfigError(f"{name}: tier {number} has no name: write name = '...', as statistics will call it")
+        if called in taken:
+            raise ConfigError(f"{name}: two tiers are called {called!r}: statistics could not tell them apart")
+        taken.add(called)
+        try:
+            _append(composite, tier(table), context)
+        except (ValueError, TypeError, OSError, BitstoreError) as error:  # what stores raise for options they refuse
+            raise ConfigError(f"{name}: tier {called!r}: {shown(str(error))}") from error
+    return composite
+
+
+def _append(composite: DigestComposite, item: Tier, context: Context) -> None:
+    options = item.append_options()
+    if item.is_cache:
+        composite.append_cache(item.store(context), name=item.name, **options)
+    else:
+        composite.append_source(item.store(context), name=item.name, **options)

@@ -1,0 +1,76 @@
+"""From a table of a configuration file to what it means, with errors that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import msgspec
+
+from bitstore.config._local import DiskTier, LimitTable, MemoryTier, PythonTier, Tier
+from bitstore.config._urls import SCHEMES, RetryTable, masked
+
+__all__ = ["convert", "tier"]
+
+_PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
+
+
+def tier(table: dict[str, Any]) -> Tier:
+    """The checked form of one `[[tier]]`. Raises ValueError that names the key and what would be right."""
+    checked: Tier = convert(table, _kind(table))
+    return checked
+
+
+def convert(table: dict[str, Any], kind: type[Any]) -> Any:
+    """`table` as a `kind`, with errors that a person can act on: raises ValueError."""
+    known = list(kind.__struct_fields__)
+    for key, inner in (("retry", RetryTable), ("limit", LimitTable)):
+        if isinstance(table.get(key), dict) and key in known:
+            convert(table[key], inner)
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"unknown key {key!r}{meant}; {kind.what} takes: {', '.join(known)}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        match = _PLACE.fullmatch(str(error))
+        text, place = (match[1], f"{match[2]}: ") if match and match[2] else (str(error), "")
+        raise ValueError(place + text.replace(" | null", "").replace("`", "").replace("Expected", "expected")) from None
+
+
+def _nowhere(table: dict[str, Any]) -> str:
+    for key in ("url", "cache", "python"):
+        if close := difflib.get_close_matches(key, table.keys() - {key, "name"}, n=1):
+            return f"unknown key {close[0]!r} (did you mean {key!r}?), and nothing says where its blobs are"
+    return "nothing says where its blobs are"
+
+
+def _kind(table: dict[str, Any]) -> type[Tier]:
+    cache = table.get("cache")
+    local = isinstance(cache, str)
+    places = [key for key in ("url", "python") if key in table] + (["cache"] if local else [])
+    if len(places) != 1:
+        begun = f"{' and '.join(places)} exclude each other" if places else _nowhere(table)
+        raise ValueError(
+            f"{begun}: give either url = 's3://bucket/prefix/', or cache = 'disk' (with path), "
+            "or cache = 'memory', or python = 'package.module:function'"
+        )
+    if local:
+        if cache not in _LOCAL:
+            raise ValueError(f"cache = {cache!r}: choose 'disk' or 'memory', or with a url true or false")
+        return _LOCAL[cache]
+    if "python" in table:
+        return PythonTier
+    url = table["url"]
+    if not isinstance(url, str):
+        raise ValueError(f"url: expected str, got {type(url).__name__}")
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in SCHEMES:
+        raise ValueError(
+            f"url = {masked(url)!r}: its scheme is unknown; choose one of {', '.join(f'{s}://' for s in SCHEMES)}"
+        )
+    return SCHEMES[scheme.lower()]

@@ -1,0 +1,194 @@
+"""Tiers of a configuration file that have a URL: what they may say, and the stores they stand for."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, ClassVar
+
+import msgspec
+
+from bitstore._digests.stores import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
+from bitstore._lookup.retry import Retry
+from bitstore._support.redact import shown
+from bitstore.config._local import Context, ReadTier, Tier
+from bitstore.store import Store
+
+__all__ = ["SCHEMES", "RetryTable", "masked"]
+
+_STORES = {"sha1": Sha1Store, "sha256": Sha256Store, "md5": Md5Store}
+_CACHES = {"sha1": Sha1Cache, "sha256": Sha256Cache, "md5": Md5Cache}
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+
+
+class RetryTable(msgspec.Struct, forbid_unknown_fields=True):
+    """How often and how long to try: see `Retry`."""
+
+    what: ClassVar[str] = "a retry table"
+
+    attempts: int = Retry().attempts
+    first_delay: float = Retry().first_delay
+    longest_delay: float = Retry().longest_delay
+    budget: float = Retry().budget
+
+
+class _URLTier(ReadTier, kw_only=True):
+    """A raw store and a prefix or key template."""
+
+    not_raw: ClassVar[frozenset[str]] = frozenset(
+        {"name", "url", "cache", "read", "cache_result", "verify", "compression"}
+    )
+
+    url: str
+    verify: bool = True
+    compression: str | None = None
+    max_blob_size: int | str | None = None
+
+    def raw_class(self) -> type[Store]:
+        raise NotImplementedError
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        """Keyword arguments of the raw store: those that the file gives."""
+        options = {key: getattr(self, key) for key in self.__struct_fields__ if key not in self.not_raw}
+        return {key: value for key, value in options.items() if value is not None}
+
+    def store(self, context: Context) -> Store:
+        raw_class, options = self.raw_class(), self.raw_options(context)
+        key = repr((raw_class, sorted(options.items())))
+        raw = context.raw_stores.get(key)
+        if raw is None:
+            raw = context.raw_stores[key] = raw_class(**options)
+        limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
+        make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
+        return make(raw, self.url, self.verify, compression=self.compression, **limit)
+
+
+class FileTier(_URLTier, kw_only=True):
+    """Files of this machine."""
+
+    what: ClassVar[str] = "a tier with a file:// URL"
+
+    def raw_class(self) -> type[Store]:
+        from bitstore._raw.file import FileRaw
+
+        return FileRaw
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        return {}
+
+
+class _WireTier(_URLTier, kw_only=True):
+    """What all stores behind HTTP know."""
+
+    forbidden_is_missing: bool | None = None
+    connect_timeout: float | None = None
+    stall_timeout: float | None = None
+    ca_bundle: str | None = None
+    proxy: str | None = None
+    retry: RetryTable | None = None
+    requests_per_second: float | None = None
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        options = super().raw_options(context)
+        per_second = options.pop("requests_per_second", None)
+        if per_second is not None:
+            from bitstore._limits.rates import RateLimit
+
+            if not per_second > 0:
+                raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
+            options["limit"] = RateLimit(per_second=per_second)
+        if self.ca_bundle is not None:
+            options["ca_bundle"] = context.path(self.ca_bundle)
+        if self.retry is not None:
+            options["retry"] = Retry(**msgspec.structs.asdict(self.retry))
+        return options
+
+
+class S3Tier(_WireTier, kw_only=True):
+    """A bucket of Amazon S3, or of what speaks like it."""
+
+    what: ClassVar[str] = "a tier with an s3:// URL"
+
+    profile: str | None = None
+    anonymous: bool = False
+    endpoint_url: str | None = None
+    region: str | None = None
+    addressing_style: str | None = None
+    requester_pays: bool | None = None
+    acl: str | None = None
+    storage_class: str | None = None
+    server_side_encryption: str | None = None
+    kms_key_id: str | None = None
+
+    def raw_class(self) -> type[Store]:
+        from bitstore._raw.s3 import S3Raw
+
+        return S3Raw
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        options = super().raw_options(context)
+        profile, anonymous = options.pop("profile", None), options.pop("anonymous")
+        if profile and anonymous:
+            raise ValueError("profile and anonymous exclude each other: leave one out")
+        if profile or anonymous:
+            options["credentials"] = "anonymous" if anonymous else {"profile_name": profile}
+        return options
+
+
+class GSTier(_WireTier, kw_only=True):
+    """A bucket of Google Cloud Storage."""
+
+    what: ClassVar[str] = "a tier with a gs:// URL"
+
+    anonymous: bool = False
+    endpoint_url: str | None = None
+    user_project: str | None = None
+
+    def raw_class(self) -> type[Store]:
+        from bitstore._raw.gs import GSRaw
+
+        return GSRaw
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        options = super().raw_options(context)
+        if options.pop("anonymous"):
+            options["credentials"] = "anonymous"
+        return options
+
+
+class HTTPTier(_WireTier, kw_only=True):
+    """Any web server."""
+
+    what: ClassVar[str] = "a tier with an http(s):// URL"
+
+    headers: dict[str, str] | None = None
+    follow_redirects: int | None = None
+
+    def raw_class(self) -> type[Store]:
+        from bitstore._raw.http import HTTPRaw
+
+        return HTTPRaw
+
+    def raw_options(self, context: Context) -> dict[str, Any]:
+        options = super().raw_options(context)
+        if self.headers is not None:
+            options["headers"] = {name: _expanded(name, value) for name, value in self.headers.items()}
+        return options
+
+
+SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, "https": HTTPTier, "file": FileTier}
+
+
+def masked(url: str) -> str:
+    """`url` without the user and password that somebody may have put in."""
+    return shown(url)
+
+
+def _expanded(header: str, value: str) -> str:
+    def look_up(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise ValueError(f"headers: the environment variable {match[1]} is not set, and {header} needs it")
+        return found
+
+    return _VARIABLE.sub(look_up, value)

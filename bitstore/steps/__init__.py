@@ -1,0 +1,77 @@
+"""How a store is asked without a thread of its own: a lookup written as a generator of steps.
+
+A lookup does no I/O. It *yields* what it needs (an HTTP request, a blocking call, a pause) and is *sent* the answer.
+What it returns is the result:
+
+    def lookup(self, key):
+        response = yield Request(self.profile, self.url(key))  # an HTTP exchange; the answer is a `Response`
+        if response.status == 503:
+            yield Sleep(1.0)
+            response = yield Request(self.profile, self.url(key))
+        data = yield Call(zlib.decompress, response.body)  # may block, so a worker thread runs it
+        return Found(data, "my-bucket")
+
+A driver performs the steps. There are two: `bitstore._lookup.run` performs one step after another in the caller's
+thread (`get`), and `bitstore._lookup.loop` keeps thousands of lookups in one thread and resumes each when its answer
+is there (`get_many`). That is the whole difference between the two calls: the lookup is the same code.
+
+An error of a step is raised at its `yield`, so `try`/`except` work as in any function. `yield from` runs another
+lookup and is its result. Three rules:
+
+1. Never block between two yields: `Call` is there for what blocks.
+2. Never yield while a lock is held: the lookup may be resumed late, or never.
+3. Clean up in `finally`: a generator may be closed at any yield. When the time of a lookup is up, `Cancelled` is
+   raised at the yield; it is no `Exception`, so that no store takes it for a failure of its own.
+"""
+
+from bitstore.steps._request import (
+    EARLY,
+    ERROR_BYTES,
+    NO_HEADERS,
+    PRINTABLE,
+    TIMED_OUT,
+    TOO_LARGE,
+    Profile,
+    Request,
+    Response,
+    Signer,
+    Sink,
+    TransferError,
+)
+from bitstore.steps._steps import (
+    Call,
+    Cancelled,
+    Found,
+    Landing,
+    Sleep,
+    Step,
+    Steps,
+    Together,
+    Unmatched,
+    Wait,
+)
+
+__all__ = [
+    "EARLY",
+    "ERROR_BYTES",
+    "NO_HEADERS",
+    "PRINTABLE",
+    "TIMED_OUT",
+    "TOO_LARGE",
+    "Call",
+    "Cancelled",
+    "Found",
+    "Landing",
+    "Profile",
+    "Request",
+    "Response",
+    "Signer",
+    "Sink",
+    "Sleep",
+    "Step",
+    "Steps",
+    "Together",
+    "TransferError",
+    "Unmatched",
+    "Wait",
+]

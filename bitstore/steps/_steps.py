@@ -1,0 +1,99 @@
+"""The steps of a lookup, as data.
+
+A lookup is written once, as a generator that *yields* what it needs (an HTTP request, a blocking
+call, a pause, somebody else's result) and is *sent* the answer. It holds no thread and no socket, so
+the same code serves two drivers: `bitstore._lookup.run.run` performs the steps one after another in
+the caller's thread, and `bitstore._lookup.loop.Loop` drives thousands of lookups in one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from bitstore.steps._request import Request
+
+__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Unmatched", "Wait"]
+
+
+class Call:
+    """Run `function(*args)`, which may block: drivers keep it off the transfer thread."""
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function = function
+        self.args = args
+
+
+class Sleep:
+    """Go on after `seconds`."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Landing(Protocol):
+    """Something that will happen once."""
+
+    def on_landing(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, from any thread, when it has happened (at once if it already has)."""
+
+
+class Wait:
+    """Go on when `event` has happened."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: Landing) -> None:
+        self.event = event
+
+
+class Together:
+    """Perform several generators of steps at once; the answer is the list of what they return.
+
+    The first error among them ends the others and is thrown. Who ends the lookup ends all of them.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Steps[Any]]) -> None:
+        if not parts:
+            raise ValueError("nothing to perform")
+        self.parts = parts
+
+
+class Cancelled(BaseException):
+    """Thrown into a lookup whose time is up. Not an `Exception`: no tier may take it for a failure of its own."""
+
+
+class Found(NamedTuple):
+    """What a successful lookup returns.
+
+    Attributes
+    ----------
+    data
+        The blob: bytes, or whatever a user's own store returned.
+    source
+        Name of the store or tier that had it.
+    etag
+        The ETag under which the bucket holds these bytes, where it is known.
+    """
+
+    data: Any
+    source: str
+    etag: str | None = None
+
+
+class Unmatched(Found):
+    """Bytes out of a cache that did not match their digest when they were put there."""
+
+    __slots__ = ()
+
+
+T = TypeVar("T")
+Step: TypeAlias = "Request | Call | Sleep | Wait | Together"
+Steps: TypeAlias = Generator[Step, Any, T]
