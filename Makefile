@@ -46,6 +46,7 @@ lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy --strict $(CODE)
+	$(BIN)/lint-imports
 
 format: install-test ## Format the code
 	$(BIN)/ruff check --fix $(CODE)

@@ -28,7 +28,7 @@ from bitstore._caches import folder as folders
 from bitstore._caches.disk import DiskCache
 from bitstore._caches.draft import Draft
 from bitstore._caches.folder import Folder
-from bitstore._lookup.asking import exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore.errors import AccessDenied, InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call
@@ -129,17 +129,17 @@ def test_steps_read_small_files_at_once_and_hand_over_large_ones(cache: DiskCach
     cache.max_size = 10**7
     small = blob(1, 1 << 20)
     cache.put(*small)
-    assert run(get_steps(cache, small[0])).data == small[1]
+    assert run(steps_of_get(cache, small[0])).data == small[1]
     with pytest.raises(StopIteration) as end:
-        next(get_steps(cache, small[0]))
+        next(steps_of_get(cache, small[0]))
     assert end.value.value == (small[1], cache.label, None)
     huge = blob(3, (1 << 20) + 1)
-    run(put_steps(cache, *huge))
-    assert isinstance(next(get_steps(cache, huge[0])), Call)
-    assert run(get_steps(cache, huge[0])).data == huge[1]
-    assert run(exists_steps(cache, huge[0]))
+    run(steps_of_put(cache, *huge))
+    assert isinstance(next(steps_of_get(cache, huge[0])), Call)
+    assert run(steps_of_get(cache, huge[0])).data == huge[1]
+    assert run(steps_of_exists(cache, huge[0]))
     with pytest.raises(NotFoundInStore):
-        next(get_steps(cache, "0" * 40))
+        next(steps_of_get(cache, "0" * 40))
 
 
 def test_subclass_that_overrides_get_is_asked(folder: Path) -> None:
@@ -152,7 +152,7 @@ def test_subclass_that_overrides_get_is_asked(folder: Path) -> None:
 
     cache = Counting(folder)
     cache.put("a", b"1")
-    assert run(get_steps(cache, "a")).data == b"1"
+    assert run(steps_of_get(cache, "a")).data == b"1"
     assert cache.asked == 1
 
 

@@ -37,7 +37,7 @@ from bitstore._limits.accounts import AccountError, FileAccount
 from bitstore._limits.line import Line
 from bitstore._limits.rates import BackOff
 from bitstore._limits.windows import Terms, Windows
-from bitstore._lookup.asking import get_steps
+from bitstore._lookup.asking import steps_of_get
 from bitstore.config import ConfigError, loads
 from bitstore.steps import Call, Sleep, Steps, Wait
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
@@ -174,7 +174,7 @@ def test_a_lookup_waits_for_its_turn() -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("vt", per_minute=4, clock=clock))
     for digest in DIGESTS[:12]:
-        assert drive(get_steps(source, digest), clock).data == b"data"
+        assert drive(steps_of_get(source, digest), clock).data == b"data"
     assert len(source.times) == 12
     assert most_within(60, source.times) == 4
     assert source.times[-1] - source.times[0] < 125
@@ -184,25 +184,25 @@ def test_a_used_up_day_is_a_failure_that_says_when_it_opens() -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("vt", per_minute=4, per_day=2, clock=clock))
     for digest in DIGESTS[:2]:
-        drive(get_steps(source, digest), clock)
+        drive(steps_of_get(source, digest), clock)
     with pytest.raises(
         LimitReached, match=r"limit 'vt': 2 calls per day are used up; it opens again in 24.* h"
     ) as caught:
-        drive(get_steps(source, DIGESTS[2]), clock)
+        drive(steps_of_get(source, DIGESTS[2]), clock)
     assert not isinstance(caught.value, NotFoundInStore)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.retry_in, again.reason) == (str(caught.value), caught.value.retry_in, caught.value.reason)
     assert len(source.times) == 2
     clock.now += again.retry_in
-    assert drive(get_steps(source, DIGESTS[2]), clock).data == b"data"
+    assert drive(steps_of_get(source, DIGESTS[2]), clock).data == b"data"
 
 
 def test_a_wait_beyond_the_limit_is_refused_at_once() -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("vt", per_minute=1, wait=30, clock=clock))
-    drive(get_steps(source, DIGESTS[0]), clock)
+    drive(steps_of_get(source, DIGESTS[0]), clock)
     with pytest.raises(LimitReached, match="1 calls per minute are used up; it opens again in 6"):
-        drive(get_steps(source, DIGESTS[1]), clock)
+        drive(steps_of_get(source, DIGESTS[1]), clock)
     assert clock.now == 1000.0
 
 
@@ -399,7 +399,7 @@ def test_too_many_requests_is_tried_again_when_it_was_told(limited: bool) -> Non
     clock = Clock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(7)]
-    assert drive(get_steps(source, DIGESTS[0]), clock).data == b"data"
+    assert drive(steps_of_get(source, DIGESTS[0]), clock).data == b"data"
     assert source.times == [1000.0, pytest.approx(1007.0, abs=0.01)]
 
 
@@ -409,14 +409,14 @@ def test_too_many_requests_holds_the_others_back(tmp_path: Path) -> None:
         Noting(clock, CallLimit("api", clock=clock, state=tmp_path / "state", wait=wait)) for wait in (600, 5)
     )
     first.answers = [TooManyRequests("40")]
-    steps = get_steps(first, DIGESTS[0])
+    steps = steps_of_get(first, DIGESTS[0])
     call = next(steps)
     while not first.times:
         call = next(steps) if not isinstance(call, Call) else _answered(steps, call)
     assert isinstance(call, Call)
     call.function(*call.args)  # the pause is written down
     with pytest.raises(LimitReached, match=r"it has asked for a pause; it opens again in 40"):
-        drive(get_steps(second, DIGESTS[1]), clock)
+        drive(steps_of_get(second, DIGESTS[1]), clock)
     assert second.times == []
     steps.close()
 
@@ -433,13 +433,13 @@ def test_too_many_requests_has_an_end() -> None:
     source = Noting(clock, CallLimit("api", per_minute=100, clock=clock))
     source.answers = [TooManyRequests() for _ in range(20)]
     with pytest.raises(LimitReached, match="limit 'api': it answers that there are too many requests") as caught:
-        drive(get_steps(source, DIGESTS[0]), clock)
+        drive(steps_of_get(source, DIGESTS[0]), clock)
     assert len(source.times) == 3
     assert isinstance(caught.value.__cause__, TooManyRequests)
     source.answers = [TooManyRequests(5000)]
     source.limit = None
     with pytest.raises(LimitReached, match="asks for a pause of 5000 s"):
-        drive(get_steps(source, DIGESTS[0]), clock)
+        drive(steps_of_get(source, DIGESTS[0]), clock)
 
 
 def test_retry_after_as_it_came(timed_api: TimedAPI) -> None:

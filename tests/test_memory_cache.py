@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bitstore._caches.memory import MemoryCache
-from bitstore._lookup.asking import exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidURI, NotFoundInStore
 
@@ -125,12 +125,12 @@ def test_fork_starts_empty_even_if_a_thread_holds_the_lock() -> None:
 
 def test_steps_need_no_driver_to_do_anything() -> None:
     cache = MemoryCache()
-    run(put_steps(cache, "a", b"1"))
-    found = run(get_steps(cache, "a"))
+    run(steps_of_put(cache, "a", b"1"))
+    found = run(steps_of_get(cache, "a"))
     assert (found.data, found.source) == (b"1", "memory")
-    assert run(exists_steps(cache, "a"))
+    assert run(steps_of_exists(cache, "a"))
     with pytest.raises(NotFoundInStore):
-        next(get_steps(cache, "b"))
+        next(steps_of_get(cache, "b"))
 
 
 def test_threads_share_it_and_counters_are_exact() -> None:
@@ -165,7 +165,7 @@ def test_subclass_that_overrides_get_is_asked() -> None:
 
     cache = Counting()
     cache.put("a", b"1")
-    assert run(get_steps(cache, "a")).data == b"1"
+    assert run(steps_of_get(cache, "a")).data == b"1"
     assert cache.asked == 1
 
 

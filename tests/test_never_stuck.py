@@ -41,7 +41,7 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.asking import Write, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.s3_signing import Signer
 from tests.certificates import issued
@@ -527,7 +527,7 @@ def test_one_of_many_writers_wins(s3: SeaweedS3, shared_bucket: str) -> None:
     name, store = f"s3://{shared_bucket}/{secrets.token_hex(8)}", raw(s3)
 
     def write(number: int) -> None:
-        run(put_steps(store, name, b"%d" % number, Write(only_if_absent=True)))
+        run(steps_of_put(store, name, b"%d" % number, Write(only_if_absent=True)))
 
     write(0)
     with ThreadPoolExecutor(8) as pool:

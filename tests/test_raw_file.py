@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.file import FileRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
@@ -31,9 +31,9 @@ def test_round_trip(tmp_path: Path, size: int) -> None:
         store.get(uri)
     store.put(uri, data)
     assert path.read_bytes() == data
-    assert store.get(uri) == run(get_steps(store, uri)).data == data
+    assert store.get(uri) == run(steps_of_get(store, uri)).data == data
     assert store.exists(uri)
-    assert run(exists_steps(store, uri))
+    assert run(steps_of_exists(store, uri))
     assert os.listdir(path.parent) == ["blob"]
     assert not path.stat().st_mode & stat.S_IXUSR
 
@@ -183,8 +183,8 @@ def test_a_root_that_is_a_link(tmp_path: Path) -> None:
 
 def test_only_if_absent(tmp_path: Path) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
-    run(put_steps(store, uri, b"first", Write(only_if_absent=True)))
-    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
     assert store.get(uri) == b"first"
     store.put(uri, b"third")
     assert store.get(uri) == b"third"
@@ -198,7 +198,7 @@ def test_only_if_absent_holds_when_another_writer_comes_between(
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
     store.put(uri, b"first")
     monkeypatch.setattr(Path, "exists", lambda self: False)  # as it was when the second writer looked
-    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
     assert store.get(uri) == b"first"
     assert os.listdir(tmp_path) == ["k"]
 
@@ -209,7 +209,7 @@ def test_only_one_of_many_wins(tmp_path: Path) -> None:
 
     def write(n: int) -> None:
         barrier.wait(60)
-        run(put_steps(store, uri, bytes([n]) * 50_000, Write(only_if_absent=True)))
+        run(steps_of_put(store, uri, bytes([n]) * 50_000, Write(only_if_absent=True)))
         seen.append(store.get(uri))
 
     with ThreadPoolExecutor(8) as pool:
@@ -220,14 +220,14 @@ def test_only_one_of_many_wins(tmp_path: Path) -> None:
 
 def test_replacing(tmp_path: Path) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
-    assert run(store._etag_steps(uri)) is None
+    assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
-    etag = run(store._etag_steps(uri))
+    etag = run(store.version_steps(uri))
     assert etag is not None
-    run(put_steps(store, uri, b"good", Write(replacing=etag)))
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(put_steps(store, f"{uri}2", b"late", Write(replacing=etag)))
+    run(steps_of_put(store, f"{uri}2", b"late", Write(replacing=etag)))
     assert os.listdir(tmp_path) == ["k"]
 
 
@@ -255,12 +255,12 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, only_if_absent: bool) -> 
 import resource, signal
 from bitstore.errors import StoreNotAvailable
 from bitstore._raw.file import FileRaw
-from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.asking import Write, steps_of_put
 from bitstore._lookup.run import run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
-    run(put_steps(FileRaw(), "{tmp_path.as_uri()}/k", bytes(50_000), Write(only_if_absent={only_if_absent})))
+    run(steps_of_put(FileRaw(), "{tmp_path.as_uri()}/k", bytes(50_000), Write(only_if_absent={only_if_absent})))
 except StoreNotAvailable as error:
     assert "File too large" in str(error), error
 else:
@@ -274,10 +274,10 @@ else:
 def test_big_reads_are_kept_off_the_transfer_thread(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(bytes(1000))
     (tmp_path / "big").write_bytes(bytes(2_000_000))
-    small = get_steps(FileRaw(), f"{tmp_path.as_uri()}/small")
+    small = steps_of_get(FileRaw(), f"{tmp_path.as_uri()}/small")
     with pytest.raises(StopIteration):
         next(small)
-    big = get_steps(FileRaw(), f"{tmp_path.as_uri()}/big")
+    big = steps_of_get(FileRaw(), f"{tmp_path.as_uri()}/big")
     assert isinstance(next(big), Call)
     open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
     big.close()  # given up half-way: the file is closed

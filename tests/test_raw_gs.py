@@ -23,7 +23,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import RefreshError, TransportError
 
-from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw.gs import ANONYMOUS, GSRaw
@@ -112,8 +112,8 @@ def test_sizes(gcs: FakeGCS, gcs_bucket: str, size: int) -> None:
     store.put(uri, data)
     assert store.get(uri) == data
     assert gcs.client().bucket(gcs_bucket).blob("blob").download_as_bytes() == data
-    assert run(get_steps(store, uri)).data == data
-    assert run(exists_steps(store, uri))
+    assert run(steps_of_get(store, uri)).data == data
+    assert run(steps_of_exists(store, uri))
     with pytest.raises(TypeError, match="a blob is bytes, not str"):
         store.put(uri, "text")  # type: ignore[arg-type]
 
@@ -377,8 +377,8 @@ def test_emulator_variable(gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytes
 
 def test_only_if_absent(gcs: FakeGCS, gcs_bucket: str) -> None:
     store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
-    run(put_steps(store, uri, b"first", Write(only_if_absent=True)))
-    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
     assert store.get(uri) == b"first"
     store.put(uri, b"third")
     assert store.get(uri) == b"third"
@@ -395,18 +395,18 @@ def test_a_write_names_the_hash_of_what_it_sends(case: Case) -> None:
 
 def test_replacing(gcs: FakeGCS, gcs_bucket: str) -> None:
     store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
-    assert run(store._etag_steps(uri)) is None
+    assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
-    etag = run(store._etag_steps(uri))
+    etag = run(store.version_steps(uri))
     assert etag is not None
-    run(put_steps(store, uri, b"good", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
     assert store.get(uri) == b"good"
-    run(put_steps(store, f"gs://{gcs_bucket}/gone", b"x", Write(replacing=etag)))
+    run(steps_of_put(store, f"gs://{gcs_bucket}/gone", b"x", Write(replacing=etag)))
     assert not store.exists(f"gs://{gcs_bucket}/gone")
     with pytest.raises(ValueError, match="generation"):
-        run(put_steps(store, uri, b"x", Write(replacing='"etag"')))
+        run(steps_of_put(store, uri, b"x", Write(replacing='"etag"')))
 
 
 def test_compressed_objects_arrive_expanded_by_the_service(case: Case) -> None:
@@ -426,11 +426,11 @@ def test_client_of_the_caller(gcs: FakeGCS, gcs_bucket: str) -> None:
     store.put(uri, b"data")
     assert store.get(uri) == b"data"
     assert store.exists(uri)
-    run(put_steps(store, uri, b"other", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"other", Write(only_if_absent=True)))
     assert store.get(uri) == b"data"
-    etag = run(store._etag_steps(uri))
-    run(put_steps(store, uri, b"healed", Write(replacing=etag)))
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    etag = run(store.version_steps(uri))
+    run(steps_of_put(store, uri, b"healed", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))
     assert store.get(uri) == b"healed"
     with pytest.raises(StoreNotAvailable, match="404"):
         store.put("gs://no-such-bucket/k", b"x")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw.http import HTTPRaw
@@ -44,9 +44,9 @@ def test_get(api: CountedAPI, size: int) -> None:
     with pytest.raises(NotFoundInStore, match="/blob/k"):
         store.get(uri)
     api.blobs["k"] = data
-    assert store.get(uri) == run(get_steps(store, uri)).data == data
+    assert store.get(uri) == run(steps_of_get(store, uri)).data == data
     assert store.exists(uri)
-    assert run(exists_steps(store, uri))
+    assert run(steps_of_exists(store, uri))
 
 
 @pytest.mark.parametrize(
@@ -228,17 +228,17 @@ def folder(moto: MotoServer) -> str:
 
 def test_put(folder: str) -> None:
     store, uri = HTTPRaw(), f"{folder}/k"
-    assert run(store._etag_steps(uri)) is None
+    assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
     assert store.get(uri) == b"bad"
-    run(put_steps(store, uri, b"x", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"x", Write(only_if_absent=True)))
     assert store.get(uri) == b"bad"
-    etag = run(store._etag_steps(uri))
+    etag = run(store.version_steps(uri))
     assert etag is not None
-    run(put_steps(store, uri, b"good", Write(replacing=etag)))
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(put_steps(store, f"{folder}/gone", b"late", Write(replacing=etag)))
+    run(steps_of_put(store, f"{folder}/gone", b"late", Write(replacing=etag)))
     assert not store.exists(f"{folder}/gone")
     store.put(f"{folder}/empty", b"")
     assert store.get(f"{folder}/empty") == b""

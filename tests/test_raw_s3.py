@@ -19,7 +19,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from bitstore._lookup.asking import Write, exists_steps, get_steps, put_steps
+from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore._raw.s3_credentials import Identity as S3Identity
@@ -130,8 +130,8 @@ def test_sizes(s3: SeaweedS3, shared_bucket: str, size: int) -> None:
     store.put(uri, data)
     assert store.get(uri) == data
     assert store.exists(uri)
-    assert run(get_steps(store, uri)).data == data
-    assert run(exists_steps(store, uri))
+    assert run(steps_of_get(store, uri)).data == data
+    assert run(steps_of_exists(store, uri))
 
 
 def test_bytes_like_is_written_and_text_is_not(s3: SeaweedS3, bucket: str) -> None:
@@ -150,7 +150,7 @@ def test_missing_key_and_bucket(s3: SeaweedS3, bucket: str, caplog: pytest.LogCa
         with pytest.raises(NotFoundInStore, match="none"):
             store.get(uri)
         assert not store.exists(uri)
-        assert run(store._etag_steps(uri)) is None
+        assert run(store.version_steps(uri)) is None
     with pytest.raises(StoreNotAvailable, match="NoSuchBucket"):
         store.put("s3://no-such-bucket-here/k", b"x")
     # A slip in the bucket's name makes all blobs missing: that is said, once.
@@ -413,8 +413,8 @@ def test_session_token_and_requester_pays(moto: MotoServer, fault_proxy: MakePro
 
 def test_only_if_absent(s3: SeaweedS3, bucket: str) -> None:
     store, uri = raw(s3), f"s3://{bucket}/k"
-    run(put_steps(store, uri, b"first", Write(only_if_absent=True)))
-    run(put_steps(store, uri, b"second", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
     assert store.get(uri) == b"first"
     store.put(uri, b"third")
     assert store.get(uri) == b"third"
@@ -423,13 +423,13 @@ def test_only_if_absent(s3: SeaweedS3, bucket: str) -> None:
 def test_replacing(s3: SeaweedS3, bucket: str) -> None:
     store, uri = raw(s3), f"s3://{bucket}/k"
     store.put(uri, b"bad")
-    etag = run(store._etag_steps(uri))
+    etag = run(store.version_steps(uri))
     assert etag is not None
-    run(put_steps(store, uri, b"good", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
     assert store.get(uri) == b"good"
-    run(put_steps(store, f"s3://{bucket}/gone", b"x", Write(replacing=etag)))
+    run(steps_of_put(store, f"s3://{bucket}/gone", b"x", Write(replacing=etag)))
     assert not store.exists(f"s3://{bucket}/gone")
 
 
@@ -482,14 +482,14 @@ def test_client_of_the_caller() -> None:
     assert not store.exists(uri)
     store.put(uri, b"data")
     assert client.get_object(Bucket="mine", Key="a b/../c")["Body"].read() == b"data"
-    assert store.get(uri) == run(get_steps(store, uri)).data == b"data"
+    assert store.get(uri) == run(steps_of_get(store, uri)).data == b"data"
     assert store.exists(uri)
-    run(put_steps(store, uri, b"other", Write(only_if_absent=True)))
+    run(steps_of_put(store, uri, b"other", Write(only_if_absent=True)))
     assert store.get(uri) == b"data"
-    etag = run(store._etag_steps(uri))
+    etag = run(store.version_steps(uri))
     assert etag is not None
-    run(put_steps(store, uri, b"healed", Write(replacing=etag)))
-    run(put_steps(store, uri, b"late", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"healed", Write(replacing=etag)))
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))
     assert store.get(uri) == b"healed"
     with pytest.raises(NotFoundInStore):
         store.get("s3://other/k")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, put_steps
+from bitstore._lookup.asking import Write, steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw import s3_credentials
@@ -130,7 +130,7 @@ def test_transient_faults_are_tried_again(case: Case, fault: Any) -> None:
     assert store._tally.retries == 2
     case.proxy.rules.clear()
     case.proxy.rules.add(fault, times=1, method="PUT")
-    run(put_steps(store, case.uri, b"new", Write(replacing=run(store._etag_steps(case.uri)))))
+    run(steps_of_put(store, case.uri, b"new", Write(replacing=run(store.version_steps(case.uri)))))
     assert store.get(case.uri) == b"new"
 
 
@@ -315,10 +315,10 @@ def test_region_that_leads_nowhere(case: Case) -> None:
 def test_conflict_is_asked_twice(case: Case) -> None:
     store = case.store()
     case.proxy.rules.add(s3_error(409, "ConditionalRequestConflict"), times=1, method="PUT")
-    run(put_steps(store, f"{case.uri}-new", b"x", Write(only_if_absent=True)))
+    run(steps_of_put(store, f"{case.uri}-new", b"x", Write(only_if_absent=True)))
     assert store.get(f"{case.uri}-new") == b"x"
     case.proxy.rules.add(s3_error(409, "ConditionalRequestConflict"), method="PUT")
-    run(put_steps(store, f"{case.uri}-new", b"y", Write(only_if_absent=True)))
+    run(steps_of_put(store, f"{case.uri}-new", b"y", Write(only_if_absent=True)))
     assert "ConditionalRequestConflict" in str(outcome(lambda: store.put(f"{case.uri}-new", b"z")))
 
 

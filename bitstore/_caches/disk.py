@@ -446,7 +446,7 @@ class DiskCache(Store):
         return StoreNotAvailable(self.label, f"cannot {doing}: {error}")
 
     # A small file is read where the lookup runs, as handing it over would cost more than reading it.
-    def _get_steps(self, uri: str) -> Steps[Found]:
+    def get_steps(self, uri: str) -> Steps[Found]:
         try:
             place, data = self._find(uri, INLINE)
         except Large:
@@ -455,7 +455,7 @@ class DiskCache(Store):
             return Unmatched(data, self.label)
         return Found(data, self.label)
 
-    def _download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
+    def download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
         yield Call(self._copy, uri, partial)
         return Found(partial, self.label)
 
@@ -474,11 +474,11 @@ class DiskCache(Store):
             except OSError as error:
                 raise self._failed(self._blobs(), "read_errors", error) from error
 
-    def _exists_steps(self, uri: str) -> Steps[bool]:
+    def exists_steps(self, uri: str) -> Steps[bool]:
         yield from ()
         return DiskCache.exists(self, uri)
 
-    def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+    def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield Call(DiskCache.put, self, uri, data)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -175,15 +175,15 @@ class MemoryCache(Store):
         return self._contents.set_once(_Contents(self.max_size))
 
     # A lookup in memory never blocks, so its steps are none: it ends before the first one.
-    def _get_steps(self, uri: str) -> Steps[Found]:
+    def get_steps(self, uri: str) -> Steps[Found]:
         yield from ()
         return Found(MemoryCache.get(self, uri), self.label)
 
-    def _exists_steps(self, uri: str) -> Steps[bool]:
+    def exists_steps(self, uri: str) -> Steps[bool]:
         yield from ()
         return MemoryCache.exists(self, uri)
 
-    def _put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+    def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield from ()
         MemoryCache.put(self, uri, data)
 

@@ -65,10 +65,10 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
     def get(self, digest: str) -> bytes:
         """What `api_get` returns for the digest. Raises `NotFoundInStore` where that is None."""
         self._check_valid(digest)
-        data: bytes = run(self._get_steps(digest)).data
+        data: bytes = run(self.get_steps(digest)).data
         return data
 
-    def _get_steps(self, digest: str) -> Steps[Found]:
+    def get_steps(self, digest: str) -> Steps[Found]:
         key = digest.lower()
         absences = self._absences
         if absences is not None and key in absences:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bitstore._digests.algorithm import algorithm as digest_algorithm
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
-from bitstore._lookup.download import download_steps, verified
+from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.tier import Tier
@@ -74,7 +74,7 @@ class DigestComposite(DigestFormatMixin, Composite):
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
         def look() -> Steps[Found]:
-            return download_steps(store, key, partial)
+            return steps_of_download(store, key, partial)
 
         return (yield from verified(store, self.algorithm, key, partial, look))
 

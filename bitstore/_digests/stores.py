@@ -11,8 +11,8 @@ from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._digests.template import key_template
-from bitstore._lookup.asking import OVERWRITE, Write, exists_steps, get_steps, put_steps
-from bitstore._lookup.download import download_steps, verified
+from bitstore._lookup.asking import OVERWRITE, Write, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import check_options
@@ -114,18 +114,18 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
             The base store could not say.
         """
         self._check_valid(digest)
-        data: bytes = run(self._get_steps(digest)).data
+        data: bytes = run(self.get_steps(digest)).data
         return data
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data` under `digest`. With `verify`, raises `InvalidDataFound` unless it matches."""
         self._check_valid(digest)
-        run(self._put_steps(digest, data, OVERWRITE))
+        run(self.put_steps(digest, data, OVERWRITE))
 
     def exists(self, digest: str) -> bool:
         """Whether the base store has something under `digest` (its bytes are not looked at)."""
         self._check_valid(digest)
-        return run(self._exists_steps(digest))
+        return run(self.exists_steps(digest))
 
     def url(self, digest: str) -> str:
         """The URL in the base store under which the blob of `digest` lies."""
@@ -135,10 +135,10 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
     def _url(self, digest: str) -> str:
         return key_template(self.prefix).url(digest.lower())
 
-    def _get_steps(self, digest: str) -> Steps[Found]:
+    def get_steps(self, digest: str) -> Steps[Found]:
         template = key_template(self.prefix)
         try:
-            found = yield from get_steps(self.base_store, template.url(digest.lower()))
+            found = yield from steps_of_get(self.base_store, template.url(digest.lower()))
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
@@ -163,40 +163,40 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
         except TooLarge as error:
             raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
 
-    def _download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
+    def download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
         return (
             yield from verified(self, self.algorithm, digest.lower(), partial, lambda: self._bring(digest, partial))
         )
 
     def _bring(self, digest: str, partial: Partial) -> Steps[Found]:
         if self.compression is not None:  # only whole blobs are expanded: this one passes through memory
-            found = yield from self._get_steps(digest)
+            found = yield from self.get_steps(digest)
             yield Call(partial.fill, found.data)
             return found
         try:
-            found = yield from download_steps(self.base_store, self._url(digest), partial)
+            found = yield from steps_of_download(self.base_store, self._url(digest), partial)
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
             raise NotFoundInStore(self, digest) from error
         return Found(found.data, self.label)
 
-    def _exists_steps(self, digest: str) -> Steps[bool]:
-        return (yield from exists_steps(self.base_store, self._url(digest)))
+    def exists_steps(self, digest: str) -> Steps[bool]:
+        return (yield from steps_of_exists(self.base_store, self._url(digest)))
 
-    def _put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
         url = self._url(digest)
         if self.verify:
             self._verify_data(data, digest)
         packer = codec(self.compression)
         if packer is not None:
             data = yield Call(packer.compress, data)
-        yield from put_steps(self.base_store, url, data, write)
+        yield from steps_of_put(self.base_store, url, data, write)
 
-    def _etag_steps(self, digest: str) -> Steps[str | None]:
-        if not hasattr(self.base_store, "_etag_steps"):
+    def version_steps(self, digest: str) -> Steps[str | None]:
+        if not hasattr(self.base_store, "version_steps"):
             return None
-        etag: str | None = yield from self.base_store._etag_steps(self._url(digest))
+        etag: str | None = yield from self.base_store.version_steps(self._url(digest))
         return etag
 
     def __repr__(self) -> str:
@@ -227,7 +227,7 @@ class DigestCache(DigestStore):
             logger.log(level, "%r could not keep %s: %s", self, digest, described(error))
 
     # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
-    _put_steps = DigestStore._put_steps
+    put_steps = DigestStore.put_steps
 
 
 def _check_fits(base_store: Store, prefix: str, length: int) -> None:

@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeAlias
 from bitstore.errors import NotFoundInStore
 from bitstore.steps import Call, Found, Steps
 
-__all__ = ["OVERWRITE", "Errors", "Write", "exists_steps", "get_steps", "has_steps", "key_steps", "put_steps"]
+__all__ = [
+    "OVERWRITE",
+    "Errors",
+    "Write",
+    "has_own_steps",
+    "steps_of_exists",
+    "steps_of_get",
+    "steps_of_key",
+    "steps_of_put",
+]
 
 Errors: TypeAlias = Literal["return", "raise", "ignore", "log"]
 
@@ -39,41 +48,41 @@ class Write:
 OVERWRITE = Write()
 
 
-def get_steps(store: Any, uri: Any) -> Steps[Found]:
+def steps_of_get(store: Any, uri: Any) -> Steps[Found]:
     """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`.
 
     `uri` is valid: who calls this has asked the store's `is_valid` or `canonical`.
     """
-    if has_steps(type(store), "get", "_get_steps") and "get" not in getattr(store, "__dict__", ()):
-        steps: Steps[Found] = store._get_steps(uri)
+    if has_own_steps(store, "get", "get_steps") and "get" not in getattr(store, "__dict__", ()):
+        steps: Steps[Found] = store.get_steps(uri)
         return steps
     return _call_get(store, uri)
 
 
-def key_steps(store: Any) -> Callable[..., Steps[Found]] | None:
-    """A composite's own lookup, as steps, of what its `canonical` returned. None where there is none: see `get_steps`.
+def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:
+    """A composite's own lookup, as steps, of what its `canonical` returned. None: it has none, see `steps_of_get`.
 
     After the key it may be given the names of tiers not to ask, because they have just said that they lack the blob.
     """
-    bypassed = "get" in getattr(store, "__dict__", ()) or not has_steps(type(store), "get", "_get_steps")
-    if bypassed or not has_steps(type(store), "_get_steps", "_key_steps"):
+    bypassed = "get" in getattr(store, "__dict__", ()) or not has_own_steps(store, "get", "get_steps")
+    if bypassed or not has_own_steps(store, "get_steps", "key_steps"):
         return None
-    steps: Callable[..., Steps[Found]] = store._key_steps
+    steps: Callable[..., Steps[Found]] = store.key_steps
     return steps
 
 
-def exists_steps(store: Any, uri: Any) -> Steps[bool]:
+def steps_of_exists(store: Any, uri: Any) -> Steps[bool]:
     """Whether `store` holds `uri`, as steps."""
-    if has_steps(type(store), "exists", "_exists_steps"):
-        steps: Steps[bool] = store._exists_steps(uri)
+    if has_own_steps(store, "exists", "exists_steps"):
+        steps: Steps[bool] = store.exists_steps(uri)
         return steps
     return _call(store.exists, uri) if hasattr(store, "exists") else _exists_by_get(store, uri)
 
 
-def put_steps(store: Any, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+def steps_of_put(store: Any, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
     """The write of `data` as steps. A store that has only `put` overwrites, whatever `write` says."""
-    if has_steps(type(store), "put", "_put_steps"):
-        steps: Steps[None] = store._put_steps(uri, data, write)
+    if has_own_steps(store, "put", "put_steps"):
+        steps: Steps[None] = store.put_steps(uri, data, write)
         return steps
     return _call(store.put, uri, data)
 
@@ -95,8 +104,14 @@ def _call(function: Any, *args: Any) -> Steps[Any]:
     return (yield Call(function, *args))
 
 
+def has_own_steps(store: Any, method: str, steps: str) -> bool:
+    """Whether `store` has steps that its `method` has not been overridden past."""
+    cls: Any = type(store)
+    return _class_has_own_steps(cls, method, steps)
+
+
 @lru_cache(maxsize=1024)
-def has_steps(cls: type, method: str, steps: str) -> bool:
+def _class_has_own_steps(cls: Any, method: str, steps: str) -> bool:
     # A subclass that overrides only `get` means its `get`: the steps of its base class must not bypass it.
     for base in cls.__mro__:
         if steps in vars(base):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from bitstore._lookup.asking import Errors, get_steps, key_steps
+from bitstore._lookup.asking import Errors, steps_of_get, steps_of_key
 from bitstore._lookup.loop import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
@@ -116,7 +116,7 @@ class _Window:
     ) -> None:
         self._store = store
         self._canonical = getattr(store, "canonical", lambda uri: uri)
-        self._of_key = key_steps(store)
+        self._of_key = steps_of_key(store)
         self._uris = uris
         self.timeout = timeout
         self._most = most
@@ -232,7 +232,7 @@ class _Window:
     def _later(self, lookup: _Lookup, pause: float, paid_for: frozenset[str]) -> Steps[Found]:
         yield Sleep(pause)
         if self._of_key is None:
-            return (yield from get_steps(self._store, lookup.inputs[0][1]))
+            return (yield from steps_of_get(self._store, lookup.inputs[0][1]))
         return (yield from self._of_key(lookup.key, paid_for))
 
     def _take(self) -> list[_Lookup]:
@@ -304,7 +304,7 @@ class _Window:
         if same is not None:
             same.inputs.append(position)
             return None
-        steps = get_steps(self._store, uri) if self._of_key is None else self._of_key(key)
+        steps = steps_of_get(self._store, uri) if self._of_key is None else self._of_key(key)
         lookup = self._lookups[known_by] = _Lookup(known_by, position, self, steps)
         if self._large:
             self.loop = loop(self._read % 2)

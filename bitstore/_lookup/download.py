@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bitstore._lookup.asking import get_steps, has_steps
+from bitstore._lookup.asking import has_own_steps, steps_of_get
 from bitstore._lookup.partial import CannotWrite, Partial
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Cancelled, Found, Steps
 
-__all__ = ["download", "download_steps", "through_memory", "verified"]
+__all__ = ["download", "steps_of_download", "through_memory", "verified"]
 
 
 def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
@@ -23,7 +23,7 @@ def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: flo
     try:
         with partial.open():
             try:
-                found = run(download_steps(store, key, partial), timeout=timeout)
+                found = run(steps_of_download(store, key, partial), timeout=timeout)
             except NotFoundInStore:
                 partial.discard()
                 raise
@@ -39,20 +39,20 @@ def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: flo
     return found.source
 
 
-def download_steps(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
+def steps_of_download(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
     """Bring the blob of `uri` into `partial`, as steps: the store's own ones, or its `get`.
 
     What is found has the partial file as its data where the blob went straight there, else the bytes.
     """
-    if has_steps(type(store), "get", "_download_steps") and "get" not in getattr(store, "__dict__", ()):
-        steps: Steps[Found] = store._download_steps(uri, partial)
+    if has_own_steps(store, "get", "download_steps") and "get" not in getattr(store, "__dict__", ()):
+        steps: Steps[Found] = store.download_steps(uri, partial)
         return steps
     return through_memory(store, uri, partial)
 
 
 def through_memory(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
     """The same by way of `get`, for stores that know no other."""
-    found = yield from get_steps(store, uri)
+    found = yield from steps_of_get(store, uri)
     yield Call(partial.fill, found.data)
     return found
 

@@ -55,16 +55,16 @@ class RawStore(Store):
         return super().__new__(cls)
 
     @abstractmethod
-    def _get_steps(self, uri: Any) -> Steps[Found]: ...
+    def get_steps(self, uri: Any) -> Steps[Found]: ...
 
     @abstractmethod
-    def _exists_steps(self, uri: Any) -> Steps[bool]: ...
+    def exists_steps(self, uri: Any) -> Steps[bool]: ...
 
     @abstractmethod
-    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]: ...
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]: ...
 
     @abstractmethod
-    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+    def version_steps(self, uri: Any) -> Steps[str | None]:
         """What `Write(replacing=...)` must be told to overwrite the present copy; None: there is no copy."""
 
     # The steps are taken from here and not through `bitstore.store.get_steps`: a subclass whose `get`
@@ -84,13 +84,13 @@ class RawStore(Store):
             The store could not say; the reason tells why.
         """
         self._check_valid(uri)
-        data: bytes = run(self._get_steps(uri)).data
+        data: bytes = run(self.get_steps(uri)).data
         return data
 
     def exists(self, uri: Any) -> bool:
         """Whether the store holds `uri`, without fetching it. Raises what `get` raises, except `NotFoundInStore`."""
         self._check_valid(uri)
-        return run(self._exists_steps(uri))
+        return run(self.exists_steps(uri))
 
     def put(self, uri: Any, data: bytes) -> None:
         """Keep `data` (bytes, bytearray or memoryview) under `uri`, in place of what is there.
@@ -103,7 +103,7 @@ class RawStore(Store):
             The blob was not written, or the answer that it was has been lost.
         """
         self._check_valid(uri)
-        run(self._put_steps(uri, data, _OVERWRITE))
+        run(self.put_steps(uri, data, _OVERWRITE))
 
     def _check_valid(self, uri: Any) -> None:
         if not self.is_valid(uri):
@@ -172,10 +172,10 @@ class WireStore(RawStore, Generic[R]):
         self._states: PerProcess[R] = PerProcess()
         self._no_buckets: set[str] = set()  # that were told of
 
-    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+    def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         ask = self._streaming(uri, partial)
         if ask is None:
-            found = yield from self._get_steps(uri)
+            found = yield from self.get_steps(uri)
             yield Call(partial.fill, found.data)
             return found
         partial.expect(uri)

@@ -55,7 +55,7 @@ class FileRaw(RawStore):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
         path = self._path(uri)
         try:
             descriptor, size = _open(path)
@@ -70,7 +70,7 @@ class FileRaw(RawStore):
             self._translate(uri, error)
         return Found(data, self.label)
 
-    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+    def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         path = self._path(uri)
         try:
             descriptor, _ = _open(path)
@@ -82,10 +82,10 @@ class FileRaw(RawStore):
             self._translate(uri, error)
         return Found(partial, self.label)
 
-    def _exists_steps(self, uri: Any) -> Steps[bool]:
-        return (yield from self._etag_steps(uri)) is not None
+    def exists_steps(self, uri: Any) -> Steps[bool]:
+        return (yield from self.version_steps(uri)) is not None
 
-    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+    def version_steps(self, uri: Any) -> Steps[str | None]:
         path = self._path(uri)
         try:
             version: str = yield Call(_version, path)
@@ -95,7 +95,7 @@ class FileRaw(RawStore):
             self._translate(uri, error)
         return version
 
-    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         path = self._path(uri)
         body = blob_bytes(data)
         try:

@@ -161,7 +161,7 @@ class GSRaw(WireStore[_State]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
         bucket, key = self._split(uri)
         answer: Any
         if self.client is not None:
@@ -177,10 +177,10 @@ class GSRaw(WireStore[_State]):
             self._fail_or_missing(uri, answer)
         return Found(answer, self.label)
 
-    def _exists_steps(self, uri: Any) -> Steps[bool]:
-        return (yield from self._etag_steps(uri)) is not None
+    def exists_steps(self, uri: Any) -> Steps[bool]:
+        return (yield from self.version_steps(uri)) is not None
 
-    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+    def version_steps(self, uri: Any) -> Steps[str | None]:
         # The generation rather than the ETag: the service compares it on every kind of upload.
         bucket, key = self._split(uri)
         answer: Any
@@ -200,7 +200,7 @@ class GSRaw(WireStore[_State]):
         except (ValueError, LookupError, TypeError, RecursionError):
             self._fail(f"GET {uri}", Problem(200, message="the metadata of the object holds no generation"))
 
-    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         bucket, key = self._split(uri)
         body = blob_bytes(data)
         generation = self._generation(write)

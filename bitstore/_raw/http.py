@@ -117,7 +117,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
     def _shown(self, text: str) -> str:
         return shown(text)
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
         answer = yield from self._ask(uri, "GET")
         data: Any = answer
         if isinstance(answer, Response):
@@ -128,7 +128,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             self._fail_or_missing(uri, data)
         return Found(data, self.label)
 
-    def _exists_steps(self, uri: Any) -> Steps[bool]:
+    def exists_steps(self, uri: Any) -> Steps[bool]:
         answer = yield from self._ask(uri, "HEAD")
         if isinstance(answer, Response):
             return True
@@ -136,7 +136,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             return False
         self._fail(f"HEAD {uri}", answer)
 
-    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+    def version_steps(self, uri: Any) -> Steps[str | None]:
         answer = yield from self._ask(uri, "HEAD", want_headers=True)
         if isinstance(answer, Response):
             return answer.headers.get("etag")
@@ -144,7 +144,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
             return None
         self._fail(f"HEAD {uri}", answer)
 
-    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         headers = [] if "content-type" in map(str.lower, self.headers) else ["Content-Type: application/octet-stream"]
         if write.only_if_absent:
             headers.append("If-None-Match: *")

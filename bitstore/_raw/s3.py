@@ -200,7 +200,7 @@ class S3Raw(WireStore[Routes]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
@@ -243,7 +243,7 @@ class S3Raw(WireStore[Routes]):
     def _ask_part(self, bucket: str, key: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
         return self._ask(bucket, key, headers=headers, want_headers=True, limit=limit)
 
-    def _exists_steps(self, uri: Any) -> Steps[bool]:
+    def exists_steps(self, uri: Any) -> Steps[bool]:
         bucket, key = self._split(uri)
         if self.client is not None:
             answer: Any = yield Call(self._caller().etag, bucket, key)
@@ -257,7 +257,7 @@ class S3Raw(WireStore[Routes]):
             return False
         self._fail(f"HEAD {uri}", answer)
 
-    def _etag_steps(self, uri: Any) -> Steps[str | None]:
+    def version_steps(self, uri: Any) -> Steps[str | None]:
         bucket, key = self._split(uri)
         if self.client is not None:
             answer: Any = yield Call(self._caller().etag, bucket, key)
@@ -271,7 +271,7 @@ class S3Raw(WireStore[Routes]):
             return None
         self._fail(f"HEAD {uri}", answer)
 
-    def _put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         bucket, key = self._split(uri)
         body = blob_bytes(data)
         for attempt in (1, 2):

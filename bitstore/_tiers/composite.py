@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bitstore._lookup.asking import exists_steps, get_steps
-from bitstore._lookup.download import download_steps
+from bitstore._lookup.asking import steps_of_exists, steps_of_get
+from bitstore._lookup.download import steps_of_download
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.compat import warn_of_unused
@@ -140,7 +140,7 @@ class Composite(Store):
         LookupFailed
             No tier had it and at least one could not say; `LookupTimedOut` when `timeout` was over.
         """
-        data: bytes = run(self._get_steps(uri), timeout=timeout).data
+        data: bytes = run(self.get_steps(uri), timeout=timeout).data
         return data
 
     def exists(self, uri: Any) -> bool:
@@ -148,7 +148,7 @@ class Composite(Store):
 
         Raises `InvalidURI` and `LookupFailed` as `get` does.
         """
-        return run(self._exists_steps(uri))
+        return run(self.exists_steps(uri))
 
     def stats(self) -> dict[str, TierStats]:
         """Counts of each tier in this process, by tier name in lookup order."""
@@ -166,10 +166,10 @@ class Composite(Store):
         current: PerProcess[Live] = self.__dict__.get("_current") or self.__dict__.setdefault("_current", PerProcess())
         return current.get() or current.set_once(Live())
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
-        return self._key_steps(self.canonical(uri))
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        return self.key_steps(self.canonical(uri))
 
-    def _key_steps(
+    def key_steps(
         self,
         key: Any,
         paid_for: frozenset[str] = frozenset(),
@@ -202,7 +202,7 @@ class Composite(Store):
         finally:
             live.flights.land(key, outcome)
 
-    def _download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+    def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         key = self.canonical(uri)
         led = False
 
@@ -214,19 +214,19 @@ class Composite(Store):
         if not costs(self):
             return (yield from self._walk(key, self._live(), bring))
         # Where it may have to be paid for, one lookup at a time, as in `get`.
-        found = yield from self._key_steps(key, look=bring)
+        found = yield from self.key_steps(key, look=bring)
         if not led:
             yield from self._bring(_Answer(found), key, partial)  # type: ignore[arg-type]
         return found
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
-        return download_steps(store, key, partial)
+        return steps_of_download(store, key, partial)
 
     def _walk(
         self,
         key: Any,
         live: Live,
-        look: Callable[[Store, Any], Steps[Found]] = get_steps,
+        look: Callable[[Store, Any], Steps[Found]] = steps_of_get,
         paid_for: frozenset[str] = frozenset(),
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
@@ -281,7 +281,7 @@ class Composite(Store):
         """Whether bytes in a cache that do not match their digest cannot be right."""
         return False
 
-    def _exists_steps(self, uri: Any) -> Steps[bool]:
+    def exists_steps(self, uri: Any) -> Steps[bool]:
         key = self.canonical(uri)
         failures: list[tuple[str, BaseException]] = []
         for tier in self._tiers:
@@ -290,7 +290,7 @@ class Composite(Store):
                     tier.read
                     and not tier.paid
                     and tier.store.is_valid(key)
-                    and (yield from exists_steps(tier.store, key))
+                    and (yield from steps_of_exists(tier.store, key))
                 ):
                     return True
             except Exception as error:  # as in _walk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from bitstore._lookup.asking import OVERWRITE, Write, put_steps
+from bitstore._lookup.asking import OVERWRITE, Write, steps_of_put
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.tier import Tier, costs
 from bitstore.errors import described
@@ -50,9 +50,9 @@ def keep_steps(
                 stats.count("write_failures")
                 continue
             if tier in bad:
-                yield from put_steps(cache, key, data, (yield from _replacement(cache, key)))
+                yield from steps_of_put(cache, key, data, (yield from _replacement(cache, key)))
             else:
-                yield from put_steps(cache, key, data, _KEEP)
+                yield from steps_of_put(cache, key, data, _KEEP)
         except (Cancelled, GeneratorExit) as end:
             if ticket is not None:
                 breaker.abandoned(ticket)
@@ -81,7 +81,7 @@ def _takes_only_bytes(cache: Store) -> bool:
 
 def _replacement(cache: Store, key: Any) -> Steps[Write]:
     """How to overwrite the bad copy, and nothing but it, where the cache can tell its ETag."""
-    if not hasattr(cache, "_etag_steps"):
+    if not hasattr(cache, "version_steps"):
         return OVERWRITE
-    etag = yield from cache._etag_steps(key)
+    etag = yield from cache.version_steps(key)
     return Write(replacing=etag) if etag else OVERWRITE

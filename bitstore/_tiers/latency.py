@@ -8,7 +8,7 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
-from bitstore._lookup.asking import get_steps
+from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.composite import Composite
 from bitstore.steps import Cancelled, Found, Steps
 from bitstore.store import Store
@@ -57,7 +57,7 @@ class Latencies:
 
     def _look(self, store: Store, key: Any) -> Steps[Found]:
         known = self._tiers.get(id(store))
-        steps = get_steps(store, key)
+        steps = steps_of_get(store, key)
         if known is None or next(known[2]) % self.every:
             return steps
         return self._measured(known[0], steps)

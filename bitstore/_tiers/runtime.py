@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitstore._lookup.asking import get_steps
+from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.single_flight import Flights
 from bitstore._tiers.stats import TierStats
@@ -47,4 +47,4 @@ class Live:
         # Of their own: a cache that cannot keep may still answer.
         self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
         self.warned: set[str] = set()
-        self.look: Callable[[Store, Any], Steps[Found]] = get_steps  # `Latencies` puts in one that measures
+        self.look: Callable[[Store, Any], Steps[Found]] = steps_of_get  # `Latencies` puts in one that measures

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from bitstore._caches.disk import DiskCache
 from bitstore._caches.memory import MemoryCache
 from bitstore._digests.algorithm import ALGORITHMS, Algorithm
-from bitstore._lookup.asking import exists_steps
+from bitstore._lookup.asking import steps_of_exists
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.tier import Tier
 from bitstore.errors import NotFoundInStore
@@ -39,8 +39,8 @@ class _Presence(Store):
     def get(self, uri: Any) -> Any:
         raise NotImplementedError("it is looked up by its steps")
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
-        if not (yield from exists_steps(self._store, uri)):
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        if not (yield from steps_of_exists(self._store, uri)):
             raise NotFoundInStore(self._store, uri)
         return Found(There(), self.label)
 
@@ -48,7 +48,7 @@ class _Presence(Store):
 class _Unasked(_Presence):
     """A paid store, which is taken to have what all others lack."""
 
-    def _get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
         yield from ()
         return Found(There(), self.label)
 

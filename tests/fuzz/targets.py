@@ -86,7 +86,7 @@ def urls(data: bytes) -> None:
 
 def _swallow(store: S3Raw | GSRaw | HTTPRaw | FileRaw, text: str) -> Steps[None]:
     with contextlib.suppress(StoreNotAvailable, NotFoundInStore, InvalidURI):
-        yield from store._get_steps(text)
+        yield from store.get_steps(text)
 
 
 def template(data: bytes) -> None:
@@ -206,7 +206,7 @@ def _partial(value: str) -> None:
 def conversation(data: bytes) -> None:
     """A whole lookup against a server of any answers: bytes that it sent, or an honest error, after a bounded talk."""
     for store, uri in ((S3, "s3://bucket/key"), (GS, "gs://bucket/key"), (HTTP, "https://host/key")):
-        for operation in (store._get_steps, store._exists_steps, store._etag_steps):
+        for operation in (store.get_steps, store.exists_steps, store.version_steps):
             talk = Talk(Reader(data))
             if isinstance(store, S3Raw):
                 store._forget()  # what one talk has taught of regions and clocks must not change the next
@@ -218,7 +218,7 @@ def conversation(data: bytes) -> None:
                 assert len(str(error)) < 5000
                 pickle.loads(pickle.dumps(error))
             else:
-                if operation == store._get_steps:
+                if operation == store.get_steps:
                     assert 200 in talk.said or 206 in talk.said
                     assert (
                         len(found.data)
