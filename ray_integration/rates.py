@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bitstore._limits.line import Line
 from bitstore._limits.rates import BackOff, checked_rate
-from bitstore._support.per_process import PerProcess, current
+from bitstore._support.per_process import KeepsPerProcess, PerProcess, current
 from bitstore.errors import StoreNotAvailable
 from bitstore.steps import Call, Sleep, Steps, Wait
 from ray_integration.central import Central, Unreachable
@@ -161,7 +161,7 @@ class _Live:
                 self._good_until = now + _UNUSED
 
 
-class ClusterRate:
+class ClusterRate(KeepsPerProcess):
     """A bound on the requests per second of a whole Ray cluster: `S3Raw(limit=ClusterRate("bucket", per_second=3000))`.
 
     It means what `bitstore.RateLimit` means, for all processes of the cluster that give the same name, and the same

@@ -54,7 +54,7 @@ def test_no_file_operation_is_left_out() -> None:
     """Whatever the cache calls of `os` is a place at which the tests kill it, or no file operation."""
     harmless = {"fspath", "geteuid", "getpid", "kill", "register_at_fork", "strerror", "urandom"}
     used = set()
-    for path in (ROOT / "bitstore" / "caches").glob("*.py"):
+    for path in (ROOT / "bitstore" / "_caches").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 holder = node.func.value

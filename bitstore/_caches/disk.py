@@ -14,7 +14,7 @@ from bitstore._caches.quarantine import trim
 from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._lookup.partial import Partial
 from bitstore._support.checks import check_options
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Steps, Unmatched
@@ -34,7 +34,7 @@ class Verified(NamedTuple):
     bytes: int
 
 
-class DiskCache(Store):
+class DiskCache(KeepsPerProcess, Store):
     """Keeps blobs as files in a folder, within a bound on their bytes; what was not used for longest goes first.
 
     Any number of threads and processes of one machine may use one folder, and any of them may be killed at

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 
 from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._support.checks import check_options
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import NotFoundInStore
 from bitstore.steps import Found, Steps
@@ -34,7 +34,7 @@ class _Contents:
         self.hits = self.misses = self.written = self.skipped = self.evicted = 0
 
 
-class MemoryCache(Store):
+class MemoryCache(KeepsPerProcess, Store):
     """Keeps the blobs used last in the memory of this process.
 
     Threads share it; processes do not: a forked child and an unpickled copy start empty.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 
 if TYPE_CHECKING:
     from cachetools import TTLCache
@@ -17,7 +17,7 @@ __all__ = ["Absences"]
 _MOST = 100_000  # about 20 MB; the oldest are forgotten
 
 
-class Absences:
+class Absences(KeepsPerProcess):
     """Digests that are known to be missing, for a while, in this process. Pickles as its configuration.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from bitstore._limits.accounts import Account, AccountError, FileAccount, MemoryAccount
 from bitstore._limits.line import Line, Place
 from bitstore._limits.windows import Terms, Verdict
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.errors import LimitReached, StoreNotAvailable, TooManyRequests
 from bitstore.steps import Call, Sleep, Steps, Wait
 
@@ -36,7 +36,7 @@ class _Made(NamedTuple):
     data: Any
 
 
-class Limit(ABC):
+class Limit(KeepsPerProcess, ABC):
     """What an API source may do, wherever its calls are counted. Pickles as its configuration.
 
     Parameters

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.steps import Sleep, Steps
 
 __all__ = ["BackOff", "RateLimit", "checked_rate"]
@@ -75,7 +75,7 @@ class _Slots:
             return self._per_second * self._back_off.part
 
 
-class RateLimit:
+class RateLimit(KeepsPerProcess):
     """A bound on the requests per second of one process: `S3Raw(limit=RateLimit(per_second=300))`.
 
     Every request counts, retries as well. Where the server answers 429 or 503 (`SlowDown`), the rate halves, at most

@@ -20,7 +20,7 @@ from bitstore._lookup.run import run
 from bitstore._raw.problems import Problem, without
 from bitstore._raw.streams import into
 from bitstore._support.checks import check_options, check_seconds
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import shown
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Profile, Response, Signer, Sink, Steps
@@ -118,7 +118,7 @@ class RawStore(Store):
         return self.URI_HINT
 
 
-class WireStore(RawStore, Generic[R]):
+class WireStore(KeepsPerProcess, RawStore, Generic[R]):
     """A raw store behind HTTP.
 
     `R` is the state that each process builds for itself on first use (credentials, what was learned about

@@ -8,9 +8,12 @@ what it has counted or read) is kept under that object.
 from __future__ import annotations
 
 import os
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-__all__ = ["PerProcess", "Process", "current"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["KeepsPerProcess", "PerProcess", "Process", "current"]
 
 
 class Process:
@@ -19,7 +22,7 @@ class Process:
     __slots__ = ("token",)
 
     def __init__(self) -> None:
-        self.token = os.urandom(6).hex()  # told in file names, where pids would be ambiguous
+        self.token = os.urandom(6).hex()  # part of file names, where pids would be ambiguous
 
 
 _current = Process()
@@ -63,3 +66,21 @@ class PerProcess(Generic[T]):
             if process is not _current:
                 self._values.pop(process, None)
         return value
+
+
+class KeepsPerProcess:
+    """Base of classes with a `PerProcess` among their attributes: a copy begins with an empty one, as a pickle does."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        state: Any = self.__reduce_ex__(4)[2]  # what `__getstate__` returns, on every Python
+        if hasattr(twin, "__setstate__"):
+            twin.__setstate__(state)
+        elif state:
+            twin.__dict__.update(state)
+        for name, value in twin.__dict__.items():
+            if type(value) is PerProcess:
+                twin.__dict__[name] = PerProcess()
+        return twin

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitstore._lookup.asking import steps_of_exists, steps_of_get
 from bitstore._lookup.download import steps_of_download
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
+from bitstore._support.checks import check_options
 from bitstore._support.compat import warn_of_unused
-from bitstore._support.per_process import PerProcess
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.question import Question, Said
 from bitstore._tiers.runtime import Live
@@ -21,10 +22,13 @@ from bitstore.errors import InvalidDataFound, LookupFailed, LookupTimedOut, NotF
 from bitstore.steps import Cancelled, Found, Steps, Wait
 from bitstore.store import Store
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["Composite"]
 
 
-class Composite(Store):
+class Composite(KeepsPerProcess, Store):
     """Sources and caches, asked in the order in which they were appended.
 
     `get` returns the bytes of the first tier that has them. It raises `NotFoundInStore` only when every
@@ -47,6 +51,11 @@ class Composite(Store):
 
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Check the names of options: `__init__` would refuse an unknown one without naming the known ones."""
+        check_options(cls, options)
+        return super().__new__(cls)
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain

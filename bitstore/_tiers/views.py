@@ -37,8 +37,7 @@ def without(store: Any, unwanted: Callable[[Any], bool]) -> Any | None:
         return store
     if not kept:
         return None
-    part = copy.copy(store)
-    part.__dict__.pop("_current", None)  # it has no lookups in progress
+    part = copy.copy(store)  # it has no lookups in progress
     part._chain = tuple(
         (kept[tier], tuple(kept[keeper] for keeper in keepers if keeper in kept))
         for tier, keepers in store._chain

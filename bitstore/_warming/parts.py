@@ -145,8 +145,7 @@ def dry_part(store: Composite) -> Composite:
 
 
 def _changed(store: Composite, change: Callable[[Tier, tuple[Tier, ...]], tuple[Tier, tuple[Tier, ...]]]) -> Composite:
-    part = copy.copy(store)
-    part.__dict__.pop("_current", None)  # it has no lookups in progress, and statistics of its own
+    part = copy.copy(store)  # it has no lookups in progress, and statistics of its own
     part._chain = tuple(change(tier, above) for tier, above in store._chain)
     part._live().breakers = store._live().breakers
     return part
