@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bitstore._support.redact import shown, told
+from bitstore._support.redact import redact, redact_url
 from bitstore.errors import NotFoundInStore
 
 __all__ = ["Blob"]
@@ -51,5 +51,7 @@ class Blob:
         return self.error is not None and not isinstance(self.error, NotFoundInStore)
 
     def __repr__(self) -> str:
-        what = f"{len(self.data)} bytes from {self.source}" if isinstance(self.data, bytes) else told(repr(self.error))
-        return f"Blob({self.index}, {shown(repr(self.uri))}, {what})"
+        what = (
+            f"{len(self.data)} bytes from {self.source}" if isinstance(self.data, bytes) else redact(repr(self.error))
+        )
+        return f"Blob({self.index}, {redact_url(repr(self.uri))}, {what})"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bitstore._support.redact import shown, told
+from bitstore._support.redact import redact, redact_url
 
 __all__ = [
     "AccessDenied",
@@ -137,10 +137,10 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
         self.args = (store, uri)
 
     def __str__(self) -> str:
-        return f"{self.store} does not contain '{shown(str(self.uri))}'"
+        return f"{self.store} does not contain '{redact_url(str(self.uri))}'"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.store)!r}, {shown(str(self.uri))!r})"
+        return f"{type(self).__name__}({str(self.store)!r}, {redact_url(str(self.uri))!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.store), str(self.uri))
@@ -158,7 +158,7 @@ class InvalidDataFound(NotFoundInStore):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.store} holds invalid data for '{shown(str(self.uri))}': {self.reason}"
+        return f"{self.store} holds invalid data for '{redact_url(str(self.uri))}': {self.reason}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.store), str(self.uri), self.reason)
@@ -170,7 +170,7 @@ class InvalidURI(BitstoreError, ValueError):
     def __init__(self, store: object, uri: object, hint: str | None = None) -> None:
         name = store if isinstance(store, str) else type(store).__name__
         suffix = "" if hint is None else f" (hint: {hint})"
-        super().__init__(f"URI {shown(str(uri))!r} is invalid for {name}{suffix}", name, str(uri), hint)
+        super().__init__(f"URI {redact_url(str(uri))!r} is invalid for {name}{suffix}", name, str(uri), hint)
 
 
 class LookupFailed(StoreNotAvailable):
@@ -213,7 +213,7 @@ class LookupFailed(StoreNotAvailable):
         reason = "; ".join(f"{name}: {described(error)}" for name, error in failures)
         if missing:
             reason += f" (missing in {', '.join(missing)})"
-        text = f"{store} could not look up '{shown(str(uri))}': {reason}"
+        text = f"{store} could not look up '{redact_url(str(uri))}': {reason}"
         BitstoreError.__init__(self, text, str(store), str(uri), list(failures), list(missing))
         self.uri = str(uri)
         self.reason = reason
@@ -234,7 +234,7 @@ class LookupTimedOut(LookupFailed, TimeoutError):
 
 def described(error: BaseException) -> str:
     """An error in words, for logs, reports and other errors. What looks like a secret in a foreign one is masked."""
-    return str(error) if isinstance(error, BitstoreError) else told(f"{type(error).__name__}: {error}")
+    return str(error) if isinstance(error, BitstoreError) else redact(f"{type(error).__name__}: {error}")
 
 
 def _portable(name: str, error: BaseException) -> BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, LookupFailed, NotFoundInStore, described
 
@@ -56,7 +56,7 @@ def answer_of(blob: Blob) -> Answer:
         return Answer(data, source)
     if isinstance(data, (bytes, bytearray, memoryview)):
         return Answer(bytes(data), source)
-    wrong = TypeError(f"{source} returned {type(data).__name__} for '{shown(str(blob.uri))}', not bytes")
+    wrong = TypeError(f"{source} returned {type(data).__name__} for '{redact_url(str(blob.uri))}', not bytes")
     return Answer.without_blob("failed", wrong)
 
 
@@ -65,7 +65,7 @@ def _text(error: Exception, kind: str) -> str:
     if type(error) is NotFoundInStore:
         store = error.store
         name = store if isinstance(store, str) else getattr(store, "label", type(store).__name__)
-        return f"{name} does not contain '{shown(str(error.uri))}'"
+        return f"{name} does not contain '{redact_url(str(error.uri))}'"
     if isinstance(error, LookupFailed) and error.reason:
         return error.reason
     return described(error) if kind == "failed" else str(error)

@@ -35,7 +35,7 @@ from bitstore import (
 from bitstore._digests.algorithm import algorithm
 from bitstore._limits.accounts import AccountError, FileAccount
 from bitstore._limits.windows import Terms
-from bitstore._support.redact import shown, told
+from bitstore._support.redact import redact, redact_url
 from bitstore._warming.here import fill_here
 from bitstore._warming.run import Warming, numbered
 from bitstore.config import ConfigError, from_urls, loads
@@ -170,9 +170,9 @@ def test_what_is_no_secret_is_told() -> None:
         "s3://bucket/key?x=1",
         "a@b.example",
     ):
-        assert told(text) == shown(text) == text
-    assert told("https://h/x?a=1 (curl error 7)") == "https://h/x?*** (curl error 7)"
-    assert told(told("url: /v1?a=1&key=b: bearer abcdefghi")) == "url: /v1?a=1&key=*** bearer ***"
+        assert redact(text) == redact_url(text) == text
+    assert redact("https://h/x?a=1 (curl error 7)") == "https://h/x?*** (curl error 7)"
+    assert redact(redact("url: /v1?a=1&key=b: bearer abcdefghi")) == "url: /v1?a=1&key=*** bearer ***"
 
 
 # ---------------------------------------------------------------------- limits

@@ -23,7 +23,7 @@ from bitstore._cli.summary import summary
 from bitstore._cli.warming import warm_command
 from bitstore._digests.algorithm import ALGORITHMS
 from bitstore._digests.hash_list import HashList, ListError
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore
 
@@ -223,7 +223,7 @@ def fetch_command(
         where = target.path if isinstance(target, Folder) else target.path.with_name("more.parquet")
         again = ["bitstore", "fetch", "--retry", str(reports.failed.path), "-o", str(where), *chosen.arguments()]
         again += ["--fan-out", str(fan_out)] if fan_out else []
-        typer.echo(f"go on from the failures: {shown(shlex.join(again))}", err=True)
+        typer.echo(f"go on from the failures: {redact_url(shlex.join(again))}", err=True)
     raise End(outcome.exit_code)
 
 

@@ -12,7 +12,7 @@ from bitstore._cli.outputs import Output, OutputError, Unfit
 from bitstore._cli.progress import Progress
 from bitstore._cli.reports import Report
 from bitstore._digests.hash_list import Entry, ListError
-from bitstore._support.redact import told
+from bitstore._support.redact import redact
 from bitstore._tiers.composite import Composite
 from bitstore.blob import Blob
 
@@ -127,7 +127,7 @@ class _Run:
             self._report(self._reports.missing, blob.uri)
         else:
             outcome.failed += 1
-            self._report(self._reports.failed, blob.uri, told(f"{type(error).__name__}: {error}"))
+            self._report(self._reports.failed, blob.uri, redact(f"{type(error).__name__}: {error}"))
         self._progress.advance(size)
 
     def _report(self, report: Report, *fields: str) -> None:

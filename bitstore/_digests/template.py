@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 
 __all__ = ["KeyTemplate", "key_template"]
 
@@ -39,7 +39,7 @@ class KeyTemplate:
         if not isinstance(text, str):
             raise TypeError(f"expected a prefix or key template as str, got {type(text).__name__}")
         self.text = text
-        self.shown = shown(text)
+        self.shown = redact_url(text)
         self._parts: list[str | slice] = []
         covered = 0
         fields = 0

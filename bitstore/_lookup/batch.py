@@ -14,7 +14,7 @@ from bitstore._lookup.asking import Errors, steps_of_get, steps_of_key
 from bitstore._lookup.loop import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
-from bitstore._support.redact import shown, told
+from bitstore._support.redact import redact, redact_url
 from bitstore._support.sizes import parse_size
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
@@ -77,7 +77,9 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
             elif errors == "raise":
                 raise blob.error
             elif errors == "log":
-                logger.warning("%s: %s: %s", shown(str(blob.uri)), type(blob.error).__name__, told(str(blob.error)))
+                logger.warning(
+                    "%s: %s: %s", redact_url(str(blob.uri)), type(blob.error).__name__, redact(str(blob.error))
+                )
     finally:  # also when the consumer stops early
         window.close()
 

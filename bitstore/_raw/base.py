@@ -21,7 +21,7 @@ from bitstore._raw.problems import Problem, without
 from bitstore._raw.streams import into
 from bitstore._support.checks import check_options, check_seconds
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Profile, Response, Signer, Sink, Steps
 from bitstore.store import Store
@@ -112,7 +112,7 @@ class RawStore(Store):
     def _refuse(self, uri: Any) -> NoReturn:
         if not isinstance(uri, str):
             raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
-        raise InvalidURI(self, shown(uri), hint=self._hint())
+        raise InvalidURI(self, redact_url(uri), hint=self._hint())
 
     def _hint(self) -> str | None:
         return self.URI_HINT
@@ -292,7 +292,7 @@ def endpoint(url: Any) -> str | None:
     if url is None:
         return None
     if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s\x00-\x1f/?#@]+(/[^\s\x00-\x1f?#]*)?", url):
-        raise ValueError(f"endpoint_url must look like 'https://host:port', not {shown(str(url))!r}")
+        raise ValueError(f"endpoint_url must look like 'https://host:port', not {redact_url(str(url))!r}")
     return str(url).rstrip("/")
 
 

@@ -23,7 +23,7 @@ from bitstore._raw.base import (
 )
 from bitstore._raw.parts import in_parts
 from bitstore._raw.problems import Problem, plain_problem, transfer_problem, unasked, without
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.steps import Found, Profile, Request, Response, Sink, Steps, TransferError
 
 __all__ = ["HTTPRaw"]
@@ -115,7 +115,7 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         return isinstance(uri, str) and _URL(uri) is not None
 
     def _shown(self, text: str) -> str:
-        return shown(text)
+        return redact_url(text)
 
     def get_steps(self, uri: Any) -> Steps[Found]:
         answer = yield from self._ask(uri, "GET")
@@ -243,8 +243,8 @@ class HTTPRaw(WireStore[tuple[Profile, Profile]]):
         return [*self.headers.values(), *words]
 
     def _told(self) -> list[str]:
-        shown = ", ".join(f"{name!r}: ..." for name in self.headers)
-        return ([f"headers={{{shown}}}"] if shown else []) + options(self, _DEFAULTS)
+        names = ", ".join(f"{name!r}: ..." for name in self.headers)
+        return ([f"headers={{{names}}}"] if names else []) + options(self, _DEFAULTS)
 
 
 _SUCCESS = {

@@ -1,30 +1,30 @@
-"""URLs as they may be told: in a repr, an error, a log line, statistics."""
+"""Secrets out of texts: what a repr, an error, a log line or statistics may show of URLs and of others' messages."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["shown", "told", "without_password"]
+__all__ = ["redact", "redact_password", "redact_url"]
 
 _USERINFO = re.compile(r"//[^/?#\s]*@")
 _QUERY = re.compile(r"(\bhttps?://[^\s?]*)\?[^\s'\")\]}]+")
-# Where the URL is cut, as other libraries' errors tell it, and what a header says.
+# Secrets in URLs that another library's error shows cut, and in header lines.
 _PARAMETER = re.compile(
     r"([?&][\w.-]*(?:key|token|secret|signature|sig|passw\w*|credential|auth)[\w.-]*=)[^&\s'\")\]}]+", re.IGNORECASE
 )
 _HEADER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
-def without_password(text: str) -> str:
+def redact_password(text: str) -> str:
     """`text` with `***` for the user and password of each URL in it."""
     return _USERINFO.sub("//***@", text)
 
 
-def shown(text: str) -> str:
-    """The same, with `***` also for the query of each http(s) URL, which is where signed URLs have their secret."""
-    return _QUERY.sub(r"\1?***", without_password(text))
+def redact_url(text: str) -> str:
+    """`text` with `***` for passwords, and for the query of each http(s) URL: signed URLs have their secret there."""
+    return _QUERY.sub(r"\1?***", redact_password(text))
 
 
-def told(text: str) -> str:
-    """The same for what others wrote, such as a user's store in its exceptions: what looks like a secret is `***`."""
-    return _HEADER.sub(r"\1 ***", _PARAMETER.sub(r"\1***", shown(text)))
+def redact(text: str) -> str:
+    """Another program's text, such as the exception of a user's store, with `***` for all that looks like a secret."""
+    return _HEADER.sub(r"\1 ***", _PARAMETER.sub(r"\1***", redact_url(text)))

@@ -16,7 +16,7 @@ import msgspec
 
 from bitstore._digests.algorithm import ALGORITHMS
 from bitstore._digests.stores import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.config._local import Context, Tier
 from bitstore.config._tables import convert, tier
 from bitstore.errors import BitstoreError
@@ -118,8 +118,8 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
     """
     tiers: list[dict[str, Any]] = []
     for url in dict.fromkeys(urls):
-        name = shown(url)  # it goes into statistics and errors
-        same = sum(tier["url"] != url and shown(tier["url"]) == name for tier in tiers)
+        name = redact_url(url)  # it goes into statistics and errors
+        same = sum(tier["url"] != url and redact_url(tier["url"]) == name for tier in tiers)
         tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
     if cache is not None:
         tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
@@ -178,7 +178,7 @@ def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestCompos
         try:
             _append(composite, tier(table), context)
         except (ValueError, TypeError, OSError, BitstoreError) as error:  # what stores raise for options they refuse
-            raise ConfigError(f"{name}: tier {called!r}: {shown(str(error))}") from error
+            raise ConfigError(f"{name}: tier {called!r}: {redact_url(str(error))}") from error
     return composite
 
 

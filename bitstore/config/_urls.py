@@ -10,7 +10,7 @@ import msgspec
 
 from bitstore._digests.stores import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
 from bitstore._lookup.retry import Retry
-from bitstore._support.redact import shown
+from bitstore._support.redact import redact_url
 from bitstore.config._local import Context, ReadTier, Tier
 from bitstore.store import Store
 
@@ -181,7 +181,7 @@ SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, 
 
 def masked(url: str) -> str:
     """`url` without the user and password that somebody may have put in."""
-    return shown(url)
+    return redact_url(url)
 
 
 def _expanded(header: str, value: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from bitstore._support.redact import without_password
+from bitstore._support.redact import redact_password
 
 __all__ = [
     "EARLY",
@@ -196,7 +196,7 @@ class TransferError(Exception):
     def __init__(
         self, code: int, message: str, status: int = 0, headers: Mapping[str, str] | None = None, partial: bytes = b""
     ) -> None:
-        message = without_password(message)  # libcurl repeats the URL of a proxy that it cannot use
+        message = redact_password(message)  # libcurl repeats the URL of a proxy that it cannot use
         super().__init__(code, message, status)
         self.code = code
         self.message = message
