@@ -298,7 +298,7 @@ def problems(world: World) -> dict[tuple[Cell, bool], str | None]:
     quick = [item for item in todo if item[0].fault.name not in SLOW]
     with (
         ThreadPoolExecutor(len(slow)) as many,
-        ThreadPoolExecutor(4) as few,
+        ThreadPoolExecutor(24) as few,
         pytest.MonkeyPatch.context() as patch,
     ):
         # `get` is libcurl's; `get_many` goes over connections of our own here, as where hundreds are under way.

@@ -238,7 +238,7 @@ def unreachable(trial: Trial) -> None:
                 must(secret not in str(error), "a secret shows up in the error of a store that cannot answer")
         else:
             raise AssertionError(f"{what} of a store that cannot answer returned {answer!r:.80}")
-    (blob,) = Store.get_many(store, [trial.absent()])
+    (blob,) = Store.get_many(store, [trial.absent()], patience=1)
     must(blob.failed, f"get_many of a store that cannot answer gave {blob}")
     chain = Composite()
     chain.append_source(store)
