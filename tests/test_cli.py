@@ -644,7 +644,7 @@ def test_without_typer(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr.decode()) == (
         3,
-        "bitstore: the command line needs typer: pip install 'bitstore[cli]'\n",
+        "bitstore: the command line needs typer: pip install 'epic-bitstore[cli]'\n",
     )
 
 

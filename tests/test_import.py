@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
+import inspect
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bitstore
+import ray_integration
 from tests.servers import SeaweedS3
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(bitstore.__file__).parent.parent
 HEAVY = [
     "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "requests", "typer", "tqdm", "fsspec", "ultima",
 ]  # fmt: skip
-LIGHT = [*HEAVY, "pycurl", "zstandard", "cachetools", "tenacity", "msgspec"]
+LIGHT = [*HEAVY, "pycurl", "zstandard", "cachetools", "msgspec"]
+VARIADIC = {"BitstoreError"}  # by its nature: the base of errors keeps whatever its subclasses were made with
 
 # Stands in for an installation with the core's own dependencies only.
 WITHOUT_EXTRAS = f"""
@@ -102,9 +111,9 @@ assert not any(name in sys.modules for name in {HEAVY!r})
 @pytest.mark.parametrize(
     ("store", "uri", "advice"),
     [
-        ("S3Raw()", "s3://bucket/key", "pip install bitstore[aws]"),
-        ("S3Raw({'profile_name': 'p'})", "s3://bucket/key", "pip install bitstore[aws]"),
-        ("GSRaw()", "gs://bucket/key", "pip install bitstore[gcp]"),
+        ("S3Raw()", "s3://bucket/key", "pip install 'epic-bitstore[aws]'"),
+        ("S3Raw({'profile_name': 'p'})", "s3://bucket/key", "pip install 'epic-bitstore[aws]'"),
+        ("GSRaw()", "gs://bucket/key", "pip install 'epic-bitstore[gcp]'"),
     ],
 )
 @pytest.mark.parametrize("ask", ["store.get(uri)", "store.put(uri, b'x')", "store.exists(uri)"])
@@ -126,6 +135,18 @@ assert blob.failed and {advice!r} in str(blob.error), blob
     run(code)
 
 
+def test_every_advice_to_install_names_this_distribution_and_an_extra_of_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    sources = [path for package in ("bitstore", "ray_integration") for path in (ROOT / package).rglob("*.py")]
+    advice = [found for path in sources for found in re.findall(r"pip install .{0,40}", path.read_text())]
+    assert len(advice) >= 8
+    for text in advice:
+        named = re.match(r"pip install '([a-z-]+)\[([a-z,]+)\]'", text)
+        assert named is not None, text
+        assert named[1] == project["name"]
+        assert set(named[2].split(",")) <= set(project["optional-dependencies"])
+
+
 def test_every_public_name_is_there() -> None:
     assert bitstore.__all__ == sorted(set(bitstore.__all__))
     for name in bitstore.__all__:
@@ -135,29 +156,26 @@ def test_every_public_name_is_there() -> None:
             assert found.__doc__
     assert set(bitstore.__all__) <= set(dir(bitstore))
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = bitstore.Nonsense
+        _ = bitstore.Nonsense  # type: ignore[attr-defined]
 
 
-def test_type_checkers_see_every_public_name() -> None:
-    tree = ast.parse(Path(bitstore.__file__).read_text())
-    (block,) = [
-        node for node in tree.body
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    ]  # fmt: skip
-    seen = {
-        alias.asname or alias.name: node.module
-        for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }  # fmt: skip
-    assert sorted(seen) == bitstore.__all__
-    for name, module in seen.items():
-        assert module is not None
-        assert getattr(importlib.import_module(module), name) is getattr(bitstore, name)
-    # Under `mypy --strict` a user may import only what type checkers can read to be exported.
-    (listed,) = [
-        node.value for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
-    ]  # fmt: skip
-    assert ast.literal_eval(listed) == bitstore.__all__
+@pytest.mark.parametrize("module", [bitstore, ray_integration], ids=lambda module: module.__name__)
+def test_signatures_of_public_classes_show_their_parameters(module: Any) -> None:
+    for name in module.__all__:
+        if inspect.isclass(kind := getattr(module, name)):
+            kinds = {parameter.kind for parameter in inspect.signature(kind).parameters.values()}
+            hidden = kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+            assert not hidden or name in VARIADIC, f"{name}{inspect.signature(kind)}"
+
+
+def test_names_come_from_compiled_files_alone(tmp_path: Path) -> None:
+    """An installation may hold no sources, or be a zip."""
+    archive = tmp_path / "packages.zip"
+    with zipfile.PyZipFile(str(archive), "w") as packed:
+        packed.writepy(str(ROOT / "bitstore"))
+    code = "import bitstore; print(bitstore.__file__, len(bitstore.__all__), bitstore.Store.__module__)"
+    told = run(code, PYTHONPATH=str(archive))
+    assert told.split() == [f"{archive}/bitstore/__init__.pyc", str(len(bitstore.__all__)), "bitstore.store"]
 
 
 @pytest.mark.parametrize("module", ["bitstore", "epic.bitstore"])
@@ -168,7 +186,8 @@ def test_star_import(module: str) -> None:
 
 
 def test_it_is_typed() -> None:
-    assert (Path(bitstore.__file__).parent / "py.typed").is_file()
+    for package in ("bitstore", "ray_integration", "epic/bitstore"):
+        assert (ROOT / package / "py.typed").is_file()
 
 
 def test_epic_stays_a_namespace() -> None:

@@ -473,7 +473,7 @@ assert GSRaw("anonymous", endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k") =
 try:
     GSRaw(endpoint_url="{gcs.url}").get("gs://{gcs_bucket}/k")
 except StoreNotAvailable as error:
-    assert "pip install bitstore[gcp]" in str(error), error
+    assert "pip install 'epic-bitstore[gcp]'" in str(error), error
 else:
     raise AssertionError
 """

@@ -647,7 +647,7 @@ assert S3Raw("anonymous", endpoint_url="{s3.endpoint_url}").get("s3://{public_bu
 try:
     S3Raw().get("s3://{public_bucket}/k")
 except StoreNotAvailable as error:
-    assert "pip install bitstore[aws]" in str(error), error
+    assert "pip install 'epic-bitstore[aws]'" in str(error), error
 else:
     raise AssertionError
 """

@@ -14,6 +14,6 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "typer":
             raise
-        print("bitstore: the command line needs typer: pip install 'bitstore[cli]'", file=sys.stderr)
+        print("bitstore: the command line needs typer: pip install 'epic-bitstore[cli]'", file=sys.stderr)
         return 3
     return run()

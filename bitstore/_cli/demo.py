@@ -117,7 +117,7 @@ def _show(world: World, blobs: int, *, ray: bool, say: Say) -> bool:
     passes = [_here(world, say)]
     passes.append(_here(world, say, again=True))
     if ray and importlib.util.find_spec("ray") is None:
-        say("Ray is not installed, so this was all (pip install 'bitstore[ray]').")
+        say("Ray is not installed, so this was all (pip install 'epic-bitstore[ray]').")
         say("")
     elif ray:
         passes += _on_ray(world, say)

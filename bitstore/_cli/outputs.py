@@ -171,7 +171,7 @@ class ParquetFile(Output):
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise OutputError(f"to write {path}: pip install 'bitstore[cli]'") from error
+            raise OutputError(f"to write {path}: pip install 'epic-bitstore[cli]'") from error
         self.path = path
         if path.is_dir():
             raise OutputError(f"{path} is a folder, though its name says that it is a Parquet file")

@@ -142,7 +142,7 @@ def _filler(
         from ray_integration.pool import NodePool
         from ray_integration.warm import fill_on_ray
     except ImportError as error:
-        refuse(f"--ray {ray}: {error}; pip install 'bitstore[ray]'")
+        refuse(f"--ray {ray}: {error}; pip install 'epic-bitstore[ray]'")
     try:
         cluster.init(address=ray, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # whatever Ray finds wrong with the address

@@ -146,7 +146,7 @@ class HashList:
             import pyarrow as pa
             from pyarrow.parquet import ParquetFile
         except ImportError as error:
-            raise ListError(f"{self._source} is a Parquet file: pip install 'bitstore[cli]' to read it") from error
+            raise ListError(f"{self._source} is a Parquet file: pip install 'epic-bitstore[cli]' to read it") from error
         try:
             file = ParquetFile(self._source, buffer_size=_BUFFER)
             schema = file.schema_arrow

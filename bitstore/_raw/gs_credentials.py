@@ -93,7 +93,7 @@ class Token:
 
                 credentials.refresh(Request())
             except ImportError as error:
-                raise Unusable("requests is not installed: pip install bitstore[gcp]") from error
+                raise Unusable("requests is not installed: pip install 'epic-bitstore[gcp]'") from error
             except Exception as error:  # whatever a token service or a credentials object of the user's own raises
                 if force or not _outlives(credentials):
                     reason = f"the access token could not be refreshed: {_brief(error)}"
@@ -151,7 +151,7 @@ def _usable(given: Any) -> Any:
         service: Any = service_account.Credentials
         scoped: Any = with_scopes_if_required
     except ImportError as error:
-        raise Unusable("google-auth is not installed: pip install bitstore[gcp]") from error
+        raise Unusable("google-auth is not installed: pip install 'epic-bitstore[gcp]'") from error
     try:
         if given is None:
             found, _ = google.auth.default(scopes=_SCOPES)

@@ -170,7 +170,7 @@ def _session_settings(entry: Any, where: Where) -> tuple[Any, tuple[str, str, st
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise Unusable("boto3 is not installed: pip install bitstore[aws]") from error
+        raise Unusable("boto3 is not installed: pip install 'epic-bitstore[aws]'") from error
     name = show(entry)
     try:
         session = boto3.Session(**(entry or {}))

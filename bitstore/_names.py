@@ -1,0 +1,49 @@
+"""The public names of `bitstore`, each written once: type checkers read this, `bitstore` imports a name at first use.
+
+A name that is added here is in `bitstore.__all__`, in `dir(bitstore)` and, by `python -m tests.reference`, in
+docs/reference.md.
+"""
+
+from bitstore._caches.disk import DiskCache as DiskCache
+from bitstore._caches.memory import MemoryCache as MemoryCache
+from bitstore._digests.stores import DigestAPISource as DigestAPISource
+from bitstore._digests.stores import DigestCache as DigestCache
+from bitstore._digests.stores import DigestComposite as DigestComposite
+from bitstore._digests.stores import DigestFormatMixin as DigestFormatMixin
+from bitstore._digests.stores import DigestStore as DigestStore
+from bitstore._digests.stores import Md5APISource as Md5APISource
+from bitstore._digests.stores import Md5Cache as Md5Cache
+from bitstore._digests.stores import Md5Composite as Md5Composite
+from bitstore._digests.stores import Md5Store as Md5Store
+from bitstore._digests.stores import Sha1APISource as Sha1APISource
+from bitstore._digests.stores import Sha1Cache as Sha1Cache
+from bitstore._digests.stores import Sha1Composite as Sha1Composite
+from bitstore._digests.stores import Sha1FormatMixin as Sha1FormatMixin
+from bitstore._digests.stores import Sha1Store as Sha1Store
+from bitstore._digests.stores import Sha256APISource as Sha256APISource
+from bitstore._digests.stores import Sha256Cache as Sha256Cache
+from bitstore._digests.stores import Sha256Composite as Sha256Composite
+from bitstore._digests.stores import Sha256Store as Sha256Store
+from bitstore._digests.stores import VerifyDigestMixin as VerifyDigestMixin
+from bitstore._digests.stores import VerifySha1Mixin as VerifySha1Mixin
+from bitstore._limits.calls import CallLimit as CallLimit
+from bitstore._limits.rates import RateLimit as RateLimit
+from bitstore._lookup.retry import Retry as Retry
+from bitstore._raw.file import FileRaw as FileRaw
+from bitstore._raw.gs import GSRaw as GSRaw
+from bitstore._raw.http import HTTPRaw as HTTPRaw
+from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
+from bitstore._raw.s3 import S3Raw as S3Raw
+from bitstore._tiers.composite import Composite as Composite
+from bitstore.blob import Blob as Blob
+from bitstore.errors import AccessDenied as AccessDenied
+from bitstore.errors import BitstoreError as BitstoreError
+from bitstore.errors import InvalidDataFound as InvalidDataFound
+from bitstore.errors import InvalidURI as InvalidURI
+from bitstore.errors import LimitReached as LimitReached
+from bitstore.errors import LookupFailed as LookupFailed
+from bitstore.errors import LookupTimedOut as LookupTimedOut
+from bitstore.errors import NotFoundInStore as NotFoundInStore
+from bitstore.errors import StoreNotAvailable as StoreNotAvailable
+from bitstore.errors import TooManyRequests as TooManyRequests
+from bitstore.store import Store as Store
