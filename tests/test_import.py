@@ -27,6 +27,7 @@ HEAVY = [
     "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "requests", "typer", "tqdm", "fsspec", "ultima",
 ]  # fmt: skip
 LIGHT = [*HEAVY, "pycurl", "zstandard", "cachetools", "msgspec"]
+PUBLIC: list[str] = vars(bitstore)["__all__"]  # which type checkers are not shown
 VARIADIC = {"BitstoreError"}  # by its nature: the base of errors keeps whatever its subclasses were made with
 
 # Stands in for an installation with the core's own dependencies only.
@@ -42,11 +43,15 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def run(code: str, **environment: str) -> str:
+def run(code: str, folder: str | Path = ".", **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -148,20 +153,20 @@ def test_every_advice_to_install_names_this_distribution_and_an_extra_of_it() ->
 
 
 def test_every_public_name_is_there() -> None:
-    assert bitstore.__all__ == sorted(set(bitstore.__all__))
-    for name in bitstore.__all__:
+    assert sorted(set(PUBLIC)) == PUBLIC
+    for name in PUBLIC:
         found = getattr(bitstore, name)
         if name != "ANONYMOUS":
             assert found.__name__ == name
             assert found.__doc__
-    assert set(bitstore.__all__) <= set(dir(bitstore))
+    assert set(PUBLIC) <= set(dir(bitstore))
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = bitstore.Nonsense  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("module", [bitstore, ray_integration], ids=lambda module: module.__name__)
 def test_signatures_of_public_classes_show_their_parameters(module: Any) -> None:
-    for name in module.__all__:
+    for name in vars(module)["__all__"]:
         if inspect.isclass(kind := getattr(module, name)):
             kinds = {parameter.kind for parameter in inspect.signature(kind).parameters.values()}
             hidden = kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
@@ -174,15 +179,15 @@ def test_names_come_from_compiled_files_alone(tmp_path: Path) -> None:
     with zipfile.PyZipFile(str(archive), "w") as packed:
         packed.writepy(str(ROOT / "bitstore"))
     code = "import bitstore; print(bitstore.__file__, len(bitstore.__all__), bitstore.Store.__module__)"
-    told = run(code, PYTHONPATH=str(archive))
-    assert told.split() == [f"{archive}/bitstore/__init__.pyc", str(len(bitstore.__all__)), "bitstore.store"]
+    told = run(code, tmp_path, PYTHONPATH=str(archive))
+    assert told.split() == [f"{archive}/bitstore/__init__.pyc", str(len(PUBLIC)), "bitstore.store"]
 
 
 @pytest.mark.parametrize("module", ["bitstore", "epic.bitstore"])
 def test_star_import(module: str) -> None:
     names: dict[str, object] = {}
     exec(f"from {module} import *", names)
-    assert set(bitstore.__all__) <= set(names)
+    assert set(PUBLIC) <= set(names)
 
 
 def test_it_is_typed() -> None:

@@ -33,7 +33,7 @@ def names_in_the_docs() -> dict[str, list[str]]:
 
 
 def test_type_checkers_see_the_names_that_python_has() -> None:
-    assert names_for_type_checkers() == bitstore.__all__
+    assert names_for_type_checkers() == reference.public_names("bitstore")
 
 
 def test_docs_list_the_names_that_python_has() -> None:

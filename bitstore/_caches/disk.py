@@ -13,7 +13,7 @@ from bitstore._caches.folder import is_unmatched
 from bitstore._caches.quarantine import trim
 from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._lookup.partial import Partial
-from bitstore._support.checks import check_options
+from bitstore._support.checks import ChecksOptions
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
@@ -21,7 +21,7 @@ from bitstore.steps import Call, Found, Steps, Unmatched
 from bitstore.store import Store
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 __all__ = ["DiskCache", "Verified"]
 
@@ -34,7 +34,7 @@ class Verified(NamedTuple):
     bytes: int
 
 
-class DiskCache(KeepsPerProcess, Store):
+class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     """Keeps blobs as files in a folder, within a bound on their bytes; what was not used for longest goes first.
 
     Any number of threads and processes of one machine may use one folder, and any of them may be killed at
@@ -77,11 +77,6 @@ class DiskCache(KeepsPerProcess, Store):
     PermissionError
         Another user owns `folder`.
     """
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
-        check_options(cls, options)
-        return super().__new__(cls)
 
     URI_HINT = "any non-empty text"
 

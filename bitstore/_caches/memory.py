@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from bitstore._lookup.asking import OVERWRITE, Write
-from bitstore._support.checks import check_options
+from bitstore._support.checks import ChecksOptions
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import NotFoundInStore
@@ -16,7 +16,7 @@ from bitstore.steps import Found, Steps
 from bitstore.store import Store
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 __all__ = ["MemoryCache"]
 
@@ -34,7 +34,7 @@ class _Contents:
         self.hits = self.misses = self.written = self.skipped = self.evicted = 0
 
 
-class MemoryCache(KeepsPerProcess, Store):
+class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
     """Keeps the blobs used last in the memory of this process.
 
     Threads share it; processes do not: a forked child and an unpickled copy start empty.
@@ -51,11 +51,6 @@ class MemoryCache(KeepsPerProcess, Store):
     ValueError
         `max_size` is not a size, or is zero.
     """
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
-        check_options(cls, options)
-        return super().__new__(cls)
 
     URI_HINT = "any non-empty text"
 

@@ -15,7 +15,7 @@ from bitstore._lookup.asking import OVERWRITE, Write, steps_of_exists, steps_of_
 from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
-from bitstore._support.checks import check_options
+from bitstore._support.checks import ChecksOptions
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
 from bitstore.steps import Call, Found, Steps
@@ -29,14 +29,14 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 logger = logging.getLogger("bitstore")
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
 
 
-class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
+class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     """A raw store's part of blobs that are named by their digest.
 
     Parameters
@@ -60,11 +60,6 @@ class DigestStore(DigestFormatMixin, VerifyDigestMixin, Store):
     base_store, prefix, verify
         As given; they may be changed at any time.
     """
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
-        check_options(cls, options)
-        return super().__new__(cls)
 
     bytes_only = True
     verify: bool = False

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bitstore._support.checks import check_options, check_seconds
+from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
 __all__ = ["LEAST_GAIN", "Rate", "Retry", "Tally", "gets_on", "send"]
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -36,7 +36,7 @@ _LEAST_PART = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(ChecksOptions):
     """How often and how long to try.
 
     Attributes
@@ -53,11 +53,6 @@ class Retry:
     first_delay: float = 0.1
     longest_delay: float = 5.0
     budget: float = 30.0
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Name the options there are, where one is given that is none."""
-        check_options(cls, options)
-        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         attempts: Any = self.attempts

@@ -19,7 +19,7 @@ from bitstore._lookup.retry import Rate, Retry, Tally
 from bitstore._lookup.run import run
 from bitstore._raw.problems import Problem, without
 from bitstore._raw.streams import into
-from bitstore._support.checks import check_options, check_seconds
+from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
@@ -29,7 +29,7 @@ from bitstore.store import Store
 __all__ = ["CONNECT_TIMEOUT", "RANGE_THRESHOLD", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 15.0
@@ -46,13 +46,8 @@ _OVERWRITE = Write()
 R = TypeVar("R")
 
 
-class RawStore(Store):
+class RawStore(ChecksOptions, Store):
     """A store addressed by URL, whose lookup is written as steps."""
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Name the options there are, where one is given that is none: `__init__` would not even be entered."""
-        check_options(cls, options)
-        return super().__new__(cls)
 
     @abstractmethod
     def get_steps(self, uri: Any) -> Steps[Found]: ...

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_options", "check_seconds"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ChecksOptions", "check_seconds"]
 
 _LONGEST_SECONDS = 1_000_000
 
 
-def check_options(cls: type, given: Iterable[str]) -> None:
-    """Raise TypeError if the constructor of `cls` has no option of one of these names."""
-    # Of the function and not of the class: for that `inspect` would look at `__new__`, from where this is called.
-    _, *parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    names = [parameter.name for parameter in parameters]
-    for name in given:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise TypeError(f"{cls.__name__} has no option {name!r}{hint}; it has: {', '.join(names) or 'none'}")
+class _Constructor:
+    """A class attribute: the signature of the constructor, which `__new__` would hide from `inspect` and `help`."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("an instance has no signature of its own")
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+        _, *parameters = signature.parameters.values()
+        return signature.replace(parameters=parameters)
+
+
+class ChecksOptions:
+    """Base of classes whose constructor refuses an unknown option by naming the known ones."""
+
+    __slots__ = ()
+    __signature__ = _Constructor()
+
+    def __new__(cls, *_args: Any, **options: Any) -> Self:
+        """Raise TypeError if the constructor has no option of one of these names."""
+        parameters = inspect.signature(cls).parameters
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+            for name in options:
+                if name not in parameters:
+                    close = difflib.get_close_matches(name, parameters, 1)
+                    hint = f" (did you mean {close[0]!r}?)" if close else ""
+                    known = ", ".join(parameters) or "none"
+                    raise TypeError(f"{cls.__name__} has no option {name!r}{hint}; it has: {known}")
+        return super().__new__(cls)
 
 
 def check_seconds(name: str, value: Any, *, or_zero: bool = False) -> None:

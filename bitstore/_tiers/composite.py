@@ -9,7 +9,7 @@ from bitstore._lookup.asking import steps_of_exists, steps_of_get
 from bitstore._lookup.download import steps_of_download
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
-from bitstore._support.checks import check_options
+from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.keep import keep_steps
@@ -23,12 +23,12 @@ from bitstore.steps import Cancelled, Found, Steps, Wait
 from bitstore.store import Store
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 __all__ = ["Composite"]
 
 
-class Composite(KeepsPerProcess, Store):
+class Composite(ChecksOptions, KeepsPerProcess, Store):
     """Sources and caches, asked in the order in which they were appended.
 
     `get` returns the bytes of the first tier that has them. It raises `NotFoundInStore` only when every
@@ -51,11 +51,6 @@ class Composite(KeepsPerProcess, Store):
 
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Check the names of options: `__init__` would refuse an unknown one without naming the known ones."""
-        check_options(cls, options)
-        return super().__new__(cls)
 
     def __init__(self, *, call_when_uncertain: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
