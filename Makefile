@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format lock bench bench-quick install-demo install-test
+.PHONY: help demo test soak mutants lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,11 @@ soak: install-test ## Run the long tests (an hour or more), and write their figu
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py tests/test_model_processes.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.soak_table
+
+mutants: install-test ## Change the core line by line and list in docs/mutants.md what no test notices (half an hour)
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/mutants.txt
+	@rm -rf mutants && $(BIN)/python -m mutmut run --max-children 2 $(ARGS)
+	@$(BIN)/python -m tests.mutants
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)
