@@ -17,9 +17,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "mutants.md"
 NO_REASON = "**no reason yet**"
 HEAD = """# Changes of the core that no test notices
 
-mutmut changes one operator, value, argument or statement of the core at a time and runs the tests that reach it. Written
-by `make mutants`; the reasons are by hand and kept from run to run. A survivor in one of the rules "a failure is no
-absence", "paid once" and "never the wrong bytes" is a defect of the tests: there is none here.
+mutmut changes one operator, value, argument or statement of the core at a time and runs the tests that reach it.
+Written by `make mutants`; the reasons are by hand and kept from run to run. A survivor in one of the rules "a failure
+is no absence", "paid once" and "never the wrong bytes" is a defect of the tests.
 
 """
 _TEXT = re.compile(r"""(?:f|rb?|)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
