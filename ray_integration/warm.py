@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from bitstore._digests.algorithm import Algorithm
+from bitstore._support.digests import Algorithm
 from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bitstore import DiskCache, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Sha256Composite, Store
-from bitstore._digests.algorithm import algorithm
+from bitstore._support.digests import algorithm
 from bitstore.config import ConfigError, from_urls, load, loads
 from tests.servers import SeaweedS3
 

@@ -32,7 +32,7 @@ from google.auth.credentials import Credentials
 
 import bitstore
 from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
-from bitstore._digests.algorithm import algorithm
+from bitstore._support.digests import algorithm
 from bitstore._warming.here import fill_here
 from bitstore._warming.run import Warming, numbered
 from bitstore.config import ConfigError, loads

@@ -32,9 +32,9 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore._digests.algorithm import algorithm
 from bitstore._limits.accounts import AccountError, FileAccount
 from bitstore._limits.windows import Terms
+from bitstore._support.digests import algorithm
 from bitstore._support.redact import redact, redact_url
 from bitstore._warming.here import fill_here
 from bitstore._warming.run import Warming, numbered

@@ -21,7 +21,7 @@ import pyarrow.parquet
 import pytest
 
 from bitstore import DiskCache, FileRaw, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Store
-from bitstore._digests.algorithm import ALGORITHMS
+from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.parts import check_target

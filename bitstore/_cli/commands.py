@@ -21,8 +21,8 @@ from bitstore._cli.reports import Report
 from bitstore._cli.stores import Stores
 from bitstore._cli.summary import summary
 from bitstore._cli.warming import warm_command
-from bitstore._digests.algorithm import ALGORITHMS
 from bitstore._digests.hash_list import HashList, ListError
+from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from bitstore._digests.algorithm import Algorithm
+from bitstore._support.digests import Algorithm
 from bitstore.errors import BitstoreError
 
 __all__ = ["Existing", "Folder", "Output", "OutputError", "ParquetFile", "Unfit", "atomic_write", "output"]

@@ -16,9 +16,9 @@ from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.options import Anonymous, Cache, Compression, Config, Timeout, URLs
 from bitstore._cli.progress import Once
 from bitstore._cli.stores import Stores
-from bitstore._digests.algorithm import ALGORITHMS
 from bitstore._digests.hash_list import HashList, ListError
 from bitstore._digests.stores import DigestComposite
+from bitstore._support.digests import ALGORITHMS
 from bitstore._warming.here import fill_here
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming

@@ -69,6 +69,7 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         return data
 
     def get_steps(self, digest: str) -> Steps[Found]:
+        digest = self._text(digest)
         key = digest.lower()
         absences = self._absences
         if absences is not None and key in absences:

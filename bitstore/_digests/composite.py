@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitstore._digests.algorithm import algorithm as digest_algorithm
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.tier import Tier
 from bitstore.errors import InvalidURI
@@ -62,14 +62,14 @@ class DigestComposite(DigestFormatMixin, Composite):
         return bool(sources) and all(map(_verifies, sources))
 
     def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless a str."""
+        """Whether `uri` is a digest or `<algorithm>://<digest>`. TypeError unless text or bytes."""
         return digest_algorithm(self.algorithm).parse(uri) is not None
 
     def canonical(self, uri: Any) -> str:
         """The bare digest in lower case."""
         digest = digest_algorithm(self.algorithm).parse(uri)
         if digest is None:
-            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
+            raise InvalidURI(self, self._text(uri), hint=self.URI_HINT or self._hint())
         return digest
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:

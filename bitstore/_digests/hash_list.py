@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from bitstore._digests.algorithm import ALGORITHMS, Algorithm
-from bitstore._digests.algorithm import algorithm as digest_algorithm
+from bitstore._support.digests import ALGORITHMS, Algorithm
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.errors import BitstoreError
 
 __all__ = ["Entry", "HashList", "ListError"]
@@ -189,7 +189,10 @@ class HashList:
                     "a list has a digest on each line; if such lines may come later, name the algorithm (--algorithm)"
                 )
             return kinds[0]
-        algorithm = digest_algorithm(wanted)
+        try:
+            algorithm = digest_algorithm(wanted)
+        except ValueError as error:
+            raise ListError(str(error)) from None
         if kinds and algorithm not in kinds:
             raise ListError(f"{self._source} holds {kinds[0].name} digests, but the stores are asked for {wanted}")
         return algorithm
@@ -223,8 +226,7 @@ def _string_checks(pa: Any) -> list[Any]:
 
 def _text(value: bytes) -> str:
     # Digests as bytes: either the raw 16, 20 or 32 of them, or their hexadecimal form.
-    if len(value) * 2 in {kind.length for kind in ALGORITHMS.values()}:
-        text = value.decode("ascii", errors="replace")
-        if len(value) != 32 or ALGORITHMS["md5"].is_digest(text) is None:
-            return value.hex()
+    for kind in ALGORITHMS.values():
+        if 2 * len(value) == kind.length:
+            return kind.text(value)
     return value.decode("utf-8", errors="replace")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from bitstore._digests.algorithm import algorithm as digest_algorithm
 from bitstore._support.compat import ClassLogger
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.errors import InvalidDataFound, InvalidURI
 
 __all__ = ["DigestFormatMixin", "VerifyDigestMixin"]
@@ -18,19 +18,27 @@ class DigestFormatMixin:
     URI_HINT: ClassVar[str | None] = None  # None: made from the algorithm
 
     def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a digest. TypeError unless a str."""
-        if not isinstance(uri, str):
-            raise TypeError(f"expected a {self.algorithm} digest as str, got {type(uri).__name__}")
-        return digest_algorithm(self.algorithm).is_digest(uri) is not None
+        """Whether `uri` is a digest, as text or as bytes (raw, or of its text). TypeError unless it is one of these."""
+        kind = digest_algorithm(self.algorithm)
+        return kind.is_digest(kind.text(uri)) is not None
 
     def canonical(self, uri: Any) -> Any:
-        """The digest in lower case."""
+        """The digest as a str in lower case."""
         self._check_valid(uri)
-        return uri.lower()
+        return self._text(uri).lower()
 
     def _check_valid(self, uri: Any) -> None:
-        if not self.is_valid(uri):
-            raise InvalidURI(self, uri, hint=self.URI_HINT or self._hint())
+        if not self.is_valid(self._text(uri)):
+            raise InvalidURI(self, self._text(uri), hint=self.URI_HINT or self._hint())
+
+    def _text(self, uri: Any) -> Any:
+        """A digest in bytes as text; a str as it is, and so is what `is_valid` has to refuse."""
+        if isinstance(uri, str):
+            return uri
+        try:
+            return digest_algorithm(self.algorithm).text(uri)
+        except TypeError:
+            return uri
 
     def _hint(self) -> str:
         return f"<{self.algorithm}>, {digest_algorithm(self.algorithm).length} hexadecimal characters"

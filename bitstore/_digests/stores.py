@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bitstore._digests.algorithm import algorithm as digest_algorithm
 from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
@@ -16,6 +15,7 @@ from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
 from bitstore.steps import Call, Found, Steps
@@ -128,10 +128,11 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         return self._url(digest)
 
     def _url(self, digest: str) -> str:
-        return key_template(self.prefix).url(digest.lower())
+        return key_template(self.prefix).url(self._text(digest).lower())
 
     def get_steps(self, digest: str) -> Steps[Found]:
         template = key_template(self.prefix)
+        digest = self._text(digest)
         try:
             found = yield from steps_of_get(self.base_store, template.url(digest.lower()))
         except InvalidDataFound:
@@ -159,6 +160,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
 
     def download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
+        digest = self._text(digest)
         return (
             yield from verified(self, self.algorithm, digest.lower(), partial, lambda: self._bring(digest, partial))
         )
@@ -182,7 +184,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
         url = self._url(digest)
         if self.verify:
-            self._verify_data(data, digest)
+            self._verify_data(data, self._text(digest))
         packer = codec(self.compression)
         if packer is not None:
             data = yield Call(packer.compress, data)

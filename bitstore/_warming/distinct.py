@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bitstore._digests.algorithm import Algorithm
+from bitstore._support.digests import Algorithm
 
 __all__ = ["Distinct"]
 

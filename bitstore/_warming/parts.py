@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 from bitstore._caches.disk import DiskCache
 from bitstore._caches.memory import MemoryCache
-from bitstore._digests.algorithm import ALGORITHMS, Algorithm
 from bitstore._lookup.asking import steps_of_exists
+from bitstore._support.digests import ALGORITHMS, Algorithm
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.tier import Tier
 from bitstore.errors import NotFoundInStore

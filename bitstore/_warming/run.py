@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bitstore._digests.algorithm import Algorithm
+from bitstore._support.digests import Algorithm
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Kind, Outcome

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bitstore._digests.algorithm import ALGORITHMS
 from bitstore._digests.stores import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
+from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore.config._local import Context, Tier
 from bitstore.config._tables import convert, tier

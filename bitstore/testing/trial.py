@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from bitstore._digests.algorithm import algorithm as digest_algorithm
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.blob import Blob
 from bitstore.store import Store
 

@@ -23,7 +23,6 @@ from bitstore._caches.draft import is_abandoned
 from bitstore._caches.folder import DRAFT, Folder
 from bitstore._caches.ledger import Ledger
 from bitstore._caches.records import COUNT, DELTA, END, SIZE, START, View, pack
-from bitstore._digests.algorithm import ALGORITHMS, algorithm
 from bitstore._digests.compression import CODECS, BadCompression, TooLarge, codec
 from bitstore._digests.hash_list import HashList, ListError
 from bitstore._digests.template import KeyTemplate
@@ -32,6 +31,7 @@ from bitstore._raw.parts import _extent
 from bitstore._raw.problems import Problem, gcs_problem, plain_problem, s3_problem, without
 from bitstore._raw.s3_exchange import Asked
 from bitstore._raw.s3_routes import Route
+from bitstore._support.digests import ALGORITHMS, algorithm
 from bitstore._support.sizes import format_size, parse_size
 from bitstore._transport.libcurl import _parse
 from bitstore.config import ConfigError, loads
