@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from bitstore._lookup.retry import gets_on
+from bitstore._support.atomic import target_of
 
 __all__ = ["CannotWrite", "Partial"]
 
@@ -91,9 +92,12 @@ class Partial:
         ------
         FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError
             There can be no such file as the target.
+        OSError
+            The target is a pipe, a device or an open descriptor. Links are followed.
         """
         if self.target.is_dir():
             raise IsADirectoryError(f"'{self.target}' is a folder: name a file to download to")
+        self.target = target_of(self.target)
         if not self.target.parent.exists():  # else the error would name the partial file, of which nobody knows
             raise FileNotFoundError(errno.ENOENT, "there is no folder to download to", str(self.target.parent))
         self._take()

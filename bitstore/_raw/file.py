@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-import secrets
-import stat
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -15,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from bitstore._lookup.asking import Write
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Steps
 
@@ -23,11 +21,9 @@ __all__ = ["FileRaw"]
 _URL = re.compile(r"file://(?:localhost)?(/[^\x00\r\n\ud800-\udfff]*)").fullmatch
 _READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer thread
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 # O_NONBLOCK: opening a named pipe would otherwise wait for somebody to write to it.
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FileRaw(RawStore):
@@ -153,18 +149,11 @@ def _open(path: bytes) -> tuple[int, int]:
     descriptor = os.open(path, _READ)
     try:
         status = os.fstat(descriptor)
-        _check_regular(status)
+        check_regular(status)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor, status.st_size
-
-
-def _check_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -181,7 +170,7 @@ def _read(descriptor: int, size: int) -> bytes:
 
 def _version(path: bytes) -> str:
     status = Path(os.fsdecode(path)).stat()
-    _check_regular(status)
+    check_regular(status)
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -189,34 +178,14 @@ def _write(path: bytes, body: bytes, write: Write) -> None:
     name = os.fsdecode(path)
     if name.endswith("/"):
         raise IsADirectoryError(errno.EISDIR, "the name of a file cannot end with '/'")
-    target = Path(name)
-    if write.only_if_absent and target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the rename cannot cross file systems.
-    temporary = target.parent / f".bitstore-{os.getpid()}-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(os.open(temporary, _CREATE, 0o666), "wb", buffering=0) as file:
-            left = memoryview(body)
-            while left:
-                left = left[file.write(left) :]
-        if write.replacing is not None and not _still(path, write.replacing):
+    with Draft(Path(name)) as draft:
+        target = draft.target
+        if write.only_if_absent and target.exists():
             return
-        if not write.only_if_absent:
-            temporary.replace(target)
-            return
-        try:
-            os.link(temporary, target)  # fails where the name is taken, which a rename would not
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # This file system has no links: at worst a blob is replaced by one of the same name.
-            temporary.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write(body)
+        if write.replacing is None or _still(path, write.replacing):
+            draft.publish(replace=not write.only_if_absent)
 
 
 def _still(path: bytes, version: str) -> bool:
