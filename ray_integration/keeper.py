@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bitstore import __version__
-from bitstore.errors import BitstoreError
+from bitstore._support.once import warn_once
+from bitstore.errors import BitstoreError, described
 from ray_integration.members import CONTROL, NAMESPACE, Address, alive_nodes
 from ray_integration.node import Description, NodeStore, VersionMismatch
 
@@ -199,5 +200,5 @@ def _follow(keeper: weakref.ref[Keeper], stopped: threading.Event, job: str) -> 
         try:
             here.look()
         except Exception as error:  # the head may be out of reach for a while
-            logger.warning("the cluster cannot be looked at (%s: %s)", type(error).__name__, error)
+            warn_once(logger, ("no cluster", type(error)), "the cluster cannot be looked at: %s", described(error))
         del here

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitstore._support.once import warn_once
+from bitstore.errors import described
 from ray_integration.metrics import node_name
 from ray_integration.routing import split, successors
 
@@ -168,7 +170,9 @@ class Members:
         try:
             nodes = list(alive_nodes())
         except Exception as error:  # the head is out of reach: who was there before may still be
-            logger.warning("the list of nodes cannot be had (%s: %s)", type(error).__name__, error)
+            warn_once(
+                logger, ("no list of nodes", type(error)), "the list of nodes cannot be had: %s", described(error)
+            )
             return
         # Not all at once: processes that were started together would ask together for ever.
         self._good_until = now + max(_REFRESH, _REFRESH_PER_NODE * len(nodes) * random.uniform(0.8, 1.2))

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bitstore import __version__
+from bitstore._support.once import warn_once
 from ray_integration.identity import fingerprint
 from ray_integration.keeper import Keeper, PoolError
 from ray_integration.members import CONTROL, Address, Members
@@ -131,7 +132,8 @@ class NodePool:
                 tables[calls[call]] = ray.get(call, timeout=5)
         unanswered = sorted(set(calls.values()) - tables.keys())
         if unanswered:
-            logger.warning("pool %s: no counts from %s", self.address.pool, ", ".join(unanswered))
+            names = ", ".join(unanswered)
+            warn_once(logger, ("no counts", names), "pool %s: no counts from %s", self.address.pool, names)
         return stats_table(tables, unanswered)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bitstore._support.once import warn_once
 from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
@@ -93,7 +94,7 @@ class Router:
         self.members = members
         self.store, notes = usable_part(store)
         for note in notes:
-            logger.warning("this process %s", note)
+            warn_once(logger, ("unusable", note), "this process %s", note)
         self.free = free_part(self.store)
         self.has_paid = self.free is not self.store
         self.owned = routing == "owner"
@@ -327,4 +328,6 @@ class _Batch:
 
 
 def _warn(call: _Call, error: Exception) -> None:
-    logger.warning("node store %s: %s: %s", call.member, type(error).__name__, str(error).split("\n")[0])
+    cause = ("node store", call.member, type(error))
+    text = "node store %s: %s: %s"
+    warn_once(logger, cause, text, call.member, type(error).__name__, str(error).split("\n")[0])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bitstore._support.once import warn_once
 from bitstore._warming.outcome import Kind, Outcome, failed
 from ray_integration.keeper import PoolError
 from ray_integration.members import Members
@@ -212,7 +213,9 @@ class WarmCalls:
         call = self._calls.pop(pieces)
         again = sorted(call.open)
         if error is not None:
-            logger.warning("node store %s: %s: %s", call.member, type(error).__name__, str(error).split("\n")[0])
+            cause = ("node store", call.member, type(error))
+            text = "node store %s: %s: %s"
+            warn_once(logger, cause, text, call.member, type(error).__name__, str(error).split("\n")[0])
             if not isinstance(error, ray.exceptions.RayTaskError):
                 # While its node is there, so is its disk, with what is warm there: so it is waited for.
                 self._members.recover([call.member], _RECOVERY)

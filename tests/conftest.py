@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bitstore._support import once
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
 
 # Whatever the person who runs the tests has set up (keys, proxies, clusters, caches) must not reach them.
@@ -60,6 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_HOME], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned_of() -> None:
+    """Warnings that a test before this one has caused are given again: a process gives each only once."""
+    once.given.clear()
 
 
 @pytest.fixture(scope="session")

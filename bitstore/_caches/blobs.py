@@ -16,6 +16,7 @@ from bitstore._caches.bound import Bound
 from bitstore._caches.draft import Draft
 from bitstore._caches.folder import Folder, Place
 from bitstore._caches.quarantine import put_aside
+from bitstore._support.once import warn_once
 from bitstore._support.sizes import format_size
 
 __all__ = ["DAMAGED", "DIGESTS", "INLINE", "Blobs", "Large"]
@@ -64,7 +65,7 @@ class Blobs:
         Bytes that all blobs may have together.
     """
 
-    __slots__ = ("_label", "_root", "bound", "counters", "folder", "lock", "owner", "started", "trusted", "warned")
+    __slots__ = ("_label", "_root", "bound", "counters", "folder", "lock", "owner", "started", "trusted")
 
     def __init__(self, root: str, label: str, max_size: int) -> None:
         self._root = root
@@ -78,7 +79,6 @@ class Blobs:
         self.trusted = False  # the folder is there, and is ours
         self.owner: int | None = None  # who alone may own the files; None: anybody
         self.started = False  # the first write has cleaned up after dead writers
-        self.warned: set[str] = set()
 
     def count(self, name: str) -> None:
         """Add one to a counter."""
@@ -86,12 +86,9 @@ class Blobs:
             self.counters[name] += 1
 
     def warn_once(self, about: str, text: str, *args: object) -> None:
-        """Log a warning, but only the first one of its kind."""
-        with self.lock:
-            if about in self.warned:
-                return
-            self.warned.add(about)
-        logger.warning("%s: %s (said once; further ones are counted in stats())", self._label, text % args)
+        """Log a warning, but only the first one of its kind in this process."""
+        note = "%s: %s (said once; further ones are counted in stats())"
+        warn_once(logger, (self._label, about), note, self._label, text % args)
 
     # -- names
 

@@ -16,6 +16,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._support.once import warn_once
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
 from bitstore.steps import Call, Found, Steps
@@ -211,17 +212,14 @@ class DigestCache(DigestStore):
     Inside a composite such failures are counted, and warned about once.
     """
 
-    _warned = False
-
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for a `digest` that is none."""
         self._check_valid(digest)
         try:
             super().put(digest, data)
         except Exception as error:  # the promise of this class
-            level = logging.DEBUG if self._warned else logging.WARNING
-            self._warned = True
-            logger.log(level, "%r could not keep %s: %s", self, digest, described(error))
+            cause = ("could not keep", self.label, type(error))
+            warn_once(logger, cause, "%r could not keep %s: %s", self, digest, described(error))
 
     # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
     put_steps = DigestStore.put_steps

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from bitstore._support.once import warn_once
 from bitstore.errors import described
 
 __all__ = ["Breaker"]
@@ -119,7 +120,7 @@ class Breaker:
             closes, self._open = self._open, False
             self._pause = FIRST_PAUSE
         if closes:
-            logger.warning("%s answers again", self._name)
+            warn_once(logger, ("answers again", self._name), "%s answers again", self._name, again=logging.INFO)
 
     def failed(self, ticket: int, error: BaseException) -> None:
         """The store did not answer the call of `ticket`."""
@@ -139,6 +140,6 @@ class Breaker:
             self._probe_at = self._clock() + self._pause
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
         if opens:
-            logger.warning(
-                "%s failed %d times in a row and is left alone for now: %s", self._name, FAILURES, self.reason
-            )
+            text = "%s failed %d times in a row and is left alone for now: %s"
+            cause = ("left alone", self._name, type(error))
+            warn_once(logger, cause, text, self._name, FAILURES, self.reason, again=logging.INFO)

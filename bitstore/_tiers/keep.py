@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from bitstore._lookup.asking import OVERWRITE, Write, steps_of_put
+from bitstore._support.once import warn_once
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.tier import Tier, costs
 from bitstore.errors import described
@@ -64,12 +65,13 @@ def keep_steps(
             stats.count("write_failures")
             if ticket is not None:
                 breaker.failed(ticket, error)
-            if tier.name not in live.warned:
-                live.warned.add(tier.name)
-                logger.warning(
-                    "cache %s could not keep a blob (%s); lookups go on, further failures are only counted",
-                    tier.name, described(error),
-                )  # fmt: skip
+            warn_once(
+                logger,
+                ("could not keep", tier.name, type(error)),
+                "cache %s could not keep a blob (%s); lookups go on, further failures are only counted",
+                tier.name,
+                described(error),
+            )
         else:
             breaker.succeeded()
             stats.count("writes")

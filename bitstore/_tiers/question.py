@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bitstore._lookup.partial import Partial
+from bitstore._support.once import warn_once
 from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.tier import Tier, costs
@@ -112,7 +113,8 @@ class Question:
         self._stats.count("misses")
         self.said.bad += (self.tier,)
         self.said.missing += (self.tier.name,)
-        logger.warning("cache %s: %s; it will be replaced", self.tier.name, error)
+        text = "cache %s: %s; it will be replaced (said once; further ones are counted in stats())"
+        warn_once(logger, ("replaced", self.tier.name), text, self.tier.name, error)
 
     def failed(self, error: Exception) -> None:
         self._failure(error)

@@ -34,8 +34,6 @@ class Live:
         Its lookups in progress.
     stats, breakers, writers
         By the name of a tier: its counts, and the breakers of its lookups and, if it is a cache, of its writes.
-    warned
-        Names of the caches of which it was said that they could not keep a blob.
     look
         Makes the steps of a lookup in one tier.
     """
@@ -46,5 +44,4 @@ class Live:
         self.breakers = _ByTier(Breaker)
         # Of their own: a cache that cannot keep may still answer.
         self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
-        self.warned: set[str] = set()
         self.look: Callable[[Store, Any], Steps[Found]] = steps_of_get  # `Latencies` puts in one that measures

@@ -12,6 +12,8 @@ from typing import Any
 
 import pycurl
 
+from bitstore._support.once import warn_once
+
 __all__ = ["Poller"]
 
 logger = logging.getLogger("bitstore")
@@ -37,7 +39,6 @@ class Poller:
     def __init__(self) -> None:
         self._asleep = False
         self.opened = 0
-        self._told = False  # that there was no socket to be had
         self._epoll: Any = None
         if hasattr(select, "epoll"):
             self._epoll = select.epoll()
@@ -61,9 +62,7 @@ class Poller:
         try:
             made = socket.socket(family, kind, protocol)
         except OSError as error:  # too many open files: libcurl reports that it cannot connect, and there is a retry
-            if not self._told:
-                self._told = True
-                logger.warning("a connection cannot be made: %s", error)
+            warn_once(logger, ("no socket", error.errno), "a connection cannot be made: %s", error)
             return pycurl.SOCKET_BAD
         made.setblocking(False)
         # pycurl works on a duplicate of the descriptor: the kernel watches what both refer to, and forgets
