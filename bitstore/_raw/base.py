@@ -142,8 +142,8 @@ class WireStore(KeepsPerProcess, RawStore, Generic[R]):
         if total_timeout is not None:
             check_seconds("total_timeout", total_timeout)
         _check_proxy(proxy)
-        if ca_bundle is not None and not Path(ca_bundle).is_file():
-            raise ValueError(f"ca_bundle: there is no file {os.fspath(ca_bundle)!r}")
+        if ca_bundle is not None and not Path(ca_bundle).exists():
+            raise ValueError(f"ca_bundle: there is no file or folder {os.fspath(ca_bundle)!r}")
         self.forbidden_is_missing = forbidden_is_missing
         self.max_blob_size = max_blob_size
         self.range_threshold = range_threshold

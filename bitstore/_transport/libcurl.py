@@ -13,12 +13,12 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import pycurl
 
+from bitstore._transport.settings import Proxies, ca_bundle
 from bitstore.steps import (
     ERROR_BYTES,
     NO_HEADERS,
@@ -30,12 +30,11 @@ from bitstore.steps import (
     TransferError,
 )
 
-__all__ = ["TRICKLE", "Handle", "Handles", "ca_bundle", "direct", "handles"]
+__all__ = ["TRICKLE", "Handle", "Handles", "handles"]
 
 # One write callback per 16 KB (libcurl's default) costs 2.5 times the CPU per MB of large blobs.
 _BUFFER_BYTES = 512 * 1024
 _URL, _HTTPHEADER, _RESPONSE_CODE = pycurl.URL, pycurl.HTTPHEADER, pycurl.RESPONSE_CODE  # asked for with each blob
-_PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy"}
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 # Below this it is no progress: else a server that sends a byte now and again would never be given up. 1,024 transfers
 # over a line of 1 Mbit/s still have more.
@@ -51,7 +50,7 @@ class Handle:
 
     # It refers to no profile while it is idle: then a profile that nobody uses any more is freed at once, and
     # with it its idle handles and their connections.
-    __slots__ = ("__weakref__", "chunks", "curl", "hurried", "lines", "owner", "request", "streams")
+    __slots__ = ("__weakref__", "chunks", "curl", "hurried", "lines", "owner", "proxies", "request", "streams")
 
     def __init__(self, profile: Profile, method: str) -> None:
         self.chunks: list[bytes] = []
@@ -60,6 +59,8 @@ class Handle:
         self.owner: Any = None
         self.hurried = False  # this request has a time limit of its own
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
+        # Choose the proxy of each request; None: it is the same for all.
+        self.proxies = None if profile.proxy is not None else Proxies() or None
         self.curl = _configured(profile, method)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
 
@@ -69,6 +70,8 @@ class Handle:
         profile = request.profile
         self.request = request
         curl.setopt(_URL, request.url)
+        if self.proxies is not None:
+            curl.setopt(pycurl.PROXY, self.proxies.of(request.url))
         if request.special:
             self._prepare_rest(request)
         elif profile.signer is not None:
@@ -271,11 +274,15 @@ def _configured(profile: Profile, method: str) -> Any:
     curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
     if profile.total_timeout is not None:
         curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(profile.total_timeout))
-    curl.setopt(pycurl.CAINFO, profile.ca_bundle or ca_bundle())
-    if profile.proxy is not None:
-        curl.setopt(pycurl.PROXY, profile.proxy)
-    elif direct(profile):
-        curl.setopt(pycurl.PROXY, "")  # else libcurl looks for them anew with each request
+    authorities = profile.ca_bundle or ca_bundle()
+    if os.path.isdir(authorities):
+        curl.unsetopt(pycurl.CAINFO)  # libcurl's own file would be believed besides
+        curl.setopt(pycurl.CAPATH, authorities)
+    else:
+        curl.setopt(pycurl.CAINFO, authorities)
+    # Empty rather than unset: libcurl would read the environment, by other rules than `Proxies`.
+    curl.setopt(pycurl.PROXY, profile.proxy or "")
+    curl.setopt(pycurl.NOPROXY, "")
     curl.setopt(pycurl.PATH_AS_IS, 1)  # keys are names: `..` in one means nothing
     if profile.headers:
         curl.setopt(pycurl.HTTPHEADER, list(profile.headers))
@@ -285,15 +292,6 @@ def _configured(profile: Profile, method: str) -> Any:
     elif method != "GET":
         curl.setopt(pycurl.CUSTOMREQUEST, method)
     return curl
-
-
-def direct(profile: Profile) -> bool:
-    """Whether there can be no proxy on the way."""
-    return not profile.proxy if profile.proxy is not None else not any(map(_names_proxy, os.environ))
-
-
-def _names_proxy(variable: str) -> bool:
-    return variable.lower() in _PROXY_VARIABLES
 
 
 def _milliseconds(seconds: float) -> int:
@@ -323,17 +321,6 @@ def _whole_head(lines: list[bytes]) -> bool:
         if line.startswith(b"HTTP/"):
             return False
     return False  # nobody has collected them
-
-
-@cache
-def ca_bundle() -> str:
-    """The file of certificate authorities of who names none."""
-    import certifi
-
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if path := os.environ.get(name):
-            return path
-    return certifi.where()
 
 
 def _parse(lines: list[bytes]) -> dict[str, str]:

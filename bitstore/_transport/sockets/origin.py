@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from functools import cache
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from bitstore._transport.libcurl import ca_bundle, direct
+from bitstore._transport.settings import ca_bundle, is_direct
 from bitstore._transport.sockets.connection import Connection, dial
 from bitstore.steps import Profile, Request
 
@@ -81,7 +82,7 @@ class Origin:
         names = {line.partition(":")[0].lower() for line in lines}
         self.usable = (
             parts is not None
-            and direct(profile)
+            and is_direct(profile, prefix)
             and profile.total_timeout is None
             and all(map(_LINE, lines))
             and not names & _RESERVED
@@ -155,6 +156,7 @@ class Origin:
 def _context(bundle: str) -> ssl.SSLContext:
     import ssl
 
-    context = ssl.create_default_context(cafile=bundle)
+    folder = os.path.isdir(bundle)
+    context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     context.set_alpn_protocols(["http/1.1"])
     return context
