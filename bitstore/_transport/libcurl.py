@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -275,7 +276,7 @@ def _configured(profile: Profile, method: str) -> Any:
     if profile.total_timeout is not None:
         curl.setopt(pycurl.TIMEOUT_MS, _milliseconds(profile.total_timeout))
     authorities = profile.ca_bundle or ca_bundle()
-    if os.path.isdir(authorities):
+    if Path(authorities).is_dir():
         curl.unsetopt(pycurl.CAINFO)  # libcurl's own file would be believed besides
         curl.setopt(pycurl.CAPATH, authorities)
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pycurl
@@ -156,7 +156,7 @@ class Origin:
 def _context(bundle: str) -> ssl.SSLContext:
     import ssl
 
-    folder = os.path.isdir(bundle)
+    folder = Path(bundle).is_dir()
     context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     context.set_alpn_protocols(["http/1.1"])
     return context
