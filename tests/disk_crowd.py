@@ -28,7 +28,7 @@ from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Sha1Composite
 from bitstore._caches.disk import DiskCache
-from bitstore._lookup.loop import loop
+from bitstore._lookup.loops import loop
 from tests.disk_workers import blob, final_files, is_whole, total_bytes
 
 BOUND = 400_000

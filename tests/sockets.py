@@ -1,4 +1,4 @@
-"""Counting the sockets of this process."""
+"""The sockets of this process: how many there are, and which of them are connections of our own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import os
 import socket
 import stat
 
-__all__ = ["open_sockets"]
+import pytest
+
+from bitstore._lookup.loop import Loop
+from bitstore._lookup.loops import loop
+from bitstore._transport.sockets.connection import Connection
+from bitstore._transport.sockets.transport import Sockets
+
+__all__ = ["open_sockets", "own_connections", "own_sockets", "prefer_own_connections"]
 
 
 def open_sockets(port: int | None = None) -> int:
@@ -19,3 +26,22 @@ def open_sockets(port: int | None = None) -> int:
                 with socket.socket(fileno=os.dup(int(name))) as end:
                     found += port is None or end.getpeername()[1:2] == (port,)
     return found
+
+
+def own_sockets(driver: Loop | None = None) -> Sockets:
+    """The transport of our own connections, of a transfer thread."""
+    scheduler = (driver or loop()).scheduler
+    [found] = [each for each in scheduler._transports if isinstance(each, Sockets)]
+    return found
+
+
+def own_connections(port: int) -> list[Connection]:
+    """The open connections of our own to `port`, of the first transfer thread of this process."""
+    connections = own_sockets().connections.values()
+    return [each for each in connections if each.open and each._channel._socket.getpeername()[1] == port]
+
+
+def prefer_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use connections of our own however few exchanges are under way, in this and in later transfer threads."""
+    monkeypatch.setattr("bitstore._transport.sockets.transport.FEW", -1)
+    monkeypatch.setattr(own_sockets(), "least", 0)

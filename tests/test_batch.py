@@ -29,8 +29,8 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore._lookup.loop import loop
-from bitstore._transport.libcurl import handles
+from bitstore._lookup.loops import loop
+from bitstore._transport.libcurl.pool import process_pool
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
 from tests.stores import API, Shelf, blobs
@@ -447,12 +447,12 @@ class TestProcesses:
         api.blobs = blobs(3)
         store = over(api)
         assert all(blob.found for blob in store.get_many(api.blobs)) and store.get(next(iter(api.blobs)))
-        mine = loop(), handles()
+        mine = loop(), process_pool()
         child = os.fork()
         if child == 0:  # nothing of pytest may run in the child
-            os._exit(int(loop() is mine[0] or handles() is mine[1]))
+            os._exit(int(loop() is mine[0] or process_pool() is mine[1]))
         assert os.waitpid(child, 0)[1] == 0
-        assert (loop(), handles()) == mine
+        assert (loop(), process_pool()) == mine
 
     def test_no_descriptor_leaks(self, api: CountedAPI) -> None:
         api.blobs = blobs(50)

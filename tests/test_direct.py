@@ -19,18 +19,21 @@ from typing import Any
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
-from bitstore._lookup.loop import Loop, loop
+from bitstore._lookup.loop import Loop
+from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
-from bitstore._transport.libcurl import handles
 from bitstore._transport.pace import Pace
-from bitstore._transport.scheduler import FEW
+from bitstore._transport.sockets.channel import Channel
 from bitstore._transport.sockets.connection import Connection
 from bitstore._transport.sockets.http1 import Answer, Unclear, read_head
 from bitstore._transport.sockets.origin import Origin
+from bitstore._transport.sockets.transport import FEW
+from bitstore._transport.transport import Exchange
+from bitstore._transport.transports import perform
 from bitstore.steps import Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued
 from tests.raw_server import RawServer
-from tests.sockets import open_sockets
+from tests.sockets import open_sockets, own_connections, own_sockets, prefer_own_connections
 
 ONCE = Retry(attempts=1)
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -40,14 +43,7 @@ URL = "http://127.0.0.1:1/blob"
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only where many are under way."""
-    monkeypatch.setattr("bitstore._transport.scheduler.FEW", 0)
-
-
-def direct_to(port: int) -> list[Connection]:
-    """The connections of our own to `port`, of the first transfer thread of this process."""
-    direct = loop().exchanges._direct
-    assert direct is not None
-    return [each for each in direct.connections.values() if each.open and each._socket.getpeername()[1] == port]
+    prefer_own_connections(monkeypatch)
 
 
 def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
@@ -60,9 +56,9 @@ def asking(profile: Profile) -> tuple[Connection, socket.socket]:
     """A connection that has a request to send as soon as it is heard of, and the server's end of it."""
     near, far = socket.socketpair()
     near.setblocking(False)
-    connection = Connection(near, None, None)
+    connection = Connection(Channel(near, None, None))
     origin: Any = None
-    connection.begin(Request(profile, URL), "owner", origin, b"GET / HTTP/1.1\r\n\r\n")
+    connection.begin(Exchange("owner", Request(profile, URL), None), origin, b"GET / HTTP/1.1\r\n\r\n")
     return connection, far
 
 
@@ -94,7 +90,7 @@ def test_asks_as_libcurl_asks(kind: str) -> None:
         }
         store, uri = kinds[kind]
         assert fetched(store, [uri]) == fetched(store, [uri]) == [b"hello"]
-        assert len(direct_to(server.port)) == 1 and server.connections == 2
+        assert len(own_connections(server.port)) == 1 and server.connections == 2
 
         def lines(head: bytes) -> list[bytes]:
             return sorted(line for line in head.split(b"\r\n") if not re.match(b"(?i)authorization:|x-amz-date:", line))
@@ -135,7 +131,7 @@ def test_one_connection_carries_many() -> None:
         fetched(store, [f"{server.url}/first"])
         urls = [f"{server.url}/{number}" for number in range(300)]
         assert fetched(store, urls) == [b"hello"] * 300
-        assert 1 <= len(direct_to(server.port)) <= 128
+        assert 1 <= len(own_connections(server.port)) <= 128
         assert server.connections <= 200 and len(server.heads) == 301
         assert store.stats() == {"requests": 301, "retries": 0}
 
@@ -153,7 +149,7 @@ def test_larger_blobs_in_pieces() -> None:
         store = HTTPRaw(retry=ONCE)
         for _ in range(100):
             assert fetched(store, [f"{server.url}/{number}" for number in range(2)]) == [body] * 2
-        assert len(server.heads) == 200 and server.connections <= 4 and len(direct_to(server.port)) <= 2
+        assert len(server.heads) == 200 and server.connections <= 4 and len(own_connections(server.port)) <= 2
 
 
 def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,14 +157,14 @@ def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest
         store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
         fetched(store, [url])
         assert fetched(store, [url]) == fetched(store, [url]) == [b"hello"]
-        [before] = direct_to(server.port)
+        [before] = own_connections(server.port)
         monkeypatch.setattr("bitstore._transport.sockets.origin._LONGEST_IDLE", 0.0)
         assert fetched(store, [url]) == [b"hello"]
-        [after] = direct_to(server.port)
+        [after] = own_connections(server.port)
         assert not before.open and after is not before
         monkeypatch.setattr("bitstore._transport.sockets.origin._STALE_SECONDS", 0.0)
         assert fetched(store, [url]) == [b"hello"]  # by libcurl, which asks for the address anew
-        assert direct_to(server.port) == []
+        assert own_connections(server.port) == []
 
 
 @pytest.mark.parametrize(
@@ -181,7 +177,7 @@ def test_left_to_libcurl(options: dict[str, Any]) -> None:
         store = HTTPRaw(retry=ONCE, **options)
         for _ in range(3):
             assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
-        assert direct_to(server.port) == []
+        assert own_connections(server.port) == []
 
 
 def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +306,7 @@ def test_redirects_as_libcurl_has_them(location: str) -> None:
     answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
     with RawServer(said(answer)) as server:
         request = Request(Profile(proxy=""), f"{server.url}/x//y/z")
-        expected = handles().perform(request)
+        expected = perform(request)
         try:
             assert Answer(request).take(answer) == expected
         except Unclear:  # it is for libcurl
@@ -350,10 +346,10 @@ def test_what_nobody_asked_for_is_never_the_next_answer() -> None:
         fetched(store, [f"{server.url}/first"])
         for _ in range(3):
             assert fetched(store, [f"{server.url}/twice"]) == [b"hello"]
-            assert direct_to(server.port) == []
+            assert own_connections(server.port) == []
         for _ in range(3):
             assert fetched(store, [f"{server.url}/later"]) == [b"hello"]
-            assert len(direct_to(server.port)) == 1
+            assert len(own_connections(server.port)) == 1
             late[-1].sendall(wrong)  # which is there when this returns: it is the same machine
             assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
 
@@ -429,7 +425,7 @@ def test_a_request_that_the_server_hangs_up_at_is_not_sent_by_all_connections() 
         store = HTTPRaw(retry=ONCE)
         fetched(store, [f"{server.url}/first"])
         assert fetched(store, [f"{server.url}/{number}" for number in range(8)]) == [b"hello"] * 8
-        assert len(direct_to(server.port)) == 8
+        assert len(own_connections(server.port)) == 8
         assert fetched(store, [f"{server.url}/poison"]) == [StoreNotAvailable]
         assert sum(b"/poison" in head for head in server.heads) == 2
 
@@ -451,7 +447,7 @@ def test_silence_and_trickles_end(answer: bytes, trickles: bool) -> None:
         fetched(store, [f"{server.url}/first"])
         [blob] = store.get_many([f"{server.url}/blob"], timeout=60, patience=0)
         assert isinstance(blob.error, StoreNotAvailable) and "too slow" in str(blob.error), blob.error
-        assert len(server.heads) == 2 and direct_to(server.port) == []
+        assert len(server.heads) == 2 and own_connections(server.port) == []
 
 
 def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
@@ -470,13 +466,13 @@ def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
         fetched(store, [f"{server.url}/first"])
         [blob] = store.get_many([f"{server.url}/slow"], timeout=0.3)
         assert "no answer within 0.3 s" in str(blob.error)
-        assert direct_to(server.port) == []
+        assert own_connections(server.port) == []
         asked.clear()
         answers = store.get_many([f"{server.url}/quick", f"{server.url}/slow"])
         assert next(answers).data == b"hello" and asked.wait(30)
-        assert len(direct_to(server.port)) == 2
+        assert len(own_connections(server.port)) == 2
         answers.close()  # type: ignore[attr-defined]
-        assert len(direct_to(server.port)) == 1 and len(loop().exchanges) == 0
+        assert len(own_connections(server.port)) == 1 and not loop().scheduler.active
 
 
 def test_a_body_above_the_limit_is_not_taken() -> None:
@@ -588,10 +584,10 @@ def test_connections_end_with_their_store() -> None:
         store = HTTPRaw(retry=ONCE)
         fetched(store, [f"{server.url}/key"])
         fetched(store, [f"{server.url}/key"])
-        assert len(direct_to(server.port)) == 1
+        assert len(own_connections(server.port)) == 1
         del store
         gc.collect()
-        assert closed.wait(30) and direct_to(server.port) == []
+        assert closed.wait(30) and own_connections(server.port) == []
 
 
 def test_bound_of_connections() -> None:
@@ -619,8 +615,7 @@ def test_bound_of_connections() -> None:
                 expected += number
                 driver.submit([Task(whole(f"{server.url}/{each}"), deliver) for each in range(number)])
                 assert over.wait(30)
-            assert driver.exchanges._direct is not None
-            assert len(driver.exchanges._direct.connections) <= 8
+            assert len(own_sockets(driver).connections) <= 8
             assert sum(open_sockets(each.port) for each in (one, two, three)) <= 8 + 1  # it may have one more in hand
         assert all(task.error is None and task.result.body == b"hello" for task in done)
 
@@ -628,13 +623,12 @@ def test_bound_of_connections() -> None:
 def test_bound_of_connections_when_libcurl_is_done() -> None:
     """What has become idle after libcurl opened its own is closed, although libcurl has nothing to do any more."""
     driver = Loop(Pace(least=2, first=8, most=8))
-    direct = driver.exchanges._direct
-    assert direct is not None
+    direct = own_sockets(driver)
     for near, far in [socket.socketpair() for _ in range(3)]:
         far.close()
-        direct.connections[near.fileno()] = Connection(near, None, None)
-    driver._poller.opened = 7
-    driver.exchanges.perform()
+        direct.connections[near.fileno()] = Connection(Channel(near, None, None))
+    own_sockets(driver)._sockets._budget.share().taken = 7
+    driver.scheduler.turn(0)
     assert len(direct.connections) == 1
 
 
@@ -667,7 +661,7 @@ def test_what_is_given_up_with_others_is_not_begun_in_their_place() -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as after:
             after.sendall(b"GET /first HTTP/1.1\r\n\r\n")
             assert after.recv(1000) == HELLO
-        assert server.connections <= 8 + 1 and len(driver.exchanges) == 0
+        assert server.connections <= 8 + 1 and not driver.scheduler.active
 
 
 def test_a_forked_child_has_connections_of_its_own() -> None:
@@ -676,7 +670,7 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
         fetched(store, [url])
         fetched(store, [url] * 3)
         before = server.connections
-        assert len(direct_to(server.port)) == 1
+        assert len(own_connections(server.port)) == 1
         child = os.fork()
         if not child:
             code = 1
@@ -711,7 +705,7 @@ def test_tls(tmp_path: Path) -> None:
         assert fetched(store, [f"{server.url}/first"]) == [b"/first" * 10_000]
         names = [f"/{number}" for number in range(50)]
         assert fetched(store, [server.url + name for name in names]) == [name.encode() * 10_000 for name in names]
-        assert direct_to(server.port) and all(each._context is not None for each in direct_to(server.port))
+        assert own_connections(server.port) and all(each._channel.secure for each in own_connections(server.port))
 
 
 @pytest.mark.parametrize("other", ["theirs", "elsewhere"])
@@ -725,7 +719,7 @@ def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None
     with RawServer(echo, tls=tls(mine)) as server:
         store, url = HTTPRaw(retry=ONCE, ca_bundle=bundle), f"{server.url}/key"
         fetched(store, [url])
-        assert fetched(store, [url]) == [b"/key" * 10_000] and len(direct_to(server.port)) == 1
+        assert fetched(store, [url]) == [b"/key" * 10_000] and len(own_connections(server.port)) == 1
     with RawServer(echo, tls=tls(theirs), port=server.port) as other_server:
         for _ in range(2):
             [blob] = store.get_many([url], patience=0)
@@ -796,21 +790,21 @@ def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.Monk
         fetched(store, [f"{server.url}/key"])
         monkeypatch.setattr(loop()._poller, "add", refuse)
         assert fetched(store, [f"{server.url}/key"]) == [b"hello"]  # over libcurl's connection
-        assert direct_to(server.port) == []
+        assert own_connections(server.port) == []
 
 
 def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitstore._transport.scheduler.FEW", FEW)
+    monkeypatch.setattr(own_sockets(), "least", FEW + 1)
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         urls = [f"{server.url}/{number}" for number in range(100)]
         pace = Pace(least=2, first=16, most=16)
-        monkeypatch.setattr(loop().exchanges, "_pace", pace)
+        monkeypatch.setattr(loop().scheduler, "_pace", pace)
         assert fetched(store, urls) == fetched(store, urls) == [b"hello"] * 100
-        assert direct_to(server.port) == [] and server.connections <= 16
-        monkeypatch.setattr(loop().exchanges, "_pace", Pace(least=2, first=100, most=100))
+        assert own_connections(server.port) == [] and server.connections <= 16
+        monkeypatch.setattr(loop().scheduler, "_pace", Pace(least=2, first=100, most=100))
         assert fetched(store, urls) == [b"hello"] * 100
-        assert direct_to(server.port)
+        assert own_connections(server.port)
 
 
 def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
@@ -838,7 +832,7 @@ def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
             signer.works = names == ["first"]
         assert isinstance(tasks[0].error, TransferError) and "no key" in str(tasks[0].error)
         assert tasks[1].error is None and tasks[1].result.body == b"hello"
-        assert len(direct_to(server.port)) == 1
+        assert len(own_connections(server.port)) == 1
 
 
 def test_who_never_shakes_hands_is_given_up(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tests.fault_table import DOCUMENT, FAULTS, HELD, KINDS, POSITIONS, SIZE, Ce
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3, Stall
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
+from tests.sockets import prefer_own_connections
 from tests.stores import sha1
 
 TWICE = Retry(attempts=2, first_delay=0.001, longest_delay=0.002, budget=200)
@@ -302,7 +303,7 @@ def problems(world: World) -> dict[tuple[Cell, bool], str | None]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # `get` is libcurl's; `get_many` goes over connections of our own here, as where hundreds are under way.
-        patch.setattr("bitstore._transport.scheduler.FEW", 0)
+        prefer_own_connections(patch)
         lookups = [(item, many.submit(world.look_up, *item, blobs[item])) for item in slow]
         lookups += [(item, few.submit(world.look_up, *item, blobs[item])) for item in quick]
     return {item: world.problem(*item, blobs[item], lookup.result()) for item, lookup in lookups}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, Retry, S3Raw, Sha1Composite, Sha1Store, Store
-from bitstore._lookup.loop import loop
+from bitstore._lookup.loops import loop
 from tests.raw_server import RawServer
 from tests.servers import CountedAPI, Hang, Hold
 from tests.sockets import open_sockets
@@ -198,7 +198,7 @@ class TestNeed:
             rule.action.release()  # type: ignore[attr-defined]
             assert one.result(30) == HELD[next(iter(HELD))]
         assert data(store, [f"{server.url}/{number}" for number in range(20)]) == [b"hello"] * 20
-        assert not len(loop().exchanges) and not composite._live().flights
+        assert not loop().scheduler.active and not composite._live().flights
 
     def test_what_libcurl_refuses_concerns_nobody_else(self, server: RawServer) -> None:
         bad, good = HTTPRaw(), HTTPRaw()

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
-from bitstore._transport.scheduler import FEW
 from tests.raw_server import Answerer, RawServer
+from tests.sockets import prefer_own_connections
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 
 
-@pytest.fixture(autouse=True, params=[FEW, 0], ids=["libcurl", "direct"])
-def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["libcurl", "sockets"])
+def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches by libcurl, and over connections of our own."""
-    monkeypatch.setattr("bitstore._transport.scheduler.FEW", request.param)
+    if request.param == "sockets":
+        prefer_own_connections(monkeypatch)
 
 
 def failure(store: Store, uri: str) -> str:

@@ -26,7 +26,7 @@ from bitstore._raw.s3_credentials import Identity as S3Identity
 from bitstore._raw.s3_credentials import Where
 from bitstore._raw.s3_routes import Route
 from bitstore._raw.s3_signing import Signer
-from bitstore._transport.libcurl import handles
+from bitstore._transport.transports import perform
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Profile, Request
 from tests.servers import FaultProxy, Identity, MotoServer, SeaweedS3
@@ -112,7 +112,7 @@ def test_signatures_verify_and_wrong_ones_do_not(s3: SeaweedS3, bucket: str) -> 
         request = Request(
             Profile(signer=signer), f"{route.prefix}some%20key", method=method, body=body, headers=headers
         )
-        return handles().perform(request).status
+        return perform(request).status
 
     right = keys.secret_key
     assert ask("GET", None, (), right) == 200

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from bitstore import HTTPRaw, Retry, S3Raw, StoreNotAvailable
-from bitstore._transport.settings import Proxies
+from bitstore._transport.proxies import Proxies
 from tests.certificates import issued
 from tests.raw_server import RawServer
 

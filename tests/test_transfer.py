@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
-from bitstore._transport.libcurl import handles
+from bitstore._transport.transports import perform
 from bitstore.steps import Profile, Request, TransferError
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Close, Cut, Hang, Reset, ResetAfter, Stall
@@ -86,15 +86,14 @@ class TestResume:
 def test_a_request_leaves_nothing_behind_on_its_handle(api: CountedAPI) -> None:
     """Headers, body and limits of one request must not show up in the next one on the same connection."""
     api.blobs = {DIGEST: BLOB}
-    pool = handles()
     for profile in (Profile(), Profile(headers=("X-Mine: 1",))):
         url = api.blob_url(DIGEST)
         odd = Request(profile, url, headers=("Range: bytes=0-0", "X-Odd: 1"), want_headers=True, max_bytes=10**6)
-        pool.perform(odd)
-        pool.perform(Request(profile, url, method="PUT", body=b"some bytes", headers=("X-Odd: 1",)))
-        plain = pool.perform(Request(profile, url))
+        perform(odd)
+        perform(Request(profile, url, method="PUT", body=b"some bytes", headers=("X-Odd: 1",)))
+        plain = perform(Request(profile, url))
         assert plain.headers == {} and plain.body == BLOB
-        pool.perform(Request(profile, url, method="PUT", body=b""))
+        perform(Request(profile, url, method="PUT", body=b""))
     told = [
         (request.method, {name for name in request.headers if name in ("range", "x-odd", "x-mine")})
         for request in api.requests
@@ -198,7 +197,7 @@ class TestLimits:
         proxy, url = served
         proxy.rules.add(Cut(20_000))
         with pytest.raises(TransferError) as caught:
-            handles().perform(Request(Profile(), url, want_headers=True))
+            perform(Request(Profile(), url, want_headers=True))
         error = caught.value
         assert len(error.partial) > 10_000 and error.headers
         for each in (error, pickle.loads(pickle.dumps(error))):

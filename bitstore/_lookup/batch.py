@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from bitstore._lookup.asking import Errors, steps_of_get, steps_of_key
-from bitstore._lookup.loop import loop
+from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
 from bitstore._support.redact import redact, redact_url

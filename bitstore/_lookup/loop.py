@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
-import os
 import sys
 import threading
 import time
@@ -21,13 +20,14 @@ from typing import Any
 
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import Workers
-from bitstore._transport.libcurl import Handle
+from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
 from bitstore._transport.poller import Poller
-from bitstore._transport.scheduler import Exchanges
+from bitstore._transport.scheduler import Scheduler
+from bitstore._transport.transports import new_transports
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Request, Response, Sleep, Together, TransferError, Wait
 
-__all__ = ["Loop", "loop"]
+__all__ = ["Loop"]
 
 logger = logging.getLogger("bitstore")
 
@@ -52,7 +52,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._poller = Poller()
-        self.exchanges = Exchanges(pace, self._poller, self._answered, self._failed)
+        transports = new_transports(self._poller, SocketBudget(pace.most))
+        self.scheduler = Scheduler(transports, pace, self._poller, self._answered, self._failed)
 
     # What other threads call
 
@@ -90,7 +91,7 @@ class Loop:
                 return
             self._thread = threading.current_thread()
         try:
-            self.exchanges.listen(0.0)  # which kept connections were closed while there was no thread?
+            self.scheduler.turn(0.0)  # which kept connections were closed while there was no thread?
             while self._turn():
                 pass
         except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
@@ -101,7 +102,7 @@ class Loop:
 
     def _fail_all(self, error: BaseException) -> None:
         """End all tasks with `error`, their transfers and their steps, so that nothing of them is gone on with."""
-        self.exchanges.clear()
+        self.scheduler.clear()
         for task in list(self._tasks):
             with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
                 self._close(task)
@@ -120,7 +121,6 @@ class Loop:
             while self._timers and self._timers[0][0] <= now:
                 _, _, function, args = heapq.heappop(self._timers)
                 function(*args)
-        self.exchanges.perform()
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
@@ -132,11 +132,11 @@ class Loop:
                     return False
         self._poller.about_to_wait()
         if inbox:
-            self._poller.no_wait()
+            self.scheduler.turn(0.0)
         else:
             # A limit that a caller named may be farther away than the kernel can count.
             pause = max(0.0, min(60.0, self._timers[0][0] - time.monotonic())) if self._timers else 60.0
-            self.exchanges.listen(pause)
+            self.scheduler.turn(pause)
         return True
 
     def _take_up(self, tasks: list[Task]) -> None:
@@ -168,7 +168,7 @@ class Loop:
             self._finish(task, None, error)
             return
         if type(step) is Request:
-            self.exchanges.begin(task, step)
+            self.scheduler.begin(task, step, task.until)
         elif type(step) is Call:
             ticket = task.ticket
             try:
@@ -231,9 +231,8 @@ class Loop:
     def _answered(self, task: Task, response: Response) -> None:
         self._advance(task, task.steps.send, response)
 
-    def _failed(self, task: Task, error: Exception) -> None:
-        timed_out = isinstance(error, TransferError) and error.code == TIMED_OUT
-        if task.until is not None and timed_out and task.until - time.monotonic() < EARLY:
+    def _failed(self, task: Task, error: TransferError) -> None:
+        if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
             self._time_out(task)  # libcurl was a little faster than our own timer
         else:
             self._advance(task, task.steps.throw, error)
@@ -241,7 +240,7 @@ class Loop:
     def _abandon(self, task: Task) -> None:
         """End the exchange of `task`, if it has one, and those of its parts."""
         self._drop_parts(task)
-        self.exchanges.abandon(task)
+        self.scheduler.abandon(task)
 
     def _time_out(self, task: Task) -> None:
         if not task.finished:
@@ -252,8 +251,6 @@ class Loop:
 
     def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:
         try:
-            for task in tasks:
-                task.ticket += 1  # those that wait for a place are not begun when another of them leaves its own
             for task in tasks:
                 self._close(task)
         finally:
@@ -289,45 +286,3 @@ class _Parts:
         failed = next((task.error for task in tasks if task.error is not None), None)
         if failed is not None or not self._left:
             self._loop._parts_ended(self._parent, self._ticket, failed)
-
-
-def _most_transfers(number: int) -> int:
-    """As many as this process may have sockets, with room for what else it opens: most of them for the first loop."""
-    try:
-        import resource
-    except ImportError:  # Windows counts sockets apart from files
-        return 512
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    share = (files - 128) * (3 if number == 0 else 1) // 4
-    return 1024 if files == resource.RLIM_INFINITY else max(8, min(1024, share))
-
-
-class _Process:
-    """The loops of this process, made anew in a forked child."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.loops: dict[int, Loop] = {}
-        # Never freed: freeing would close the parent's connections.
-        self.abandoned: list[tuple[Loop, list[Handle]]] = []
-
-    def after_fork(self) -> None:
-        self.lock = threading.Lock()
-        self.abandoned += [(loop, loop.exchanges.handles.all()) for loop in self.loops.values()]
-        self.loops = {}
-
-
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork)
-
-
-def loop(number: int = 0) -> Loop:
-    """One of the transfer loops of this process; mostly there is only the first."""
-    found = _process.loops.get(number)
-    if found is None:
-        with _process.lock:
-            found = _process.loops.get(number)
-            if found is None:
-                found = _process.loops[number] = Loop(Pace(most=_most_transfers(number)))
-    return found

@@ -66,10 +66,10 @@ def _perform(step: Any, deadline: float | None) -> Any:
         return None
     if isinstance(step, Together):
         return _together(step, left)
-    from bitstore._transport.libcurl import handles
+    from bitstore._transport.transports import perform
 
     try:
-        return handles().perform(step, timeout=left)
+        return perform(step, left)
     except TransferError as error:
         # The caller's own time limit is no failure of the store: neither its breaker nor others that wait must take
         # it for one. libcurl counts in milliseconds, so it may be a little early.
@@ -80,7 +80,7 @@ def _perform(step: Any, deadline: float | None) -> Any:
 
 def _together(step: Together, left: float | None) -> Any:
     """The transfer thread can do several things at once, so it does these."""
-    from bitstore._lookup.loop import loop
+    from bitstore._lookup.loops import loop
     from bitstore._lookup.task import Task
 
     def whole() -> Steps[Any]:

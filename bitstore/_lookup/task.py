@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bitstore.steps import Steps
 
 if TYPE_CHECKING:
-    from bitstore._transport.libcurl import Handle
-    from bitstore._transport.sockets.connection import Connection
+    from bitstore._transport.transport import Exchange
 
 __all__ = ["Task"]
 
@@ -21,22 +20,15 @@ class Task:
     Parameters
     ----------
     steps
-        Its generator.
+        The generator of the lookup.
     deliver
         Called in the transfer thread with a list of finished tasks, each exactly once unless it is cancelled.
         Tasks that share one such function are delivered together, once a round.
     timeout
         Seconds from the moment the loop takes it up; None: no limit.
-
-    Attributes
-    ----------
-    finished
-        Whether `result` and `error` are final.
-    result, error
-        What the steps returned, or raised.
     """
 
-    __slots__ = ("carrier", "deliver", "error", "finished", "parts", "result", "steps", "ticket", "timeout", "until")
+    __slots__ = ("deliver", "error", "exchange", "finished", "parts", "result", "steps", "ticket", "timeout", "until")
 
     def __init__(
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
@@ -44,13 +36,13 @@ class Task:
         self.steps = steps
         self.deliver = deliver
         self.timeout = timeout
-        self.until: float | None = None  # deadline, on time.monotonic()
-        self.carrier: Handle | Connection | None = None  # of its exchange under way
-        self.parts: Sequence[Task] = ()  # of a `Together` that it waits for
+        self.until: float | None = None  # deadline in seconds on `time.monotonic()`
+        self.exchange: Exchange | None = None  # under way, or waiting for a place; the scheduler sets it
+        self.parts: Sequence[Task] = ()  # of a `Together` that the steps wait for
         self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
-        self.finished = False
-        self.result: Any = None
-        self.error: BaseException | None = None
+        self.finished = False  # whether `result` and `error` are final
+        self.result: Any = None  # what the steps returned
+        self.error: BaseException | None = None  # what the steps raised
 
     def again(self, steps: Steps[Any]) -> None:
         """Make a finished task one that may be submitted once more, with other steps, in the time that is left."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from bitstore._support.per_process import Process, current
 
 __all__ = ["Workers", "waited"]
 
@@ -65,7 +66,7 @@ class Workers:
                     raise
 
     def _work(self) -> None:
-        _mine.workers = self
+        _mine.process, _mine.workers = current(), self
         while (job := self._jobs.get()) is not None:
             function, args, done = job
             result, error = None, None
@@ -98,8 +99,9 @@ class Workers:
 
 
 class _Mine(threading.local):
-    """Whose thread the calling one is."""
+    """The workers that the calling thread is one of. A child that a worker has forked is no worker."""
 
+    process: Process | None = None
     workers: Workers | None = None
 
 
@@ -107,15 +109,6 @@ _mine = _Mine()
 
 
 def waited(until: Callable[[], T]) -> T:
-    """What `until()` returns, which waits for lookups that others perform."""
+    """What `until()` returns, which waits for lookups that other threads perform."""
     workers = _mine.workers
-    return until() if workers is None else workers.wait(until)
-
-
-def _after_fork() -> None:
-    # A child that a worker has forked is no worker, and a lock of the parent may be held for ever in it.
-    _mine.workers = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    return until() if workers is None or _mine.process is not current() else workers.wait(until)

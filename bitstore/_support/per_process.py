@@ -8,12 +8,13 @@ what it has counted or read) is kept under that object.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["KeepsPerProcess", "PerProcess", "Process", "current"]
+__all__ = ["KeepsPerProcess", "PerProcess", "Process", "current", "hold_after_fork"]
 
 
 class Process:
@@ -33,8 +34,21 @@ def current() -> Process:
     return _current
 
 
+_holders: list[Callable[[], object]] = []
+_held: list[object] = []  # grows with each fork in the line of this process's ancestors
+
+
+def hold_after_fork(parents: Callable[[], object]) -> None:
+    """Hold what `parents()` returns in every forked child until the child ends.
+
+    For what must not be freed in a child, because that would close connections that the parent uses.
+    """
+    _holders.append(parents)
+
+
 def _renew() -> None:
     global _current
+    _held.extend([parents() for parents in _holders])
     _current = Process()
 
 

@@ -13,8 +13,10 @@ __all__ = [
     "ERROR_BYTES",
     "NO_HEADERS",
     "PRINTABLE",
+    "REFUSED",
     "TIMED_OUT",
     "TOO_LARGE",
+    "TRICKLE",
     "Profile",
     "Request",
     "Response",
@@ -30,6 +32,8 @@ NO_HEADERS: dict[str, str] = {}
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # what stays as it is of a server's `location`
 TIMED_OUT = 28  # CURLE_OPERATION_TIMEDOUT
 EARLY = 0.02  # seconds by which libcurl may end a transfer before the time that it was given is over
+TRICKLE = 100  # bytes a second: less is no progress. 1,024 transfers over a line of 1 Mbit/s still have more each.
+REFUSED = 43  # CURLE_BAD_FUNCTION_ARGUMENT, the code of a `TransferError` for a request that no transport can carry
 TOO_LARGE = 63  # CURLE_FILESIZE_EXCEEDED, the code of a `TransferError` for a body above `max_bytes`
 
 
@@ -40,9 +44,9 @@ class Signer(Protocol):
         """All header lines of a request that has `headers` of its own. Called each time it is sent."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
-    """What many requests have in common. Handles are kept per profile, so make one and use it often.
+    """What many requests have in common. Connections are kept per profile, so make one and use it often.
 
     Attributes
     ----------
@@ -73,8 +77,6 @@ class Profile:
     ca_bundle: str | None = None
     proxy: str | None = None
     max_bytes: int | None = None
-    # Idle libcurl handles that are configured so, by their owner and method (`bitstore._transport.libcurl`).
-    idle: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
 
 class Sink(Protocol):
@@ -117,7 +119,7 @@ class Request:
         transfer runs and may block it, so it is for `bitstore._lookup.run` only.
     """
 
-    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "special", "url", "want_headers")
+    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "url", "want_headers")
 
     def __init__(
         self,
@@ -139,15 +141,23 @@ class Request:
         self.want_headers = want_headers
         self.max_bytes = max_bytes
         self.sink = sink
-        # Whether it is anything but a plain GET; by far the most are that.
-        self.special = (
-            method != "GET"
-            or bool(headers)
-            or body is not None
-            or want_headers
-            or max_bytes is not None
-            or sink is not None
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is a GET of a whole body into memory, as its profile has it; by far the most are."""
+        return (
+            self.method == "GET"
+            and not self.headers
+            and not self.want_headers
+            and self.body is None
+            and self.max_bytes is None
+            and self.sink is None
         )
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as in the URL; empty if no path follows them."""
+        return self.url[: max(0, self.url.find("/", 8))]  # behind the scheme
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url})"

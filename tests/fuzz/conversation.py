@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from bitstore._transport.libcurl import _parse
+from bitstore._transport.libcurl.heads import fields
 from bitstore.steps import Call, Request, Response, Sleep, Steps, Together, TransferError
 from tests.fuzz.reader import Reader
 
@@ -73,7 +73,7 @@ class Talk:
         lines = []
         while line := reader.line():
             lines.append(line)
-        headers = _parse(lines)
+        headers = fields(lines)
         body = reader.take(reader.byte() * (1 if kind < 200 else 300))
         if kind >= 240:
             self.said.append(0)

@@ -33,7 +33,7 @@ from bitstore._raw.s3_exchange import Asked
 from bitstore._raw.s3_routes import Route
 from bitstore._support.digests import ALGORITHMS, algorithm
 from bitstore._support.sizes import format_size, parse_size
-from bitstore._transport.libcurl import _parse
+from bitstore._transport.libcurl.heads import fields
 from bitstore.config import ConfigError, loads
 from bitstore.steps import Response, Steps
 from tests.fuzz.conversation import Talk
@@ -182,7 +182,7 @@ def answers(data: bytes) -> None:
 def headers(data: bytes) -> None:
     """Header lines, and what is read from them: ranges, versions, lengths."""
     lines = data.split(b"\n")
-    parsed = _parse([line + b"\n" for line in lines])
+    parsed = fields([line + b"\n" for line in lines])
     assert all(name.encode("latin-1") == name.encode("latin-1").lower() for name in parsed)
     for value in (*parsed.values(), *(line.decode("latin-1").strip() for line in lines)):
         extent = _extent(Response(206, b"", {"content-range": value}, 0.0))

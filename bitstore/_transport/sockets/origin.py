@@ -1,17 +1,17 @@
-"""Where plain GETs of one profile go: a server that libcurl has reached, and the connections to it."""
+"""Where plain GETs of one profile go: a server that another transport has reached, and the connections to it."""
 
 from __future__ import annotations
 
 import re
 import socket
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from bitstore._transport.settings import ca_bundle, is_direct
-from bitstore._transport.sockets.connection import Connection, dial
+from bitstore._transport.certificates import authorities, context
+from bitstore._transport.proxies import is_direct
+from bitstore._transport.sockets.channel import Channel, dial
+from bitstore._transport.sockets.connection import Connection
 from bitstore.steps import Profile, Request
 
 if TYPE_CHECKING:
@@ -21,65 +21,43 @@ __all__ = ["Origin"]
 
 _PREFIX = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?").fullmatch
 _LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]([ -~]*[!-~])?").fullmatch
-# Fields that are ours to say, or that change what comes back.
+# Fields that only this module sets, or that change what comes back.
 _RESERVED = {"host", "connection", "content-length", "transfer-encoding", "te", "expect", "upgrade", "range"}
-# As libcurl says them.
+# With libcurl's values.
 _USUAL = (("User-Agent", pycurl.version), ("Accept", "*/*"))
 _STALE_SECONDS = 60.0  # as libcurl keeps the addresses of a name
 _LONGEST_IDLE = 60.0  # seconds: something on the way may have forgotten the connection, without a word
 
 
 class Origin:
-    """The way to one scheme, host and port.
-
-    Parameters
-    ----------
-    profile
-        Whose requests go there.
-    prefix
-        The URL up to its path.
-
-    Attributes
-    ----------
-    usable
-        Whether it can be reached so at all: without a proxy, by headers that need no interpretation.
-    idle
-        Connections that wait for a request, the last used last.
-    address
-        Family and address of the socket, from libcurl; stale after a minute.
-    context, server_name
-        For TLS; None: without.
-    barred_until
-        Seconds on the user's clock until which libcurl gets all requests.
-    """
+    """The way to one scheme, host and port (`prefix`: the URL up to its path), for the requests of one profile."""
 
     __slots__ = (
         "__weakref__",
+        "_address",
+        "_context",
         "_fields",
         "_learned",
         "_prefix_length",
+        "_server_name",
         "_signer",
         "_start",
-        "address",
-        "barred_until",
-        "context",
         "idle",
-        "server_name",
         "usable",
     )
 
     def __init__(self, profile: Profile, prefix: str) -> None:
-        self.idle: list[Connection] = []
-        self.address: tuple[int, Any] = (0, None)
-        self.barred_until = 0.0
-        self.context: ssl.SSLContext | None = None
-        self.server_name: str | None = None
-        self._learned = 0.0
+        self.idle: list[Connection] = []  # connections that wait for a request, the last used last
+        self._address: tuple[int, Any] = (0, None)  # family and address of the socket
+        self._learned = 0.0  # when the address was learned, in seconds on the user's clock
+        self._context: ssl.SSLContext | None = None  # of TLS; None: plain HTTP
+        self._server_name: str | None = None
         self._prefix_length = len(prefix)
         self._signer = profile.signer
         parts = _PREFIX(prefix)
         lines = [*profile.headers] if profile.signer is None else profile.signer.lines("GET", f"{prefix}/", ())
         names = {line.partition(":")[0].lower() for line in lines}
+        # Whether it can be reached so at all: without a proxy, by headers that need no interpretation.
         self.usable = (
             parts is not None
             and is_direct(profile, prefix)
@@ -91,37 +69,32 @@ class Origin:
             return
         scheme, host, port = parts.groups()
         if port and int(port[1:]) == (443 if scheme == "https" else 80):
-            port = None  # as libcurl says it, and as signatures have it
+            port = None  # as libcurl and signatures have it
         usual = "".join(f"{name}: {value}\r\n" for name, value in _USUAL if name.lower() not in names)
         self._start = f" HTTP/1.1\r\nHost: {host}{port or ''}\r\n{usual}"
         self._fields = "\r\n".join(lines)
         if self.usable and scheme == "https":
             try:
-                self.context = _context(profile.ca_bundle or ca_bundle())
+                self._context = context(authorities(profile))
             except (OSError, ValueError):  # the file has gone: libcurl may remember what was in it
                 self.usable = False
-            self.server_name = host.strip("[]")
+            self._server_name = host.strip("[]")
 
     def reached(self, address: str, port: int, now: float) -> None:
-        """Learn from a transfer of libcurl's where the server is."""
+        """Learn where the server is."""
         if ":" in address:
-            self.address = socket.AF_INET6, (address, port)
+            self._address = socket.AF_INET6, (address, port)
         else:
-            self.address = socket.AF_INET, (address, port)
+            self._address = socket.AF_INET, (address, port)
         self._learned = now
 
     def known(self, now: float) -> bool:
         """Whether a connection can be made."""
-        return self.address[1] is not None and now - self._learned < _STALE_SECONDS
+        return self._address[1] is not None and now - self._learned < _STALE_SECONDS
 
     def connect(self) -> Connection:
         """A new connection, which is not there yet. Raises OSError."""
-        return Connection(dial(*self.address), self.context, self.server_name)
-
-    def bar(self, until: float) -> None:
-        """Leave all to libcurl for a while."""
-        self.barred_until = until
-        self.close()
+        return Connection(Channel(dial(*self._address), self._context, self._server_name))
 
     def close(self) -> None:
         """Close the connections that wait for a request."""
@@ -129,7 +102,7 @@ class Origin:
             self.idle.pop().close()
 
     def message(self, request: Request) -> bytes | None:
-        """The text of a request; None: libcurl may know how to say that."""
+        """The text of a request; None: it cannot be written without interpretation."""
         path = request.url[self._prefix_length :]
         signer = self._signer
         fields = self._fields if signer is None else "\r\n".join(signer.lines("GET", request.url, ()))
@@ -150,13 +123,3 @@ class Origin:
 
     def __del__(self) -> None:
         self.close()
-
-
-@cache
-def _context(bundle: str) -> ssl.SSLContext:
-    import ssl
-
-    folder = Path(bundle).is_dir()
-    context = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -1,6 +1,6 @@
-"""Proxies and certificate authorities that the environment names.
+"""The proxies that the environment names.
 
-Proxies are found by the rules of Python's clients (`urllib.request`, requests), which libcurl's own rules differ from:
+They are found by the rules of Python's clients (`urllib.request`, requests), which libcurl's own rules differ from:
 `HTTP_PROXY` in capitals alone serves plain requests, and `no_proxy` may name ports and networks.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bitstore.steps import Profile
 
-__all__ = ["Proxies", "ca_bundle", "is_direct"]
+__all__ = ["Proxies", "is_direct"]
 
 _ITEMS = re.compile(r"[,\s]+")
 
@@ -53,16 +53,6 @@ class Proxies:
 def is_direct(profile: Profile, url: str) -> bool:
     """Whether requests of `profile` to `url` go to the server itself."""
     return not (Proxies().of(url) if profile.proxy is None else profile.proxy)
-
-
-def ca_bundle() -> str:
-    """The file or folder of certificate authorities for stores that name none."""
-    import certifi
-
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if path := os.environ.get(name):
-            return path
-    return certifi.where()
 
 
 def _named_proxies() -> dict[str, str]:

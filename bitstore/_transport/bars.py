@@ -1,0 +1,34 @@
+"""Which transport is not asked for which servers, and for how long."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from bitstore.steps import Profile, Request
+
+__all__ = ["Bars"]
+
+_MOST_ORIGINS = 256  # of one profile; the oldest bar is forgotten first
+
+
+class Bars:
+    """A transport that declined a server is barred from it, for the requests of the same profile."""
+
+    def __init__(self) -> None:
+        # By profile; then by the transport's level and the origin: seconds on `time.monotonic()` at which the bar ends.
+        self._until: WeakKeyDictionary[Profile, dict[tuple[int, str], float]] = WeakKeyDictionary()
+
+    def add(self, level: int, request: Request, until: float) -> None:
+        """Bar the transport from the origin of `request` up to a time on `time.monotonic()`."""
+        ends = self._until.setdefault(request.profile, {})
+        if len(ends) >= _MOST_ORIGINS:
+            del ends[next(iter(ends))]
+        ends[level, request.origin] = until
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def hold(self, level: int, request: Request, now: float) -> bool:
+        """Whether the transport is barred from the origin of `request` at this time."""
+        ends = self._until.get(request.profile)
+        return ends is not None and ends.get((level, request.origin), now) > now

@@ -1,0 +1,156 @@
+"""libcurl as a transport: it takes every exchange, in the transfer thread or in the caller's."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pycurl
+
+from bitstore._support.once import warn_once
+from bitstore._transport.budget import SocketBudget
+from bitstore._transport.libcurl.handle import Handle
+from bitstore._transport.libcurl.pool import HandlePool, process_pool
+from bitstore._transport.poller import Poller
+from bitstore._transport.transport import Ended, Exchange
+from bitstore.steps import REFUSED, Request, Response, TransferError
+
+__all__ = ["Libcurl"]
+
+logger = logging.getLogger("bitstore")
+
+
+class Libcurl:
+    """The transfers of one thread on one multi handle."""
+
+    least: float = 0
+
+    def __init__(self, poller: Poller, budget: SocketBudget) -> None:
+        self._poller = poller
+        self._budget = budget
+        # libcurl does not tell when it closes a socket: all that were opened by the present multi handle count.
+        self._sockets = budget.share(self._spare)
+        self._carried: dict[Any, Exchange] = {}  # by the curl object that is on the multi handle
+        self._handles = HandlePool(self._configure)
+        self._multi = self._new_multi()
+        if not poller.tells:
+            poller.sleep = lambda seconds: self._multi.select(seconds)
+
+    def begin(self, exchange: Exchange) -> bool:
+        """Take any exchange. Raises `TransferError` where libcurl refuses an option."""
+        left = None if exchange.until is None else max(0.001, exchange.until - time.monotonic())
+        handle = self._handles.take(exchange.request, left)
+        try:
+            self._multi.add_handle(handle.curl)
+        except pycurl.error as error:
+            raise TransferError(REFUSED, f"libcurl refuses the request: {error}") from None
+        exchange.carrier = handle
+        self._carried[handle.curl] = exchange
+        return True
+
+    def abandon(self, exchange: Exchange) -> None:
+        """End a transfer, which closes its connection."""
+        handle: Handle = exchange.carrier
+        del self._carried[handle.curl]
+        self._multi.remove_handle(handle.curl)
+        handle.clear()
+        self._handles.give(handle, exchange.request)
+
+    def patience(self) -> float:
+        """Seconds until libcurl wants to look at its own clocks."""
+        wanted: int = self._multi.timeout()  # milliseconds; -1: libcurl has no wish
+        return wanted / 1000 if wanted >= 0 else math.inf
+
+    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+        """Let libcurl look at all its transfers, which it does by itself; the events need no bookkeeping."""
+        if not self._carried:
+            return
+        self._multi.perform()
+        queued = 1
+        while queued:
+            queued, succeeded, failed = self._multi.info_read()
+            for curl, code, message in [*((curl, 0, "") for curl in succeeded), *failed]:
+                exchange = self._carried.pop(curl, None)
+                if exchange is not None:  # else it was abandoned just now
+                    yield exchange, self._outcome(exchange, code, message)
+
+    def _outcome(self, exchange: Exchange, code: int, message: str) -> Response | TransferError:
+        handle: Handle = exchange.carrier
+        self._multi.remove_handle(handle.curl)
+        try:
+            response = handle.finish(code, message)
+            if exchange.request.plain:
+                exchange.peer = handle.peer()
+            return response
+        except TransferError as error:
+            return error
+        finally:
+            self._handles.give(handle, exchange.request)
+
+    def learn(self, request: Request, address: str, port: int) -> None:
+        """Learn nothing: libcurl finds addresses by itself."""
+
+    def _new_multi(self) -> Any:
+        self._sockets.taken = 0
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_MAXCONNECTS, self._budget.most)  # connections kept open, in use or idle
+        return multi
+
+    def _spare(self) -> None:
+        """Close idle connections for the sake of other transports: all of them go with the multi handle."""
+        if not self._carried:
+            self._multi.close()
+            self._multi = self._new_multi()
+
+    def _configure(self, curl: Any) -> None:
+        """Have the poller watch the handle's sockets."""
+        if self._poller.tells:
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+
+    def _open_socket(self, purpose: int, address: Any) -> Any:
+        family, kind, protocol, _ = address
+        try:
+            made = socket.socket(family, kind, protocol)
+            made.setblocking(False)
+            # pycurl works on a duplicate of the descriptor: the kernel watches what both refer to, and forgets
+            # it when libcurl closes its own.
+            self._poller.add(made.fileno())
+        except OSError as error:  # too many open files: libcurl reports that it cannot connect, and there is a retry
+            warn_once(logger, ("no socket", error.errno), "a connection cannot be made: %s", error)
+            return pycurl.SOCKET_BAD
+        self._sockets.taken += 1
+        return made
+
+    @staticmethod
+    def perform(request: Request, timeout: float | None) -> Response:
+        """Send `request` by a handle of this process and wait for the whole answer."""
+        # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then.
+        interruptible = threading.get_ident() == threading.main_thread().ident
+        pool = process_pool()
+        handle = pool.take(request, timeout)
+        try:
+            if interruptible:
+                handle.curl.setopt(pycurl.XFERINFOFUNCTION, _let_signals_in)
+                handle.curl.setopt(pycurl.NOPROGRESS, 0)
+            code, message = 0, ""
+            try:
+                handle.curl.perform()
+            except pycurl.error as error:
+                code, message = error.args[0], error.args[1] if len(error.args) > 1 else ""
+            # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
+            response = handle.finish(code, message)
+        finally:
+            if interruptible:
+                handle.curl.setopt(pycurl.NOPROGRESS, 1)
+            handle.clear()
+            pool.give(handle, request)
+        return response
+
+
+def _let_signals_in(*_: int) -> None:
+    """Let Python run signal handlers while libcurl waits. What one of them raises ends the transfer, and comes out."""

@@ -1,0 +1,34 @@
+"""Which transports there are, in the order in which they are asked. Another one is another entry of the tuple."""
+
+from __future__ import annotations
+
+from bitstore._transport.budget import SocketBudget
+from bitstore._transport.libcurl.transport import Libcurl
+from bitstore._transport.poller import Poller
+from bitstore._transport.sockets.transport import Sockets
+from bitstore._transport.transport import Transport
+from bitstore.steps import REFUSED, Request, Response, TransferError
+
+__all__ = ["new_transports", "perform"]
+
+_KINDS = (Sockets, Libcurl)
+
+
+def new_transports(poller: Poller, budget: SocketBudget) -> list[Transport]:
+    """The transports of one transfer thread."""
+    return [kind(poller, budget) for kind in _KINDS]
+
+
+def perform(request: Request, timeout: float | None = None) -> Response:
+    """Carry a request in the calling thread, by the first transport that takes it.
+
+    Raises
+    ------
+    TransferError
+        No whole answer came within `timeout` seconds, or within the limits of the request's profile.
+    """
+    for kind in _KINDS:
+        response = kind.perform(request, timeout)
+        if response is not None:
+            return response
+    raise TransferError(REFUSED, "no transport can carry this request")
