@@ -57,5 +57,5 @@ format: install-test ## Format the code
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-lock: ## Write the locks anew (ARGS=--upgrade: with the newest releases)
+lock: ## Write the locks again (ARGS=--upgrade: with the newest releases)
 	sh requirements/lock.sh $(ARGS)

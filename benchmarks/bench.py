@@ -47,7 +47,7 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def scratch(self, name: str) -> Path:
-        """A new folder of this name. Whoever fills it deletes it when it is large."""
+        """A new folder of this name. The case that fills it deletes it when it is large."""
         folder = self.folder / name
         folder.mkdir()
         return folder

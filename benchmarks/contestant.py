@@ -21,7 +21,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Turn:
-    """What a worker told of one turn: `blobs`, `bytes`, `seconds`, `cpu` (seconds), `peak` (bytes), and more."""
+    """The report of a worker on one turn: `blobs`, `bytes`, `seconds`, `cpu` (seconds), `peak` (bytes), and more."""
 
     told: dict[str, Any]
 

@@ -157,7 +157,7 @@ class Origin:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
-            time.sleep(0.02)  # nginx tells nobody that it listens
+            time.sleep(0.02)  # nginx gives no sign when it listens
         raise RuntimeError("nginx does not listen")
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     left.plot(rolled["step"], rolled["modulo"], "-", color=_OTHER, label="digest modulo n")
     left.set(
         xlabel="nodes that left and joined, in turn",
-        ylabel="share fetched anew",
+        ylabel="share fetched again",
         yscale="log",
         title=f"Re-fetch while {rolled['nodes']} nodes are replaced",
     )

@@ -87,7 +87,7 @@ class Result:
             self.versions.update(each.versions)
 
     def left_out(self, contestants: list[Contestant]) -> None:
-        """Note who could not take part, and why (paths and addresses are left out)."""
+        """Note which contestant could not take part, and why (paths and addresses are left out)."""
         for each in contestants:
             if each.failure is not None:
                 why = re.sub(r"\S*/\S*", "...", each.failure)

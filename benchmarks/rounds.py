@@ -14,7 +14,7 @@ __all__ = ["cpu_ratio", "paired", "rate_ratio", "run", "running"]
 
 @contextmanager
 def running(contestants: Sequence[Contestant]) -> Iterator[list[Contestant]]:
-    """Start them all, and stop them in the end. Who cannot start is told and left out."""
+    """Start all contestants, and stop them in the end. One that cannot start is reported and left out."""
     ready = []
     try:
         for each in contestants:
@@ -76,5 +76,5 @@ def cpu_ratio(one: Contestant, other: Contestant) -> float:
 
 
 def say(text: str) -> None:
-    """Tell the one who waits."""
+    """Wake the waiting thread."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A cluster of thousands of nodes, as far as it can be had on one machine: who owns which digest, and what moves.
+"""A cluster of thousands of nodes, as far as one machine can show it: which node owns which digest, and what moves.
 
 `python -m benchmarks.simulation` runs the real `ray_integration.routing` for up to 3000 nodes, writes the figures to
 `docs/images/simulation.json` and draws them beside it; `--table` prints the tables of `docs/cluster.md` from that file.
@@ -50,7 +50,7 @@ class Churn(TypedDict):
 
 
 class Rolling(TypedDict):
-    """A cluster whose nodes are replaced one by one: the share of digests fetched anew after each, and by modulo."""
+    """A cluster whose nodes are replaced one by one: the share of digests fetched again after each, and by modulo."""
 
     step: list[int]
     rendezvous: list[float]
@@ -102,7 +102,7 @@ def balance(count: int, asked: Sequence[str]) -> Balance:
 
 
 def churn(count: int, asked: Sequence[str]) -> Churn:
-    """Let one leave, and one join; see who moves, and what `digest % nodes` would have moved."""
+    """Let one node leave and one join: which digests move, and which `digest % nodes` would have moved."""
     members = nodes(count)
     before = owners(asked, members)
     gone = owners(asked, members[:-1])

@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bucket = Path(folder, "bucket")
         bucket.mkdir()
-        hashes = ["0" * 40]  # nobody has this one
+        hashes = ["0" * 40]  # no tier has this one
         for number in range(1000):
             data = f"{number:04} {'x' * number}".encode()
             hashes.append(hashlib.sha1(data).hexdigest())

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes the locks anew from pyproject.toml: one file each that serves every supported Python and platform, with the
+# Writes the locks again from pyproject.toml: one file each that serves every supported Python and platform, with the
 # hashes of all files of each release. Pins that still fit are kept; `--upgrade` takes the newest of everything.
 set -eu
 cd "$(dirname "$0")/.."

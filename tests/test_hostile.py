@@ -388,7 +388,7 @@ def test_servers_that_send_too_much(tmp_path: Path) -> None:
 
 
 def test_successes_that_are_not_the_blob() -> None:
-    """A part that nobody asked for is not the whole, and no content not an empty blob."""
+    """A part that was not asked for is not the whole, and no content is no empty blob."""
     with HostileServer() as server:
         where: Any = {"endpoint_url": server.url, "retry": Retry(attempts=1)}
         stores: list[tuple[Store, str]] = [(HTTPRaw(), server.url), (S3Raw("anonymous", region="us-east-1", **where), "s3://bucket"),

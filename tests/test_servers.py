@@ -480,7 +480,7 @@ def test_a_request_is_delayed_or_held(proxy: FaultProxy, blobs: CountedAPI) -> N
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(get, proxy.url, "/blob/one")
         other.wait_hits()
-        proxy.rules.clear()  # nobody can release it any more
+        proxy.rules.clear()  # no test can release it any more
         assert answer.result()[1] == BODY
     with pytest.raises(TimeoutError):
         rule.wait_hits(13, timeout=0.01)

@@ -77,7 +77,7 @@ def second_pass(bench: Bench) -> Result:
     requests: list[tuple[int, int]] = []
     times = 1 if bench.quick else bench.rounds
     for number in range(times):
-        with Nodes(_NODES, slow["url"]) as nodes:  # anew, with empty disks
+        with Nodes(_NODES, slow["url"]) as nodes:  # new nodes, with empty disks
             each = _ours({**_job(slow, nodes), "rows": 1024}, "owner", names, cached=True, batch=1024)
             with rounds.running([each]) as ready:
                 try:

@@ -64,7 +64,7 @@ def _diskcache(job: dict[str, Any]) -> Callable[[str], bytes]:
 
 
 def _opening(job: dict[str, Any]) -> Callable[[str], bytes]:
-    """Opens the cache anew for each read: what a new process pays before its first hit, without the imports."""
+    """Opens the cache again for each read: what a new process pays before its first hit, without the imports."""
     from bitstore import DiskCache
 
     def get(name: str) -> bytes:
@@ -74,7 +74,7 @@ def _opening(job: dict[str, Any]) -> Callable[[str], bytes]:
 
 
 def _opening_to_write(job: dict[str, Any]) -> Callable[[str], bytes]:
-    """Opens the cache anew and writes one new blob."""
+    """Opens the cache again and writes one new blob."""
     from bitstore import DiskCache
 
     def get(name: str) -> bytes:

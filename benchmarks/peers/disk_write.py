@@ -2,7 +2,7 @@
 """Writes of new 16 KB blobs by several processes into one folder.
 
 What was written stays until the end: ext4 takes far longer to find an inode while many were freed within the last few
-seconds, and whoever has the next turn would pay for the deletion.
+seconds, and the contestant of the next turn would pay for the deletion.
 """
 
 from __future__ import annotations

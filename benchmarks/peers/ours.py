@@ -66,7 +66,7 @@ def _consumer(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict
         return count
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
-        # Found anew each time: the speed of these machines changes from one minute to the next.
+        # Found again each time: the speed of these machines changes from one minute to the next.
         burn = _rounds(job["burn"])
         wanted = list(names)
         half = len(wanted) // 2

@@ -136,7 +136,7 @@ def sizes(data: bytes) -> None:
 
 
 def hashlist(data: bytes) -> None:
-    """Lists of digests: each line is a digest or an entry that is none, and none is lost."""
+    """Lists of digests: each line becomes a digest or an invalid entry, and no line is lost."""
     with tempfile.NamedTemporaryFile(prefix="bitstore-fuzz-") as file:
         file.write(data)
         file.flush()

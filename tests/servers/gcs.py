@@ -83,7 +83,7 @@ class FakeGCS(ProgramServer):
 
     def _command(self) -> list[str]:
         (self.port,) = free_ports(1)
-        # It begins with one object of a secret name: whoever answers with it is this server and no other.
+        # It begins with one object of a secret name: an answer that has it comes from this server and no other.
         self._token = secrets.token_hex(12)
         seed = self.folder / "seed" / self._token
         seed.mkdir(parents=True)

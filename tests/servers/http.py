@@ -132,9 +132,9 @@ class FaultyServer(ABC):
                 if not await self._exchange(request, reader, writer, upstream):
                     break
         except asyncio.CancelledError:
-            _reset(writer)  # `down` means it; the task ends here, so that nobody waits for it in vain
+            _reset(writer)  # `down` means it; the task ends here, so that no caller waits for it in vain
         except (OSError, EOFError):
-            pass  # one side has gone: there is nobody to tell
+            pass  # one side has gone: no report is possible
         finally:
             self._tasks.discard(task)
             upstream.close()

@@ -32,7 +32,7 @@ class ServerError(RuntimeError):
 
 
 def free_ports(count: int, *, offsets: tuple[int, ...] = (0,)) -> list[int]:
-    """`count` different ports that nobody listens on now, nor on any of them plus an offset."""
+    """`count` different ports that no process listens on now, nor on any of them plus an offset."""
     found: list[int] = []
     candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
     for port in candidates:
@@ -45,7 +45,7 @@ def free_ports(count: int, *, offsets: tuple[int, ...] = (0,)) -> list[int]:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do it, so that connections in TIME_WAIT do not count as somebody who listens.
+        # As servers do it, so that connections in TIME_WAIT do not count as listeners.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -57,8 +57,8 @@ def _is_free(port: int) -> bool:
 class ProgramServer(ABC):
     """A program that serves on loopback.
 
-    A port is free only until somebody takes it, so a start is tried again on fresh ports when the program ends early;
-    `_is_ready` must make sure that the answer comes from *this* server.
+    A port is free only until another process takes it, so a start is tried again on fresh ports when the program ends
+    early; `_is_ready` must make sure that the answer comes from *this* server.
     """
 
     name: ClassVar[str]

@@ -42,7 +42,7 @@ class SeaweedS3(ProgramServer):
     Attributes
     ----------
     admin, reader, getter
-        Users: one who may do all; one who may read and list; one who may read and not list. (AWS answers the last one
+        Users: one may do all; one may read and list; one may read and not list. (AWS answers the last one
         403 for a missing key, SeaweedFS 404: use a fault proxy for the former.)
     endpoint_url
         Such as `http://127.0.0.1:12345`.
@@ -100,10 +100,10 @@ class SeaweedS3(ProgramServer):
 
     def environment(self, identity: Identity | None = None, *, endpoint_url: str | None = None) -> dict[str, str]:
         """Variables with which the default session of boto3 means this server."""
-        who = identity or self.admin
+        user = identity or self.admin
         return {
-            "AWS_ACCESS_KEY_ID": who.access_key,
-            "AWS_SECRET_ACCESS_KEY": who.secret_key,
+            "AWS_ACCESS_KEY_ID": user.access_key,
+            "AWS_SECRET_ACCESS_KEY": user.secret_key,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL_S3": endpoint_url or self.endpoint_url,

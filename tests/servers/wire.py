@@ -61,8 +61,8 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     line, headers = _parse(head)
     method, target, _ = line.split(" ", 2)
     if headers.get("expect", "").lower() == "100-continue":
-        # Who asks first gets the permission from here, and the server's own one is dropped: otherwise a server that
-        # gives none would leave both sides waiting.
+        # The permission comes from here, and the server's own one is dropped: a server that gives none would leave both
+        # sides waiting.
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces = [piece async for piece in _body(reader, headers, until_close=False)]
     return Request(method, target, headers, head, b"".join(pieces))
