@@ -30,9 +30,7 @@ def usable_part(store: Any) -> tuple[Any, list[str]]:
             return False
         trouble, readable = _trouble(inner)
         if trouble is not None:
-            told.append(
-                f"goes on without its cache folder {str(inner.folder)!r}: {trouble}" if not readable else trouble
-            )
+            told.append(trouble if readable else f"goes on without its cache folder{trouble}")
         return not readable
 
     part = without(store, is_useless)
@@ -41,13 +39,16 @@ def usable_part(store: Any) -> tuple[Any, list[str]]:
 
 def _trouble(cache: DiskCache) -> tuple[str | None, bool]:
     """What is wrong with the folder, if anything; whether it can be read nevertheless."""
-    folder = cache.folder
+    try:
+        folder = cache.folder
+    except StoreNotAvailable as error:
+        return f": {error.reason}", False
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         cache.exists("any")
     except (OSError, StoreNotAvailable) as error:
         reason = error.reason if isinstance(error, StoreNotAvailable) else None
-        return reason or str(error), False
+        return f" {str(folder)!r}: {reason or error}", False
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"reads its cache folder {str(folder)!r} and cannot write to it", True
     return None, True

@@ -1,6 +1,6 @@
 """A cache in a folder of a local disk, shared by any number of processes."""
 
-# ruff: noqa: PTH100, PTH103, PTH111, PTH116, PTH118
+# ruff: noqa: PTH100, PTH103, PTH116
 from __future__ import annotations
 
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitstore._caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
+from bitstore._caches.home import expanded, folder_of_cache, warn_once
 from bitstore._caches.quarantine import trim
 from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._lookup.partial import Partial
@@ -48,7 +49,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     folder
         Where the files are; made (only for its owner, 0700) at the first write. None: the environment variable
         `BITSTORE_CACHE_DIR`, or the usual place for caches of the operating system; asked again wherever the cache is
-        unpickled, so that each node of a cluster uses its own.
+        unpickled, so that each node of a cluster uses its own. A process without a home folder has no such place: its
+        cache holds nothing, and says so in one warning.
     max_size
         The most bytes that the blobs may have together: an int, or a text such as `"200GB"`, `"512MiB"`. None: the
         environment variable `BITSTORE_CACHE_SIZE`, or 10 GB (asked again where it is unpickled). What does not fit any
@@ -80,6 +82,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     URI_HINT = "any non-empty text"
 
+    _trouble: str | None = None  # why this process has no folder for the cache; None: it has one, or can make it
+
     def __init__(
         self,
         folder: str | os.PathLike[str] | None = None,
@@ -92,9 +96,9 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     ) -> None:
         # What was not given is a matter of the machine, and must be asked anew on another one.
         self._from_environment = frozenset(
-            name for name, given in (("_root", folder), ("_max_size", max_size)) if given is None
+            name for name, given in (("_root", folder), ("_trouble", folder), ("_max_size", max_size)) if given is None
         )
-        self._root = _absolute(folder)
+        self._set_root(folder)
         self._blobs_of: PerProcess[Blobs] = PerProcess()
         self.max_size = _default_size() if max_size is None else max_size
         self.max_blob_size = None if max_blob_size is None else parse_size(max_blob_size, name="max_blob_size")
@@ -123,7 +127,9 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     @property
     def folder(self) -> Path:
-        """The cache folder, absolute."""
+        """The cache folder, absolute. Raises StoreNotAvailable where the process has none."""
+        if self._trouble is not None:
+            raise StoreNotAvailable(self.label, f"there is no folder for it: {self._trouble}")
         return Path(self._root)
 
     @property
@@ -148,8 +154,12 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         self.algorithm = name
 
     def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a non-empty text."""
-        return isinstance(uri, str) and bool(uri)
+        """Whether `uri` is a non-empty text, and there is a folder: composites pass a cache without one over."""
+        return self._trouble is None and isinstance(uri, str) and bool(uri)
+
+    def _check_valid(self, uri: Any) -> None:
+        if not (isinstance(uri, str) and uri):
+            super()._check_valid(uri)
 
     # -- reading
 
@@ -257,6 +267,9 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
             data = bytes(memoryview(data))
         blobs = self._blobs()
+        if self._trouble is not None:
+            blobs.count("skipped")
+            return
         try:
             self._start_writing(blobs)
             outcome = blobs.write(blobs.target(uri, self.algorithm, data), data, self.max_blob_size)
@@ -350,6 +363,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         """
         bound = self.max_size if max_size is None else parse_size(max_size, name="max_size")
         blobs = self._blobs()
+        if self._trouble is not None:
+            return 0
         try:
             self._start_writing(blobs)
             blobs.bound.reclaim()
@@ -386,6 +401,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     def _may_read(self, blobs: Blobs) -> bool:
         """Whether the folder exists. Raises if it is not one that we trust."""
+        if self._trouble is not None:
+            return False
         if not blobs.trusted and self._check_folder() is not None:
             self._trust(blobs)
         return blobs.trusted
@@ -417,6 +434,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         AccessDenied
             Another user owns it. (A `PermissionError` too.)
         """
+        if self._trouble is not None:
+            return None
         try:
             found = os.stat(self._root)
         except FileNotFoundError:
@@ -476,6 +495,23 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield Call(DiskCache.put, self, uri, data)
 
+    def _set_root(self, folder: str | os.PathLike[str] | None) -> None:
+        """Choose the folder: absolute, so that neither a change of the working folder nor another process mean another.
+
+        Raises ValueError for what cannot be a path.
+        """
+        chosen: object = folder
+        if folder is None:
+            chosen, self._trouble = folder_of_cache()
+            if self._trouble is not None:
+                self._root = ""
+                warn_once(self.label, self._trouble)
+                return
+        name: object = os.fspath(chosen)  # type: ignore[call-overload]
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise ValueError(f"cache folder {chosen!r} is not a path: give a text such as '/mnt/nvme/blobs'")
+        self._root = os.path.abspath(expanded(name))
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self._from_environment}
 
@@ -484,12 +520,12 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         # composite that holds it from being unpickled.
         self.__dict__.update(state)
         if "_root" in self._from_environment:
-            self._root = _absolute(None)
+            self._set_root(None)
         if "_max_size" in self._from_environment:
             self._max_size = _default_size()
 
     def __repr__(self) -> str:
-        options = f"{self._root!r}, max_size={format_size(self.max_size)!r}"
+        options = f"{None if self._trouble else self._root!r}, max_size={format_size(self.max_size)!r}"
         if self.algorithm is not None:
             options += f", algorithm={self.algorithm!r}"
         if not self.verify:
@@ -500,17 +536,3 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 def _default_size() -> int:
     configured = os.environ.get("BITSTORE_CACHE_SIZE")
     return parse_size(configured, name="BITSTORE_CACHE_SIZE") if configured else parse_size("10GB")
-
-
-def _absolute(folder: str | os.PathLike[str] | None) -> str:
-    if folder is None:
-        folder = os.environ.get("BITSTORE_CACHE_DIR") or None
-    if folder is None:
-        import platformdirs
-
-        folder = os.path.join(platformdirs.user_cache_dir("bitstore"), "blobs")
-    name: object = os.fspath(folder)
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ValueError(f"cache folder {folder!r} is not a path: give a text such as '/mnt/nvme/blobs'")
-    # Absolute, so that neither a change of the working folder nor another process can mean another one.
-    return os.path.abspath(os.path.expanduser(name))

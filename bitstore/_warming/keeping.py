@@ -84,7 +84,9 @@ class _Kept:
                 if cache.exists(blob.uri):
                     continue
                 reason = f"{name} did not keep it"
-                if isinstance(cache, DiskCache) and not suspect:
+                if not cache.is_valid(blob.uri):
+                    reason += " (it takes nothing in this process)"
+                elif isinstance(cache, DiskCache) and not suspect:
                     reason += f" (it holds {cache.max_size:,} bytes, and this blob has {len(blob.data):,})"
             except Exception as error:  # whatever a user's cache raises, we do not know that it has the blob
                 reason = f"{name} could not keep it ({described(error)})"
