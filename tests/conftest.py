@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bitstore._support import once
+from tests.clock import SkippingClock
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
 
 # Whatever the person who runs the tests has set up (keys, proxies, clusters, caches) must not reach them.
@@ -67,6 +68,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def nothing_warned_of() -> None:
     """Warnings that a test before this one has caused are given again: a process gives each only once."""
     once.given.clear()
+
+
+@pytest.fixture
+def skipped_pauses(monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
+    """Pauses of back-off, patience and breakers take no time."""
+    return SkippingClock(monkeypatch)
 
 
 @pytest.fixture(scope="session")

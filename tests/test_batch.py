@@ -162,6 +162,7 @@ class TestAnswers:
         assert len(api.requests) == 45
 
 
+@pytest.mark.usefixtures("skipped_pauses")
 class TestOutage:
     def test_a_short_one_fails_nothing(self, api: CountedAPI) -> None:
         api.blobs = blobs(200)

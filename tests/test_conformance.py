@@ -241,6 +241,7 @@ def test_digest_composites(s3: SeaweedS3, bucket: str, gcs: FakeGCS, gcs_bucket:
         check_store(chain, algorithm, put=far.put, secrets=[s3.secret_key])
 
 
+@pytest.mark.usefixtures("skipped_pauses")
 def test_composite_with_an_unreachable_tier(tmp_path: Path, api: CountedAPI) -> None:
     folder = Sha1Store(FileRaw(), f"file://{tmp_path}/")
 

@@ -23,6 +23,8 @@ from bitstore import (
 from bitstore.errors import AccessDenied
 from tests.stores import API, Box, Shelf, blobs, sha1
 
+pytestmark = pytest.mark.usefixtures("skipped_pauses")
+
 [(DIGEST, DATA)] = blobs(1).items()
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup import retry as module
 from bitstore._lookup.retry import LEAST_GAIN, Retry, Tally, send
 from bitstore.steps import Profile, Request, Response, Sleep, TransferError
 
@@ -16,7 +15,7 @@ SLOW_DOWN = Response(503, b"", {}, 0.0)
 
 
 class Clock:
-    """Stands for the module `time`."""
+    """A time that passes only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     mine = Clock()
-    monkeypatch.setattr(module, "time", mine)
+    monkeypatch.setattr("bitstore._support.clock.monotonic", mine.monotonic)
     return mine
 
 

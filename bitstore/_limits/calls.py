@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from bitstore._limits.accounts import Account, AccountError, FileAccount, MemoryAccount
 from bitstore._limits.line import Line, Place
 from bitstore._limits.windows import Terms, Verdict
+from bitstore._support import clock
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.errors import LimitReached, StoreNotAvailable, TooManyRequests
 from bitstore.steps import Call, Sleep, Steps, Wait
@@ -76,7 +77,7 @@ class Limit(KeepsPerProcess, ABC):
         StoreNotAvailable
             The calls cannot be counted.
         """
-        until = None if self.wait is None else time.monotonic() + self.wait
+        until = None if self.wait is None else clock.monotonic() + self.wait
         for again in range(_TRIES):
             try:
                 return (yield from self._in_turn(store, until, function, args))
@@ -118,7 +119,7 @@ class Limit(KeepsPerProcess, ABC):
     def _bearable(self, store: object, verdict: Verdict, until: float | None) -> float:
         """Seconds to wait. Raises `LimitReached` where it would be too long."""
         retry_in = verdict.retry_in
-        if retry_in is None or (until is not None and time.monotonic() + retry_in > until):
+        if retry_in is None or (until is not None and clock.monotonic() + retry_in > until):
             opens = "it does not open again" if retry_in is None else f"it opens again in {_told(retry_in)}"
             raise LimitReached(store, f"limit {self.name!r}: {verdict.reason}; {opens}", retry_in)
         return max(_SHORTEST_SLEEP, retry_in)
@@ -197,7 +198,7 @@ class CallLimit(Limit):
 
     def _new_account(self) -> Account:
         if self.state is None:
-            return MemoryAccount(self.terms, clock=self._clock or time.monotonic)
+            return MemoryAccount(self.terms, clock=self._clock or clock.monotonic)
         return FileAccount(self.state, self.name, self.terms, clock=self._clock or time.time)
 
     def _told(self) -> list[str]:

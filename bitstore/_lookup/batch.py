@@ -6,7 +6,6 @@ import logging
 import queue
 import random
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -14,6 +13,7 @@ from bitstore._lookup.asking import Errors, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
+from bitstore._support import clock
 from bitstore._support.redact import redact, redact_url
 from bitstore._support.sizes import parse_size
 from bitstore.blob import Blob
@@ -217,7 +217,7 @@ class _Window:
         error = lookup.error
         if not isinstance(error, LookupFailed) or isinstance(error, LookupTimedOut):
             return False
-        now = time.monotonic()
+        now = clock.monotonic()
         # An outage that began after the last failure says that the tier has answered somebody in between.
         lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
         lookup.failed_at = now

@@ -12,7 +12,6 @@ import heapq
 import logging
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -20,6 +19,7 @@ from typing import Any
 
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import Workers
+from bitstore._support import clock
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
 from bitstore._transport.poller import Poller
@@ -117,7 +117,7 @@ class Loop:
             function, args = inbox.popleft()
             function(*args)
         if self._timers:
-            now = time.monotonic()
+            now = clock.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 _, _, function, args = heapq.heappop(self._timers)
                 function(*args)
@@ -135,9 +135,16 @@ class Loop:
             self.scheduler.turn(0.0)
         else:
             # A limit that a caller named may be farther away than the kernel can count.
-            pause = max(0.0, min(60.0, self._timers[0][0] - time.monotonic())) if self._timers else 60.0
-            self.scheduler.turn(pause)
+            pause = max(0.0, min(60.0, self._timers[0][0] - clock.monotonic())) if self._timers else 60.0
+            self.scheduler.turn(clock.idle(pause) if self._only_pauses() else pause)
         return True
+
+    def _only_pauses(self) -> bool:
+        """Whether the next event is the end of a lookup's `Sleep`: nothing is on the wire, and no call is running."""
+        if self.scheduler.active or self.workers.busy or not self._timers:
+            return False
+        _, _, function, args = self._timers[0]
+        return function == self._resume and not args[0].finished
 
     def _take_up(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -145,7 +152,7 @@ class Loop:
                 continue
             self._tasks.add(task)
             if task.timeout is not None:
-                task.until = time.monotonic() + task.timeout
+                task.until = clock.monotonic() + task.timeout
                 self._at(task.until, self._time_out, task)
             self._advance(task, task.steps.send, None)
 
@@ -183,7 +190,7 @@ class Loop:
             ticket = task.ticket
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
         elif type(step) is Sleep:
-            self._at(time.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
+            self._at(clock.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
         elif type(step) is Together:
             landed = _Parts(self, task, len(step.parts)).landed
             task.parts = [Task(steps, landed) for steps in step.parts]
@@ -232,7 +239,7 @@ class Loop:
         self._advance(task, task.steps.send, response)
 
     def _failed(self, task: Task, error: TransferError) -> None:
-        if task.until is not None and error.code == TIMED_OUT and task.until - time.monotonic() < EARLY:
+        if task.until is not None and error.code == TIMED_OUT and task.until - clock.monotonic() < EARLY:
             self._time_out(task)  # libcurl was a little faster than our own timer
         else:
             self._advance(task, task.steps.throw, error)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
@@ -109,7 +109,7 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
     """
     if tally.rate is not None:
         yield from tally.rate.turn_steps()
-    started = time.monotonic()
+    started = clock.monotonic()
     tally.requests += 1
     try:
         response: Response = yield request
@@ -130,11 +130,11 @@ def _send_again(
         if isinstance(outcome, TransferError):
             transient = outcome.code in TRANSIENT_CODES
             if transient and cut.keep(outcome):
-                attempt, started = 1 + cut.restarts, time.monotonic()
+                attempt, started = 1 + cut.restarts, clock.monotonic()
             delay = retry.delay(attempt)
             # A name that does not resolve is mostly a wrong one, and to ask for it may take seconds each time.
             attempts = min(2, retry.attempts) if outcome.code == _NO_SUCH_HOST else retry.attempts
-            if not transient or attempt >= attempts or time.monotonic() - started + delay > retry.budget:
+            if not transient or attempt >= attempts or clock.monotonic() - started + delay > retry.budget:
                 try:
                     raise outcome
                 finally:
@@ -151,13 +151,13 @@ def _send_again(
                 tally.rate.slow_down()
             # The server's own word counts, spread a little so that a crowd does not come back as one.
             delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
-            if attempt >= retry.attempts or time.monotonic() - started + delay > retry.budget:
+            if attempt >= retry.attempts or clock.monotonic() - started + delay > retry.budget:
                 return outcome
         yield Sleep(delay)
         if tally.rate is not None:
-            asked = time.monotonic()
+            asked = clock.monotonic()
             yield from tally.rate.turn_steps()
-            started += time.monotonic() - asked  # the server is not to blame for it
+            started += clock.monotonic() - asked  # the server is not to blame for it
         tally.requests += 1
         tally.retries += 1
         attempt += 1

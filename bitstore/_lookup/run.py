@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bitstore._lookup.workers import waited
+from bitstore._support import clock
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Sleep, Steps, Together, TransferError, Wait
 
 __all__ = ["run"]
@@ -27,7 +27,7 @@ def run(steps: Steps[T], *, timeout: float | None = None) -> T:
         Seconds for all of it. When they are over, `Cancelled` is thrown into the steps and comes out here
         unless they answer otherwise. A blocking call (`Call`) is not interrupted, only followed by that.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else clock.monotonic() + timeout
     resume: Callable[[Any], Any] = steps.send
     value: Any = None
     try:
@@ -47,7 +47,7 @@ def run(steps: Steps[T], *, timeout: float | None = None) -> T:
 
 
 def _perform(step: Any, deadline: float | None) -> Any:
-    left = None if deadline is None else deadline - time.monotonic()
+    left = None if deadline is None else deadline - clock.monotonic()
     if left is not None and left <= 0:
         raise Cancelled("timeout")
     if isinstance(step, Call):
@@ -60,9 +60,9 @@ def _perform(step: Any, deadline: float | None) -> Any:
         return None
     if isinstance(step, Sleep):
         if left is not None and left < step.seconds:
-            time.sleep(left)
+            clock.sleep(left)
             raise Cancelled("timeout")
-        time.sleep(step.seconds)
+        clock.sleep(step.seconds)
         return None
     if isinstance(step, Together):
         return _together(step, left)
@@ -73,7 +73,7 @@ def _perform(step: Any, deadline: float | None) -> Any:
     except TransferError as error:
         # The caller's own time limit is no failure of the store: neither its breaker nor others that wait must take
         # it for one. libcurl counts in milliseconds, so it may be a little early.
-        if deadline is not None and error.code == TIMED_OUT and deadline - time.monotonic() < EARLY:
+        if deadline is not None and error.code == TIMED_OUT and deadline - clock.monotonic() < EARLY:
             raise Cancelled("timeout") from None
         raise
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bitstore._support import clock
 from bitstore.steps import Steps
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Task:
         self.steps = steps
         self.deliver = deliver
         self.timeout = timeout
-        self.until: float | None = None  # deadline in seconds on `time.monotonic()`
+        self.until: float | None = None  # deadline in seconds on `clock.monotonic()`
         self.exchange: Exchange | None = None  # under way, or waiting for a place; the scheduler sets it
         self.parts: Sequence[Task] = ()  # of a `Together` that the steps wait for
         self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
@@ -47,7 +47,7 @@ class Task:
     def again(self, steps: Steps[Any]) -> None:
         """Make a finished task one that may be submitted once more, with other steps, in the time that is left."""
         if self.until is not None:
-            self.timeout = max(0.001, self.until - time.monotonic())
+            self.timeout = max(0.001, self.until - clock.monotonic())
         self.steps = steps
         self.result = self.error = None
         self.finished = False

@@ -31,6 +31,11 @@ class Workers:
         self._waiting = 0  # of the threads
         self._unfinished = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running or waiting for a thread."""
+        return self._unfinished > 0
+
     def submit(
         self, function: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], object]
     ) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Literal
 
+from bitstore._support import clock as runtime_clock
 from bitstore._support.once import warn_once
 from bitstore.errors import described
 
@@ -41,9 +41,9 @@ class Breaker:
         Seconds; for tests.
     """
 
-    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, *, clock: Callable[[], float] | None = None) -> None:
         self._name = name
-        self._clock = clock
+        self._clock = clock or runtime_clock.monotonic
         self._lock = threading.Lock()
         self._failures = 0  # in a row
         self._openings = 0  # how often it has opened, or stayed open after a probe

@@ -1,0 +1,34 @@
+"""A clock that skips pauses: a back-off of a minute is over at once, and all deadlines know."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bitstore._support import clock
+
+__all__ = ["SkippingClock"]
+
+
+class SkippingClock:
+    """Real time, plus the pauses that were skipped.
+
+    A pause is skipped where it would have been slept, or where the transfer thread had nothing else to wait for. What
+    goes over a socket takes its real time.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.skipped = 0.0  # seconds
+        for name in clock.__all__:
+            patch.setattr(clock, name, getattr(self, name))
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.skipped
+
+    def sleep(self, seconds: float) -> None:
+        self.skipped += seconds
+
+    def idle(self, seconds: float) -> float:
+        self.skipped += seconds
+        return 0.0
