@@ -36,11 +36,12 @@ class BitstoreError(Exception):
     message
         The text for a human being.
     *params
-        The constructor arguments of the subclass, from which unpickling builds the error anew.
+        The constructor arguments of the subclass, from which unpickling builds the error again. None: the message is
+        the only one.
     """
 
     def __init__(self, message: str, *params: Any) -> None:
-        self._params = params
+        self._params = params or (message,)
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:

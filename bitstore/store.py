@@ -1,8 +1,7 @@
 """What a store is: the one contract that everything in this library meets.
 
-A user's own store needs `is_valid` and `get`, and `put` if it is to serve as a cache. The library's
-own stores write their lookup as steps (`bitstore.steps`) besides, so that thousands of them
-can share one thread.
+A user's own store needs `is_valid` and `get`, and `put` if it is to serve as a cache. A fast store writes its lookup
+as steps besides (`bitstore.steps`), so that thousands of lookups can share one thread.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from bitstore._lookup.asking import Errors
 from bitstore._support.compat import ClassLogger
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.steps import RequestCounts, Scope
 
 __all__ = ["Errors", "Store"]
 
@@ -32,6 +32,9 @@ class Store(ABC):
         tier's failure leaves the answer open.
     bytes_only
         True where `put` takes nothing but bytes: a composite lets other data pass such a cache.
+    scope
+        How far what is put into the store can be seen: `"process"` (memory), `"node"` (a disk of one machine) or
+        `"shared"` (all nodes of a cluster).
     logger
         A logger with the name of the class, for subclasses; they may put any other in its place.
     """
@@ -39,6 +42,7 @@ class Store(ABC):
     URI_HINT: ClassVar[str | None] = None
     paid: bool = False
     bytes_only: bool = False
+    scope: Scope = "shared"
     logger: Any = ClassLogger()
 
     @abstractmethod
@@ -175,6 +179,10 @@ class Store(ABC):
     def _check_valid(self, uri: Any) -> None:
         if not self.is_valid(uri):
             raise InvalidURI(self, uri, hint=self.URI_HINT)
+
+    def counts(self) -> RequestCounts | None:
+        """Numbers of HTTP requests of this process, for `Composite.stats`; None: the store keeps none."""
+        return None
 
     @property
     def label(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from bitstore._tiers.tier import costs
+from bitstore._tiers.chain import costs
 from ray_integration.batches import check_text_type
 from ray_integration.data import Errors, FetchBlobs, Routing
 from ray_integration.placement import check_placement, cpus_of_nodes, default_actors, default_cpus

@@ -27,9 +27,6 @@ _THREADS = 64  # calls that a node store serves at once; each mostly waits for t
 class PoolError(BitstoreError, RuntimeError):
     """A pool cannot be made, or cannot be used."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 class Keeper:
     """Makes and follows the node stores of one pool.

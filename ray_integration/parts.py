@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
-from bitstore._caches.memory import MemoryCache
+from bitstore._lookup.asking import scope_of
 from bitstore._tiers.views import without
 from bitstore.errors import StoreNotAvailable
 
@@ -15,7 +15,7 @@ __all__ = ["shared_part", "usable_part"]
 
 def shared_part(store: Any) -> Any | None:
     """The part of `store` that all nodes see alike: without the caches of a node's disk and of a process's memory."""
-    return without(store, lambda inner: isinstance(inner, (DiskCache, MemoryCache)))
+    return without(store, lambda inner: scope_of(inner) != "shared")
 
 
 def usable_part(store: Any) -> tuple[Any, list[str]]:

@@ -16,9 +16,6 @@ _TOKEN_CPUS = 0.01
 class CannotBePlaced(BitstoreError, RuntimeError):
     """The cluster has no room for what a dataset needs, and Ray would wait for it in silence."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 def default_actors(nodes: Sequence[float]) -> int:
     """One actor a node that has CPUs, and one more for each further 8 CPUs of it; at least 1.

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from bitstore._tiers.composite import Composite
+
 __all__ = ["check_portable"]
 
 _DEEPEST = 30
@@ -79,8 +81,8 @@ def _parts(whole: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts_of_object(whole: Any) -> Iterator[tuple[str, Any]]:
-    if hasattr(whole, "_tiers"):  # a composite: its tiers by their names, as its user knows them
-        yield from ((f".tiers[{tier.name!r}]", tier.store) for tier in whole._tiers)
+    if isinstance(whole, Composite):  # a composite: its tiers by their names, as its user knows them
+        yield from ((f".tiers[{tier.name!r}]", tier.store) for tier in whole.tiers)
     try:
         reduced = whole.__reduce_ex__(4)
     except Exception:  # it refuses of itself, so nothing inside it is to blame

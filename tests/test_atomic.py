@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from bitstore import FileRaw, StoreNotAvailable
-from bitstore._lookup.asking import Write, steps_of_put
+from bitstore._lookup.asking import steps_of_put
 from bitstore._lookup.run import run
 from bitstore._support.atomic import DRAFTS, Draft, fitting_name, is_special, write_into, write_whole
+from bitstore.steps import Write
 
 BODY = b"the bytes"
 

@@ -41,9 +41,10 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
-from bitstore._lookup.asking import Write, steps_of_put
+from bitstore._lookup.asking import steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.s3_signing import Signer
+from bitstore.steps import Write
 from tests.certificates import issued
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer

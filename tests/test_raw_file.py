@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.file import FileRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call
+from bitstore.steps import Call, Write
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1 << 20, (1 << 20) + 1, 5_000_000])

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw.http import HTTPRaw
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Write
 from tests.servers import Answer, CountedAPI, Cut, Hang, MotoServer, Reset
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)

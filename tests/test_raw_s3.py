@@ -19,7 +19,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from bitstore._lookup.asking import Write, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore._raw.s3_credentials import Identity as S3Identity
@@ -28,7 +28,7 @@ from bitstore._raw.s3_routes import Route
 from bitstore._raw.s3_signing import Signer
 from bitstore._transport.transports import perform
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Profile, Request
+from bitstore.steps import Profile, Request, Write
 from tests.servers import FaultProxy, Identity, MotoServer, SeaweedS3
 
 MakeProxy = Callable[[str], FaultProxy]

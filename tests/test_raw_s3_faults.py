@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.asking import Write, steps_of_put
+from bitstore._lookup.asking import steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw import s3_credentials
 from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Write
 from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, Reset, SeaweedS3, s3_error
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)

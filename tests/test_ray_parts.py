@@ -56,12 +56,12 @@ def test_a_fingerprint_is_that_of_the_configuration() -> None:
     assert fingerprint(composite()) == same
     used = composite()
     with pytest.raises(NotFoundInStore):
-        used._tiers[1].store.get(DIGEST)
+        used.tiers[1].store.get(DIGEST)
     used.stats()
     assert fingerprint(used) == fingerprint(pickle.loads(pickle.dumps(used))) == same
     others = [composite(key="AKIB"), composite(prefix="s3://other/"), composite(size="2GB"), Sha1Composite()]
     changed = composite()
-    changed._tiers[2].store.verify = True
+    changed.tiers[2].store.verify = True
     longer = composite()
     longer.append_cache(MemoryCache("1MB"))
     written = composite()
@@ -101,7 +101,7 @@ def test_each_node_has_its_own_folder_and_all_the_same_fingerprint(
     monkeypatch.setenv("BITSTORE_CACHE_DIR", str(tmp_path / "node"))
     monkeypatch.setenv("BITSTORE_CACHE_SIZE", "2MB")
     there = pickle.loads(sent)
-    caches = [tier.store for tier in there._tiers]
+    caches = [tier.store for tier in there.tiers]
     assert [cache.folder.name for cache in caches] == ["node", "fixed"]
     assert [cache.max_size for cache in caches] == [2_000_000, 3_000_000]
     assert fingerprint(there) == told
@@ -167,7 +167,7 @@ def test_the_free_part_asks_all_but_what_costs() -> None:
     assert above.held == {DIGEST: BLOB}  # it keeps what the tiers below return, as the whole does
     counts = {name: (stats.hits, stats.misses) for name, stats in store.stats().items()}
     assert counts == {"first": (0, 2), "above": (0, 2), "beside": (0, 2), "api": (0, 0), "last": (1, 1)}
-    assert [tier.name for tier in store._tiers] == ["first", "above", "beside", "api", "last"]
+    assert [tier.name for tier in store.tiers] == ["first", "above", "beside", "api", "last"]
     del above.held[DIGEST], beside.held[DIGEST]
     assert store.get(DIGEST) == BLOB
     assert store.stats()["api"].hits == 1

@@ -6,23 +6,19 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bitstore._caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
 from bitstore._caches.home import expanded, folder_of_cache, warn_once
 from bitstore._caches.quarantine import trim
-from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._lookup.partial import Partial
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, Found, Steps, Unmatched
+from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Write
 from bitstore.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DiskCache", "Verified"]
 
@@ -82,6 +78,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     URI_HINT = "any non-empty text"
 
+    bytes_only = True
+    scope: Scope = "node"
     _trouble: str | None = None  # why this process has no folder for the cache; None: it has one, or can make it
 
     def __init__(
@@ -465,9 +463,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
             place, data = self._find(uri, INLINE)
         except Large:
             place, data = yield Call(self._find, uri, None)
-        if is_unmatched(place):
-            return Unmatched(data, self.label)
-        return Found(data, self.label)
+        return Found(data, self.label, matched=not is_unmatched(place))
 
     def download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
         yield Call(self._copy, uri, partial)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
-from bitstore._lookup.asking import OVERWRITE, Write
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import NotFoundInStore
-from bitstore.steps import Found, Steps
+from bitstore.steps import OVERWRITE, Found, Scope, Steps, Write
 from bitstore.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["MemoryCache"]
 
@@ -55,6 +51,7 @@ class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
     URI_HINT = "any non-empty text"
 
     bytes_only = True
+    scope: Scope = "process"
 
     def __init__(self, max_size: int | str = "256MB") -> None:
         self._max_size = parse_size(max_size, name="max_size")

@@ -26,15 +26,9 @@ _MOST_BYTES = 2**31 - 2**20  # what one value of a Parquet page can hold, with s
 class OutputError(BitstoreError):
     """The output cannot be written."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 class Unfit(BitstoreError):
     """One blob cannot be written here, others can."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
 
 
 class Output(ABC):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._lookup.asking import scope_of
 from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._tiers.chain import Tier
 from bitstore._tiers.composite import Composite
-from bitstore._tiers.tier import Tier
 from bitstore.errors import InvalidURI
 from bitstore.steps import Found, Steps
 from bitstore.store import Store
@@ -57,8 +58,8 @@ class DigestComposite(DigestFormatMixin, Composite):
 
     def _must_match(self, tier: Tier) -> bool:
         # It was put there when the sources did not verify, or by a process whose sources do not.
-        below = self._tiers[self._tiers.index(tier) + 1 :]
-        sources = [each.store for each in below if each.read and not _is_local(each.store)]
+        below = self.tiers[self.tiers.index(tier) + 1 :]
+        sources = [each.store for each in below if each.read and not _is_local_cache(each.store)]
         return bool(sources) and all(map(_verifies, sources))
 
     def is_valid(self, uri: Any) -> bool:
@@ -82,15 +83,13 @@ class DigestComposite(DigestFormatMixin, Composite):
         return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"
 
 
-def _is_local(store: Store) -> bool:
-    """Whether it is a cache that has nothing but what it was given."""
-    from bitstore._caches.disk import DiskCache
-    from bitstore._caches.memory import MemoryCache
-
-    return isinstance(store, (DiskCache, MemoryCache))
+def _is_local_cache(store: Any) -> bool:
+    """Whether the store has only what it was given, and by its own checks no other bytes."""
+    verifies = isinstance(store, VerifyDigestMixin)
+    return not verifies and bool(getattr(store, "bytes_only", False)) and scope_of(store) != "shared"
 
 
 def _verifies(store: Any) -> bool:
     if isinstance(store, Composite):
-        return all(_verifies(tier.store) for tier in store._tiers if tier.read and not _is_local(tier.store))
+        return all(_verifies(tier.store) for tier in store.tiers if tier.read and not _is_local_cache(tier.store))
     return isinstance(store, VerifyDigestMixin) and bool(getattr(store, "verify", False))

@@ -31,9 +31,6 @@ _BUFFER = 1 << 20  # bytes; without a buffer all of a row group's column is read
 class ListError(BitstoreError, ValueError):
     """A list of digests cannot be read."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 class Entry(NamedTuple):
     """One line of a text file, or row of a Parquet file.

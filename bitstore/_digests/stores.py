@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._digests.template import key_template
-from bitstore._lookup.asking import OVERWRITE, Write, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.asking import (
+    counts_of,
+    scope_of,
+    steps_of_exists,
+    steps_of_get,
+    steps_of_put,
+    steps_of_version,
+)
 from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
@@ -19,7 +26,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.once import warn_once
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
-from bitstore.steps import Call, Found, Steps
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
 from bitstore.store import Store
 
 __all__ = [
@@ -28,9 +35,6 @@ __all__ = [
     "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "VerifySha1Mixin",
     "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store",
 ]  # fmt: skip
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("bitstore")
 
@@ -62,8 +66,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         As given; they may be changed at any time.
     """
 
-    bytes_only = True
     verify: bool = False
+    _scope: Scope | None = None
     compression: str | None = None
     max_blob_size: int = 5 * 1024**4
 
@@ -93,8 +97,22 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         return key_template(self.prefix).shown
 
     @property
-    def _tally(self) -> Any:
-        return getattr(self.base_store, "_tally", None)
+    def bytes_only(self) -> bool:  # type: ignore[override]
+        """Whether the base store, or this one on its way there (to verify, to compress), takes nothing but bytes."""
+        return self.verify or self.compression is not None or bool(getattr(self.base_store, "bytes_only", False))
+
+    @property
+    def scope(self) -> Scope:
+        """That of the base store."""
+        return scope_of(self.base_store) if self._scope is None else self._scope
+
+    @scope.setter
+    def scope(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def counts(self) -> RequestCounts | None:
+        """The counts of the base store."""
+        return counts_of(self.base_store)
 
     def get(self, digest: str) -> bytes:
         """The bytes of `digest`, expanded if the bucket holds them compressed.
@@ -148,7 +166,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
                 data = self._verify_data(data, digest)
             else:
                 data = yield Call(self._verify_data, data, digest)
-        return Found(data, template.shown, found.etag)
+        return Found(data, template.shown, found.etag, found.matched or self.verify)
 
     def _expand(self, data: bytes, digest: str) -> bytes:
         expander = codec(self.compression)
@@ -192,10 +210,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         yield from steps_of_put(self.base_store, url, data, write)
 
     def version_steps(self, digest: str) -> Steps[str | None]:
-        if not hasattr(self.base_store, "version_steps"):
-            return None
-        etag: str | None = yield from self.base_store.version_steps(self._url(digest))
-        return etag
+        return (yield from steps_of_version(self.base_store, self._url(digest)))
 
     def __repr__(self) -> str:
         extra = "".join(

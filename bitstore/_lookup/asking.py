@@ -1,71 +1,96 @@
-"""How any store is asked: by its own steps where it has them, else by one blocking call.
+"""How any store is asked: by its own steps where its class has them, else by one blocking call.
 
-Nothing here knows the class `Store`, so the engine (batches, downloads) stands below it.
+Nothing here knows the class `Store`, so the engine (batches, downloads) stands below it. The methods by which stores
+are asked are described in `bitstore.steps` (`GetsInSteps` and its kin); a store need not inherit from anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from bitstore.errors import NotFoundInStore
-from bitstore.steps import Call, Found, Steps
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
 
 __all__ = [
-    "OVERWRITE",
     "Errors",
-    "Write",
-    "has_own_steps",
+    "Methods",
+    "canonical_of",
+    "counts_of",
+    "label_of",
+    "methods_of",
+    "scope_of",
     "steps_of_exists",
     "steps_of_get",
     "steps_of_key",
     "steps_of_put",
+    "steps_of_version",
 ]
 
 Errors: TypeAlias = Literal["return", "raise", "ignore", "log"]
 
 
-class Write:
-    """How a write treats what is there already.
+class Methods(NamedTuple):
+    """By which methods the stores of one class are asked. False: by the blocking method, where there is one."""
 
-    Attributes
-    ----------
-    only_if_absent
-        Leave an existing blob alone (`If-None-Match: *`); finding one is a success.
-    replacing
-        Overwrite only the copy that has this ETag (`If-Match`); finding another is a success too,
-        because somebody else has replaced the bad one meanwhile.
-    """
-
-    __slots__ = ("only_if_absent", "replacing")
-
-    def __init__(self, *, only_if_absent: bool = False, replacing: str | None = None) -> None:
-        self.only_if_absent = only_if_absent
-        self.replacing = replacing
+    get_steps: bool
+    key_steps: bool
+    download_steps: bool
+    exists_steps: bool
+    put_steps: bool
+    version_steps: bool
 
 
-OVERWRITE = Write()
+def methods_of(store: Any) -> Methods:
+    """By which methods `store` is asked: as its class says, unless the object has a `get` of its own."""
+    cls: Any = type(store)
+    methods = _methods_of_class(cls)
+    if "get" in getattr(store, "__dict__", ()):  # a wrapped or patched object: its `get` is meant
+        return methods._replace(get_steps=False, key_steps=False, download_steps=False)
+    return methods
+
+
+@lru_cache(maxsize=1024)
+def _methods_of_class(cls: type) -> Methods:
+    get_steps = _wins(cls, "get_steps", "get")
+    return Methods(
+        get_steps=get_steps,
+        key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
+        download_steps=_wins(cls, "download_steps", "get"),
+        exists_steps=_wins(cls, "exists_steps", "exists"),
+        put_steps=_wins(cls, "put_steps", "put"),
+        version_steps=callable(getattr(cls, "version_steps", None)),
+    )
+
+
+def _wins(cls: type, steps: str, method: str) -> bool:
+    # A subclass that overrides only `get` means its `get`: the steps of its base class must not bypass it.
+    for base in cls.__mro__:
+        if steps in vars(base):
+            return True
+        if method in vars(base):
+            return False
+    return False
 
 
 def steps_of_get(store: Any, uri: Any) -> Steps[Found]:
     """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`.
 
-    `uri` is valid: who calls this has asked the store's `is_valid` or `canonical`.
+    `uri` is valid: the caller has asked the store's `is_valid` or `canonical`.
     """
-    if has_own_steps(store, "get", "get_steps") and "get" not in getattr(store, "__dict__", ()):
+    if methods_of(store).get_steps:
         steps: Steps[Found] = store.get_steps(uri)
         return steps
     return _call_get(store, uri)
 
 
 def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:
-    """A composite's own lookup, as steps, of what its `canonical` returned. None: it has none, see `steps_of_get`.
+    """A composite's own lookup, as steps, of what its `canonical` returned. None: use `steps_of_get`.
 
     After the key it may be given the names of tiers not to ask, because they have just said that they lack the blob.
     """
-    bypassed = "get" in getattr(store, "__dict__", ()) or not has_own_steps(store, "get", "get_steps")
-    if bypassed or not has_own_steps(store, "get_steps", "key_steps"):
+    if not methods_of(store).key_steps:
         return None
     steps: Callable[..., Steps[Found]] = store.key_steps
     return steps
@@ -73,7 +98,7 @@ def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:
 
 def steps_of_exists(store: Any, uri: Any) -> Steps[bool]:
     """Whether `store` holds `uri`, as steps."""
-    if has_own_steps(store, "exists", "exists_steps"):
+    if methods_of(store).exists_steps:
         steps: Steps[bool] = store.exists_steps(uri)
         return steps
     return _call(store.exists, uri) if hasattr(store, "exists") else _exists_by_get(store, uri)
@@ -81,15 +106,54 @@ def steps_of_exists(store: Any, uri: Any) -> Steps[bool]:
 
 def steps_of_put(store: Any, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
     """The write of `data` as steps. A store that has only `put` overwrites, whatever `write` says."""
-    if has_own_steps(store, "put", "put_steps"):
+    if methods_of(store).put_steps:
         steps: Steps[None] = store.put_steps(uri, data, write)
         return steps
     return _call(store.put, uri, data)
 
 
+def steps_of_version(store: Any, uri: Any) -> Steps[str | None]:
+    """The version of the present copy, for `Write(replacing=...)`; None: there is no copy, or the store tells none."""
+    if not methods_of(store).version_steps:
+        return None
+    version: str | None = yield from store.version_steps(uri)
+    return version
+
+
+def canonical_of(store: Any) -> Callable[[Any], Any]:
+    """The store's `canonical`; a store without one has a single spelling of each URI."""
+    canonical: Callable[[Any], Any] = getattr(store, "canonical", _itself)
+    return canonical
+
+
+def label_of(store: Any) -> str:
+    """A short name of the store for statistics and messages: its `label`, or the name of its class."""
+    return str(getattr(store, "label", type(store).__name__))
+
+
+def scope_of(store: Any) -> Scope:
+    """The store's `scope`. `"shared"`, the default, where an attribute of this name means something else."""
+    scope: Any = getattr(store, "scope", "shared")
+    return scope if isinstance(scope, str) and scope in get_args(Scope) else "shared"  # type: ignore[return-value]
+
+
+def counts_of(store: Any) -> RequestCounts | None:
+    """What the store's `counts` returns, if it has such a method and keeps counts of requests."""
+    counts = getattr(store, "counts", None)
+    try:
+        found = counts() if callable(counts) else None
+    except Exception:  # a store of a user may have a method of this name that is no such thing: statistics go on
+        return None
+    return found if isinstance(found, RequestCounts) else None
+
+
+def _itself(uri: Any) -> Any:
+    return uri
+
+
 def _call_get(store: Any, uri: Any) -> Steps[Found]:
     data = yield Call(store.get, uri)
-    return Found(data, getattr(store, "label", type(store).__name__))
+    return Found(data, label_of(store))
 
 
 def _exists_by_get(store: Any, uri: Any) -> Steps[bool]:
@@ -102,20 +166,3 @@ def _exists_by_get(store: Any, uri: Any) -> Steps[bool]:
 
 def _call(function: Any, *args: Any) -> Steps[Any]:
     return (yield Call(function, *args))
-
-
-def has_own_steps(store: Any, method: str, steps: str) -> bool:
-    """Whether `store` has steps that its `method` has not been overridden past."""
-    cls: Any = type(store)
-    return _class_has_own_steps(cls, method, steps)
-
-
-@lru_cache(maxsize=1024)
-def _class_has_own_steps(cls: Any, method: str, steps: str) -> bool:
-    # A subclass that overrides only `get` means its `get`: the steps of its base class must not bypass it.
-    for base in cls.__mro__:
-        if steps in vars(base):
-            return True
-        if method in vars(base):
-            return False
-    return False

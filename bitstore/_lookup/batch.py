@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from bitstore._lookup.asking import Errors, steps_of_get, steps_of_key
+from bitstore._lookup.asking import Errors, canonical_of, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
@@ -117,7 +117,7 @@ class _Window:
         patience: float,
     ) -> None:
         self._store = store
-        self._canonical = getattr(store, "canonical", lambda uri: uri)
+        self._canonical = canonical_of(store)
         self._of_key = steps_of_key(store)
         self._uris = uris
         self.timeout = timeout

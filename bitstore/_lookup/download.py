@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bitstore._lookup.asking import has_own_steps, steps_of_get
+from bitstore._lookup.asking import canonical_of, methods_of, steps_of_get
 from bitstore._lookup.partial import CannotWrite, Partial
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
@@ -18,7 +18,7 @@ def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: flo
     """See `Store.download`."""
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
-    key = getattr(store, "canonical", lambda uri: uri)(uri)
+    key = canonical_of(store)(uri)
     partial = Partial(path, verify=verify)
     try:
         with partial.open():
@@ -44,7 +44,7 @@ def steps_of_download(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
 
     What is found has the partial file as its data where the blob went straight there, else the bytes.
     """
-    if has_own_steps(store, "get", "download_steps") and "get" not in getattr(store, "__dict__", ()):
+    if methods_of(store).download_steps:
         steps: Steps[Found] = store.download_steps(uri, partial)
         return steps
     return through_memory(store, uri, partial)

@@ -10,10 +10,9 @@ from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 from urllib.parse import unquote
 
-from bitstore._lookup.asking import Write
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.retry import Rate, Retry, Tally
 from bitstore._lookup.run import run
@@ -23,13 +22,10 @@ from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, Found, Profile, Response, Signer, Sink, Steps
+from bitstore.steps import OVERWRITE, Call, Found, Profile, Response, Signer, Sink, Steps, Write
 from bitstore.store import Store
 
 __all__ = ["CONNECT_TIMEOUT", "RANGE_THRESHOLD", "STALL_TIMEOUT", "RawStore", "WireStore", "blob_bytes", "in_header"]
-
-if TYPE_CHECKING:
-    pass
 
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 15.0
@@ -41,13 +37,14 @@ logger = logging.getLogger("bitstore")
 _UNFIT = re.compile(r"[^\x20-\x7e]")
 _PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
-_OVERWRITE = Write()
 
 R = TypeVar("R")
 
 
 class RawStore(ChecksOptions, Store):
     """A store addressed by URL, whose lookup is written as steps."""
+
+    bytes_only = True
 
     @abstractmethod
     def get_steps(self, uri: Any) -> Steps[Found]: ...
@@ -98,7 +95,7 @@ class RawStore(ChecksOptions, Store):
             The blob was not written, or the answer that it was has been lost.
         """
         self._check_valid(uri)
-        run(self.put_steps(uri, data, _OVERWRITE))
+        run(self.put_steps(uri, data, OVERWRITE))
 
     def _check_valid(self, uri: Any) -> None:
         if not self.is_valid(uri):
@@ -209,6 +206,10 @@ class WireStore(KeepsPerProcess, RawStore, Generic[R]):
         self.__dict__.update(state)
         self._tally = Tally(self.limit)
         self._no_buckets = set()
+
+    def counts(self) -> Tally:
+        """The counts of this process, for `Composite.stats`."""
+        return self._tally
 
     def _profile(
         self,

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from bitstore._lookup.asking import Write
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, Found, Steps
+from bitstore.steps import Call, Found, Steps, Write
 
 __all__ = ["FileRaw"]
 

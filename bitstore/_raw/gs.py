@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from bitstore._lookup.asking import Write
 from bitstore._lookup.retry import Rate, Retry, send
 from bitstore._raw.base import (
     CONNECT_TIMEOUT,
@@ -32,7 +31,7 @@ from bitstore._raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, s
 from bitstore._raw.parts import in_parts
 from bitstore._raw.problems import Problem, gcs_problem, transfer_problem, unasked, without
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Found, Profile, Request, Response, Sink, Steps, TransferError
+from bitstore.steps import Call, Found, Profile, Request, Response, Sink, Steps, TransferError, Write
 
 __all__ = ["ANONYMOUS", "GSRaw"]
 

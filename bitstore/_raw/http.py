@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from bitstore._lookup.asking import Write
 from bitstore._lookup.retry import Rate, Retry, send
 from bitstore._raw.base import (
     CONNECT_TIMEOUT,
@@ -24,7 +23,7 @@ from bitstore._raw.base import (
 from bitstore._raw.parts import in_parts
 from bitstore._raw.problems import Problem, plain_problem, transfer_problem, unasked, without
 from bitstore._support.redact import redact_url
-from bitstore.steps import Found, Profile, Request, Response, Sink, Steps, TransferError
+from bitstore.steps import Found, Profile, Request, Response, Sink, Steps, TransferError, Write
 
 __all__ = ["HTTPRaw"]
 

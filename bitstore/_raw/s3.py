@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bitstore._lookup.asking import Write
 from bitstore._lookup.retry import Rate, Retry, send
 from bitstore._raw.base import (
     CONNECT_TIMEOUT,
@@ -34,7 +33,7 @@ from bitstore._raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, a
 from bitstore._raw.s3_exchange import REGION, Asked, exchange
 from bitstore._raw.s3_routes import Route, Routes
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Found, Request, Response, Sink, Steps, TransferError
+from bitstore.steps import Call, Found, Request, Response, Sink, Steps, TransferError, Write
 
 __all__ = ["ANONYMOUS", "S3Raw"]
 

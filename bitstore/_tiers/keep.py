@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from bitstore._lookup.asking import OVERWRITE, Write, steps_of_put
+from bitstore._lookup.asking import steps_of_put, steps_of_version
 from bitstore._support.once import warn_once
+from bitstore._tiers.chain import Tier, costs
 from bitstore._tiers.runtime import Live
-from bitstore._tiers.tier import Tier, costs
 from bitstore.errors import described
-from bitstore.steps import Cancelled, Steps
+from bitstore.steps import OVERWRITE, Cancelled, Steps, Write
 from bitstore.store import Store
 
 __all__ = ["keep_steps"]
@@ -40,7 +40,7 @@ def keep_steps(
     """
     for tier in keepers:
         cache = tier.store
-        stats = live.stats[tier.name]
+        stats = live.counts[tier.name]
         breaker = live.writers[tier.name]
         ticket: int | None = None
         try:
@@ -82,8 +82,6 @@ def _takes_only_bytes(cache: Store) -> bool:
 
 
 def _replacement(cache: Store, key: Any) -> Steps[Write]:
-    """How to overwrite the bad copy, and nothing but it, where the cache can tell its ETag."""
-    if not hasattr(cache, "version_steps"):
-        return OVERWRITE
-    etag = yield from cache.version_steps(key)
-    return Write(replacing=etag) if etag else OVERWRITE
+    """How to overwrite the bad copy, and nothing but it, where the cache tells its version."""
+    version = yield from steps_of_version(cache, key)
+    return Write(replacing=version) if version else OVERWRITE

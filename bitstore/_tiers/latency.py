@@ -39,7 +39,7 @@ class Latencies:
 
     def watch(self, composite: Composite) -> None:
         """Measure a composite from now on. Tiers that are appended later are not measured."""
-        for tier in composite._tiers:
+        for tier in composite.tiers:
             # A sequence for each tier: lookups alternate between tiers, and one for all could always meet the same.
             self._tiers.setdefault(id(tier.store), (tier.name, tier.store, count()))
         composite._live().look = self._look

@@ -13,8 +13,8 @@ from typing import Any
 from bitstore._lookup.partial import Partial
 from bitstore._support.once import warn_once
 from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
+from bitstore._tiers.chain import Tier, costs
 from bitstore._tiers.runtime import Live
-from bitstore._tiers.tier import Tier, costs
 from bitstore.errors import (
     AccessDenied,
     InvalidDataFound,
@@ -78,7 +78,7 @@ class Question:
     def __init__(self, tier: Tier, live: Live, said: Said) -> None:
         self.tier = tier
         self.said = said
-        self._stats = live.stats[tier.name]
+        self._stats = live.counts[tier.name]
         self._breaker = live.breakers[tier.name]
         self._ticket: int | None = None
 

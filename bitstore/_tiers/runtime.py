@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.single_flight import Flights
-from bitstore._tiers.stats import TierStats
+from bitstore._tiers.stats import TierCounts
 from bitstore.steps import Found, Steps
-from bitstore.store import Store
 
 __all__ = ["Live"]
 
@@ -26,22 +25,21 @@ class _ByTier(dict[str, T]):
 
 
 class Live:
-    """What a composite knows only in this process.
-
-    Attributes
-    ----------
-    flights
-        Its lookups in progress.
-    stats, breakers, writers
-        By the name of a tier: its counts, and the breakers of its lookups and, if it is a cache, of its writes.
-    look
-        Makes the steps of a lookup in one tier.
-    """
+    """What a composite knows only in this process. All tables are by the name of a tier."""
 
     def __init__(self) -> None:
+        # Lookups in progress.
         self.flights = Flights()
-        self.stats = _ByTier(TierStats)
+        self.counts = _ByTier(TierCounts)
+        # Breakers of lookups.
         self.breakers = _ByTier(Breaker)
-        # Of their own: a cache that cannot keep may still answer.
+        # Breakers of writes to caches: a cache that cannot keep may still answer.
         self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
-        self.look: Callable[[Store, Any], Steps[Found]] = steps_of_get  # `Latencies` puts in one that measures
+        # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
+        self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
+
+    def share(self, whole: Live, *, own_stats: bool) -> None:
+        """Use the tables of `whole`, of which this composite is a view; with `own_stats` all but the counts."""
+        self.breakers, self.writers = whole.breakers, whole.writers
+        if not own_stats:
+            self.counts = whole.counts

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 
-__all__ = ["TierStats"]
+from bitstore.steps import RequestCounts
+
+__all__ = ["TierCounts", "TierStats"]
 
 
 @dataclass
 class TierStats:
     """Counts of one tier since the composite was made (or unpickled, or forked into this process).
 
+    The numbers are those of the moment at which `Composite.stats` was called.
+
     Attributes
     ----------
+    name
+        Name of the tier.
     hits, misses, failures
         Lookups that the tier answered with bytes, with "not here", and not at all.
     invalid
@@ -44,19 +51,38 @@ class TierStats:
     requests: int = 0
     retries: int = 0
     breaker: str = "closed"
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, int | str]:
+        """The counts by name, for a row of a table: `pandas.DataFrame(map(TierStats.as_dict, stats.values()))`."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """The counts as a JSON object."""
+        return json.dumps(asdict(self))
+
+
+class TierCounts:
+    """The counts of one tier, as lookups in many threads add to them."""
+
+    def __init__(self, name: str) -> None:
+        self._lock = threading.Lock()
+        self._stats = TierStats(name)
 
     def hit(self, size: int) -> None:
         """Count a hit of `size` bytes."""
         with self._lock:
-            self.hits += 1
-            self.bytes += size
+            self._stats.hits += 1
+            self._stats.bytes += size
 
     def count(self, what: str) -> None:
         """Add one to the count called `what`."""
         with self._lock:
-            setattr(self, what, getattr(self, what) + 1)
+            setattr(self._stats, what, getattr(self._stats, what) + 1)
 
-    def as_dict(self) -> dict[str, int | str]:
-        """The counts by name."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+    def now(self, breaker: str, sent: RequestCounts | None) -> TierStats:
+        """A copy of the counts, with the state of the tier's breaker and the requests of its store."""
+        with self._lock:
+            stats = replace(self._stats, breaker=breaker)
+        if sent is not None:
+            stats.requests, stats.retries = sent.requests, sent.retries
+        return stats

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
-from bitstore._caches.disk import DiskCache
+from bitstore._lookup.asking import scope_of
 from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome, failed, outcome_of
 from bitstore._warming.parts import Target, dry_part, filled, keepers
@@ -61,33 +61,40 @@ class _Kept:
     """Whether caches keep what they are given.
 
     A write that fails is counted by its tier before the blob is handed out. As long as the counts say no more than what
-    has been accounted for, a shared cache need not be asked. A disk cache is asked always: that costs next to nothing,
-    and it also leaves out, without any failure, what is larger than itself.
+    has been accounted for, a shared cache need not be asked. The cache of a node is asked always: that costs next to
+    nothing, and it also leaves out, without any failure, what is larger than itself.
     """
 
     def __init__(self, store: Composite, target: Target) -> None:
+        self._store = store
         self._caches: dict[str, Any] = filled(store, target)
         self._above = keepers(store, set(self._caches))
-        stats = store.stats()
-        self._stats = {name: stats[name] for name in self._caches}
-        self._accounted = {name: each.write_failures for name, each in self._stats.items()}
+        self._accounted = self._failures()
+
+    def _failures(self) -> dict[str, int]:
+        stats = self._store.stats()
+        return {name: stats[name].write_failures for name in self._caches}
 
     def not_kept(self, blob: Blob) -> str | None:
         """Why the caches did not keep the blob; None: they did."""
         told: str | None = None
-        for name in self._above.get(blob.source or "", ()):
+        names = self._above.get(blob.source or "", ())
+        failures = self._failures() if names else {}
+        for name in names:
             cache = self._caches[name]
-            suspect = self._stats[name].write_failures > self._accounted[name]
-            if not (suspect or isinstance(cache, DiskCache)):
+            suspect = failures[name] > self._accounted[name]
+            local = scope_of(cache) != "shared"
+            if not (suspect or local):
                 continue
             try:
                 if cache.exists(blob.uri):
                     continue
                 reason = f"{name} did not keep it"
+                most = getattr(cache, "max_size", None)
                 if not cache.is_valid(blob.uri):
                     reason += " (it takes nothing in this process)"
-                elif isinstance(cache, DiskCache) and not suspect:
-                    reason += f" (it holds {cache.max_size:,} bytes, and this blob has {len(blob.data):,})"
+                elif local and not suspect and isinstance(most, int):
+                    reason += f" (it holds {most:,} bytes, and this blob has {len(blob.data):,})"
             except Exception as error:  # whatever a user's cache raises, we do not know that it has the blob
                 reason = f"{name} could not keep it ({described(error)})"
             self._accounted[name] += suspect

@@ -26,9 +26,6 @@ _ABANDONED = 3600.0  # seconds after which a draft is known to be nobody's
 class LedgerError(BitstoreError, ValueError):
     """A ledger cannot be used: it is another warming's, or none, or cannot be written."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 class Ledger:
     """A folder of Parquet files, which any reader of Parquet takes for one table.

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from bitstore._caches.disk import DiskCache
-from bitstore._caches.memory import MemoryCache
-from bitstore._lookup.asking import steps_of_exists
+from bitstore._lookup.asking import scope_of, steps_of_exists
 from bitstore._support.digests import ALGORITHMS, Algorithm
+from bitstore._tiers.chain import Tier
 from bitstore._tiers.composite import Composite
-from bitstore._tiers.tier import Tier
 from bitstore.errors import NotFoundInStore
-from bitstore.steps import Found, Steps
+from bitstore.steps import Found, Scope, Steps
 from bitstore.store import Store
 
-__all__ = ["Target", "There", "check_target", "dry_part", "filled", "is_lasting", "is_shared", "keepers", "lean_part"]
+__all__ = ["Target", "There", "check_target", "dry_part", "filled", "keepers", "lean_part"]
 
 Target: TypeAlias = Literal["here", "shared", "owner", "local"]
 
@@ -53,38 +49,33 @@ class _Unasked(_Presence):
         return Found(There(), self.label)
 
 
-def is_shared(cache: Any) -> bool:
-    """Whether all nodes see the same of it."""
-    return not isinstance(cache, (DiskCache, MemoryCache))
-
-
-def is_lasting(cache: Any) -> bool:
-    """Whether it outlives the process that fills it."""
-    return not isinstance(cache, MemoryCache)
-
-
-_FILLED: dict[Target, Callable[[Any], bool]] = {
-    "here": is_lasting,
-    "shared": is_shared,
-    "owner": lambda cache: isinstance(cache, DiskCache),
-    "local": lambda cache: isinstance(cache, DiskCache),
+# The scopes of the caches that a target means.
+_SCOPES: dict[Target, frozenset[Scope]] = {
+    "here": frozenset(("node", "shared")),
+    "shared": frozenset(("shared",)),
+    "owner": frozenset(("node",)),
+    "local": frozenset(("node",)),
 }
 _CALLED: dict[Target, str] = {
     "here": "cache that outlives this process",
     "shared": "cache that all nodes share",
-    "owner": "DiskCache",
-    "local": "DiskCache",
+    "owner": "cache of a node (such as DiskCache)",
+    "local": "cache of a node (such as DiskCache)",
 }
 
 
 def filled(store: Composite, target: Target) -> dict[str, Store]:
     """The caches that `target` means, by their names."""
-    return {tier.name: tier.store for tier in store._tiers if tier.is_cache and _FILLED[target](tier.store)}
+    scopes = _SCOPES[target]
+    return {tier.name: tier.store for tier in store.tiers if tier.is_cache and scope_of(tier.store) in scopes}
 
 
 def keepers(store: Composite, names: set[str]) -> dict[str, tuple[str, ...]]:
     """For each tier those of the caches called `names` that keep what it returns."""
-    return {tier.name: tuple(keeper.name for keeper in above if keeper.name in names) for tier, above in store._chain}
+    return {
+        tier.name: tuple(keeper.name for keeper in store.keepers_of(tier) if keeper.name in names)
+        for tier in store.tiers
+    }
 
 
 def check_target(store: Any, target: Target) -> Algorithm:
@@ -98,23 +89,23 @@ def check_target(store: Any, target: Target) -> Algorithm:
         It has no cache of the kind that `target` means; or what a paid tier returns would be paid for in vain, or more
         than once.
     """
-    if target not in _FILLED:
-        raise ValueError(f"target={target!r}: choose one of {', '.join(map(repr, _FILLED))}")
+    if target not in _SCOPES:
+        raise ValueError(f"target={target!r}: choose one of {', '.join(map(repr, _SCOPES))}")
     algorithm = ALGORITHMS.get(getattr(store, "algorithm", ""))
     if not isinstance(store, Composite) or algorithm is None:
         raise TypeError(f"only a composite of digests (such as Sha1Composite) has caches to be warmed, not {store!r}")
     if not filled(store, target):
-        names = ", ".join(tier.name for tier in store._tiers) or "no tiers"
+        names = ", ".join(tier.name for tier in store.tiers) or "no tiers"
         if target == "here":
             raise ValueError(
                 f"there is nothing to fill: the store has no {_CALLED[target]} (it has: {names}); "
                 "put a disk cache above its sources (--cache DIR at the command line)"
             )
         raise ValueError(f"target={target!r} fills each {_CALLED[target]}, and the store has none (it has: {names})")
-    needed = is_shared if target in ("shared", "local") else is_lasting
-    for tier, above in store._chain:
-        if tier.paid and not any(needed(keeper.store) for keeper in above):
-            what = _CALLED["shared" if needed is is_shared else "here"]
+    needed: Target = "shared" if target in ("shared", "local") else "here"
+    for tier in store.tiers:
+        if tier.paid and not any(scope_of(keeper.store) in _SCOPES[needed] for keeper in store.keepers_of(tier)):
+            what = _CALLED[needed]
             raise ValueError(f"target={target!r}: '{tier.name}' costs money, and no {what} keeps what it returns")
     return algorithm
 
@@ -122,30 +113,21 @@ def check_target(store: Any, target: Target) -> Algorithm:
 def lean_part(store: Composite) -> Composite:
     """`store`, asked only whether it has a blob, where no cache would keep it."""
 
-    def lean(tier: Tier, above: tuple[Tier, ...]) -> tuple[Tier, tuple[Tier, ...]]:
+    def lean(tier: Tier) -> Tier:
         # What a composite says exists leaves out what it would pay for: that one is asked for the blob.
-        if above or tier.paid or isinstance(tier.store, Composite):
-            return tier, above
-        return replace(tier, store=_Presence(tier.store)), above
+        if store.keepers_of(tier) or tier.paid or isinstance(tier.store, Composite):
+            return tier
+        return replace(tier, store=_Presence(tier.store))
 
-    part = _changed(store, lean)
-    part._live().stats = store._live().stats
-    return part
+    return store.view(lean)
 
 
 def dry_part(store: Composite) -> Composite:
     """`store`, asked only whether it has a blob, at no price; a paid tier is taken to have what all above it lack."""
 
-    def dry(tier: Tier, above: tuple[Tier, ...]) -> tuple[Tier, tuple[Tier, ...]]:
+    def dry(tier: Tier) -> Tier:
         if isinstance(tier.store, Composite) and not tier.paid:  # it may have paid tiers of its own
-            return replace(tier, store=dry_part(tier.store)), ()
-        return replace(tier, store=_Unasked(tier.store) if tier.paid else _Presence(tier.store)), ()
+            return replace(tier, store=dry_part(tier.store))
+        return replace(tier, store=_Unasked(tier.store) if tier.paid else _Presence(tier.store))
 
-    return _changed(store, dry)
-
-
-def _changed(store: Composite, change: Callable[[Tier, tuple[Tier, ...]], tuple[Tier, tuple[Tier, ...]]]) -> Composite:
-    part = copy.copy(store)  # it has no lookups in progress, and statistics of its own
-    part._chain = tuple(change(tier, above) for tier, above in store._chain)
-    part._live().breakers = store._live().breakers
-    return part
+    return store.view(dry, keep=False, own_stats=True)

@@ -41,9 +41,6 @@ _COMPOSITES: dict[str, type[DigestComposite]] = {
 class ConfigError(BitstoreError, ValueError):
     """A configuration says something that cannot be; the text names the tier, the key and what would be right."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, message)
-
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     what: ClassVar[str] = "a configuration"

@@ -24,6 +24,20 @@ lookup and is its result. Three rules:
    raised at the yield; it is no `Exception`, so that no store takes it for a failure of its own.
 """
 
+from bitstore.steps._protocols import (
+    OVERWRITE,
+    CountsRequests,
+    DownloadsInSteps,
+    ExistsInSteps,
+    FileSink,
+    GetsByKey,
+    GetsInSteps,
+    HasVersions,
+    PutsInSteps,
+    RequestCounts,
+    Scope,
+    Write,
+)
 from bitstore.steps._request import (
     EARLY,
     ERROR_BYTES,
@@ -49,7 +63,6 @@ from bitstore.steps._steps import (
     Step,
     Steps,
     Together,
-    Unmatched,
     Wait,
 )
 
@@ -57,6 +70,7 @@ __all__ = [
     "EARLY",
     "ERROR_BYTES",
     "NO_HEADERS",
+    "OVERWRITE",
     "PRINTABLE",
     "REFUSED",
     "TIMED_OUT",
@@ -64,11 +78,21 @@ __all__ = [
     "TRICKLE",
     "Call",
     "Cancelled",
+    "CountsRequests",
+    "DownloadsInSteps",
+    "ExistsInSteps",
+    "FileSink",
     "Found",
+    "GetsByKey",
+    "GetsInSteps",
+    "HasVersions",
     "Landing",
     "Profile",
+    "PutsInSteps",
     "Request",
+    "RequestCounts",
     "Response",
+    "Scope",
     "Signer",
     "Sink",
     "Sleep",
@@ -76,6 +100,6 @@ __all__ = [
     "Steps",
     "Together",
     "TransferError",
-    "Unmatched",
     "Wait",
+    "Write",
 ]

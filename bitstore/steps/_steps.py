@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from bitstore.steps._request import Request
 
-__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Unmatched", "Wait"]
+__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Wait"]
 
 
 class Call:
@@ -81,17 +81,15 @@ class Found(NamedTuple):
         Name of the store or tier that had it.
     etag
         The ETag under which the bucket holds these bytes, where it is known.
+    matched
+        False: the store knows that the bytes have another digest than their name says. A digest composite whose
+        sources verify takes such a copy in a cache for missing.
     """
 
     data: Any
     source: str
     etag: str | None = None
-
-
-class Unmatched(Found):
-    """Bytes out of a cache that did not match their digest when they were put there."""
-
-    __slots__ = ()
+    matched: bool = True
 
 
 T = TypeVar("T")

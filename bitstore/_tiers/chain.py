@@ -1,0 +1,193 @@
+"""The chain of a composite: its tiers in order, which of them keep what another returns, and views of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from bitstore._lookup.asking import counts_of, label_of
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._tiers.runtime import Live
+from bitstore._tiers.stats import TierStats
+from bitstore.steps import Scope
+from bitstore.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Chain", "Tier", "costs", "is_paid"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tier:
+    """One store in a composite, and its role there."""
+
+    store: Store
+    # The name in statistics, errors and `Blob.source`; unique in the composite.
+    name: str
+    # Whether the store is written: a cache keeps what the tiers below it return.
+    is_cache: bool
+    # Whether lookups ask the store.
+    read: bool = True
+    # Whether caches keep what the store returns; None: those above it do. True: the last cache does if none is above.
+    keep_result: bool | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether asking the store costs money or quota. False for a composite, of which only some tiers may."""
+        return is_paid(self.store)
+
+
+class Chain(KeepsPerProcess, Store):
+    """What a composite consists of. `bitstore._tiers.composite` says how it is asked."""
+
+    # Each tier, and the caches that keep what it returns.
+    _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
+
+    def append_source(self, source: Store, cache_result: bool | None = None, *, name: str | None = None) -> None:
+        """Add a store that is read.
+
+        Parameters
+        ----------
+        source
+            Any store.
+        cache_result
+            None: every cache appended before this source keeps what it returns. False: none does.
+            True: as None, but where no cache was appended before, the last one appended keeps it.
+        name
+            Name in statistics and errors; default: the store's own label.
+        """
+        self._append(source, is_cache=False, keep_result=cache_result, name=name)
+
+    append_store = append_source
+
+    def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
+        """Add a store that keeps what the tiers appended after it return.
+
+        Parameters
+        ----------
+        cache
+            A store with `put`.
+        read
+            Whether lookups ask it; False: it is only written.
+        name
+            Name in statistics and errors; default: the store's own label.
+
+        Raises
+        ------
+        TypeError
+            `cache` has no `put`.
+        ValueError
+            `cache.scope` is not one of `"process"`, `"node"` and `"shared"`.
+        """
+        if getattr(type(cache), "put", Store.put) is Store.put:
+            raise TypeError(f"{cache!r} cannot be a cache: {type(cache).__name__} does not implement 'put'")
+        scope: Any = getattr(cache, "scope", "shared")
+        if scope not in get_args(Scope):
+            raise ValueError(
+                f"{cache!r} cannot be a cache: its attribute 'scope' is {scope!r}, and must say how far its blobs can "
+                f"be seen: one of {', '.join(map(repr, get_args(Scope)))}"
+            )
+        self._append(cache, is_cache=True, read=read, name=name)
+
+    def _append(self, store: Store, *, name: str | None, **how: Any) -> None:
+        if isinstance(store, type) or not (callable(getattr(store, "get", None)) and hasattr(store, "is_valid")):
+            raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
+        name = name or label_of(store)
+        taken = {tier.name for tier in self.tiers}
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name} #{number}"
+        tiers = [*self.tiers, Tier(store, unique, **how)]
+        # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
+        self._chain = tuple((tier, _keepers_of(tiers, tier)) for tier in tiers)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers in the order in which lookups ask them."""
+        return tuple(tier for tier, _ in self._chain)
+
+    def keepers_of(self, tier: Tier) -> tuple[Tier, ...]:
+        """The caches that keep what `tier` returns."""
+        return next((keepers for each, keepers in self._chain if each is tier), ())
+
+    @property
+    def sources(self) -> tuple[Store, ...]:
+        """The stores that lookups ask, in order; `append_source` and `append_cache` add to them."""
+        return tuple(tier.store for tier in self.tiers if tier.read)
+
+    @property
+    def cache(self) -> Store | None:
+        """The cache appended last, if any."""
+        caches = [tier.store for tier in self.tiers if tier.is_cache]
+        return caches[-1] if caches else None
+
+    def view(self, change: Callable[[Tier], Tier | None], *, keep: bool = True, own_stats: bool = False) -> Self:
+        """A composite with the same options and other tiers, which shares its circuit breakers with this one.
+
+        Lookups in progress are not shared: the two may give different answers.
+
+        Parameters
+        ----------
+        change
+            For each tier the one that takes its place (`dataclasses.replace(tier, store=...)`), or None to leave it
+            out. Changed caches keep what the original ones kept.
+        keep
+            Whether the caches are written.
+        own_stats
+            Whether the view counts for itself; else both count in the same statistics.
+        """
+        changed = {tier: replacement for tier in self.tiers if (replacement := change(tier)) is not None}
+        part = copy.copy(self)
+        part._chain = tuple(
+            (changed[tier], tuple(changed[keeper] for keeper in keepers if keeper in changed) if keep else ())
+            for tier, keepers in self._chain
+            if tier in changed
+        )
+        part._live().share(self._live(), own_stats=own_stats)
+        return part
+
+    def stats(self) -> dict[str, TierStats]:
+        """Counts of each tier in this process as they are now, by tier name in lookup order."""
+        live = self._live()
+        return {
+            tier.name: live.counts[tier.name].now(live.breakers[tier.name].state, counts_of(tier.store))
+            for tier in self.tiers
+        }
+
+    def _live(self) -> Live:
+        # Per process, because after a fork the flights of the parent's threads never land here.
+        # Made at first use, because subclasses may not call `__init__`.
+        current: PerProcess[Live] = self.__dict__.get("_current") or self.__dict__.setdefault("_current", PerProcess())
+        return current.get() or current.set_once(Live())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_current"}
+
+    def __repr__(self) -> str:
+        chain = ", ".join(f"{'cache ' if tier.is_cache else ''}{tier.store!r}" for tier in self.tiers)
+        return f"{type(self).__name__}[{chain}]"
+
+
+def is_paid(store: Any) -> bool:
+    """Whether asking `store`, or the store below it, costs money or quota. False for a composite."""
+    below = getattr(store, "base_store", None)
+    return bool(getattr(store, "paid", False)) or (below is not None and costs(below))
+
+
+def costs(store: Any) -> bool:
+    """Whether `store`, or a tier of it, costs money or quota."""
+    return is_paid(store) or (isinstance(store, Chain) and any(costs(tier.store) for tier in store.tiers))
+
+
+def _keepers_of(tiers: list[Tier], origin: Tier) -> tuple[Tier, ...]:
+    """The caches that keep what `origin` returned: those above it."""
+    if origin.keep_result is False:
+        return ()
+    above = [tier for tier in tiers[: tiers.index(origin)] if tier.is_cache]
+    if not above and origin.keep_result:
+        above = [tier for tier in tiers if tier.is_cache][-1:]
+    return tuple(tier for tier in above if tier.store is not origin.store)
