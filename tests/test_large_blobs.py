@@ -208,10 +208,10 @@ class TestEnding:
         store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
         before = sockets(case.proxy)
         with pytest.raises(LookupFailed):
-            store.get(SHA1, timeout=4)
+            store.get(SHA1, timeout=1.5)
         rule.wait_hits(8)
         assert sockets(case.proxy) <= before + 1  # the connection of the first part is kept
-        [blob] = store.get_many([SHA1], timeout=4)
+        [blob] = store.get_many([SHA1], timeout=1.5)
         assert blob.failed
         assert sockets(case.proxy) <= before + 1
 

@@ -152,7 +152,7 @@ class TestRetries:
 
 
 class TestLimits:
-    @pytest.mark.parametrize("fault", [Hang(), Stall(1000)])
+    @pytest.mark.parametrize("fault", [Hang(), Stall(50)])  # libcurl takes more bytes for progress, for seconds
     def test_silence_is_not_waited_for_long(self, api: CountedAPI, fault: Any) -> None:
         api.blobs = {DIGEST: BLOB}
         api.rules.add(fault)
