@@ -428,18 +428,31 @@ def _answered(steps: Steps[Any], call: Call) -> Any:
         return steps.throw(error)
 
 
-def test_too_many_requests_has_an_end() -> None:
+@pytest.mark.parametrize("limited", [True, False])
+def test_too_many_requests_has_an_end(limited: bool) -> None:
     clock = Clock()
-    source = Noting(clock, CallLimit("api", per_minute=100, clock=clock))
+    source = Noting(clock, CallLimit("api", per_minute=100, clock=clock) if limited else None)
     source.answers = [TooManyRequests() for _ in range(20)]
-    with pytest.raises(LimitReached, match="limit 'api': it answers that there are too many requests") as caught:
+    with pytest.raises(LimitReached, match="it answers that there are too many requests") as caught:
         drive(steps_of_get(source, DIGESTS[0]), clock)
-    assert len(source.times) == 3
-    assert isinstance(caught.value.__cause__, TooManyRequests)
-    source.answers = [TooManyRequests(5000)]
-    source.limit = None
-    with pytest.raises(LimitReached, match="asks for a pause of 5000 s"):
+    assert [round(each - 1000) for each in source.times] == [0, 1, 3]
+    assert isinstance(caught.value.__cause__, TooManyRequests) and caught.value.retry_in == 4
+    assert ("limit 'api'" in str(caught.value)) == limited  # no limit that nobody made is named
+    assert limited or "limit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_pause_that_is_too_long_ends_the_calls(limited: bool) -> None:
+    clock = Clock()
+    source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
+    source.answers = [TooManyRequests(5), TooManyRequests(5000)]
+    with pytest.raises(
+        LimitReached, match=r"asks for a pause of 5000 s|asked for a pause; it opens again in 83"
+    ) as caught:
         drive(steps_of_get(source, DIGESTS[0]), clock)
+    assert [round(each - 1000) for each in source.times] == [0, 5]
+    assert caught.value.retry_in == pytest.approx(5000, rel=0.01)
+    assert limited or "limit" not in str(caught.value)
 
 
 def test_retry_after_as_it_came(timed_api: TimedAPI) -> None:

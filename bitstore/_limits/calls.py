@@ -206,12 +206,25 @@ class CallLimit(Limit):
 
 
 def call_again_steps(error: TooManyRequests, store: object, function: Callable[..., Any], *args: Any) -> Steps[Any]:
-    """What becomes of a call without a limit that the API answered with `error`: it alone is made again, later."""
-    alone = CallLimit("429")
-    if (pause := _pause(error, 0)) > WAIT:
-        raise LimitReached(store, f"{error.reason}", pause) from error
-    yield Sleep(pause)
-    return (yield from alone.call_steps(store, function, *args))
+    """What `function(*args)` returns, called again after the API answered a call without a limit with `error`.
+
+    Raises
+    ------
+    LimitReached
+        The API answers the same a few times more, or asks for pauses of more than ten minutes.
+    """
+    waited = 0.0
+    for again in range(_TRIES - 1):
+        pause = _pause(error, again)
+        waited += pause
+        if waited > WAIT:
+            raise LimitReached(store, f"{error.reason}", pause) from error
+        yield Sleep(pause)
+        try:
+            return (yield Call(function, *args))
+        except TooManyRequests as refused:
+            error = refused
+    raise LimitReached(store, f"{error.reason}", _pause(error, _TRIES - 1)) from error
 
 
 def _pause(error: TooManyRequests, again: int) -> float:
