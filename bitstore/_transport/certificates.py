@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitstore.steps import Profile
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["authorities", "context"]
+__all__ = ["authorities", "context", "names_server"]
 
 
 def authorities(profile: Profile) -> str:
@@ -49,3 +49,14 @@ def context(bundle: str) -> ssl.SSLContext:
     made.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     made.set_alpn_protocols(["http/1.1"])
     return made
+
+
+def names_server(peer: ssl.SSLSocket, name: str) -> bool:
+    """Whether the certificate of a peer names the server where libcurl looks for the name.
+
+    `ssl` falls back to the common name if no alternative name is a host's; libcurl only if there is no alternative
+    name at all.
+    """
+    alternatives: Any = (peer.getpeercert() or {}).get("subjectAltName", ())
+    kinds = {kind for kind, _ in alternatives}
+    return not kinds or "DNS" in kinds or name.replace(".", "").isdigit() or ":" in name
