@@ -97,7 +97,7 @@ def test_options_are_checked() -> None:
         with pytest.raises(ValueError, match=text):
             HTTPRaw(**options)
     with pytest.raises(TypeError):
-        HTTPRaw({"X": "y"})  # type: ignore[call-arg]
+        HTTPRaw({"X": "y"})  # type: ignore[arg-type, call-arg]
 
 
 @pytest.mark.parametrize(

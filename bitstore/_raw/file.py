@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._raw.options import Option
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Steps, Write
@@ -23,6 +24,12 @@ _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 # O_NONBLOCK: opening a named pipe would otherwise wait for somebody to write to it.
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _absolute(name: str, folder: Any) -> str | None:
+    if folder is not None and not Path(folder).is_absolute():
+        raise ValueError(f"{name} must be an absolute path, not {os.fspath(folder)!r}")
+    return None if folder is None else os.fspath(folder)
 
 
 class FileRaw(RawStore):
@@ -39,10 +46,10 @@ class FileRaw(RawStore):
 
     URI_HINT = "file:///absolute/path"
 
+    root = Option["str | None"](None, _absolute)
+
     def __init__(self, *, root: str | os.PathLike[str] | None = None) -> None:
-        self.root = None if root is None else os.fspath(root)
-        if self.root is not None and not Path(self.root).is_absolute():
-            raise ValueError(f"root must be an absolute path, not {self.root!r}")
+        self._configure({"root": root})
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is `file:///absolute/path`, by its text below `root`."""
@@ -135,9 +142,6 @@ class FileRaw(RawStore):
     def _failure(self, what: str, error: OSError) -> StoreNotAvailable:
         kind = AccessDenied if error.errno in (errno.EACCES, errno.EPERM) else StoreNotAvailable
         return kind(self, f"{what}: {error.strerror or error}")
-
-    def __repr__(self) -> str:
-        return "FileRaw()" if self.root is None else f"FileRaw(root={self.root!r})"
 
 
 def _below(path: bytes, root: bytes) -> bool:

@@ -5,33 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import secrets
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bitstore._lookup.retry import Rate, Retry, send
-from bitstore._raw.base import (
-    CONNECT_TIMEOUT,
-    DEFAULT_RETRY,
-    RANGE_THRESHOLD,
-    STALL_TIMEOUT,
-    WireStore,
-    blob_bytes,
-    endpoint,
-    in_header,
-    options,
-)
+from bitstore._raw.asked import Asked
 from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, show
-from bitstore._raw.parts import in_parts
-from bitstore._raw.problems import Problem, gcs_problem, transfer_problem, unasked, without
+from bitstore._raw.options import Option, endpoint, in_header
+from bitstore._raw.problems import Problem, gcs_problem, unasked, without
+from bitstore._raw.wire import WireOptions, WireStore
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Found, Profile, Request, Response, Sink, Steps, TransferError, Write
+from bitstore.steps import Call, Profile, Response, Steps, Write
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ANONYMOUS", "GSRaw"]
 
@@ -41,23 +31,17 @@ _ENDPOINT = "https://storage.googleapis.com"
 _METADATA_BYTES = 64 * 1024
 _ENCODE_INLINE = 1024 * 1024  # bytes; hashing and copying more than this holds up a transfer thread
 
-_DEFAULTS: dict[str, Any] = {
-    "endpoint_url": None,
-    "forbidden_is_missing": False,
-    "user_project": None,
-    "max_blob_size": None,
-    "range_threshold": RANGE_THRESHOLD,
-    "connect_timeout": CONNECT_TIMEOUT,
-    "stall_timeout": STALL_TIMEOUT,
-    "total_timeout": None,
-    "ca_bundle": None,
-    "retry": DEFAULT_RETRY,
-    "limit": None,
-}
-
 _OLD_HOOKS = {
     "_gs_client": "give the constructor a client (client=...), or an address (endpoint_url=...) and credentials"
 }
+
+
+class GSOptions(WireOptions, total=False):
+    """The options of `GSRaw`."""
+
+    client: Any
+    endpoint_url: str | None
+    user_project: str | None
 
 
 class _State:
@@ -102,42 +86,13 @@ class GSRaw(WireStore[_State]):
         super().__init_subclass__(**options)
         warn_of_unused(cls, _OLD_HOOKS)
 
-    def __init__(
-        self,
-        credentials: Any = None,
-        *,
-        client: Any = None,
-        endpoint_url: str | None = None,
-        forbidden_is_missing: bool = False,
-        user_project: str | None = None,
-        max_blob_size: int | str | None = None,
-        range_threshold: int | str | None = RANGE_THRESHOLD,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        stall_timeout: float = STALL_TIMEOUT,
-        total_timeout: float | None = None,
-        ca_bundle: str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        retry: Retry | None = None,
-        limit: Rate | None = None,
-    ) -> None:
-        super().__init__(
-            forbidden_is_missing=forbidden_is_missing,
-            max_blob_size=max_blob_size,
-            range_threshold=range_threshold,
-            connect_timeout=connect_timeout,
-            stall_timeout=stall_timeout,
-            total_timeout=total_timeout,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-            retry=retry,
-            limit=limit,
-        )
+    client = Option[Any](None)
+    endpoint_url = Option["str | None"](None, endpoint)
+    user_project = Option["str | None"](None, in_header)
+
+    def __init__(self, credentials: Any = None, **options: Unpack[GSOptions]) -> None:
         self._credentials = credentials
-        if client is not None and limit is not None:
-            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
-        self.client = client
-        self.endpoint_url = endpoint(endpoint_url)
-        self.user_project = in_header("user_project", user_project)
+        super().__init__(**options)
 
     @classmethod
     def anonymous(cls) -> GSRaw:
@@ -146,13 +101,13 @@ class GSRaw(WireStore[_State]):
 
     @property
     def credentials(self) -> Any:
-        """Who asks. Setting it makes the store start anew with the new credentials."""
+        """The identity that asks. New ones act from the next request on."""
         return self._credentials
 
     @credentials.setter
     def credentials(self, credentials: Any) -> None:
         self._credentials = credentials
-        self._forget()
+        self._options_changed()
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is `gs://bucket/key`."""
@@ -160,97 +115,44 @@ class GSRaw(WireStore[_State]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def get_steps(self, uri: Any) -> Steps[Found]:
-        bucket, key = self._split(uri)
-        answer: Any
-        if self.client is not None:
-            answer = yield Call(self._caller().get, bucket, key, self._max_bytes)
-        else:
-            path = self._object(bucket, key, "alt=media")
-            answer = yield from self._ask(path)
-            if isinstance(answer, Response):
-                return Found(answer.body, self.label)
-            if answer.too_large and self._splits:
-                answer = yield from in_parts(partial(self._ask_part, path), limit=self._max_bytes)
-        if isinstance(answer, Problem):
-            self._fail_or_missing(uri, answer)
-        return Found(answer, self.label)
+    def _place(self, uri: Any) -> tuple[str, str]:
+        match = _URL(uri) if isinstance(uri, str) else None
+        if match is None:
+            self._refuse(uri)
+        return match[1], match[2]
 
-    def exists_steps(self, uri: Any) -> Steps[bool]:
-        return (yield from self.version_steps(uri)) is not None
+    def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
+        # What limits blobs does not concern what is said about them.
+        return self._ask(Asked(place, query="fields=generation", limit=_METADATA_BYTES))
 
-    def version_steps(self, uri: Any) -> Steps[str | None]:
+    def _version(self, head: Response) -> str | None:
         # The generation rather than the ETag: the service compares it on every kind of upload.
-        bucket, key = self._split(uri)
-        answer: Any
-        if self.client is not None:
-            answer = yield Call(self._caller().generation, bucket, key)
-        else:
-            # What limits blobs does not concern what is said about them.
-            answer = yield from self._ask(self._object(bucket, key, "fields=generation"), limit=_METADATA_BYTES)
-        if isinstance(answer, Problem):
-            if self._missing(answer):
-                return None
-            self._fail(f"GET {uri}", answer)
-        if not isinstance(answer, Response):
-            return str(answer)
         try:
-            return str(json.loads(answer.body)["generation"])
+            return str(json.loads(head.body)["generation"])
         except (ValueError, LookupError, TypeError, RecursionError):
-            self._fail(f"GET {uri}", Problem(200, message="the metadata of the object holds no generation"))
+            self._fail("HEAD", Problem(200, message="the metadata of the object holds no generation"))
 
-    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
-        bucket, key = self._split(uri)
-        body = blob_bytes(data)
+    def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
         generation = self._generation(write)
-        answer: Any
         if self.client is not None:
-            answer = yield Call(self._caller().put, bucket, key, body, generation)
+            answer: Response | Problem = yield Call(self._caller().put, *place, body, generation)
+            return answer
+        boundary = secrets.token_hex(16)
+        if len(body) <= _ENCODE_INLINE:
+            content = _multipart(place[1], body, boundary)
         else:
-            boundary = secrets.token_hex(16)
-            if len(body) <= _ENCODE_INLINE:
-                content = _multipart(key, body, boundary)
-            else:
-                content = yield Call(_multipart, key, body, boundary)
-            query = "uploadType=multipart"
-            if generation is not None:
-                query += f"&ifGenerationMatch={generation}"
-            answer = yield from self._ask(
-                f"/upload/storage/v1/b/{quote(bucket, safe='')}/o?{query}{self._billing()}",
-                method="POST",
-                body=content,
-                headers=(f"Content-Type: multipart/related; boundary={boundary}",),
-            )
-        if isinstance(answer, Problem):
-            # 412: somebody else has written meanwhile, which is what was wanted.
-            gone = write.replacing is not None and answer.missing
-            if generation is None or not (answer.status == 412 or gone):
-                self._fail(f"PUT {uri}", answer)
+            content = yield Call(_multipart, place[1], body, boundary)
+        query = "uploadType=multipart" + ("" if generation is None else f"&ifGenerationMatch={generation}")
+        headers = (f"Content-Type: multipart/related; boundary={boundary}",)
+        return (yield from self._ask(Asked(place, "POST", content, headers, query)))
 
-    # ------------------------------------------------------------------ one exchange
-
-    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]] | None:
-        path = self._object(*self._split(uri), "alt=media")
-        return None if self.client is not None else lambda: self._ask(path, limit=self._max_bytes or 0, sink=sink)
-
-    def _ask_part(self, path: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
-        return self._ask(path, headers=headers, want_headers=True, limit=limit)
-
-    def _ask(
-        self,
-        path: str,
-        *,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: tuple[str, ...] = (),
-        want_headers: bool = False,
-        limit: int | None = None,
-        sink: Sink | None = None,
-    ) -> Steps[Response | Problem]:
+    def _ask(self, asked: Asked) -> Steps[Response | Problem]:
+        if self.client is not None:
+            answer: Response | Problem = yield Call(self._caller().ask, asked, self._sizes.most)
+            return answer
         state = self._state()
         token = state.token
-        url = state.endpoint + path
-        partly = sink is not None or any(line.startswith("Range:") for line in headers)
+        url = state.endpoint + self._path(asked)
         renewed = False
         while True:
             if token.fresh_until <= time.monotonic():
@@ -259,23 +161,11 @@ class GSRaw(WireStore[_State]):
                 except Unusable as error:
                     return Problem(message=str(error), cause=error, refused=not error.outage)
             used = token.value
-            request = Request(
-                self._signed(state, used),
-                url,
-                method=method,
-                body=body,
-                headers=headers,
-                want_headers=want_headers,
-                max_bytes=limit,
-                sink=sink,
-            )
-            try:
-                response: Response = yield from send(request, self.retry, self._tally)
-            except TransferError as error:
-                return transfer_problem(error, self._max_bytes)
+            response = yield from self._send(asked, asked.request(self._signed(state, used), url))
+            if isinstance(response, Problem):
+                return response
             if 200 <= response.status < 300:
-                whole = response.status == 200 or method != "GET"
-                return response if whole or (response.status == 206 and partly) else unasked(response.status)
+                return response if asked.fits(response.status) else unasked(response.status)
             problem = gcs_problem(response)
             problem.message = without(problem.message, (used,))
             if state.anonymous and problem.status == 401:
@@ -301,16 +191,13 @@ class GSRaw(WireStore[_State]):
 
     # ------------------------------------------------------------------ configuration
 
-    def _split(self, uri: Any) -> tuple[str, str]:
-        match = _URL(uri) if isinstance(uri, str) else None
-        if match is None:
-            self._refuse(uri)
-        return match[1], match[2]
-
-    def _object(self, bucket: str, key: str, query: str) -> str:
+    def _path(self, asked: Asked) -> str:
+        bucket, key = asked.place
+        if asked.method == "POST":
+            return f"/upload/storage/v1/b/{bucket}/o?{asked.query}{self._billing()}"
         # quote() leaves dots alone, but an object may be called "..".
         quoted = quote(key, safe="") if key.strip(".") else key.replace(".", "%2E")
-        return f"/storage/v1/b/{bucket}/o/{quoted}?{query}{self._billing()}"
+        return f"/storage/v1/b/{bucket}/o/{quoted}?{asked.query or 'alt=media'}{self._billing()}"
 
     def _billing(self) -> str:
         return "" if self.user_project is None else f"&userProject={quote(self.user_project, safe='')}"
@@ -332,10 +219,9 @@ class GSRaw(WireStore[_State]):
     def _caller(self) -> GSClient:
         return GSClient(self.client, user_project=self.user_project)
 
-    def _told(self) -> list[str]:
+    def _shown_arguments(self) -> list[str]:
         credentials = [] if self._credentials is None else [show(self._credentials)]
-        client = [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
-        return [*credentials, *client, *options(self, _DEFAULTS)]
+        return [*credentials, *self._client_argument(), *super()._shown_arguments()]
 
 
 def _multipart(key: str, body: bytes, boundary: str) -> bytes:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+from bitstore._raw.asked import Asked
 from bitstore._raw.gs_credentials import is_outage
-from bitstore._raw.problems import Problem
+from bitstore._raw.problems import Problem, too_large
+from bitstore.steps import Response
 
 __all__ = ["GSClient"]
 
 
 class GSClient:
-    """The operations of a raw store on a google-cloud-storage client. Every method blocks.
-
-    Each returns what was asked for, or a `Problem`.
-    """
+    """The operations of a raw store on a google-cloud-storage client. Every method blocks."""
 
     __slots__ = ("_client", "_project")
 
@@ -23,48 +23,41 @@ class GSClient:
         self._client = client
         self._project = user_project
 
-    def get(self, bucket: str, key: str, max_bytes: int | None) -> bytes | Problem:
-        """The whole object."""
+    def ask(self, asked: Asked, max_bytes: int | None) -> Response | Problem:
+        """The object, or with a query for its `fields` what is said about it."""
+        bucket, key = asked.place
 
-        def read() -> bytes | Problem:
+        def head() -> Response:
+            blob = self._blob(bucket, key)
+            blob.reload()
+            return Response(200, json.dumps({"generation": blob.generation}).encode(), {}, 0.0)
+
+        def read() -> Response | Problem:
             blob = self._blob(bucket, key)
             if max_bytes is not None:
                 blob.reload()
                 if blob.size is not None and blob.size > max_bytes:
-                    return Problem(message=f"the blob is larger than max_blob_size ({max_bytes} bytes)")
-            data: bytes = blob.download_as_bytes()
-            return data
+                    return too_large(max_bytes)
+            return Response(200, blob.download_as_bytes(), {}, 0.0)
 
-        found: bytes | Problem = _tried(read)
-        return found
+        return _tried(head if asked.query else read)
 
-    def generation(self, bucket: str, key: str) -> str | Problem:
-        """The generation of the object."""
-
-        def look() -> str:
-            blob = self._blob(bucket, key)
-            blob.reload()
-            return str(blob.generation)
-
-        found: str | Problem = _tried(look)
-        return found
-
-    def put(self, bucket: str, key: str, data: bytes, generation: int | None) -> Problem | None:
+    def put(self, bucket: str, key: str, data: bytes, generation: int | None) -> Response | Problem:
         """Write the object; with `generation`, only over that one (0: over none)."""
 
-        def write() -> None:
+        def write() -> Response:
             self._blob(bucket, key).upload_from_string(
                 data, content_type="application/octet-stream", if_generation_match=generation
             )
+            return Response(200, b"", {}, 0.0)
 
-        problem: Problem | None = _tried(write)
-        return problem
+        return _tried(write)
 
     def _blob(self, bucket: str, key: str) -> Any:
         return self._client.bucket(bucket, user_project=self._project).blob(key)
 
 
-def _tried(operation: Callable[[], Any]) -> Any:
+def _tried(operation: Callable[[], Response | Problem]) -> Response | Problem:
     try:
         return operation()
     except Exception as error:  # a caller's client may be a mock: whatever it raises is the answer

@@ -11,7 +11,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bitstore.steps import TIMED_OUT, TOO_LARGE, Response, TransferError
 
@@ -79,6 +79,8 @@ class Problem:
         The same request may succeed in another region.
     too_large
         The body was larger than the request allowed, and was cut off.
+    cut
+        The HTTP status of an answer whose body did not come to its end; 0: no head of an answer came.
     cause
         The exception behind it.
     """
@@ -93,6 +95,7 @@ class Problem:
     expired: bool = False
     elsewhere: bool = False
     too_large: bool = False
+    cut: int = 0
     cause: BaseException | None = field(default=None, repr=False)
 
     @property
@@ -180,8 +183,8 @@ def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
     """What a broken transfer means."""
     if error.code == TOO_LARGE:
         # Without its cause: the traceback refers to the lookup's frames, which may go on to hold the blob itself.
-        return too_large(max_bytes)
-    return Problem(0, "", _cut(str(error)), cause=error)
+        return replace(too_large(max_bytes), cut=error.status)
+    return Problem(0, "", _cut(str(error)), cut=error.status, cause=error)
 
 
 def too_large(max_bytes: int | None) -> Problem:

@@ -6,34 +6,25 @@ Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from binascii import b2a_base64
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bitstore._lookup.retry import Rate, Retry, send
-from bitstore._raw.base import (
-    CONNECT_TIMEOUT,
-    DEFAULT_RETRY,
-    RANGE_THRESHOLD,
-    STALL_TIMEOUT,
-    WireStore,
-    blob_bytes,
-    endpoint,
-    in_header,
-    options,
-)
-from bitstore._raw.parts import in_parts
+from bitstore._lookup.retry import send
+from bitstore._raw.asked import Asked
+from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
 from bitstore._raw.s3_client import S3Client
 from bitstore._raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
-from bitstore._raw.s3_exchange import REGION, Asked, exchange
-from bitstore._raw.s3_routes import Route, Routes
+from bitstore._raw.s3_exchange import REGION, exchange
+from bitstore._raw.s3_routes import Routes
+from bitstore._raw.wire import WireOptions, WireStore
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Found, Request, Response, Sink, Steps, TransferError, Write
+from bitstore.steps import Call, Found, Request, Response, Steps, TransferError, Write
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ANONYMOUS", "S3Raw"]
 
@@ -44,30 +35,28 @@ _URL = re.compile(
 ).fullmatch
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up a transfer thread for milliseconds
-_STYLES = (None, "auto", "path", "virtual")
-
-_DEFAULTS: dict[str, Any] = {
-    "endpoint_url": None,
-    "region": None,
-    "addressing_style": None,
-    "forbidden_is_missing": False,
-    "requester_pays": False,
-    "acl": None,
-    "storage_class": None,
-    "server_side_encryption": None,
-    "kms_key_id": None,
-    "max_blob_size": None,
-    "range_threshold": RANGE_THRESHOLD,
-    "connect_timeout": CONNECT_TIMEOUT,
-    "stall_timeout": STALL_TIMEOUT,
-    "total_timeout": None,
-    "ca_bundle": None,
-    "retry": DEFAULT_RETRY,
-    "limit": None,
-}
-
 _INSTEAD = "give the constructor a client (client=...), or an address (endpoint_url=...) and credentials"
 _OLD_HOOKS = dict.fromkeys(("_s3_client", "_try_different_credentials", "_anonymous_client"), _INSTEAD)
+
+
+class S3Options(WireOptions, total=False):
+    """The options of `S3Raw`."""
+
+    client: Any
+    endpoint_url: str | None
+    region: str | None
+    addressing_style: str | None
+    requester_pays: bool
+    acl: str | None
+    storage_class: str | None
+    server_side_encryption: str | None
+    kms_key_id: str | None
+
+
+def _region(name: str, region: Any) -> str | None:
+    if region is not None and not (isinstance(region, str) and REGION(region)):
+        raise ValueError(f"{name} must look like 'eu-west-1', not {region!r}")
+    return region
 
 
 class S3Raw(WireStore[Routes]):
@@ -125,58 +114,23 @@ class S3Raw(WireStore[Routes]):
         super().__init_subclass__(**options)
         warn_of_unused(cls, _OLD_HOOKS)
 
+    client = Option[Any](None)
+    endpoint_url = Option["str | None"](None, endpoint)
+    region = Option["str | None"](None, _region)
+    addressing_style = Option["str | None"](None, one_of(None, "auto", "path", "virtual"))
+    requester_pays = Option[bool](False)
+    acl = Option["str | None"](None, in_header)
+    storage_class = Option["str | None"](None, in_header)
+    server_side_encryption = Option["str | None"](None, in_header)
+    kms_key_id = Option["str | None"](None, in_header)
+
     def __init__(
         self,
         credentials: Credentials | list[Credentials] | tuple[Credentials, ...] = None,
-        *,
-        client: Any = None,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        addressing_style: str | None = None,
-        forbidden_is_missing: bool = False,
-        requester_pays: bool = False,
-        acl: str | None = None,
-        storage_class: str | None = None,
-        server_side_encryption: str | None = None,
-        kms_key_id: str | None = None,
-        max_blob_size: int | str | None = None,
-        range_threshold: int | str | None = RANGE_THRESHOLD,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        stall_timeout: float = STALL_TIMEOUT,
-        total_timeout: float | None = None,
-        ca_bundle: str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        retry: Retry | None = None,
-        limit: Rate | None = None,
+        **options: Unpack[S3Options],
     ) -> None:
-        super().__init__(
-            forbidden_is_missing=forbidden_is_missing,
-            max_blob_size=max_blob_size,
-            range_threshold=range_threshold,
-            connect_timeout=connect_timeout,
-            stall_timeout=stall_timeout,
-            total_timeout=total_timeout,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-            retry=retry,
-            limit=limit,
-        )
-        if addressing_style not in _STYLES:
-            raise ValueError(f"addressing_style is 'auto', 'path' or 'virtual', not {addressing_style!r}")
-        if region is not None and not REGION(region):
-            raise ValueError(f"region must look like 'eu-west-1', not {region!r}")
         self._credentials = as_list(credentials)
-        if client is not None and limit is not None:
-            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
-        self.client = client
-        self.endpoint_url = endpoint(endpoint_url)
-        self.region = region
-        self.addressing_style = addressing_style
-        self.requester_pays = requester_pays
-        self.acl = in_header("acl", acl)
-        self.storage_class = in_header("storage_class", storage_class)
-        self.server_side_encryption = in_header("server_side_encryption", server_side_encryption)
-        self.kms_key_id = in_header("kms_key_id", kms_key_id)
+        super().__init__(**options)
 
     @classmethod
     def anonymous(cls) -> S3Raw:
@@ -185,13 +139,13 @@ class S3Raw(WireStore[Routes]):
 
     @property
     def credentials(self) -> list[Any]:
-        """The credentials to try, in order. Setting it makes the store start anew with the new ones."""
-        return self._credentials
+        """The credentials to try, in order: a copy. A new list that is set acts from the next request on."""
+        return list(self._credentials)
 
     @credentials.setter
     def credentials(self, credentials: Any) -> None:
         self._credentials = as_list(credentials)
-        self._forget()
+        self._options_changed()
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is `s3://bucket/key`."""
@@ -203,165 +157,73 @@ class S3Raw(WireStore[Routes]):
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
-        bucket, key, awkward = match.groups()
-        if self.client is not None:
-            found = yield Call(self._caller().get, bucket, key or awkward, self._max_bytes)
-            if isinstance(found, Problem):
-                self._fail_or_missing(uri, found)
-            return Found(found, self.label)
-        route = self._state().remembered.get(bucket)
-        if key is not None and route is not None and route.fresh_until > time.monotonic():
-            # The hot path: nothing here may block or lock.
-            try:
-                response: Response = yield from send(
-                    Request(route.profile, route.prefix + key), self.retry, self._tally
-                )
-            except TransferError as error:
-                answer: Response | Problem = transfer_problem(error, self._max_bytes)
-            else:
-                if response.status == 200:
-                    return Found(response.body, self.label)
-                answer = yield from self._ask(bucket, key, first=(route, response))
+        bucket, key = match[1], match[2]  # another key than a plain one goes the long way
+        route = self._state().remembered.get(bucket) if self.client is None else None
+        if route is None or key is None or route.fresh_until <= time.monotonic():
+            return (yield from super().get_steps(uri))
+        # The hot path: nothing here may block or lock.
+        place = (bucket, key)
+        answer: Response | Problem
+        try:
+            response: Response = yield from send(Request(route.profile, route.prefix + key), self.retry, self._tally)
+        except TransferError as error:
+            answer = transfer_problem(error, self._sizes.most)
         else:
-            answer = yield from self._ask(bucket, key or awkward)
-        data: Any = answer
-        if isinstance(answer, Response):
-            data = answer.body
-        elif answer.too_large and self._splits:
-            data = yield from in_parts(partial(self._ask_part, bucket, key or awkward), limit=self._max_bytes)
-        if isinstance(data, Problem):
-            self._fail_or_missing(uri, data)
-        return Found(data, self.label)
+            if response.status == 200:
+                return Found(response.body, self.label)
+            answer = yield from exchange(self._state(), Asked(place), self._send, (route, response))
+        return (yield from self._found(uri, place, answer))
 
-    def _streaming(self, uri: Any, sink: Sink) -> Callable[[], Steps[Response | Problem]] | None:
-        bucket, key = self._split(uri)
-        return (
-            None if self.client is not None else lambda: self._ask(bucket, key, limit=self._max_bytes or 0, sink=sink)
-        )
-
-    def _ask_part(self, bucket: str, key: str, headers: tuple[str, ...], limit: int) -> Steps[Response | Problem]:
-        return self._ask(bucket, key, headers=headers, want_headers=True, limit=limit)
-
-    def exists_steps(self, uri: Any) -> Steps[bool]:
-        bucket, key = self._split(uri)
-        if self.client is not None:
-            answer: Any = yield Call(self._caller().etag, bucket, key)
-        else:
-            answer = yield from self._ask(bucket, key, method="HEAD", want_headers=True)
-        if not isinstance(answer, Problem):
-            return True
-        if answer.code == "InvalidRange":  # asked for the first byte of an empty blob
-            return True
-        if self._missing(answer):
-            return False
-        self._fail(f"HEAD {uri}", answer)
-
-    def version_steps(self, uri: Any) -> Steps[str | None]:
-        bucket, key = self._split(uri)
-        if self.client is not None:
-            answer: Any = yield Call(self._caller().etag, bucket, key)
-        else:
-            answer = yield from self._ask(bucket, key, method="HEAD", want_headers=True)
-        if isinstance(answer, Response):
-            return answer.headers.get("etag")
-        if not isinstance(answer, Problem):
-            return str(answer) if answer is not None else None
-        if self._missing(answer):
-            return None
-        self._fail(f"HEAD {uri}", answer)
-
-    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
-        bucket, key = self._split(uri)
-        body = blob_bytes(data)
-        for attempt in (1, 2):
-            if self.client is not None:
-                answer: Any = yield Call(self._caller().put, bucket, key, body, self._put_arguments(write))
-            else:
-                answer = yield from self._put_once(bucket, key, body, write)
-            conflict = isinstance(answer, Problem) and answer.code == "ConditionalRequestConflict"
-            # A conflict means that another write was under way: the second answer tells how that ended.
-            if not conflict or attempt == 2:
-                break
-        if not isinstance(answer, Problem):
-            return
-        conditional = write.only_if_absent or write.replacing is not None
-        if conditional and (answer.status == 412 or answer.code == "ConditionalRequestConflict"):
-            return  # somebody else has written meanwhile, which is what was wanted
-        if write.replacing is not None and answer.code == "NoSuchKey":
-            return
-        self._fail(f"PUT {uri}", answer)
-
-    def _put_once(self, bucket: str, key: str, body: bytes, write: Write) -> Steps[Response | Problem]:
-        if len(body) <= _HASH_INLINE:
-            digest = _sha256(body)
-        else:
-            digest = yield Call(_sha256, body)
-        headers = [
-            "Content-Type: application/octet-stream",
-            f"x-amz-content-sha256: {digest.hex()}",
-            # The same once more in words that services check which do not look at the line above.
-            f"x-amz-checksum-sha256: {b2a_base64(digest, newline=False).decode()}",
-        ]
-        for name, value in (
-            ("x-amz-acl", self.acl),
-            ("x-amz-storage-class", self.storage_class),
-            ("x-amz-server-side-encryption", self.server_side_encryption),
-            ("x-amz-server-side-encryption-aws-kms-key-id", self.kms_key_id),
-            ("If-None-Match", "*" if write.only_if_absent else None),
-            ("If-Match", write.replacing),
-        ):
-            if value is not None:
-                headers.append(f"{name}: {value}")
-        return (yield from self._ask(bucket, key, method="PUT", body=body, headers=tuple(headers)))
-
-    def _ask(
-        self,
-        bucket: str,
-        key: str,
-        *,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: tuple[str, ...] = (),
-        want_headers: bool = False,
-        limit: int | None = None,
-        sink: Sink | None = None,
-        first: tuple[Route, Response] | None = None,
-    ) -> Steps[Response | Problem]:
-        asked = Asked(bucket, key, method, body, headers, want_headers, limit, self._max_bytes, sink)
-        return exchange(self._state(), asked, self.retry, self._tally, first)
-
-    # ------------------------------------------------------------------ configuration
-
-    def _split(self, uri: Any) -> tuple[str, str]:
+    def _place(self, uri: Any) -> tuple[str, str]:
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
         return match[1], match[2] or match[3]
+
+    def _ask(self, asked: Asked) -> Steps[Response | Problem]:
+        if self.client is not None:
+            caller = S3Client(self.client, requester_pays=self.requester_pays)
+            answer: Response | Problem = yield Call(caller.ask, asked, self._sizes.most)
+            return answer
+        return (yield from exchange(self._state(), asked, self._send))
+
+    def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
+        return self._ask(Asked(place, "HEAD", want_headers=True))
+
+    def _version(self, head: Response) -> str | None:
+        return head.headers.get("etag")
+
+    def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
+        if len(body) <= _HASH_INLINE:
+            digest = _sha256(body)
+        else:
+            digest = yield Call(_sha256, body)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "x-amz-content-sha256": digest.hex(),
+            # The same once more in words that services check which do not look at the line above.
+            "x-amz-checksum-sha256": b2a_base64(digest, newline=False).decode(),
+            "x-amz-acl": self.acl,
+            "x-amz-storage-class": self.storage_class,
+            "x-amz-server-side-encryption": self.server_side_encryption,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.kms_key_id,
+            "If-None-Match": "*" if write.only_if_absent else None,
+            "If-Match": write.replacing,
+        }
+        lines = tuple(f"{name}: {value}" for name, value in headers.items() if value is not None)
+        return (yield from self._ask(Asked(place, "PUT", body, lines)))
+
+    # ------------------------------------------------------------------ configuration
 
     def _new_state(self) -> Routes:
         where = Where(self.endpoint_url, self.region, self.addressing_style)
         headers = ("x-amz-request-payer: requester",) if self.requester_pays else ()
         return Routes([Entry(entry, where) for entry in self._credentials], self._profile, headers)
 
-    def _caller(self) -> S3Client:
-        return S3Client(self.client, requester_pays=self.requester_pays)
-
-    def _put_arguments(self, write: Write) -> dict[str, str]:
-        arguments = {
-            "ACL": self.acl,
-            "StorageClass": self.storage_class,
-            "ServerSideEncryption": self.server_side_encryption,
-            "SSEKMSKeyId": self.kms_key_id,
-            "IfNoneMatch": "*" if write.only_if_absent else None,
-            "IfMatch": write.replacing,
-        }
-        return {name: value for name, value in arguments.items() if value is not None}
-
-    def _told(self) -> list[str]:
-        shown = [show(entry) if entry is not None else "None" for entry in self._credentials]
-        credentials = [] if self._credentials == [None] else [shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"]
-        client = [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
-        return [*credentials, *client, *options(self, _DEFAULTS)]
+    def _shown_arguments(self) -> list[str]:
+        told = [show(entry) if entry is not None else "None" for entry in self._credentials]
+        credentials = [] if self._credentials == [None] else [told[0] if len(told) == 1 else f"[{', '.join(told)}]"]
+        return [*credentials, *self._client_argument(), *super()._shown_arguments()]
 
 
 def _sha256(body: bytes) -> bytes:

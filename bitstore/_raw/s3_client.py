@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bitstore._raw.problems import Problem, s3_meaning
+from bitstore._raw.asked import Asked
+from bitstore._raw.problems import Problem, s3_meaning, too_large
+from bitstore.steps import Response
 
 __all__ = ["S3Client"]
 
+_ARGUMENTS = {  # of `put_object`, by the header that they become
+    "x-amz-acl": "ACL",
+    "x-amz-storage-class": "StorageClass",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+    "if-none-match": "IfNoneMatch",
+    "if-match": "IfMatch",
+}
+
 
 class S3Client:
-    """The operations of a raw store on a boto3 S3 client. Every method blocks.
-
-    Each returns what was asked for, or a `Problem`.
-    """
+    """The operations of a raw store on a boto3 S3 client. Every method blocks."""
 
     __slots__ = ("_client", "_options")
 
@@ -22,29 +30,27 @@ class S3Client:
         self._client = client
         self._options = {"RequestPayer": "requester"} if requester_pays else {}
 
-    def get(self, bucket: str, key: str, max_bytes: int | None) -> bytes | Problem:
-        """The whole object."""
+    def ask(self, asked: Asked, max_bytes: int | None) -> Response | Problem:
+        """The answer to a question, as if it had come over the wire."""
+        bucket, key = asked.place
+        if asked.method == "GET":
+            return _tried(lambda: self._get(bucket, key, max_bytes))
+        return _tried(lambda: self._put(asked)) if asked.method == "PUT" else self._head(bucket, key)
 
-        def read() -> bytes | Problem:
-            answer = self._client.get_object(Bucket=bucket, Key=key, **self._options)
-            with answer["Body"] as body:
-                size = answer.get("ContentLength")
-                if max_bytes is not None and size is not None and size > max_bytes:
-                    return Problem(message=f"the blob is larger than max_blob_size ({max_bytes} bytes)")
-                data: bytes = body.read()
-            return data
+    def _get(self, bucket: str, key: str, max_bytes: int | None) -> Response | Problem:
+        answer = self._client.get_object(Bucket=bucket, Key=key, **self._options)
+        with answer["Body"] as body:
+            size = answer.get("ContentLength")
+            if max_bytes is not None and size is not None and size > max_bytes:
+                return too_large(max_bytes)
+            return Response(200, body.read(), {}, 0.0)
 
-        found: bytes | Problem = _tried(read)
-        return found
+    def _head(self, bucket: str, key: str) -> Response | Problem:
+        def head() -> Response:
+            tag = self._client.head_object(Bucket=bucket, Key=key, **self._options).get("ETag")
+            return Response(200, b"", {} if tag is None else {"etag": tag}, 0.0)
 
-    def etag(self, bucket: str, key: str) -> str | Problem | None:
-        """The ETag of the object; None if it has none."""
-
-        def head() -> str | None:
-            tag: str | None = self._client.head_object(Bucket=bucket, Key=key, **self._options).get("ETag")
-            return tag
-
-        found: str | Problem | None = _tried(head)
+        found = _tried(head)
         # The answer to a HEAD has no body, so botocore can only name the status.
         if isinstance(found, Problem) and found.status == 404:
             found.missing = True
@@ -52,17 +58,15 @@ class S3Client:
             found.forbidden = True
         return found
 
-    def put(self, bucket: str, key: str, data: bytes, options: dict[str, str]) -> Problem | None:
-        """Write the object; `options` are further arguments of `put_object`."""
-
-        def write() -> None:
-            self._client.put_object(Bucket=bucket, Key=key, Body=data, **options, **self._options)
-
-        problem: Problem | None = _tried(write)
-        return problem
+    def _put(self, asked: Asked) -> Response:
+        bucket, key = asked.place
+        lines = (line.split(": ", 1) for line in asked.headers)
+        options = {_ARGUMENTS[name.lower()]: value for name, value in lines if name.lower() in _ARGUMENTS}
+        self._client.put_object(Bucket=bucket, Key=key, Body=asked.body, **options, **self._options)
+        return Response(200, b"", {}, 0.0)
 
 
-def _tried(operation: Callable[[], Any]) -> Any:
+def _tried(operation: Callable[[], Response | Problem]) -> Response | Problem:
     try:
         return operation()
     except Exception as error:  # a caller's client may be a mock so whatever it raises is the answer

@@ -4,56 +4,22 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
-from urllib.parse import quote
+from typing import TypeAlias
 
-from bitstore._lookup.retry import Retry, Tally, send
-from bitstore._raw.problems import Problem, s3_problem, transfer_problem, unasked, without
+from bitstore._raw.asked import Asked
+from bitstore._raw.problems import Problem, s3_problem, unasked, without
 from bitstore._raw.s3_credentials import Unusable
 from bitstore._raw.s3_routes import Route, Routes
-from bitstore.steps import Call, Request, Response, Sink, Steps, TransferError
+from bitstore.steps import Call, Request, Response, Steps
 
-__all__ = ["REGION", "Asked", "exchange"]
+__all__ = ["REGION", "exchange"]
+
+# Sends one request, with all retries.
+Send: TypeAlias = Callable[[Asked, Request], Steps["Response | Problem"]]
 
 REGION = re.compile(r"[a-z0-9-]{1,40}").fullmatch  # it becomes part of a host name: nothing else may get in
-
-
-class Asked(NamedTuple):
-    """What is asked of a bucket, whoever signs it and wherever it goes."""
-
-    bucket: str
-    key: str
-    method: str = "GET"
-    body: bytes | None = None
-    headers: tuple[str, ...] = ()
-    want_headers: bool = False
-    limit: int | None = None  # of this body, in bytes; None: the profile's; 0: none
-    max_blob_size: int | None = None  # for the message when that is exceeded
-    sink: Sink | None = None
-
-    def one_byte(self) -> Asked:
-        """The same question with an answer that has a body."""
-        return self._replace(method="GET", headers=(*self.headers, "Range: bytes=0-0"))
-
-    def fits(self, status: int) -> bool:
-        """Whether a success with this status is what was asked for."""
-        if self.method != "GET" or status == 200:
-            return True
-        return status == 206 and (self.sink is not None or any(line.startswith("Range:") for line in self.headers))
-
-    def request(self, route: Route) -> Request:
-        """The request, as `route` sends it."""
-        return Request(
-            route.profile,
-            route.prefix + quote(self.key, safe="/~"),
-            method=self.method,
-            body=self.body,
-            headers=self.headers,
-            want_headers=self.want_headers,
-            max_bytes=self.limit,
-            sink=self.sink,
-        )
 
 
 class _Refusals:
@@ -87,27 +53,29 @@ class _Refusals:
 
 
 def exchange(
-    routes: Routes, asked: Asked, retry: Retry, tally: Tally, first: tuple[Route, Response] | None = None
+    routes: Routes, asked: Asked, send: Send, first: tuple[Route, Response] | None = None
 ) -> Steps[Response | Problem]:
     """Ask until there is an answer that no remedy can better.
 
     Parameters
     ----------
     routes
-        What this process knows of the buckets, and learns here.
+        Which credentials, region and address to use, and what was learned about them.
     asked
         The question.
-    retry, tally
-        For each request.
+    send
+        Sends one request, with all retries.
     first
-        An answer that has come already, and its route.
+        The answer to this question that the caller has already, and the route by which it came.
     """
-    route, response = first if first is not None else (routes.remembered.get(asked.bucket), None)
+    response: Response | Problem | None
+    route, response = first if first is not None else (routes.remembered.get(asked.place[0]), None)
+    bucket, key = asked.place
     refusals = _Refusals()
     mended: set[object] = set()
     while True:
         if route is None:
-            route, reasons = yield Call(routes.choose, asked.bucket, refusals.tried)
+            route, reasons = yield Call(routes.choose, bucket, refusals.tried)
             if route is None:
                 refusals.told += reasons
                 return refusals.problem()
@@ -119,51 +87,51 @@ def exchange(
                     refusals.add_unusable(route, error)
                     route = None
                     continue
-            try:
-                response = yield from send(asked.request(route), retry, tally)
-            except TransferError as error:
-                if error.status in (200, 206):
-                    routes.remembered[asked.bucket] = route  # it was let in
-                return _scrubbed(transfer_problem(error, asked.max_blob_size), route)
+            response = yield from send(asked, asked.request(route.profile, route.url(key)))
+            if isinstance(response, Problem):
+                if response.cut in (200, 206):
+                    routes.remembered[bucket] = route  # it was let in
+                return _scrubbed(response, route)
         if 200 <= response.status < 300:
-            routes.remembered[asked.bucket] = route
+            routes.remembered[bucket] = route
             return response if asked.fits(response.status) else unasked(response.status)
         if asked.method == "HEAD":
-            # Somebody else on the way, a proxy say, answers in HTML: then the body must tell.
+            # A proxy on the way answers in HTML: then the body must tell.
             if response.status == 404 and "html" not in response.headers.get("content-type", ""):
-                routes.remembered[asked.bucket] = route
+                routes.remembered[bucket] = route
                 return Problem(404, message="Not Found", missing=True)
             # Such an answer has no body to tell what is wrong.
             asked, response = asked.one_byte(), None
             continue
         problem = _scrubbed(s3_problem(response), route)
         response = None
-        mend = yield from _mend(routes, route, problem, mended, retry, tally)
+        mend = yield from _mend(routes, route, problem, mended, send)
         if mend is not None:
             route = mend
         elif problem.refused:
             refusals.add(route, problem)
             route = None
         else:
-            routes.remembered[asked.bucket] = route  # it was let in: that there is no blob is another matter
+            routes.remembered[bucket] = route  # it was let in: that there is no blob is another matter
             return problem
 
 
-def _mend(
-    routes: Routes, route: Route, problem: Problem, mended: set[object], retry: Retry, tally: Tally
-) -> Steps[Route | None]:
+def _mend(routes: Routes, route: Route, problem: Problem, mended: set[object], send: Send) -> Steps[Route | None]:
     """A route by which the same question may get a better answer."""
     if problem.elsewhere and "region" not in mended:
         mended.add("region")
-        region = problem.region or (yield from _region_of(route, retry, tally))
+        region = problem.region or (yield from _heads(route, send)).get("x-amz-bucket-region")
         if region is not None and region != route.region and REGION(region):
             moved: Route = yield Call(routes.moved, route, region)
             return moved
     if problem.code == "RequestTimeTooSkewed" and "clock" not in mended:
         mended.add("clock")
-        seconds = yield from _ahead(route, retry, tally)
-        if seconds is not None:
-            corrected: Route = yield Call(routes.corrected, route, seconds)
+        try:
+            date = parsedate_to_datetime((yield from _heads(route, send))["date"])
+        except (LookupError, ValueError, TypeError):
+            pass  # no date, or an invalid one
+        else:
+            corrected: Route = yield Call(routes.corrected, route, date.timestamp() - time.time())
             return corrected
     if problem.code == "RequestTimeout" and problem.code not in mended:
         mended.add(problem.code)  # the service tired of waiting for bytes: transient, though its status is 400
@@ -179,24 +147,14 @@ def _mend(
     return None
 
 
-def _region_of(route: Route, retry: Retry, tally: Tally) -> Steps[str | None]:
-    """The region of the bucket, from the header that answers about it carry whatever their status."""
-    request = Request(route.profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
-    try:
-        response: Response = yield from send(request, retry, tally)
-    except TransferError:
-        return None  # the answer that led here is then the one that is reported
-    return response.headers.get("x-amz-bucket-region")
+def _heads(route: Route, send: Send) -> Steps[Mapping[str, str]]:
+    """The headers of an answer about the bucket, whatever its status; none where none came.
 
-
-def _ahead(route: Route, retry: Retry, tally: Tally) -> Steps[float | None]:
-    """Seconds by which the clock of the service is ahead of ours, from the `Date` of an answer, whatever its status."""
-    request = Request(route.profile, route.prefix.rstrip("/"), method="HEAD", want_headers=True)
-    try:
-        response: Response = yield from send(request, retry, tally)
-        return parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
-    except (TransferError, LookupError, ValueError, TypeError):  # no answer, no date, or one that is none
-        return None  # the answer that led here is then the one that is reported
+    They name the region of the bucket, and the time of the service. Without them the answer that led here is reported.
+    """
+    asked = Asked((route.bucket, ""), "HEAD", want_headers=True)
+    response = yield from send(asked, asked.request(route.profile, route.prefix.rstrip("/")))
+    return {} if isinstance(response, Problem) else response.headers
 
 
 def _scrubbed(problem: Problem, route: Route) -> Problem:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
+from urllib.parse import quote
 
 from bitstore._raw.s3_credentials import Entry, Identity, Keys, Unusable
 from bitstore._raw.s3_signing import Signer
@@ -54,6 +55,10 @@ class Route:
         self.keys: Keys | None = None
         self.profile = Profile()
         self.fresh_until = float("-inf")
+
+    def url(self, key: str) -> str:
+        """The address of an object."""
+        return self.prefix + quote(key, safe="/~")
 
     @property
     def secrets(self) -> tuple[str | None, ...]:

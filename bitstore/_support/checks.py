@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Collection, Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ChecksOptions", "check_seconds"]
+__all__ = ["ChecksOptions", "check_options", "check_seconds"]
 
 _LONGEST_SECONDS = 1_000_000
 
@@ -36,13 +37,17 @@ class ChecksOptions:
         """Raise TypeError if the constructor has no option of one of these names."""
         parameters = inspect.signature(cls).parameters
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
-            for name in options:
-                if name not in parameters:
-                    close = difflib.get_close_matches(name, parameters, 1)
-                    hint = f" (did you mean {close[0]!r}?)" if close else ""
-                    known = ", ".join(parameters) or "none"
-                    raise TypeError(f"{cls.__name__} has no option {name!r}{hint}; it has: {known}")
+            check_options(cls, parameters, options)
         return super().__new__(cls)
+
+
+def check_options(cls: type, known: Collection[str], given: Iterable[str]) -> None:
+    """Raise TypeError if the constructor of `cls`, which has the options `known`, lacks one of the names given."""
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise TypeError(f"{cls.__name__} has no option {name!r}{hint}; it has: {', '.join(known) or 'none'}")
 
 
 def check_seconds(name: str, value: Any, *, or_zero: bool = False) -> None:

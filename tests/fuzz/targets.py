@@ -27,9 +27,9 @@ from bitstore._digests.compression import CODECS, BadCompression, TooLarge, code
 from bitstore._digests.hash_list import HashList, ListError
 from bitstore._digests.template import KeyTemplate
 from bitstore._lookup.partial import Partial
+from bitstore._raw.asked import Asked
 from bitstore._raw.parts import _extent
 from bitstore._raw.problems import Problem, gcs_problem, plain_problem, s3_problem, without
-from bitstore._raw.s3_exchange import Asked
 from bitstore._raw.s3_routes import Route
 from bitstore._support.digests import ALGORITHMS, algorithm
 from bitstore._support.sizes import format_size, parse_size
@@ -68,16 +68,16 @@ def urls(data: bytes) -> None:
             assert path is not None and b"\0" not in path
             assert os.path.normpath(path).startswith(b"/a root/of files")
         else:
-            bucket, key = store._split(text)
+            bucket, key = store._place(text)
             scheme = "gs" if store is GS else "s3"
             assert f"{scheme}://{bucket}/{key}" == text
             assert re.fullmatch("[A-Za-z0-9._:-]+", bucket), bucket
             if store is S3:
                 routed, _ = S3._state().choose(bucket)
                 assert isinstance(routed, Route)
-                url = Asked(bucket, key).request(routed).url
+                url = routed.url(key)
             else:
-                url = GS._object(bucket, key, "alt=media")
+                url = GS._path(Asked((bucket, key)))
             assert re.fullmatch("[!-~]+", url), url
             assert unquote_to_bytes(url.partition("?")[0]).endswith(key.encode())
             assert url.count("?") == (store is GS) and "#" not in url
@@ -209,7 +209,7 @@ def conversation(data: bytes) -> None:
         for operation in (store.get_steps, store.exists_steps, store.version_steps):
             talk = Talk(Reader(data))
             if isinstance(store, S3Raw):
-                store._forget()  # what one talk has taught of regions and clocks must not change the next
+                store._options_changed()  # what one talk has taught of regions and clocks must not change the next
             try:
                 found = talk.hold(operation(uri))
             except NotFoundInStore:

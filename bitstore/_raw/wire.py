@@ -1,0 +1,360 @@
+"""Raw stores behind HTTP: their options, and what is done once for all of them over a few hooks of each."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from abc import abstractmethod
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypedDict, TypeVar
+from urllib.parse import unquote
+
+from bitstore._lookup.partial import Partial
+from bitstore._lookup.retry import Rate, Retry, Tally, send
+from bitstore._raw.asked import Asked
+from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._raw.options import Option, one_of
+from bitstore._raw.parts import in_parts
+from bitstore._raw.problems import Problem, transfer_problem, without
+from bitstore._support.checks import check_seconds
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._support.sizes import parse_size
+from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import TOO_LARGE, Call, Found, Profile, Request, Response, Signer, Steps, TransferError, Write
+from bitstore.store import Store
+
+__all__ = ["WireOptions", "WireStore"]
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
+_PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
+_RETRY = Retry()
+_CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})  # another write is under way
+
+S = TypeVar("S")
+
+
+class WireOptions(TypedDict, total=False):
+    """The options that all stores behind HTTP have. `S3Raw` explains them."""
+
+    forbidden_is_missing: bool
+    missing_bucket: Literal["failure", "missing"]
+    max_blob_size: int | str | None
+    range_threshold: int | str | None
+    connect_timeout: float
+    stall_timeout: float
+    total_timeout: float | None
+    ca_bundle: str | os.PathLike[str] | None
+    proxy: str | None
+    retry: Retry | None
+    limit: Rate | None
+
+
+def _size(name: str, size: Any) -> Any:
+    if size is not None:
+        parse_size(size, name=name)
+    return size
+
+
+def _threshold(name: str, size: Any) -> Any:
+    if size is not None and parse_size(size, name=name) == 0:
+        raise ValueError(f"{name} is a size of at least 1 byte, or None: fetch no blob in parts")
+    return size
+
+
+def _seconds(name: str, value: Any) -> Any:
+    check_seconds(name, value)
+    return value
+
+
+def _seconds_or_none(name: str, value: Any) -> Any:
+    return None if value is None else _seconds(name, value)
+
+
+def _bundle(name: str, path: Any) -> str | None:
+    if path is None:
+        return None
+    file: str = os.fspath(path)
+    if not Path(file).exists():
+        raise ValueError(f"{name}: there is no file or folder {file!r}")
+    return file
+
+
+def _proxy(name: str, proxy: Any) -> str | None:
+    if proxy is not None and (not isinstance(proxy, str) or not _PRINTABLE(proxy)):
+        raise ValueError(f"{name} must look like 'http://host:port', without blanks and control characters")
+    return proxy
+
+
+def _retry(name: str, retry: Any) -> Retry:
+    if retry is None:
+        return _RETRY
+    if not isinstance(retry, Retry):
+        raise TypeError(f"{name} is a Retry, such as Retry(attempts=2), not {type(retry).__name__}")
+    return retry
+
+
+def _rate(name: str, limit: Any) -> Rate | None:
+    if limit is not None and not hasattr(limit, "turn_steps"):
+        raise TypeError(f"{name}={limit!r}: expected a RateLimit or a ClusterRate")
+    rate: Rate | None = limit
+    return rate
+
+
+class _Sizes(NamedTuple):
+    """What the options about sizes come to, in bytes."""
+
+    most: int | None  # of a blob; None: no limit
+    first: int | None  # of the answer to the first request, which gives up on a larger body before any of it
+    splits: bool  # whether a larger blob is then fetched in parts
+
+
+class WireStore(KeepsPerProcess, RawStore, Generic[S]):
+    """A raw store behind HTTP.
+
+    `S` is the state that each process builds for itself on first use (credentials, what was learned about
+    buckets). It is never pickled, and never inherited through fork: a lock of the parent may be held for
+    ever in a child.
+    """
+
+    _BUNDLE_VARIABLE: ClassVar[str | None] = None  # of the environment, where the service's own tools heed one
+    _hidden = frozenset({"client", "proxy"})
+
+    forbidden_is_missing = Option[bool](False)
+    missing_bucket = Option[Literal["failure", "missing"]]("failure", one_of("failure", "missing"))
+    max_blob_size = Option["int | str | None"](None, _size)
+    range_threshold = Option["int | str | None"]("64MB", _threshold)
+    connect_timeout = Option[float](5.0, _seconds)
+    stall_timeout = Option[float](15.0, _seconds)
+    total_timeout = Option["float | None"](None, _seconds_or_none)
+    ca_bundle = Option["str | None"](None, _bundle)
+    proxy = Option["str | None"](None, _proxy)
+    retry = Option[Retry](_RETRY, _retry)
+    limit = Option["Rate | None"](None, _rate)
+
+    client: Any = None  # of the caller, instead of our own requests (S3Raw, GSRaw)
+    _sizes: _Sizes
+
+    def __init__(self, **options: Any) -> None:
+        self._tally = Tally()
+        self._states: PerProcess[S] = PerProcess()
+        self._configure(options)
+
+    def _options_changed(self) -> None:
+        if self.client is not None and self.limit is not None:
+            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
+        most = None if self.max_blob_size is None else parse_size(self.max_blob_size, name="max_blob_size")
+        threshold = self.range_threshold
+        first = None if threshold is None else parse_size(threshold, name="range_threshold")
+        splits = first is not None and (most is None or first < most)
+        self._sizes = _Sizes(most, first if splits else most, splits)
+        self._tally.rate = self.limit
+        self._states = PerProcess()  # built again at the next use, from what the options say now
+
+    # ------------------------------------------------------------------ hooks of each kind of store
+
+    @abstractmethod
+    def _place(self, uri: Any) -> Any:
+        """The object that `uri` names. Raises `InvalidURI` or TypeError where it names none."""
+
+    @abstractmethod
+    def _ask(self, asked: Asked) -> Steps[Response | Problem]:
+        """One exchange, with all retries and remedies."""
+
+    @abstractmethod
+    def _ask_head(self, place: Any) -> Steps[Response | Problem]:
+        """Ask for what is said about an object, without its bytes."""
+
+    @abstractmethod
+    def _version(self, head: Response) -> str | None:
+        """The version that the answer to `_ask_head` names."""
+
+    @abstractmethod
+    def _write(self, place: Any, body: bytes, write: Write) -> Steps[Response | Problem]:
+        """One write."""
+
+    @abstractmethod
+    def _new_state(self) -> S: ...
+
+    # ------------------------------------------------------------------ lookups as steps
+
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        place = self._place(uri)
+        answer = yield from self._ask(Asked(place))
+        return (yield from self._found(uri, place, answer))
+
+    def _found(self, uri: Any, place: Any, answer: Response | Problem) -> Steps[Found]:
+        """What the first answer comes to: a blob above the threshold is fetched in parts."""
+        data: bytes | Problem = answer if isinstance(answer, Problem) else answer.body
+        if isinstance(data, Problem) and data.too_large and self._sizes.splits and self.client is None:
+            data = yield from in_parts(
+                lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)),
+                limit=self._sizes.most,
+            )
+        if isinstance(data, Problem):
+            self._fail_or_missing(uri, data)
+        return Found(data, self.label)
+
+    def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
+        if self.client is not None:  # only through memory
+            found = yield from self.get_steps(uri)
+            yield Call(partial.fill, found.data)
+            return found
+        asked = Asked(self._place(uri), limit=self._sizes.most or 0, sink=partial)
+        partial.expect(uri)
+        problem = yield from into(partial, lambda: self._ask(asked))
+        if problem is not None:
+            self._fail_or_missing(uri, problem)
+        return Found(partial, self.label)
+
+    def exists_steps(self, uri: Any) -> Steps[bool]:
+        return (yield from self._head(uri)) is not None
+
+    def version_steps(self, uri: Any) -> Steps[str | None]:
+        head = yield from self._head(uri)
+        return None if head is None else self._version(head)
+
+    def _head(self, uri: Any) -> Steps[Response | None]:
+        answer = yield from self._ask_head(self._place(uri))
+        if isinstance(answer, Response):
+            return answer
+        if self._missing(answer):
+            return None
+        self._fail(f"HEAD {uri}", answer)
+
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+        place = self._place(uri)
+        body = blob_bytes(data)
+        for _ in range(2):
+            answer = yield from self._write(place, body, write)
+            # A conflict means that another write was under way: the second answer tells how that ended.
+            if not (isinstance(answer, Problem) and answer.code in _CONFLICTS):
+                break
+        if isinstance(answer, Response):
+            return
+        conditional = write.only_if_absent or write.replacing is not None
+        if conditional and (answer.status == 412 or answer.code in _CONFLICTS):
+            return  # another writer was first, which is what was wanted
+        if write.replacing is not None and answer.missing:
+            return
+        self._fail(f"PUT {uri}", answer)
+
+    def _send(self, asked: Asked, request: Request) -> Steps[Response | Problem]:
+        """Send one request; what is no whole answer is a problem already."""
+        try:
+            response: Response = yield from send(request, self.retry, self._tally)
+        except TransferError as error:
+            if asked.probe and error.code == TOO_LARGE:  # all of it, although one byte was asked for
+                return Response(200, b"", error.headers, 0.0)
+            return transfer_problem(error, self._sizes.most)
+        if asked.probe and response.status == 416:  # the object is empty
+            return response._replace(status=200)
+        return response
+
+    # ------------------------------------------------------------------ state and configuration
+
+    def stats(self) -> dict[str, int]:
+        """Counts of this process: `requests` sent, and how many of them were `retries`."""
+        return {"requests": self._tally.requests, "retries": self._tally.retries}
+
+    def counts(self) -> Tally:
+        """The counts of this process, for `Composite.stats`."""
+        return self._tally
+
+    def _state(self) -> S:
+        return self._states.get() or self._states.set_once(self._new_state())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_tally", None)
+        if state.get("client") is not None:
+            _check_pickles(self, state["client"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._tally = Tally(self.limit)
+
+    def _profile(self, *, headers: Sequence[str] = (), signer: Signer | None = None) -> Profile:
+        return Profile(
+            headers=tuple(headers),
+            signer=signer,
+            connect_timeout=self.connect_timeout,
+            stall_timeout=self.stall_timeout,
+            total_timeout=self.total_timeout,
+            ca_bundle=self.ca_bundle or (os.environ.get(self._BUNDLE_VARIABLE) if self._BUNDLE_VARIABLE else None),
+            proxy=self.proxy,
+            max_bytes=self._sizes.first,
+        )
+
+    def _client_argument(self) -> list[str]:
+        return [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
+
+    # ------------------------------------------------------------------ what a problem means
+
+    def _fail(self, what: str, problem: Problem) -> NoReturn:
+        """Raise what `problem` means, other than a missing blob."""
+        reason = self._redacted(f"{what}: {without(str(problem), _proxy_secrets(self.proxy))}")
+        if problem.forbidden and not what.startswith("PUT"):
+            reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
+        kind = AccessDenied if problem.refused else StoreNotAvailable
+        failure = kind(self, reason)
+        failure.unreachable = problem.unreachable
+        raise failure from problem.cause
+
+    def _redacted(self, text: str) -> str:
+        """`text` without secrets that URLs of this kind may have in them."""
+        return text
+
+    def _missing(self, problem: Problem) -> bool:
+        if problem.no_bucket:
+            return self.missing_bucket == "missing"
+        return problem.missing or (problem.forbidden and self.forbidden_is_missing)
+
+    def _fail_or_missing(self, uri: str, problem: Problem) -> NoReturn:
+        if self._missing(problem):
+            raise NotFoundInStore(self, self._redacted(uri)) from problem.cause
+        self._fail(f"GET {uri}", problem)
+
+
+def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Steps[Problem | None]:
+    """Bring the whole blob into `partial`, from where its bytes end. Returns what went wrong, if anything.
+
+    Raises
+    ------
+    CannotWrite
+        The disk does not take it.
+    """
+    for _ in range(3):
+        if partial.complete:
+            return None
+        answer = yield from ask()
+        partial.check()
+        if isinstance(answer, Response):
+            partial.ended(answer.status, answer.headers)
+            return None
+        if not (partial.stale or answer.status in (412, 416)):
+            return answer
+        partial.restart()  # it was the beginning of another version
+    return Problem(message="the blob was replaced while it was read, again and again")
+
+
+def _proxy_secrets(proxy: str | None) -> list[str]:
+    """The password in the URL of a proxy, and the form in which it is sent (Basic, RFC 7617)."""
+    match = _PROXY_USER.search(proxy or "")
+    if match is None:
+        return []
+    user, password = unquote(match[1]), unquote(match[2])
+    return [b64encode(f"{user}:{password}".encode()).decode(), match[2], password]
+
+
+def _check_pickles(store: Store, client: object) -> None:
+    try:
+        pickle.dumps(client)
+    except Exception as error:  # clients fail to pickle in many ways (locks, sockets, closures): all mean the same
+        raise TypeError(
+            f"{type(store).__name__} cannot be pickled: its attribute 'client' holds a {type(client).__name__}, "
+            "which does not pickle. Give it credentials and options instead of a client"
+        ) from error
