@@ -180,7 +180,7 @@ def test_options_are_checked() -> None:
     with pytest.raises(TypeError, match="colour"):
         S3Raw(colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        S3Raw(None, None)  # type: ignore[call-arg]
+        S3Raw(None, None)  # type: ignore[arg-type, call-arg]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"addressing_style": "virtuel"}, "addressing_style"),
         ({"region": "eu west/1"}, "region"),
