@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -24,6 +24,7 @@ from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
 from bitstore._transport.poller import Poller
 from bitstore._transport.scheduler import Scheduler
+from bitstore._transport.transport import Transport
 from bitstore._transport.transports import new_transports
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Request, Response, Sleep, Together, TransferError, Wait
 
@@ -39,9 +40,13 @@ class Loop:
     ----------
     pace
         Says how many HTTP exchanges may be under way at once; more wait in order.
+    transports
+        Makes the transports that carry them.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(
+        self, pace: Pace, transports: Callable[[Poller, SocketBudget], Sequence[Transport]] = new_transports
+    ) -> None:
         self.pace = pace
         self.workers = Workers()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -52,8 +57,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._poller = Poller()
-        transports = new_transports(self._poller, SocketBudget(pace.most))
-        self.scheduler = Scheduler(transports, pace, self._poller, self._answered, self._failed)
+        ways = transports(self._poller, SocketBudget(pace.most))
+        self.scheduler = Scheduler(ways, pace, self._poller, self._answered, self._failed)
 
     # What other threads call
 
@@ -78,10 +83,13 @@ class Loop:
         with self._lock:
             start = self._thread is None
         if start:
-            # It takes its place by itself: one that cannot be started, or whose start is interrupted, must not seem
-            # to be there. Several may be started at once; all but one find the place taken.
-            threading.Thread(target=self._run, name="bitstore-transfer", daemon=True).start()
+            self._start()
         self._poller.wake()
+
+    def _start(self) -> None:
+        # The thread takes its place by itself: one that cannot be started, or whose start is interrupted, must not seem
+        # to be there. Several may be started at once; all but one find the place taken.
+        threading.Thread(target=self._run, name="bitstore-transfer", daemon=True).start()
 
     # The transfer thread
 
@@ -94,14 +102,16 @@ class Loop:
             self.scheduler.turn(0.0)  # which kept connections were closed while there was no thread?
             while self._turn():
                 pass
-        except BaseException as error:  # a defect of ours must not leave anybody waiting for ever
+        except BaseException as error:  # a defect of ours must leave no lookup waiting for ever
             self._fail_all(error)
             with self._lock:
                 self._thread = None
+            if self._inbox:  # what was submitted meanwhile
+                self._start()
             raise
 
     def _fail_all(self, error: BaseException) -> None:
-        """End all tasks with `error`, their transfers and their steps, so that nothing of them is gone on with."""
+        """End all tasks with `error`, their transfers and their steps, so that none of them is resumed."""
         self.scheduler.clear()
         for task in list(self._tasks):
             with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
@@ -147,10 +157,11 @@ class Loop:
         return function == self._resume and not args[0].finished
 
     def _take_up(self, tasks: list[Task]) -> None:
+        tasks = [task for task in tasks if not task.finished]  # the others were given up before they could begin
+        self._tasks.update(tasks)
         for task in tasks:
-            if task.finished:  # given up before it could begin
+            if task.finished:
                 continue
-            self._tasks.add(task)
             if task.timeout is not None:
                 task.until = clock.monotonic() + task.timeout
                 self._at(task.until, self._time_out, task)

@@ -77,10 +77,10 @@ class Scheduler:
             Seconds on `time.monotonic()`: transports may give up then. Ending the exchange then is the owner's task.
         """
         exchange = owner.exchange = Exchange(owner, request, until)
-        if self.active < self._pace.limit:
-            self._start(exchange)
-        else:
+        if self._waiting or self.active >= self._pace.limit:
             self._waiting.append(exchange)
+        else:
+            self._start(exchange)
 
     def abandon(self, owner: Owner) -> None:
         """End the exchange of `owner`, if it has one. Its place goes to a waiting exchange in the next `turn`."""

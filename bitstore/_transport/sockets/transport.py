@@ -197,9 +197,13 @@ class Sockets:
             origins = self._origins.setdefault(request.profile, {})
         origin = origins.get(prefix)
         if origin is None:
+            try:
+                origin = Origin(request.profile, prefix)
+            except Exception:  # it cannot be signed: libcurl meets the same error, and reports it
+                return
             if len(origins) >= _MOST_ORIGINS:
                 del origins[next(iter(origins))]
-            origin = origins[prefix] = Origin(request.profile, prefix)
+            origins[prefix] = origin
         origin.reached(address, port, self._now)
 
     @staticmethod

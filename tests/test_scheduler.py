@@ -1,0 +1,399 @@
+"""The scheduler over transports that have no sockets: order, limits, declining, bars, abandoning."""
+
+from __future__ import annotations
+
+import gc
+import math
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bitstore._lookup.loop import Loop
+from bitstore._lookup.retry import Retry, Tally, send
+from bitstore._lookup.task import Task
+from bitstore._transport.bars import Bars
+from bitstore._transport.budget import SocketBudget
+from bitstore._transport.pace import Pace
+from bitstore._transport.scheduler import Scheduler
+from bitstore._transport.sockets.transport import FEW
+from bitstore._transport.transport import Declined, Exchange, Transport
+from bitstore.steps import REFUSED, Profile, Request, Response, Steps, Together, TransferError
+from tests.fake_transport import OK, FakeTransport
+from tests.sockets import own_sockets
+
+PROFILE = Profile()
+BROKEN = TransferError(56, "reset")
+
+
+def request(name: str = "/blob", profile: Profile = PROFILE) -> Request:
+    return Request(profile, f"http://a.example{name}" if name.startswith("/") else name)
+
+
+class Lookup:
+    """Asks for one thing at a time, and notes what it gets."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.exchange: Exchange | None = None
+        self.got: list[Any] = []
+        self.then = then  # called with each outcome
+
+
+class World:
+    """A scheduler over some transports, with a clock of its own that goes on by what the thread sleeps."""
+
+    def __init__(self, *transports: FakeTransport, limit: int = 100) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.events: list[int] = []
+        self.pace = Pace(first=limit, most=limit, clock=lambda: self.now)
+        self.scheduler = Scheduler(transports, self.pace, self, self._ended, self._ended, clock=lambda: self.now)
+
+    def _ended(self, owner: Lookup, outcome: Any) -> None:
+        assert owner.exchange is None
+        owner.got.append(outcome)
+        owner.then()
+
+    def wait(self, seconds: float) -> list[int]:
+        self.slept.append(seconds)
+        return self.events
+
+    def ask(self, *names: str, profile: Profile = PROFILE) -> list[Lookup]:
+        lookups = [Lookup() for _ in names]
+        for lookup, name in zip(lookups, names, strict=True):
+            self.scheduler.begin(lookup, request(name, profile))
+        return lookups
+
+
+def urls(*names: str) -> list[str]:
+    return [request(name).url for name in names]
+
+
+# ---------------------------------------------------------------------- which transport
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome", "asked"),
+    [
+        (lambda: FakeTransport(answers=lambda _: OK), lambda: FakeTransport(), OK, (1, 0)),
+        (lambda: FakeTransport(lambda _: False), lambda: FakeTransport(answers=lambda _: OK), OK, (1, 1)),
+        (
+            lambda: FakeTransport(answers=lambda _: Declined()),
+            lambda: FakeTransport(answers=lambda _: OK),
+            OK,
+            (1, 1),
+        ),
+        (lambda: FakeTransport(least=101), lambda: FakeTransport(answers=lambda _: OK), OK, (0, 1)),
+        (lambda: FakeTransport(least=100, answers=lambda _: OK), lambda: FakeTransport(), OK, (1, 0)),
+        (lambda: FakeTransport(answers=lambda _: BROKEN), lambda: FakeTransport(), BROKEN, (1, 0)),
+        (lambda: FakeTransport(lambda _: BROKEN), lambda: FakeTransport(), BROKEN, (1, 0)),
+        (lambda: FakeTransport(lambda _: False), lambda: FakeTransport(lambda _: BROKEN), BROKEN, (1, 1)),
+        (
+            lambda: FakeTransport(answers=lambda _: Declined()),
+            lambda: FakeTransport(answers=lambda _: BROKEN),
+            BROKEN,
+            (1, 1),
+        ),
+    ],
+    ids=[
+        "the first takes it",
+        "the first declines at once",
+        "the first declines later",
+        "the first is for more at once",
+        "the first is for as many at once",
+        "it fails",
+        "it is refused",
+        "it is declined, then refused",
+        "it is declined later, then fails",
+    ],
+)
+def test_the_first_transport_that_takes_it_carries_it(
+    first: Callable[[], FakeTransport], second: Callable[[], FakeTransport], outcome: Any, asked: tuple[int, int]
+) -> None:
+    one, two = first(), second()
+    world = World(one, two)
+    [lookup] = world.ask("/blob")
+    world.scheduler.turn(5)
+    assert lookup.got == [outcome] and lookup.exchange is None and not world.scheduler.active
+    assert (len(one.asked), len(two.asked)) == asked
+    [again] = world.ask("/blob")  # nothing of the first exchange is left behind
+    world.scheduler.turn(5)
+    assert again.got == [outcome] and (len(one.asked), len(two.asked)) == (2 * asked[0], 2 * asked[1])
+
+
+def test_what_no_transport_takes_fails() -> None:
+    world = World(FakeTransport(lambda _: False), FakeTransport(answers=lambda _: Declined()))
+    [lookup] = world.ask("/blob")
+    world.scheduler.turn(5)
+    [error] = lookup.got
+    assert isinstance(error, TransferError) and error.code == REFUSED and not world.scheduler.active
+
+
+def test_a_transport_that_declined_is_not_asked_for_the_exchange_again() -> None:
+    first, second, third = FakeTransport(), FakeTransport(), FakeTransport(answers=lambda _: OK)
+    world = World(first, second, third)
+    [lookup] = world.ask("/blob")
+    first.end(first.begun[0], Declined())
+    world.scheduler.turn(5)
+    second.end(second.begun[0], Declined())
+    world.scheduler.turn(5)
+    world.scheduler.turn(5)
+    assert lookup.got == [OK] and len(first.asked) == len(second.asked) == len(third.asked) == 1
+
+
+# ---------------------------------------------------------------------- bars
+
+
+def test_a_transport_is_barred_from_the_origin_and_profile_that_it_declined_for_a_while() -> None:
+    first, second = FakeTransport(), FakeTransport()
+    world = World(first, second)
+    world.ask("/blob")
+    first.end(first.begun[0], Declined(60))
+    world.scheduler.turn(5)
+    world.ask("/other", "http://a.example:81/x", "https://a.example/x", "http://b.example/x")
+    assert first.asked[1:] == ["http://a.example:81/x", "https://a.example/x", "http://b.example/x"]
+    assert second.asked == urls("/blob", "/other")
+    world.ask("/of another profile", profile=Profile())
+    assert first.asked[-1].endswith("/of another profile")
+    for later, barred in ((59.9, True), (60.0, False)):
+        world.now = 1000.0 + later
+        world.scheduler.turn(5)
+        world.ask("/later")
+        assert (second if barred else first).asked[-1].endswith("/later")
+
+
+def test_a_bar_without_an_end_stays() -> None:
+    first, second = FakeTransport(answers=lambda _: Declined(math.inf)), FakeTransport(answers=lambda _: OK)
+    world = World(first, second)
+    world.ask("/blob")
+    world.scheduler.turn(5)
+    world.now += 1e9
+    world.scheduler.turn(5)
+    [lookup] = world.ask("/blob")
+    world.scheduler.turn(5)
+    assert lookup.got == [OK] and len(first.asked) == 1
+
+
+def test_bars_are_bounded_and_end_with_their_profile() -> None:
+    bars, profile = Bars(), Profile()
+    for number in range(1000):
+        bars.add(0, request(f"http://{number}.example/", profile), 5.0)
+    held = [number for number in range(1000) if bars.hold(0, request(f"http://{number}.example/", profile), 1.0)]
+    assert held == list(range(1000 - 256, 1000))
+    assert not bars.hold(1, request("http://999.example/", profile), 1.0)
+    assert not bars.hold(0, request("http://999.example/", profile), 5.0)
+    del profile
+    gc.collect()
+    assert not bars
+
+
+# ---------------------------------------------------------------------- how many, in which order
+
+
+def test_no_more_than_the_pace_allows_are_under_way_and_the_others_wait_in_order() -> None:
+    transport = FakeTransport()
+    world = World(transport, limit=3)
+    lookups = world.ask(*["/0", "/1", "/2", "/3", "/4", "/5"])
+    assert transport.active == urls("/0", "/1", "/2") and world.scheduler.active == 3
+    transport.end(transport.begun[1])
+    world.scheduler.turn(5)
+    assert transport.active == urls("/0", "/2", "/3") and lookups[1].got == [OK]
+    transport.end(transport.begun[0], BROKEN)
+    transport.end(transport.begun[2], Declined())  # and no other transport takes it
+    world.scheduler.turn(5)
+    world.scheduler.turn(5)
+    assert transport.active == urls("/3", "/4", "/5") and world.scheduler.active == 3
+
+
+def test_a_place_goes_to_the_one_that_waited_longest_and_not_to_the_one_that_asks_just_then() -> None:
+    transport = FakeTransport()
+    world = World(transport, limit=1)
+    world.ask("/0", "/1")
+    asked_just_then = Lookup()
+    world.scheduler.abandon(transport.begun[0].owner)
+    world.scheduler.begin(asked_just_then, request("/2"))
+    world.scheduler.turn(5)
+    assert transport.active == urls("/1")
+
+
+def test_a_thousand_refusals_in_a_row_are_no_recursion() -> None:
+    transport = FakeTransport(lambda asked: asked.url.endswith("/0") or BROKEN)
+    world = World(transport, limit=1)
+    lookups = world.ask(*(f"/{number}" for number in range(5000)))
+    transport.end(transport.begun[0])
+    world.scheduler.turn(5)
+    assert [lookup.got for lookup in lookups] == [[OK], *[[BROKEN]] * 4999]
+
+
+@pytest.mark.parametrize(("status", "slower"), [(200, False), (404, False), (500, False), (429, True), (503, True)])
+def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -> None:
+    world = World(FakeTransport(answers=lambda _: OK._replace(status=status)))
+    world.ask("/blob")
+    world.scheduler.turn(5)
+    assert (world.pace.limit < 100) == slower
+
+
+def test_our_own_connections_are_for_more_at_once_than_libcurl_is_good_for() -> None:
+    assert own_sockets().least == FEW + 1
+
+
+# ---------------------------------------------------------------------- abandoning
+
+
+def test_an_abandoned_exchange_ends_in_its_transport_and_makes_room() -> None:
+    transport = FakeTransport()
+    world = World(transport, limit=2)
+    lookups = world.ask("/0", "/1", "/2")
+    world.scheduler.abandon(lookups[0])
+    assert [each.request.url for each in transport.abandoned] == urls("/0")
+    world.scheduler.abandon(lookups[0])  # once more is nothing
+    world.scheduler.turn(5)
+    assert transport.active == urls("/1", "/2") and lookups[0].got == [] and world.scheduler.active == 2
+
+
+def test_what_is_abandoned_together_is_not_begun_in_each_others_place() -> None:
+    transport = FakeTransport()
+    world = World(transport, limit=2)
+    lookups = world.ask(*(f"/{number}" for number in range(40)))
+    for lookup in lookups:
+        world.scheduler.abandon(lookup)
+    world.scheduler.turn(5)
+    assert len(transport.asked) == 2 and len(transport.abandoned) == 2 and not world.scheduler.active
+
+
+def test_an_outcome_may_abandon_another_exchange_that_has_ended_too() -> None:
+    transport = FakeTransport()
+    world = World(transport)
+    first, second = world.ask("/0", "/1")
+    first.then = lambda: world.scheduler.abandon(second)
+    for exchange in list(transport.begun):
+        transport.end(exchange)
+    world.scheduler.turn(5)
+    assert first.got == [OK] and second.got == [] and not world.scheduler.active
+
+
+# ---------------------------------------------------------------------- between transports, and the thread
+
+
+def test_where_a_server_was_reached_is_told_to_the_other_transports() -> None:
+    first, second = FakeTransport(lambda _: False), FakeTransport()
+    world = World(first, second)
+    world.ask("/0", "/1", "/2")
+    told, untold, broken = second.begun
+    told.peer = broken.peer = ("127.0.0.7", 80)
+    second.end(told)
+    second.end(untold)
+    second.end(broken, BROKEN)
+    world.scheduler.turn(5)
+    assert first.learned == [(request("/0").url, "127.0.0.7", 80)] and second.learned == []
+
+
+def test_the_thread_sleeps_no_longer_than_a_transport_allows_and_passes_on_what_it_hears() -> None:
+    first, second = FakeTransport(), FakeTransport(patience=3)
+    world = World(first, second)
+    world.events = [7, 8]
+    for wanted, slept in ((5, 3), (1, 1), (0, 0)):
+        world.scheduler.turn(wanted)
+        assert world.slept[-1] == slept
+    assert first.heard == second.heard == [7, 8] * 3
+
+
+def test_the_budget_of_sockets_is_that_of_all_transports() -> None:
+    budget = SocketBudget(10)
+    spared: list[str] = []
+    first, second = budget.share(lambda: spared.append("first")), budget.share(lambda: spared.append("second"))
+    assert first.most == second.most == 10
+    first.taken = 4
+    assert (first.most, second.most, second.claim(), spared) == (10, 6, 6, [])
+    first.taken = 6
+    assert second.claim() == 4 and spared == ["first"]
+    assert first.claim() == 10 and spared == ["first"]
+
+
+# ---------------------------------------------------------------------- a transfer thread over fake transports
+
+
+def ended(loop: Loop, *tasks: Task) -> None:
+    """Submit tasks and wait until all have ended."""
+    over = threading.Semaphore(0)
+    for task in tasks:
+        task.deliver = lambda _: over.release()
+    loop.submit(tasks)
+    while not all(task.finished for task in tasks):
+        assert over.acquire(timeout=30)
+
+
+def asking(name: str) -> Steps[Response]:
+    return send(request(name), Retry(first_delay=0.001), Tally())
+
+
+def loop_over(*transports: Transport) -> Loop:
+    return Loop(Pace(), transports=lambda poller, budget: list(transports))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "asked"),
+    [
+        ([OK], 1),
+        ([OK._replace(status=503), OK], 2),
+        ([BROKEN, TransferError(28, "silence"), OK], 3),
+        ([Declined(60), OK], 1),
+    ],
+)
+def test_a_lookup_is_retried_whatever_carries_it(outcomes: list[Any], asked: int) -> None:
+    left = list(outcomes)
+    first = FakeTransport(answers=lambda _: left.pop(0))
+    last = FakeTransport(answers=lambda _: OK)
+    task = Task(asking("/blob"), print)
+    ended(loop_over(first, last), task)
+    assert task.result == OK and len(first.asked) == asked
+
+
+def test_the_first_failure_of_several_together_ends_the_others() -> None:
+    def answers(asked: Request) -> bool | TransferError:
+        return TransferError(63, "too large") if asked.url.endswith("/bad") else True
+
+    def together() -> Steps[Any]:
+        return (yield Together([asking("/slow"), asking("/bad"), asking("/slow too")]))
+
+    transport = FakeTransport(answers)
+    loop = loop_over(transport)
+    task = Task(together(), print)
+    ended(loop, task)
+    assert isinstance(task.error, TransferError) and task.error.code == 63
+    assert not transport.active and not loop.scheduler.active
+
+
+def test_a_lookup_whose_time_is_up_ends_its_exchange() -> None:
+    transport = FakeTransport()
+    task = Task(asking("/slow"), print, 0.05)
+    ended(loop_over(transport), task)
+    assert type(task.error).__name__ == "Cancelled" and len(transport.abandoned) == 1
+
+
+def test_a_defect_of_a_transport_leaves_no_lookup_waiting() -> None:
+    """Neither those of the same submission nor one that was submitted just then."""
+
+    class Defect(Exception):
+        pass
+
+    def answers(asked: Request) -> Response:
+        if not asked.url.endswith("/0"):
+            return OK
+        loop.submit([late])
+        raise Defect
+
+    loop = loop_over(FakeTransport(answers=answers))
+    late, *tasks = [Task(asking(name), print) for name in ("/late", "/0", "/1", "/2")]
+    over = threading.Event()
+    late.deliver = lambda _: over.set()
+    raised: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    before, threading.excepthook = threading.excepthook, raised.put
+    try:
+        ended(loop, *tasks)
+        assert raised.get(timeout=30).exc_type is Defect and over.wait(30)
+    finally:
+        threading.excepthook = before
+    assert all(isinstance(task.error, Defect) for task in tasks) and late.result == OK
