@@ -11,10 +11,13 @@ import pytest
 
 from bitstore._lookup.loop import Loop
 from bitstore._lookup.loops import loop
+from bitstore._transport.sockets.channel import Channel
 from bitstore._transport.sockets.connection import Connection
 from bitstore._transport.sockets.transport import Sockets
+from bitstore._transport.transport import Exchange
+from bitstore.steps import Profile, Request
 
-__all__ = ["open_sockets", "own_connections", "own_sockets", "prefer_own_connections"]
+__all__ = ["asking", "open_sockets", "own_connections", "own_sockets", "prefer_own_connections"]
 
 
 def open_sockets(port: int | None = None) -> int:
@@ -26,6 +29,16 @@ def open_sockets(port: int | None = None) -> int:
                 with socket.socket(fileno=os.dup(int(name))) as end:
                     found += port is None or end.getpeername()[1:2] == (port,)
     return found
+
+
+def asking(profile: Profile) -> tuple[Connection, socket.socket]:
+    """A connection that sends a request as soon as it is heard of, and the server's end of it."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(Channel(near, None, None))
+    exchange = Exchange("owner", Request(profile, "http://127.0.0.1:1/blob"), None)
+    connection.begin(exchange, None, b"GET / HTTP/1.1\r\n\r\n")
+    return connection, far
 
 
 def own_sockets(driver: Loop | None = None) -> Sockets:

@@ -1,4 +1,8 @@
-"""Plain GETs over connections of our own: the same answers as libcurl's, and never another's bytes."""
+"""Connections of our own, between a store and servers: what is asked, trusted, kept and closed.
+
+How answers are read is tested in test_http1, certificates in test_certificates, the choice of a transport in
+test_scheduler.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from email.utils import formatdate
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,15 @@ from bitstore._lookup.loop import Loop
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._transport.pace import Pace
-from bitstore._transport.sockets.channel import Channel
-from bitstore._transport.sockets.connection import Connection
-from bitstore._transport.sockets.http1 import Answer, Unclear, read_head
+from bitstore._transport.sockets.channel import Unreachable
 from bitstore._transport.sockets.origin import Origin
-from bitstore._transport.sockets.transport import FEW
-from bitstore._transport.transport import Exchange
-from bitstore._transport.transports import perform
 from bitstore.steps import Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued
 from tests.raw_server import RawServer
-from tests.sockets import open_sockets, own_connections, own_sockets, prefer_own_connections
+from tests.sockets import asking, open_sockets, own_connections, own_sockets, prefer_own_connections
 
 ONCE = Retry(attempts=1)
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-URL = "http://127.0.0.1:1/blob"
 
 
 @pytest.fixture(autouse=True)
@@ -50,16 +46,6 @@ def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
     """What `get_many` says of each: bytes, or the type of the error."""
     blobs = store.get_many(uris, ordered=True, patience=0, **options)
     return [blob.data if blob.found else type(blob.error) for blob in blobs]
-
-
-def asking(profile: Profile) -> tuple[Connection, socket.socket]:
-    """A connection that has a request to send as soon as it is heard of, and the server's end of it."""
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    connection = Connection(Channel(near, None, None))
-    origin: Any = None
-    connection.begin(Exchange("owner", Request(profile, URL), None), origin, b"GET / HTTP/1.1\r\n\r\n")
-    return connection, far
 
 
 def said(answer: bytes, *, closes: bool = False) -> Callable[[socket.socket, bytes, int], bool]:
@@ -125,6 +111,44 @@ def test_the_usual_port_is_not_named(prefix: str, host: str) -> None:
     assert message is not None and message.startswith(f"GET /key HTTP/1.1\r\nHost: {host}\r\n".encode())
 
 
+@pytest.mark.parametrize(
+    ("profile", "prefix", "usable"),
+    [
+        (Profile(), "http://a", True),
+        (Profile(headers=("X-Key: sesame",)), "http://[::1]:8080", True),
+        (Profile(total_timeout=30.0), "http://a", False),
+        (Profile(headers=("Connection: close",)), "http://a", False),
+        (Profile(headers=("TE: trailers",)), "http://a", False),
+        (Profile(headers=("X-Odd:value",)), "http://a", False),
+        (Profile(proxy="http://127.0.0.1:1"), "http://a", False),
+        (Profile(ca_bundle="/nowhere/bundle.pem"), "https://a", False),
+        (Profile(), "http://user:password@a", False),
+        (Profile(), "http://\u00fc", False),
+    ],
+    ids=str,
+)
+def test_what_needs_interpretation_is_left_to_libcurl(profile: Profile, prefix: str, usable: bool) -> None:
+    assert Origin(profile, prefix).usable == usable
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a#b", "/\u00fc", "/a\r\nX: y"])
+def test_a_path_that_needs_interpretation_is_left_to_libcurl(path: str) -> None:
+    profile = Profile()
+    assert Origin(profile, "http://a").message(Request(profile, f"http://a{path}")) is None
+
+
+def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(said(HELLO)) as proxy, RawServer(said(HELLO)) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for store in (HTTPRaw(retry=ONCE), HTTPRaw(retry=ONCE, proxy=proxy.url)):
+            for _ in range(3):
+                assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
+        assert server.heads == [] and len(proxy.heads) == 6
+
+
+# ---------------------------------------------------------------------- what is kept
+
+
 def test_one_connection_carries_many() -> None:
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
@@ -167,169 +191,19 @@ def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest
         assert own_connections(server.port) == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"total_timeout": 30.0}, {"headers": {"Connection": "close"}}, {"headers": {"TE": "trailers"}}],
-    ids=str,
-)
-def test_left_to_libcurl(options: dict[str, Any]) -> None:
-    with RawServer(said(HELLO)) as server:
-        store = HTTPRaw(retry=ONCE, **options)
-        for _ in range(3):
-            assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
-        assert own_connections(server.port) == []
+def test_an_unclear_answer_is_for_libcurl_and_so_are_the_next() -> None:
+    """It comes in a form that libcurl reads, and our own connections do not."""
 
-
-def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    with RawServer(said(HELLO)) as proxy, RawServer(said(HELLO)) as server:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        for store in (HTTPRaw(retry=ONCE), HTTPRaw(retry=ONCE, proxy=proxy.url)):
-            for _ in range(3):
-                assert fetched(store, [f"{server.url}/key"]) == [b"hello"]
-        assert server.heads == [] and len(proxy.heads) == 6
-
-
-# ---------------------------------------------------------------------- what is answered
-
-
-ANSWERS = {
-    "length": HELLO,
-    "in small letters": b"HTTP/1.1 200\r\ncontent-length:5\r\nconnection: Keep-Alive\r\n\r\nhello",
-    "nothing": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "chunks": b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x="y"\r\nlo\r\n0\r\n\r\n',
-    "capital chunks": b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
-    "chunks of line ends": b"HTTP/1.1 200 OK\r\nTransfer-Encoding:chunked\r\n\r\n4\r\n\r\n\r\n\r\n1\r\n\r\r\n0\r\n\r\n",
-    "no chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "missing": b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone",
-    "missing, in chunks": b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngone\r\n0\r\n\r\n",
-    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-    "busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 7\r\n\r\n",
-    "redirect to nowhere": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
-    "redirect to a file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
-    "length twice": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 3\r\n\r\nhello",
-    "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length:3\r\nTransfer-Encoding:chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
-    "line feeds": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
-    "line feeds, and more in the body": b"HTTP/1.1 200 OK\nContent-Length: 12\n\nab\r\n\r\ncdefgh",
-    "a line feed before the body": b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nX: y\n\nab\r\n\r\ncdefgh",
-    "two lengths, by a line feed": b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nhello",
-    "a length by a line feed": b"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 5\r\n\r\nhello",
-    "a carriage return": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\r\n\r\nhello",
-    "no text": b"HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 5\r\n\r\nhello",
-    "a line feed in a chunk's line": (
-        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x="\ny"\r\nhello\r\n0\r\n\r\n'
-    ),
-    "a blank before a chunk's size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n 5\r\nhello\r\n0\r\n\r\n"),
-    "a carriage return after the chunks": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r+0\r\n\r\n"
-    ),
-    "no field": b"HTTP/1.1 200 OK\r\nContent-\r\nContent-Length: 5\r\n\r\nhello",
-    "an empty line too early": b"HTTP/1.1 200 OK\r\nContent-Len\r\n\r\ngth: 5\r\n\r\nhello",
-    "continue": b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO,
-    "hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + HELLO,
-    "folded": b"HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 5\r\n\r\nhello",
-}
-CLOSED = {
-    "until the end": b"HTTP/1.1 200 OK\r\n\r\nhello",
-    "1.0": b"HTTP/1.0 200 OK\r\n\r\nhello",
-    "1.0 with length": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    "said to be closed": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-    "too short": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello",
-    "too few chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-    "no head": b"",
-    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
-    "no HTTP": b"SSH-2.0-x\r\n\r\n",
-    "no number": b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
-    "less than nothing": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
-    "bad chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
-def test_answers_as_libcurl_does(name: str) -> None:
-    """The first lookup, by libcurl, gets what it takes to know the server; then the two get the same answer."""
-    answer = ANSWERS.get(name, CLOSED.get(name, b""))
-
-    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
-        peer.sendall(HELLO if b"/first" in head else answer)
-        return b"/first" in head or name in ANSWERS
+    def serve(peer: socket.socket, head: bytes, _: int) -> None:
+        peer.sendall(HELLO if b"/first" in head else b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO)
 
     with RawServer(serve) as server:
-        # libcurl needs a second look at a head without a length to know it from one that was cut.
-        store = HTTPRaw(retry=Retry(attempts=2, first_delay=0.001) if name == "no chunk" else ONCE)
-        assert fetched(store, [f"{server.url}/first"]) == [b"hello"]
-        try:
-            expected: Any = store.get(f"{server.url}/libcurl")
-        except Exception as error:
-            expected = type(error)
-        before = server.connections
-        assert fetched(store, [f"{server.url}/{number}" for number in range(5)]) == [expected] * 5
-        assert server.connections > before  # they did not go over libcurl's
-
-
-def whole(answer: bytes, pieces: Iterator[bytes]) -> Any:
-    taken = Answer(Request(Profile(), URL))
-    for piece in pieces:
-        if (response := taken.take(piece)) is not None:
-            return response, taken.last
-    return taken.closed(), taken.last
-
-
-LOCATIONS = [
-    "b//c",
-    "b",
-    "../b",
-    "?b",
-    "//127.0.0.1:1/b",
-    "///b",
-    "/b//c",
-    "/b/../c",
-    "/b?c=../d",
-    "/b c",
-    "/b?c d",
-    "/%62#c",
-]
-ABSOLUTE = [
-    "http://a.b",
-    "http://a.b/",
-    "http://A.b/c",
-    "https://a.b/c//d",
-    "http://a.b/c/./d",
-    "http://a.b:80/c",
-    "http:c",
-]
-
-
-@pytest.mark.parametrize("location", [*LOCATIONS, *ABSOLUTE])
-def test_redirects_as_libcurl_has_them(location: str) -> None:
-    """In whatever way they are written: a `//` belongs to the key of a blob."""
-    answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
-    with RawServer(said(answer)) as server:
-        request = Request(Profile(proxy=""), f"{server.url}/x//y/z")
-        expected = perform(request)
-        try:
-            assert Answer(request).take(answer) == expected
-        except Unclear:  # it is for libcurl
-            assert location not in ("/b//c", "http://a.b/", "https://a.b/c//d")
-
-
-@pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
-def test_the_same_in_whatever_pieces(name: str) -> None:
-    answer = ANSWERS.get(name, CLOSED.get(name, b""))
-
-    def outcome(cuts: list[int]) -> Any:
-        ends = [0, *cuts, len(answer)]
-        try:
-            return whole(answer, (answer[start:end] for start, end in pairwise(ends)))
-        except (Unclear, TransferError) as error:
-            return type(error)
-
-    expected = outcome([])
-    assert all(outcome([cut]) == expected for cut in range(len(answer)))
-    assert outcome(list(range(1, len(answer)))) == expected
-    generator = random.Random(name)
-    for _ in range(100):
-        assert outcome(sorted(generator.choices(range(len(answer) + 1), k=4))) == expected
+        store = HTTPRaw(retry=ONCE)
+        fetched(store, [f"{server.url}/first"])
+        assert fetched(store, [f"{server.url}/{number}" for number in range(5)]) == [b"hello"] * 5
+        heads = len(server.heads)
+        assert fetched(store, [f"{server.url}/more"]) == [b"hello"]
+        assert len(server.heads) == heads + 1 and own_connections(server.port) == []
 
 
 def test_what_nobody_asked_for_is_never_the_next_answer() -> None:
@@ -430,26 +304,6 @@ def test_a_request_that_the_server_hangs_up_at_is_not_sent_by_all_connections() 
         assert sum(b"/poison" in head for head in server.heads) == 2
 
 
-@pytest.mark.parametrize(
-    "answer", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"]
-)
-@pytest.mark.parametrize("trickles", [False, True])
-def test_silence_and_trickles_end(answer: bytes, trickles: bool) -> None:
-    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
-        peer.sendall(HELLO if b"/first" in head else answer)
-        while b"/first" not in head and not server.over.wait(0.2):
-            if trickles and answer:
-                peer.sendall(b"xx")
-        return True
-
-    with RawServer(serve) as server:
-        store = HTTPRaw(retry=ONCE, stall_timeout=1)
-        fetched(store, [f"{server.url}/first"])
-        [blob] = store.get_many([f"{server.url}/blob"], timeout=60, patience=0)
-        assert isinstance(blob.error, StoreNotAvailable) and "too slow" in str(blob.error), blob.error
-        assert len(server.heads) == 2 and own_connections(server.port) == []
-
-
 def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
     asked = threading.Event()
 
@@ -473,32 +327,6 @@ def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
         assert len(own_connections(server.port)) == 2
         answers.close()  # type: ignore[attr-defined]
         assert len(own_connections(server.port)) == 1 and not loop().scheduler.active
-
-
-def test_a_body_above_the_limit_is_not_taken() -> None:
-    big = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n" + bytes(1000)
-    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3E8\r\n" + bytes(1000) + b"\r\n"
-    for answer in (big, chunks):
-
-        def serve(peer: socket.socket, head: bytes, _: int, answer: bytes = answer) -> bool:
-            peer.sendall(HELLO if b"/first" in head else answer)
-            return True
-
-        with RawServer(serve) as server:
-            store = HTTPRaw(retry=ONCE, max_blob_size=500)
-            fetched(store, [f"{server.url}/first"])
-            [blob] = store.get_many([f"{server.url}/blob"], timeout=60, patience=0)
-            assert "max_blob_size" in str(blob.error), blob.error
-            assert len(server.heads) == 2
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("7", 7), ("0", 0), ("100000000", 21600), ("soon", 0), ("", 0), (formatdate(4e9, usegmt=True), 21600)],
-)
-def test_retry_after(value: str, seconds: float) -> None:
-    head = f"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: {value}\r\n".encode()
-    assert read_head(head, Request(Profile(), URL))[4] == seconds
 
 
 def test_who_sends_without_end_is_not_heard_without_end() -> None:
@@ -529,10 +357,8 @@ def test_who_is_given_up_with_more_to_say_is_not_asked_for_it_for_ever() -> None
     assert not connection.more  # else the thread would look at it in each turn, and never sleep again
 
 
-# ---------------------------------------------------------------------- connections come and go
-
-
-def test_the_time_to_connect_is_not_that_to_answer() -> None:
+def test_limits_of_connecting_and_of_answering() -> None:
+    """They are told apart; a trickle is no progress, and enough bytes are, up to the end of the answer."""
     connection, far = asking(Profile(connect_timeout=5, stall_timeout=3))
     buffer = bytearray(1000)
     with far:
@@ -541,8 +367,25 @@ def test_the_time_to_connect_is_not_that_to_answer() -> None:
         connection.hear(buffer, memoryview(buffer))  # connected: now it asks
         connection.watch(104.5)
         connection.watch(107.0)
-        with pytest.raises(TransferError, match="too slow"):
-            connection.watch(107.6)
+        far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 300)
+        connection.hear(buffer, memoryview(buffer))
+        connection.watch(107.4)
+        far.sendall(b"x" * 200)
+        connection.hear(buffer, memoryview(buffer))
+        connection.watch(110.3)
+        with pytest.raises(TransferError, match="too slow") as caught:
+            connection.watch(110.5)
+        assert (caught.value.status, len(caught.value.partial)) == (200, 500)
+    connection.close()
+
+
+def test_a_connection_that_does_not_come_about_in_time_is_given_up() -> None:
+    connection, far = asking(Profile(connect_timeout=5, stall_timeout=1))
+    with far:
+        connection.watch(100.0)
+        connection.watch(104.9)
+        with pytest.raises(Unreachable):
+            connection.watch(105.0)
     connection.close()
 
 
@@ -618,50 +461,6 @@ def test_bound_of_connections() -> None:
             assert len(own_sockets(driver).connections) <= 8
             assert sum(open_sockets(each.port) for each in (one, two, three)) <= 8 + 1  # it may have one more in hand
         assert all(task.error is None and task.result.body == b"hello" for task in done)
-
-
-def test_bound_of_connections_when_libcurl_is_done() -> None:
-    """What has become idle after libcurl opened its own is closed, although libcurl has nothing to do any more."""
-    driver = Loop(Pace(least=2, first=8, most=8))
-    direct = own_sockets(driver)
-    for near, far in [socket.socketpair() for _ in range(3)]:
-        far.close()
-        direct.connections[near.fileno()] = Connection(Channel(near, None, None))
-    own_sockets(driver)._sockets._budget.share().taken = 7
-    driver.scheduler.turn(0)
-    assert len(direct.connections) == 1
-
-
-def test_what_is_given_up_with_others_is_not_begun_in_their_place() -> None:
-    driver = Loop(Pace(least=2, first=8, most=8))
-    asked = threading.Semaphore(0)
-    profile = Profile()
-
-    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
-        if b"/first" in head:
-            peer.sendall(HELLO)
-            return True
-        asked.release()
-        server.over.wait(30)
-        return False
-
-    def steps(path: str) -> Steps[Response]:
-        response: Response = yield Request(profile, server.url + path)
-        return response
-
-    with RawServer(serve) as server:
-        over = threading.Event()
-        driver.submit([Task(steps("/first"), lambda _: over.set())])
-        assert over.wait(30)
-        tasks = [Task(steps(f"/{number}"), lambda _: None) for number in range(40)]
-        driver.submit(tasks)
-        assert all(asked.acquire(timeout=30) for _ in range(7))
-        driver.cancel(tasks)
-        # Connections are taken in the order of their arrival: so whoever came before this one has been counted.
-        with socket.create_connection(("127.0.0.1", server.port)) as after:
-            after.sendall(b"GET /first HTTP/1.1\r\n\r\n")
-            assert after.recv(1000) == HELLO
-        assert server.connections <= 8 + 1 and not driver.scheduler.active
 
 
 def test_a_forked_child_has_connections_of_its_own() -> None:
@@ -791,20 +590,6 @@ def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.Monk
         monkeypatch.setattr(loop()._poller, "add", refuse)
         assert fetched(store, [f"{server.url}/key"]) == [b"hello"]  # over libcurl's connection
         assert own_connections(server.port) == []
-
-
-def test_only_where_many_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_sockets(), "least", FEW + 1)
-    with RawServer(said(HELLO)) as server:
-        store = HTTPRaw(retry=ONCE)
-        urls = [f"{server.url}/{number}" for number in range(100)]
-        pace = Pace(least=2, first=16, most=16)
-        monkeypatch.setattr(loop().scheduler, "_pace", pace)
-        assert fetched(store, urls) == fetched(store, urls) == [b"hello"] * 100
-        assert own_connections(server.port) == [] and server.connections <= 16
-        monkeypatch.setattr(loop().scheduler, "_pace", Pace(least=2, first=100, most=100))
-        assert fetched(store, urls) == [b"hello"] * 100
-        assert own_connections(server.port)
 
 
 def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
