@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from bitstore._lookup.asking import Errors
+from bitstore._lookup.asking import Errors, methods_of
+from bitstore._lookup.run import run
 from bitstore._support.compat import ClassLogger
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
-from bitstore.steps import RequestCounts, Scope
+from bitstore.steps import OVERWRITE, Found, RequestCounts, Scope, Steps
 
-__all__ = ["Errors", "Store"]
+__all__ = ["Errors", "SteppedStore", "Store"]
 
 
 class Store(ABC):
@@ -64,14 +65,20 @@ class Store(ABC):
         """
 
     def put(self, uri: Any, data: bytes, /) -> None:
-        """Keep `data` under `uri`. Optional: only caches and writable stores have it."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement the 'put' method")
+        """Keep `data` under `uri`. Optional: only caches and writable stores have it, or `put_steps`."""
+        if not methods_of(self).put_steps:
+            raise NotImplementedError(f"{type(self).__name__} does not implement the 'put' method")
+        self._check_valid(uri)
+        run(self.put_steps(uri, data, OVERWRITE))  # type: ignore[attr-defined]
 
     def exists(self, uri: Any) -> bool:
         """Whether the store holds `uri`. Raises what `get` raises, except `NotFoundInStore`.
 
-        This default fetches the blob to find out.
+        This default fetches the blob to find out, unless the class has `exists_steps`.
         """
+        if methods_of(self).exists_steps:
+            self._check_valid(uri)
+            return run(self.exists_steps(uri))  # type: ignore[attr-defined, no-any-return]
         try:
             self.get(uri)
         except NotFoundInStore:
@@ -191,3 +198,19 @@ class Store(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class SteppedStore(Store):
+    """A store whose lookup is written as steps alone: `get` is made from them, as `exists` and `put` are.
+
+    A subclass implements `is_valid` and `get_steps`, and as many of the other methods in `bitstore.steps` as it likes.
+    """
+
+    @abstractmethod
+    def get_steps(self, uri: Any, /) -> Steps[Found]:
+        """See `bitstore.steps.GetsInSteps`."""
+
+    def get(self, uri: Any) -> Any:
+        """The bytes stored under `uri`. Raises what the steps raise, and `InvalidURI`."""
+        self._check_valid(uri)
+        return run(self.get_steps(uri)).data

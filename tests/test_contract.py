@@ -37,6 +37,7 @@ from bitstore.steps import (
     Steps,
     Write,
 )
+from bitstore.testing import check_store
 from tests.stores import API, Box, Shelf, sha1
 
 ROOT = Path(__file__).parent.parent
@@ -116,6 +117,14 @@ def test_our_stores_offer_every_protocol(store: Store) -> None:
     assert isinstance(Composite(), GetsByKey) and not isinstance(store, GetsByKey)
 
 
+def steps(result: Any, *yielded: Any) -> Any:
+    def made(self: Any, *args: Any) -> Steps[Any]:
+        yield from yielded
+        return result
+
+    return made
+
+
 class Stepped(Shelf):
     """A store with every optional method."""
 
@@ -133,6 +142,37 @@ class Stepped(Shelf):
     def version_steps(self, uri: Any) -> Steps[str | None]:
         yield from ()
         return "1"
+
+
+@pytest.mark.parametrize(
+    ("broken", "finding"),
+    [
+        ({"get_steps": lambda self, uri: iter(())}, "get_steps returned list_iterator|instead of a generator"),
+        ({"exists_steps": steps(False)}, "exists_steps is not True for a blob"),
+        ({"put_steps": steps(None)}, "(?s)write_steps: .*NotFoundInStore"),
+        ({"version_steps": steps(1)}, "version_steps ended in 1"),
+        ({"get_steps": steps(b"bytes")}, "get_steps ended in bytes instead of Found"),
+        ({"get_steps": steps(None, "no step")}, "get_steps yielded 'no step', which is no step"),
+        ({"download_steps": steps(Found(b"", "x"))}, "for download"),
+        ({"scope": "everywhere"}, "scope is 'everywhere', and not one of process, node, shared"),
+        ({"paid": 1}, "paid is 1, and neither True nor False"),
+    ],
+)
+def test_check_store_finds_what_breaks_the_contract_of_steps(broken: dict[str, Any], finding: str) -> None:
+    held: dict[str, bytes] = {}
+
+    class Kept(Box):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = held
+
+        def is_valid(self, uri: Any) -> bool:
+            return isinstance(uri, str) and uri.startswith("x://")
+
+    wrong = type("Broken", (Kept,), broken)
+    trial: Any = lambda cls: check_store(cls, "x://", wrong=(), shared=True, processes=False)  # noqa: E731
+    with pytest.raises(AssertionError, match=finding):
+        trial(wrong)
 
 
 class OwnGet(Stepped):

@@ -70,3 +70,7 @@ def test_enrichment_from_an_api_pays_once(address: str) -> None:
     ]
     (api,) = [line.split() for line in lines if line.startswith("API ")]
     assert (api[1], api[3]) == (str(200 - absent), "0")  # hits, failures
+
+
+def test_a_fast_store_of_a_third_party(address: str) -> None:
+    assert run("fast_store.py", address) == ["900 found, 100 missing"]

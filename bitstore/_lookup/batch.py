@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from bitstore._lookup.asking import Errors, canonical_of, steps_of_get, steps_of_key
+from bitstore._lookup.asking import Errors, canonical_of, label_of, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
@@ -193,6 +193,9 @@ class _Window:
         size = 0
         lookup: Any
         for lookup in tasks:
+            if lookup.error is None and not isinstance(lookup.result, Found):
+                result = type(lookup.result).__name__
+                lookup.error = TypeError(f"the steps of {label_of(self._store)} ended in a {result} instead of Found")
             if lookup.error is None:
                 data = lookup.result.data
                 if isinstance(data, bytes):

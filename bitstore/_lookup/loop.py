@@ -165,7 +165,10 @@ class Loop:
             if task.timeout is not None:
                 task.until = clock.monotonic() + task.timeout
                 self._at(task.until, self._time_out, task)
-            self._advance(task, task.steps.send, None)
+            if hasattr(task.steps, "send"):
+                self._advance(task, task.steps.send, None)
+            else:  # a store of a third party
+                self._finish(task, None, TypeError(f"not a generator of steps: {task.steps!r}"))
 
     def _at(self, when: float, function: Callable[..., None], task: Task, *args: Any) -> None:
         if len(self._timers) > 1000 + 4 * len(self._tasks):
@@ -185,18 +188,21 @@ class Loop:
         except BaseException as error:  # also Cancelled: the task is over, and its owner is told why
             self._finish(task, None, error)
             return
+        try:
+            self._begin(task, step)
+        except Exception as error:  # no step, or one that cannot be performed: the lookup is told, others go on
+            self._advance(task, task.steps.throw, error)
+
+    def _begin(self, task: Task, step: Any) -> None:
         if type(step) is Request:
             self.scheduler.begin(task, step, task.until)
         elif type(step) is Call:
             ticket = task.ticket
-            try:
-                self.workers.submit(
-                    step.function,
-                    step.args,
-                    lambda result, error: self._post(self._resume, task, ticket, result, error),
-                )
-            except RuntimeError as error:  # the system gives no thread for it
-                self._advance(task, task.steps.throw, error)
+            self.workers.submit(
+                step.function,
+                step.args,
+                lambda result, error: self._post(self._resume, task, ticket, result, error),
+            )
         elif type(step) is Wait:
             ticket = task.ticket
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
@@ -207,7 +213,7 @@ class Loop:
             task.parts = [Task(steps, landed) for steps in step.parts]
             self._take_up(task.parts)
         else:
-            self._advance(task, task.steps.throw, TypeError(f"not a step of a lookup: {step!r}"))
+            raise TypeError(f"not a step of a lookup: {step!r}")
 
     def _parts_ended(self, task: Task, ticket: int, error: BaseException | None) -> None:
         """All parts of a `Together` have ended, or one of them with `error`."""

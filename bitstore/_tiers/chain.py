@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from bitstore._lookup.asking import counts_of, label_of
+from bitstore._lookup.asking import counts_of, label_of, methods_of
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierStats
@@ -82,7 +82,7 @@ class Chain(KeepsPerProcess, Store):
         ValueError
             `cache.scope` is not one of `"process"`, `"node"` and `"shared"`.
         """
-        if getattr(type(cache), "put", Store.put) is Store.put:
+        if getattr(type(cache), "put", Store.put) is Store.put and not methods_of(cache).put_steps:
             raise TypeError(f"{cache!r} cannot be a cache: {type(cache).__name__} does not implement 'put'")
         scope: Any = getattr(cache, "scope", "shared")
         if scope not in get_args(Scope):

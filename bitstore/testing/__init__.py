@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bitstore._support.sizes import parse_size
-from bitstore.testing import answers, concurrency
+from bitstore.testing import answers, concurrency, stepped
 from bitstore.testing.trial import DIGESTS, Trial
 
 __all__ = ["AWKWARD_KEYS", "check_store"]
@@ -40,9 +40,10 @@ def check_store(
     secrets: Sequence[str] = (),
     shared: bool = True,
     processes: bool = True,
+    conditions: bool = True,
     limit: float = 60.0,
 ) -> None:
-    """Check that a store keeps the contract of `bitstore.Store`.
+    """Check that a store keeps the contract of `bitstore.Store`, and of those methods of `bitstore.steps` that it has.
 
     Parameters
     ----------
@@ -71,6 +72,9 @@ def check_store(
     processes
         Whether the store can be taken along to other processes, by pickle and by fork. False for those with a
         caller's own client inside: such clients share their connections with a forked child, and do not pickle.
+    conditions
+        Whether a store with `put_steps` and `version_steps` must keep the conditions of a write. False for a server
+        that ignores `If-None-Match` and `If-Match`.
     limit
         Seconds after which a thread or a process that does not answer counts as hanging.
 
@@ -83,10 +87,12 @@ def check_store(
     """
     if addresses not in DIGESTS and "://" not in addresses:
         raise ValueError(f"addresses={addresses!r}: use one of {', '.join(DIGESTS)} or a URL prefix")
-    trial = Trial(make_store, addresses, put, unreachable, wrong, keys, parse_size(big), secrets, shared, limit)
+    trial = Trial(
+        make_store, addresses, put, unreachable, wrong, keys, parse_size(big), secrets, shared, limit, conditions
+    )
     failures: list[str] = []
     first: BaseException | None = None
-    for check in (*answers.CHECKS, *concurrency.CHECKS):
+    for check in (*answers.CHECKS, *stepped.CHECKS, *concurrency.CHECKS):
         if check in (concurrency.copies, concurrency.forks) and not processes:
             continue
         try:

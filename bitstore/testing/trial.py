@@ -41,6 +41,7 @@ class Trial:
     secrets: Sequence[str]
     shared: bool
     limit: float
+    conditions: bool
 
     def __post_init__(self) -> None:
         self._number = count()
