@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak mutants lint format lock bench bench-quick install-demo install-test
+.PHONY: help demo test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,12 @@ mutants: install-test ## Change the core line by line and list in docs/mutants.m
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/mutants.txt
 	@rm -rf mutants && $(BIN)/python -m mutmut run --max-children 2 $(ARGS)
 	@$(BIN)/python -m tests.mutants
+
+wheel-test: install-test ## Build wheel and sdist and try them in clean environments (ARGS=--lowest: at the lowest versions)
+	@$(BIN)/python -m tests.installed $(ARGS)
+
+matrix: install-test ## Run the tests on each Python of this machine, and write docs/matrix.md (ARGS='--select tests/test_x.py')
+	@$(BIN)/python -m tests.installed.matrix $(ARGS)
 
 lint: install-test ## Check style and types
 	$(BIN)/ruff check $(CODE)

@@ -14,9 +14,14 @@ if ! command -v uv >/dev/null 2>&1; then
 fi
 
 compile() {
-    file=$1
-    shift
-    uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+    compile_for --universal "$@"
+}
+
+compile_for() {
+    where=$1
+    file=$2
+    shift 2
+    uv pip compile --quiet "$where" --python-version 3.10 --generate-hashes --no-emit-index-url \
         --no-emit-find-links --no-annotate --no-header --output-file "$file" "$@"
     # Where packages come from is the business of the machine that installs them.
     if grep -nE '://|^ *--(index|extra-index|find-links|trusted)' "$file"; then
@@ -32,3 +37,14 @@ compile requirements/metrics.txt --group metrics --constraint requirements/test.
 compile requirements/mutants.txt --group mutants --constraint requirements/test.txt "$@"
 compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
 compile requirements/demo.txt pyproject.toml --extra all --group build --constraint requirements/test.txt
+
+# For `make wheel-test`: the library at its lowest versions and the tools of its tests at today's, for Python 3.10 on
+# Linux; the published library, to upgrade from; a second type checker.
+linux=--python-platform=x86_64-unknown-linux-gnu
+lowest=$(mktemp)
+uv pip compile --quiet $linux --python-version 3.10 --resolution lowest-direct --only-binary :all: --no-emit-index-url \
+    --no-emit-find-links --no-annotate --no-header pyproject.toml --extra all >"$lowest"
+compile_for $linux requirements/lowest.txt pyproject.toml --extra all --group dev --constraint "$lowest" "$@"
+rm "$lowest"
+compile requirements/upgrade.txt requirements/upgrade.in "$@"
+compile requirements/pyright.txt --group pyright "$@"

@@ -141,7 +141,7 @@ assert blob.failed and {advice!r} in str(blob.error), blob
 
 
 def test_every_advice_to_install_names_this_distribution_and_an_extra_of_it() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     sources = [path for package in ("bitstore", "ray_integration") for path in (ROOT / package).rglob("*.py")]
     advice = [found for path in sources for found in re.findall(r"pip install .{0,40}", path.read_text())]
     assert len(advice) >= 8
