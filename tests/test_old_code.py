@@ -12,7 +12,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -55,27 +54,12 @@ BAD_KEYS = {"aws_access_key_id": "AKNOBODYKNOWSME", "aws_secret_access_key": "no
 # --- The README -------------------------------------------------------------------------------------------------------
 
 
-def make_old_bucket(s3: SeaweedS3, name: str) -> None:
-    """Make a bucket with an underscore in its name.
-
-    As Amazon does, the S3 gateway lets nobody make one any more and serves those that are there. So it is made as
-    what it is to the server behind: a folder.
-    """
-    _, _, _, filer, _ = s3._ports
-    request = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/{name}/", method="POST")
-    try:
-        urllib.request.urlopen(request, timeout=60).close()
-    except urllib.error.HTTPError as error:
-        if error.code != 409:  # there since an earlier test
-            raise
-
-
 class Places:
     """The buckets of the README, on real servers."""
 
     def __init__(self, s3: SeaweedS3, gcs: FakeGCS) -> None:
         self.s3, self.gcs = s3, gcs
-        make_old_bucket(s3, "aws_customer_data")
+        s3.create_old_bucket("aws_customer_data")
         for name in ("gcp_customer_data", "my_project", "cache_for_api"):
             with contextlib.suppress(Conflict):  # there since an earlier test
                 gcs.create_bucket(name)
@@ -160,22 +144,10 @@ def test_the_readme(style: str, places: Places, request: pytest.FixtureRequest) 
 @pytest.mark.parametrize("style", STYLES)
 def test_names_are_kept(style: str) -> None:
     kept = [
-        "Store",
-        "StoreNotAvailable",
-        "NotFoundInStore",
-        "InvalidURI",
-        "S3Raw",
-        "GSRaw",
-        "Composite",
-        "Sha1FormatMixin",
-        "InvalidDataFound",
-        "VerifySha1Mixin",
-        "Sha1Store",
-        "Sha1APISource",
-        "Sha1Composite",
-        "Sha1Cache",
-        "ANONYMOUS",
-    ]
+        "ANONYMOUS", "Composite", "GSRaw", "InvalidDataFound", "InvalidURI", "NotFoundInStore", "S3Raw",
+        "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "Store",
+        "StoreNotAvailable", "VerifySha1Mixin",
+    ]  # fmt: skip
     module = importlib.import_module(style)
     for name in kept:
         assert getattr(module, name) is getattr(bitstore, name)
@@ -188,13 +160,7 @@ def test_names_are_kept(style: str) -> None:
 # --- ultimap ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = Path(__file__).parent / "old_code" / "parallel.py"
-BACKENDS = [
-    "threading",
-    "multiprocessing",
-    "multiprocessing-fork",
-    "multiprocessing-spawn",
-    "multiprocessing-forkserver",
-]
+BACKENDS = ["threading", "multiprocessing", *(f"multiprocessing-{how}" for how in ("fork", "spawn", "forkserver"))]
 
 
 class Data:
@@ -357,45 +323,42 @@ def test_an_api_source_that_returns_something_else() -> None:
     assert source.calls == 1
 
 
-def test_attributes_may_change(tmp_path: Path, aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS) -> None:
+@pytest.mark.parametrize("kind", [Sha1Store, Sha1Cache])
+def test_verify_prefix_and_base_store_may_change(kind: Any) -> None:
     (right, data), (wrong, other) = blobs(2).items()
     base = Minimal({f"a/{right}": data, f"a/{wrong}": b"rubbish", f"b/{wrong}": other})
-    store: Any
-    for kind in (Sha1Store, Sha1Cache):
-        store = kind(base, "a/")
-        assert store.get(wrong) == b"rubbish"
-        store.verify = True
+    store = kind(base, "a/")
+    assert store.get(wrong) == b"rubbish"
+    store.verify = True
+    for ask in (store.get, lambda digest: next(store.get_many([digest], errors="raise"))):
         with pytest.raises(InvalidDataFound):
-            store.get(wrong)
-        with pytest.raises(InvalidDataFound):
-            store.get(wrong.upper())
-        assert store.get(right.upper()) == data
-        (blob,) = store.get_many([wrong])
-        assert isinstance(blob.error, InvalidDataFound)
-        store.prefix = "b/"
-        assert store.get(wrong) == other
-        store.base_store = Minimal({f"b/{wrong}": b"again rubbish"})
-        store.verify = False
-        assert store.get(wrong) == b"again rubbish"
-    store = Sha1Store(base, "b/", True)  # the third is `verify`, also by position
-    with pytest.raises(InvalidDataFound):
-        store.put(wrong, b"rubbish")
+            ask(wrong.upper())
+    assert store.get(right.upper()) == data
+    store.prefix = "b/"
+    assert store.get(wrong) == other
+    store.verify, store.base_store = False, Minimal({f"b/{wrong}": b"other rubbish"})
+    assert store.get(wrong) == b"other rubbish"
 
+
+def test_third_argument_of_a_digest_store_is_verify() -> None:
+    with pytest.raises(InvalidDataFound):
+        Sha1Store(Minimal(), "b/", True).put("0" * 40, b"rubbish")
+
+
+def test_credentials_may_change(aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS, gcs_bucket: str) -> None:
     aws_env.put(bucket, "k", b"x")
-    raw = S3Raw(BAD_KEYS)
-    with pytest.raises(StoreNotAvailable):
-        raw.get(f"s3://{bucket}/k")
-    raw.credentials = [BAD_KEYS, None]
-    assert raw.get(f"s3://{bucket}/k") == b"x"
-    raw.credentials = []
-    with pytest.raises(StoreNotAvailable):
-        raw.get(f"s3://{bucket}/k")
-    gs = GSRaw({"type": "service_account"})
-    gcs_env.put(name := gcs_env.create_bucket(), "k", b"y")
-    with pytest.raises(StoreNotAvailable):
-        gs.get(f"gs://{name}/k")
-    gs.credentials = None
-    assert gs.get(f"gs://{name}/k") == b"y"
+    gcs_env.put(gcs_bucket, "k", b"x")
+    for raw, uri, bad, good in (
+        (S3Raw(BAD_KEYS), f"s3://{bucket}/k", [], [BAD_KEYS, None]),
+        (GSRaw({"type": "service_account"}), f"gs://{gcs_bucket}/k", {}, None),
+    ):
+        with pytest.raises(StoreNotAvailable):
+            raw.get(uri)
+        raw.credentials = good
+        assert raw.get(uri) == b"x"
+        raw.credentials = bad
+        with pytest.raises(StoreNotAvailable):
+            raw.get(uri)
 
 
 def test_is_valid_decides_what_a_store_is_asked() -> None:

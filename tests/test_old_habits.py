@@ -73,20 +73,10 @@ def test_loggers_of_classes_are_below_the_librarys(owner: Any) -> None:
         ("aws", ["S3Raw", "ANONYMOUS"]),
         ("gcp", ["GSRaw", "ANONYMOUS"]),
         ("composite", ["Composite"]),
-        (
-            "sha1",
-            [
-                "InvalidDataFound",
-                "Sha1APISource",
-                "Sha1Cache",
-                "Sha1Composite",
-                "Sha1FormatMixin",
-                "Sha1Store",
-                "VerifySha1Mixin",
-            ],
-        ),
+        ("sha1", ["InvalidDataFound", "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store",
+                  "VerifySha1Mixin"]),
     ],
-)
+)  # fmt: skip
 def test_submodules(module: str, names: list[str]) -> None:
     found = importlib.import_module(f"epic.bitstore.{module}")
     assert sorted(found.__all__) == sorted(names)

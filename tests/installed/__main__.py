@@ -102,8 +102,8 @@ class Trial:
         empty = Path(tempfile.mkdtemp(dir=self.folder))
         cloudless = {"AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true", "GCE_METADATA_HOST": "127.0.0.1:9"}
         variables = {**cloudless, "HOME": str(empty), "RAY_USAGE_STATS_ENABLED": "0"}
-        command = [environment.python, "-I", HERE / "tryout.py", extras, json.dumps(places)]
-        run(*command, folder=empty, seconds=300, **variables)
+        program: list[str | Path] = [environment.python, "-I", HERE / "tryout.py"]
+        run(*program, extras, json.dumps(places), folder=empty, seconds=300, **variables)
 
     def tests(self, environment: Environment, files: list[str], *, packages: bool) -> None:
         """Run tests of the sdist: with its own packages, or with the installed ones in their place."""

@@ -68,10 +68,12 @@ def interpreters() -> Iterator[tuple[str, Path]]:
 class Environment:
     """A virtual environment with nothing in it but what its methods install."""
 
-    def __init__(self, folder: Path, base: Path | str = sys.executable) -> None:
+    def __init__(self, folder: Path, base: Path | str | None = sys.executable) -> None:
+        """Make it with the Python `base`; None: it is there."""
         self.folder = folder
         self.python = folder / "bin" / "python"
-        run(base, "-m", "venv", folder, folder=folder.parent)
+        if base is not None:
+            run(base, "-m", "venv", folder, folder=folder.parent)
 
     def pip(self, *arguments: str | Path) -> str:
         """Run pip."""

@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 import sysconfig
+import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,20 @@ class SeaweedS3(ProgramServer):
             }
             client.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
         return name
+
+    def create_old_bucket(self, name: str) -> None:
+        """Make a bucket with an underscore in its name, unless it is there.
+
+        As Amazon does, the S3 gateway makes no such bucket any more, and serves those that are there. So it is made as
+        what it is to the server behind the gateway: a folder.
+        """
+        _, _, _, filer, _ = self._ports
+        request = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/{name}/", method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=60).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Store an object as the administrator."""
