@@ -30,7 +30,7 @@ class Units:
     call_seconds
         One call of an actor, however small.
     call_digests
-        Most digests in one call (`ray_integration.routed`).
+        Most digests in one call (`ray_integration._fetch.router`).
     batch
         Rows of a batch; with 16 KB blobs two batches of this size make a block of Ray Data.
     block_cpu

@@ -6,14 +6,14 @@ Importing this starts no Ray and imports none: that happens when a dataset is gi
 from __future__ import annotations
 
 from bitstore._warming.report import WarmReport
-from ray_integration.data import FetchBlobs
-from ray_integration.dataset import fetch_blobs
-from ray_integration.limits import ClusterLimit
-from ray_integration.node import VersionMismatch
-from ray_integration.placement import CannotBePlaced
-from ray_integration.pool import NodePool, PoolError
-from ray_integration.rates import ClusterRate
-from ray_integration.warm import warm
+from ray_integration._fetch.batch_udf import FetchBlobs
+from ray_integration._fetch.dataset import fetch_blobs
+from ray_integration._fetch.placement import CannotBePlaced
+from ray_integration._limits.cluster_limit import ClusterLimit
+from ray_integration._limits.cluster_rate import ClusterRate
+from ray_integration._node.node_store import VersionMismatch
+from ray_integration._pool.pool import NodePool, PoolError
+from ray_integration._warm.warm import warm
 
 __all__ = [
     "CannotBePlaced",

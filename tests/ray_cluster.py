@@ -139,8 +139,9 @@ def pytest_environment() -> contextlib.ExitStack:
     stack = contextlib.ExitStack()
     patch = stack.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    ours = sorted(path.stem for path in (ROOT / "ray_integration").glob("[!_]*.py"))
-    patch.setenv("PYTHONWARNINGS", ",".join(f"error::DeprecationWarning:ray_integration.{name}" for name in ours))
+    ours = sorted(path.relative_to(ROOT).with_suffix("") for path in (ROOT / "ray_integration").rglob("*.py"))
+    names = [".".join(path.parts) for path in ours]
+    patch.setenv("PYTHONWARNINGS", ",".join(f"error::DeprecationWarning:{name}" for name in names))
     return stack
 
 

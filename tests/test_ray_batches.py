@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import pandas
 import pyarrow
 import pytest
 
-from bitstore import InvalidURI, NotFoundInStore, Sha1Composite, Store
+from bitstore import InvalidURI, MemoryCache, NotFoundInStore, Sha1Composite, Store
 from ray_integration import FetchBlobs, fetch_blobs
-from ray_integration.placement import default_actors, default_cpus
-from ray_integration.portable import check_portable
+from ray_integration._fetch.placement import default_actors, default_cpus
+from ray_integration._pool.portable import check_portable
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, OddStore, UnbornStore
 
 ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
@@ -144,7 +145,7 @@ def test_numpy_rows_of_all_kinds(folder: Path) -> None:
 def test_every_column_of_text_is_taken(values: Any) -> None:
     (piece,) = FetchBlobs(Counted())(values)
     ((data,), (error,)) = (pyarrow.array(piece[name]).to_pylist() for name in ("data", "error"))
-    assert (data, error) in ((b"x", None), (None, "invalid: column 'sha1' is null"))
+    assert (data, error) in ((b"x", None), (None, "invalid: null: column 'sha1' has no digest here"))
     null = values["sha1"][0]
     assert (error is None) == (str(null) == "x")
 
@@ -153,12 +154,9 @@ def test_every_column_of_text_is_taken(values: Any) -> None:
     ("batch", "told"),
     [
         (pyarrow.table({"sha1": [1, 2]}), "int64"),
-        (pyarrow.table({"sha1": [b"\x01" * 20]}), r"binary.*\.hex\(\)"),
         (pandas.DataFrame({"sha1": [1.5, None]}), "float64"),
         (pandas.DataFrame({"sha1": [1]}, dtype="category"), "int64"),
-        (pandas.DataFrame({"sha1": [b"x"]}, dtype=pandas.ArrowDtype(pyarrow.binary())), "binary"),
         ({"sha1": numpy.array([1, 2])}, "int64"),
-        ({"sha1": numpy.array([b"abc"])}, "S3"),
         ({"sha1": numpy.array([["a"], ["b"]])}, "2-dimensional"),
     ],
 )
@@ -167,13 +165,113 @@ def test_a_column_of_another_type_is_an_error(batch: Any, told: str) -> None:
         list(FetchBlobs(Counted())(batch))
 
 
-def test_a_value_that_is_no_text_is_that_rows_error() -> None:
-    (piece,) = FetchBlobs(Counted())({"sha1": numpy.array(["x", 7, b"x"], dtype=object)})
-    assert piece["data"].to_pylist() == [b"x", None, None]
-    assert piece["error"].to_pylist()[1:] == [
-        "invalid: column 'sha1' must hold text, got int 7",
-        "invalid: column 'sha1' must hold text, got bytes b'x'",
-    ]
+def cached(*blobs: bytes) -> Sha1Composite:
+    """A store that has these blobs."""
+    cache, chain = MemoryCache("1MB"), Sha1Composite()
+    for blob in blobs:
+        cache.put(hashlib.sha1(blob).hexdigest(), blob)
+    chain.append_cache(cache)
+    return chain
+
+
+ENDS_IN_ZERO = next(blob for blob in map(b"%d".__mod__, range(10_000)) if hashlib.sha1(blob).digest().endswith(b"\0"))
+RAW = [hashlib.sha1(blob).digest() for blob in (b"x", ENDS_IN_ZERO)]
+TEXT = [digest.hex() for digest in RAW]
+NOT_UTF8 = pyarrow.array([TEXT[0].encode(), b"\xff\xfe", None]).view(pyarrow.string())
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pyarrow.array(RAW, pyarrow.binary()),
+        pyarrow.array(RAW, pyarrow.large_binary()),
+        pyarrow.array(RAW, pyarrow.binary(20)),
+        pyarrow.array(RAW, pyarrow.binary_view()),
+        pyarrow.array(RAW).dictionary_encode(),
+        pyarrow.array(TEXT, pyarrow.large_string()),
+        pyarrow.array(TEXT, pyarrow.string_view()),
+        pyarrow.array(TEXT).dictionary_encode(),
+        numpy.array(RAW),
+        numpy.array(RAW, dtype="V20"),
+        numpy.array(RAW, dtype=object),
+        numpy.array(TEXT),
+        numpy.array([text.encode() for text in TEXT]),
+        pandas.Series(RAW, dtype=object),
+        pandas.Series(RAW, dtype="category"),
+        pandas.Series(TEXT, dtype="string"),
+        pandas.Series(TEXT, dtype="category"),
+    ],
+    ids=lambda column: f"{type(column).__name__} {getattr(column, 'dtype', '') or column.type}",
+)
+def test_digests_in_a_column_of_any_type_of_text_or_bytes_are_found(column: Any) -> None:
+    batches: list[Any] = [{"sha1": column}]
+    if isinstance(column, pandas.Series):
+        batches = [pandas.DataFrame({"sha1": column})]
+    elif isinstance(column, pyarrow.Array):
+        frame = pandas.DataFrame({"sha1": pandas.arrays.ArrowExtensionArray(pyarrow.chunked_array([column]))})
+        batches = [pyarrow.table({"sha1": column}), frame]
+    fetch = FetchBlobs(cached(b"x", ENDS_IN_ZERO))
+    for batch in batches:
+        (piece,) = fetch(batch)
+        assert pyarrow.array(piece["error"]).to_pylist() == [None, None]
+        assert pyarrow.array(piece["data"]).to_pylist() == [b"x", ENDS_IN_ZERO]
+
+
+OBJECTS = [TEXT[0], numpy.nan, pandas.NA, None, 7, 1.5, b"\xff\xfe", "no digest", "\udcff", [1], RAW[0]]
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"),
+    [
+        ({"sha1": numpy.array([*OBJECTS, None], dtype=object)[:-1]}, OBJECTS),
+        ({"sha1": OBJECTS}, OBJECTS),
+        (pandas.DataFrame({"sha1": pandas.Series(OBJECTS, dtype=object)}), OBJECTS),
+        (pyarrow.table({"sha1": NOT_UTF8}), NOT_UTF8),
+        (pandas.DataFrame({"sha1": pandas.Series(NOT_UTF8, dtype=pandas.ArrowDtype(pyarrow.string()))}), NOT_UTF8),
+        (pyarrow.table({"sha1": [TEXT[0].encode(), b"\xff\xfe", b"", None]}), range(4)),
+    ],
+    ids=["numpy", "list", "pandas", "arrow", "arrow in pandas", "binary"],
+)
+def test_a_value_that_is_no_digest_is_that_rows_error(batch: Any, rows: Sequence[Any]) -> None:
+    (piece,) = FetchBlobs(cached(b"x"))(batch)
+    found = [index for index, value in enumerate(rows) if index == 0 or value is RAW[0]]
+    errors = pyarrow.array(piece["error"]).to_pylist()
+    assert [index for index, error in enumerate(errors) if error is None] == found
+    assert all(error is None or error.startswith("invalid: ") for error in errors)
+
+
+@pytest.mark.parametrize("other", [numpy.nan, pandas.NA, pandas.NaT, 5, {"a": 1}, b"\xff"])
+def test_an_object_among_digests_is_its_rows_error_in_each_of_rays_forms(other: Any) -> None:
+    from ray.data.block import BlockAccessor
+
+    frame = pandas.DataFrame({"sha1": pandas.Series([TEXT[0], other], dtype=object)})
+    block = BlockAccessor.for_block(frame)
+    arrow = block.to_arrow()
+    for batch in (arrow, block.to_pandas(), *map(BlockAccessor.for_block(arrow).to_batch_format, ("pandas", "numpy"))):
+        (piece,) = FetchBlobs(cached(b"x"))(batch)
+        first, second = pyarrow.array(piece["error"]).to_pylist()
+        assert first is None
+        assert second.startswith("invalid: ")
+
+
+def test_an_object_for_a_store_of_urls_is_its_rows_error() -> None:
+    (piece,) = FetchBlobs(Counted())({"sha1": numpy.array(["x", 7, b"x", b"\xff"], dtype=object)})
+    assert piece["data"].to_pylist() == [b"x", None, b"x", None]
+    number, _, bad = piece["error"].to_pylist()[1:]
+    assert number == "invalid: 7: column 'sha1' must hold text here, not int"
+    assert bad == r"invalid: \xff: column 'sha1' is not UTF-8 here"
+
+
+def test_an_error_begins_with_its_kind_and_the_key(folder: Path) -> None:
+    store = composite(FolderStore(folder))
+    absent, dead = digest_of("absent"), "dead" * 10
+    (piece,) = FetchBlobs(store)({"sha1": [absent, dead, "no digest", None]})
+    missing, failed, invalid, null = piece["error"].to_pylist()
+    assert missing.startswith(f"missing: {absent}")
+    assert failed.startswith(f"failed: {dead}: ")
+    assert invalid.startswith("invalid: no digest: ")
+    assert null.startswith("invalid: null: ")
+    assert missing.count(absent) == failed.count(dead) == 1
 
 
 def test_a_batch_of_no_known_format() -> None:
@@ -232,7 +330,7 @@ def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
     result = run(FetchBlobs(store), pyarrow.table({"sha1": list(store.answers)}))
     assert result.column("data").to_pylist() == [None, None, b"ab", b"cd", b"x"]
     errors = result.column("error").to_pylist()
-    assert errors[0] == "failed: TypeError: OddStore returned str for 'text', not bytes"
+    assert errors[0] == "failed: text: OddStore is not available: it returned str, not bytes"
     assert errors[1].startswith("failed: ")
     assert errors[2:] == [None] * 3
 
@@ -333,7 +431,7 @@ def test_a_global_of_a_script_that_does_not_pickle_is_named(tmp_path: Path) -> N
     script = tmp_path / "script.py"
     script.write_text(
         "import threading\n"
-        "from ray_integration.portable import check_portable\n"
+        "from ray_integration._pool.portable import check_portable\n"
         "client = threading.Lock()\n"
         "class Mine:\n"
         "    def get(self, uri):\n"

@@ -15,16 +15,16 @@ import pytest
 
 from bitstore import NotFoundInStore
 from ray_integration import FetchBlobs
-from ray_integration.answer import Answer
-from ray_integration.columns import Columns
-from ray_integration.rooms import Rooms
+from ray_integration._fetch.buffers import BufferPool
+from ray_integration._fetch.columns import Columns
+from ray_integration._node.row_answer import RowAnswer
 from tests.ray_stores import MadeStore, OddStore
 
 TYPES = {"data": pyarrow.large_binary(), "source": pyarrow.string(), "error": pyarrow.string()}
 
 
 def columns(chunk_bytes: int) -> Columns:
-    return Columns("data", "source", "error", chunk_bytes=chunk_bytes, rooms=Rooms())
+    return Columns("data", "source", "error", chunk_bytes=chunk_bytes, buffers=BufferPool())
 
 
 def types(taken: dict[str, pyarrow.ChunkedArray]) -> dict[str, pyarrow.DataType]:
@@ -32,8 +32,8 @@ def types(taken: dict[str, pyarrow.ChunkedArray]) -> dict[str, pyarrow.DataType]
 
 
 def test_rows_keep_their_order_over_chunks() -> None:
-    missing = Answer.without_blob("missing", NotFoundInStore("the store", "0" * 40))
-    given = [Answer(b"a" * 6, "s"), missing, Answer(b"", "s"), Answer(b"b" * 6, "t"), Answer(b"c", "t")]
+    missing = RowAnswer.without_blob("missing", "0" * 40, NotFoundInStore("the store", "0" * 40))
+    given = [RowAnswer(b"a" * 6, "s"), missing, RowAnswer(b"", "s"), RowAnswer(b"b" * 6, "t"), RowAnswer(b"c", "t")]
     made = columns(10)
     for answer in given:
         made.add(answer)
@@ -45,12 +45,12 @@ def test_rows_keep_their_order_over_chunks() -> None:
     assert taken["data"].null_count == 1
     assert taken["data"].to_pylist() == [answer.data for answer in given]
     assert taken["source"].to_pylist() == [answer.source for answer in given]
-    assert taken["error"].to_pylist() == [answer.told for answer in given]
+    assert taken["error"].to_pylist() == [answer.text for answer in given]
 
 
 def test_what_is_taken_is_gone() -> None:
     made = columns(4)
-    made.add(Answer(b"abcdef", "s"))
+    made.add(RowAnswer(b"abcdef", "s"))
     assert made.take()["data"].to_pylist() == [b"abcdef"]
     assert (made.rows, made.size) == (0, 0)
     assert made.take()["data"].to_pylist() == []
@@ -64,7 +64,7 @@ def test_a_chunk_ends_before_the_blob_that_has_no_room_in_it() -> None:
     made = columns(6)
     blobs = [b"abcdef", b"ab", b"", b"cdef", b"g", b"longer than a chunk", b"", b"h"]
     for blob in blobs:
-        made.add(Answer(blob, "s"))
+        made.add(RowAnswer(blob, "s"))
     taken = made.take()["data"]
     assert [chunk.to_pylist() for chunk in taken.chunks] == [blobs[:1], blobs[1:4], blobs[4:5], blobs[5:7], blobs[7:]]
 
@@ -79,7 +79,7 @@ def test_memory_is_used_again_and_never_while_anybody_has_it() -> None:
 
     def piece(letter: bytes) -> pyarrow.ChunkedArray:
         for _ in range(4):
-            made.add(Answer(letter * (1 << 20), "s"))
+            made.add(RowAnswer(letter * (1 << 20), "s"))
         return made.take()["data"]
 
     # Held in each way in which memory can be held.
@@ -97,29 +97,29 @@ def test_memory_is_used_again_and_never_while_anybody_has_it() -> None:
     assert list(frame) == [b"d" * (1 << 20)] * 4
 
 
-def test_a_room_is_lent_again_when_nothing_shows_its_memory() -> None:
-    rooms = Rooms()
-    room = rooms.take()
-    rooms.give(room)
-    assert rooms.take() is room
-    rooms.give(room)
-    shown = memoryview(room)[:10]
-    assert rooms.take() is not room
+def test_a_buffer_is_lent_again_only_after_all_views_of_it_are_gone() -> None:
+    buffers = BufferPool()
+    buffer = buffers.take()
+    buffers.give(buffer)
+    assert buffers.take() is buffer
+    buffers.give(buffer)
+    shown = memoryview(buffer)[:10]
+    assert buffers.take() is not buffer
     shown.release()
-    assert rooms.take() is room
+    assert buffers.take() is buffer
 
 
-def test_a_small_piece_holds_no_large_room() -> None:
-    rooms = Rooms()
-    room = rooms.take()
-    room.extend(bytes(4 << 20))
-    rooms.give(room)
-    made = Columns("data", "source", "error", chunk_bytes=4 << 20, rooms=rooms)
+def test_a_small_piece_holds_no_large_buffer() -> None:
+    buffers = BufferPool()
+    buffer = buffers.take()
+    buffer.extend(bytes(4 << 20))
+    buffers.give(buffer)
+    made = Columns("data", "source", "error", chunk_bytes=4 << 20, buffers=buffers)
     held = []
     for number in range(3):
-        made.add(Answer(bytes([number]) * 1000, "s"))
+        made.add(RowAnswer(bytes([number]) * 1000, "s"))
         held.append(made.take()["data"])
-    assert rooms.take() is room
+    assert buffers.take() is buffer
     assert [each.to_pylist() for each in held] == [[bytes([number]) * 1000] for number in range(3)]
 
 
@@ -144,18 +144,18 @@ def test_a_piece_has_ten_chunks_at_most_where_hardly_two_blobs_go_into_one(sizes
     assert max(piece.column("data").num_chunks for piece in pieces) <= 10
 
 
-def test_no_two_threads_have_the_same_room() -> None:
-    rooms, step = Rooms(), threading.Barrier(8)
+def test_two_threads_never_have_the_same_buffer() -> None:
+    buffers, step = BufferPool(), threading.Barrier(8)
 
     def work(number: int) -> bool:
         alone = True
         for _ in range(50):
-            room = rooms.take()
-            room[:4] = mine = number.to_bytes(4, "big")
-            with memoryview(room):
-                rooms.give(room)
+            buffer = buffers.take()
+            buffer[:4] = mine = number.to_bytes(4, "big")
+            with memoryview(buffer):
+                buffers.give(buffer)
                 step.wait(60)
-                alone &= room[:4] == mine
+                alone &= buffer[:4] == mine
             step.wait(60)
         return alone
 

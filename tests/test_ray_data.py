@@ -235,7 +235,7 @@ def test_a_column_that_turns_out_to_be_missing_or_of_another_type(ray: Any, tmp_
     assert unknown.schema(fetch_if_missing=False) is None  # else this tests nothing
     with pytest.raises(Exception, match=r"there is no column 'sha1'; the dataset has 'digest', 'n'"):
         fetch_blobs(unknown, FolderStore(tmp_path)).materialize()
-    with pytest.raises(Exception, match=r"column 'n' has the type int64, but it must be text"):
+    with pytest.raises(Exception, match=r"column 'n' has the type int64, but it must hold digests"):
         fetch_blobs(unknown, FolderStore(tmp_path), column="n").materialize()
 
 
@@ -249,7 +249,7 @@ def test_what_can_be_known_in_the_driver_is_an_error_there(ray: Any, tmp_path: P
     store = FolderStore(tmp_path)
     with pytest.raises(ValueError, match=r"there is no column 'hash'; the dataset has 'sha1', 'n', 'data'"):
         fetch_blobs(ds, store, column="hash")
-    with pytest.raises(TypeError, match="column 'n' has the type int64, but it must be text"):
+    with pytest.raises(TypeError, match="column 'n' has the type int64, but it must hold digests"):
         fetch_blobs(ds, store, column="n", data_column="blob")
     with pytest.raises(ValueError, match=r"already has a column 'data'; name the new one with data_column=\.\.\."):
         fetch_blobs(ds, store)
@@ -323,6 +323,6 @@ def test_the_example_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [
-        f"row 1000: missing: Sha1Composite does not contain '{'0' * 40}'",
+        f"row 1000: missing: {'0' * 40}: Sha1Composite does not contain it",
         "1000 of 1001 blobs found",
     ]

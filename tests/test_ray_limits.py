@@ -19,8 +19,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bitstore import LimitReached, NotFoundInStore, S3Raw, Sha1Store, StoreNotAvailable
+from bitstore._support.fingerprint import fingerprint
 from ray_integration import ClusterLimit, ClusterRate
-from ray_integration.identity import fingerprint
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of, most_within
 from tests.ray_cluster import ROOT, RayCluster
 from tests.servers import FaultProxy, SeaweedS3, s3_error

@@ -16,7 +16,7 @@ import ray
 
 from bitstore import LimitReached, NotFoundInStore, S3Raw, StoreNotAvailable
 from ray_integration import ClusterLimit, ClusterRate
-from ray_integration.rates import RateKeeper
+from ray_integration._limits.cluster_rate import RateKeeper
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of
 from tests.ray_cluster import pytest_environment
 from tests.stores import API

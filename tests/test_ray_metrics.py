@@ -25,11 +25,11 @@ import pytest
 import ray
 
 from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
+from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.latency import Latencies
 from ray_integration import FetchBlobs, NodePool
-from ray_integration.identity import fingerprint
-from ray_integration.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
-from ray_integration.table import stats_table
+from ray_integration._node.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
+from ray_integration._pool.stats_table import stats_table
 from tests.ray_cluster import pytest_environment
 from tests.ray_stores import LockedStore, MadeStore, NotedAPI
 
@@ -145,9 +145,9 @@ class Told:
 
 def test_differences_are_told_once_whoever_tells(local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
-    monkeypatch.setattr("ray_integration.metrics._counter", lambda what: told[what])
-    monkeypatch.setattr("ray_integration.metrics._gauge", lambda: told["gauge"])
-    monkeypatch.setattr("ray_integration.metrics._histogram", lambda: told["histogram"])
+    monkeypatch.setattr("ray_integration._node.metrics._counter", lambda what: told[what])
+    monkeypatch.setattr("ray_integration._node.metrics._gauge", lambda: told["gauge"])
+    monkeypatch.setattr("ray_integration._node.metrics._histogram", lambda: told["histogram"])
     store = store_in(tmp_path)
     metrics = TierMetrics(store)
     digests = list(BLOBS)
@@ -355,7 +355,7 @@ def test_measuring_needs_no_ray_in_the_process() -> None:
     code = (
         "import sys\n"
         "from ray_integration import FetchBlobs\n"
-        "from ray_integration.metrics import TierMetrics\n"
+        "from ray_integration._node.metrics import TierMetrics\n"
         "from bitstore import MemoryCache, Sha1Composite\n"
         "store = Sha1Composite(); store.append_cache(MemoryCache('1MB'))\n"
         "list(FetchBlobs(store)({'sha1': __import__('numpy').array(['0' * 40])}))\n"

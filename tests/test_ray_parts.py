@@ -24,11 +24,11 @@ from bitstore import (
     Sha1Store,
     Store,
 )
+from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.views import free_part
 from bitstore.errors import LookupFailed
 from ray_integration import PoolError, VersionMismatch
-from ray_integration.identity import fingerprint
-from ray_integration.parts import usable_part
+from ray_integration._node.usable import usable_part
 from tests.ray_stores import MadeStore, NotedAPI, OddStore
 from tests.stores import API, Box, Shelf
 
@@ -81,7 +81,7 @@ def test_a_fingerprint_has_nothing_of_a_secret(monkeypatch: pytest.MonkeyPatch) 
         told.append(data)
         return real(data, **options)
 
-    monkeypatch.setattr("ray_integration.identity.blake2b", listening)
+    monkeypatch.setattr("bitstore._support.fingerprint.blake2b", listening)
     fingerprint(composite())
     assert b"AKIA" in told[0]
     assert b"s3cr3t" not in told[0]
@@ -113,7 +113,7 @@ import os
 from bitstore import Composite, Store
 from bitstore.errors import LookupFailed
 from ray_integration import PoolError, VersionMismatch
-from ray_integration.identity import fingerprint
+from bitstore._support.fingerprint import fingerprint
 {extra}
 class Mine(Store):
     def __init__(self, shelf):

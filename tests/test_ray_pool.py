@@ -539,10 +539,10 @@ def test_what_is_wrong_is_told_in_the_driver(
         with pytest.raises(PoolError, match="was sent to another process"):
             pickle.loads(sent).nodes()
         with monkeypatch.context() as patch:
-            patch.setattr("ray_integration.pool.__version__", "9.9.9")
+            patch.setattr("ray_integration._pool.pool.__version__", "9.9.9")
             with pytest.raises(VersionMismatch, match=r"this process runs bitstore 9\.9\.9, but .* by bitstore 2\."):
                 pickle.loads(sent)
-    monkeypatch.setattr("ray_integration.keeper.__version__", "9.9.9")
+    monkeypatch.setattr("ray_integration._pool.keeper.__version__", "9.9.9")
     with pytest.raises(VersionMismatch, match=r"node \w+ runs bitstore 2\..* was made by bitstore 9\.9\.9"):
         NodePool(store, private=True)
 

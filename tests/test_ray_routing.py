@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
-from ray_integration.members import Address, Members
-from ray_integration.routing import split, successors
+from ray_integration._pool.members import Address, Members
+from ray_integration._pool.rendezvous import split, successors
 
 DIGESTS = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(100_000)]
 NODES = [f"node-{number}" for number in range(10)]
@@ -68,7 +68,7 @@ def test_neither_the_order_of_members_nor_the_process_matters() -> None:
     here = owners(DIGESTS[:500], NODES)
     assert owners(DIGESTS[:500], NODES[::-1]) == here
     code = (
-        "import sys; from ray_integration.routing import successors\n"
+        "import sys; from ray_integration._pool.rendezvous import successors\n"
         "members = [f'node-{number}' for number in range(10)]\n"
         "print(*(successors(digest, members)[0] for digest in sys.stdin.read().split()))"
     )
@@ -109,8 +109,8 @@ def test_the_list_of_nodes_is_asked_for_less_often_on_large_clusters(
         return {f"node-{number}": "" for number in range(count)}
 
     now = 100.0
-    monkeypatch.setattr("ray_integration.members.alive_nodes", alive_nodes)
-    monkeypatch.setattr("ray_integration.members.time.monotonic", lambda: now)
+    monkeypatch.setattr("ray_integration._pool.members.alive_nodes", alive_nodes)
+    monkeypatch.setattr("ray_integration._pool.members.time.monotonic", lambda: now)
     members = Members(Address("pool", 1))
     for _ in range(1000):
         members._refresh()

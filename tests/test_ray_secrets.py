@@ -14,7 +14,7 @@ import ray
 
 from bitstore import HTTPRaw, Retry, Sha1Composite, Sha1Store
 from ray_integration import ClusterLimit, FetchBlobs, NodePool, metrics
-from ray_integration.metrics import TierMetrics
+from ray_integration._node.metrics import TierMetrics
 from tests.ray_cluster import pytest_environment
 from tests.ray_stores import CarelessAPI
 from tests.servers import Answer, CountedAPI

@@ -33,10 +33,10 @@ from google.auth.credentials import Credentials
 import bitstore
 from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
 from bitstore._support.digests import algorithm
+from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.here import fill_here
 from bitstore._warming.run import Warming, numbered
 from bitstore.config import ConfigError, loads
-from ray_integration.identity import fingerprint
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
 from tests.stores import sha1

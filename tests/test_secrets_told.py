@@ -35,12 +35,12 @@ from bitstore import (
 from bitstore._limits.accounts import AccountError, FileAccount
 from bitstore._limits.windows import Terms
 from bitstore._support.digests import algorithm
+from bitstore._support.fingerprint import fingerprint
 from bitstore._support.redact import redact, redact_url
 from bitstore._warming.here import fill_here
 from bitstore._warming.run import Warming, numbered
 from bitstore.config import ConfigError, from_urls, loads
-from ray_integration.answer import answer_of
-from ray_integration.identity import fingerprint
+from ray_integration._node.row_answer import answer_of
 from tests.servers import Answer, CountedAPI, Reset
 from tests.stores import API, Box, Shelf, sha1
 
@@ -77,7 +77,7 @@ def test_signed_urls_in_a_batch(status: int | None, api: CountedAPI, caplog: pyt
     for _ in range(6):  # so that a breaker opens, and tells why
         [blob] = composite.get_many([uri], patience=0)
         assert blob.error is not None and blob.uri == uri
-        texts += [repr(blob), answer_of(blob).told, *texts_of(blob.error)]
+        texts += [repr(blob), answer_of(blob).text, *texts_of(blob.error)]
     assert list(composite.get_many([uri], errors="log", patience=0)) == []
     texts += [repr(composite.stats()), caplog.text]
     assert "/blob/x" in caplog.text
@@ -142,7 +142,7 @@ def test_what_a_careless_store_raises(error: Exception, tmp_path: Path, caplog: 
     for _ in range(7):
         [blob] = composite.get_many([DIGEST], patience=0)
         assert isinstance(blob.error, LookupFailed) and blob.error.failures[0][1] is not None
-        texts += [repr(blob), answer_of(blob).told, str(blob.error), repr(blob.error), blob.error.reason]
+        texts += [repr(blob), answer_of(blob).text, str(blob.error), repr(blob.error), blob.error.reason]
     assert composite.stats()["API"].breaker == "open"
     assert list(composite.get_many([DIGEST], errors="log", patience=0)) == []
     kind = algorithm("sha1")

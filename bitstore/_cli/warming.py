@@ -89,7 +89,7 @@ def warm_command(
             composite = chosen.composite(entries.algorithm.name)
         check_target(composite, meant)
         # It reads a store's pickled form and needs no Ray.
-        from ray_integration.identity import fingerprint
+        from bitstore._support.fingerprint import fingerprint
 
         warming = Warming(
             algorithm=entries.algorithm,
@@ -139,8 +139,8 @@ def _filler(
     try:
         import ray as cluster
 
-        from ray_integration.pool import NodePool
-        from ray_integration.warm import fill_on_ray
+        from ray_integration._pool.pool import NodePool
+        from ray_integration._warm.warm import fill_on_ray
     except ImportError as error:
         refuse(f"--ray {ray}: {error}; pip install 'epic-bitstore[ray]'")
     try:

@@ -1,7 +1,7 @@
-"""A batch of rows as Ray Data hands it over: an Arrow table, a pandas frame or a dict of NumPy arrays.
+"""A batch of rows as Ray Data passes it: an Arrow table, a pandas frame or a dict of NumPy arrays.
 
-New columns are Arrow arrays in all three, because only Arrow's types say what a column holds when no row of
-it holds anything: a NumPy array of nothing but None would make the column's type `null`.
+New columns are Arrow arrays in all three, because only Arrow's types say what a column holds when no row of it holds
+anything: a NumPy array of nothing but None would make the column's type `null`.
 """
 
 from __future__ import annotations
@@ -10,43 +10,39 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bitstore._digests.columns import column_values, holds_digests
+
 if TYPE_CHECKING:
     import numpy
     import pandas
     import pyarrow
 
-__all__ = ["Batch", "check_text_type", "open_batch"]
+__all__ = ["Batch", "check_digest_type", "open_batch"]
+
+_RAW_BYTES = (16, 20, 32)  # bytes of a raw md5, sha1 and sha256
 
 
 class Batch(ABC):
-    """One batch.
+    """One batch."""
 
-    Attributes
-    ----------
-    names
-        Its columns.
-    rows
-        How many rows it has.
-    """
-
-    names: list[str]
+    names: list[str]  # of the columns
     rows: int
 
     @abstractmethod
-    def texts(self, column: str) -> list[Any]:
-        """The values of a column of text; None where it is null.
+    def values(self, column: str) -> list[Any]:
+        """The values of the column of digests.
 
-        A column of Python objects may hold anything: what is not a str is returned as it is.
+        Text is str, or bytes where it is not UTF-8. A column of Python objects may hold anything.
 
         Raises
         ------
         TypeError
-            The column cannot hold text.
+            The column's type can hold neither text nor bytes.
         """
 
     @abstractmethod
     def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> Any:
-        """Rows `start` to `stop`, in the batch's own format, with columns added that hold the values of these rows."""
+        """Rows `start` to `stop` in the batch's own format, with the columns `added` that hold values of these rows."""
 
 
 class _ArrowBatch(Batch):
@@ -55,10 +51,10 @@ class _ArrowBatch(Batch):
         self.names = list(table.column_names)
         self.rows = table.num_rows
 
-    def texts(self, column: str) -> list[Any]:
+    def values(self, column: str) -> list[Any]:
         values = self._table.column(column)
-        check_text_type(column, values.type)
-        return list(values.to_pylist())
+        check_digest_type(column, values.type)
+        return column_values(values)
 
     def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> pyarrow.Table:
         table = self._table.slice(start, stop - start)
@@ -73,17 +69,18 @@ class _PandasBatch(Batch):
         self.names = [str(name) for name in frame.columns]
         self.rows = len(frame)
 
-    def texts(self, column: str) -> list[Any]:
+    def values(self, column: str) -> list[Any]:
         import pandas
 
         series = self._frame[column]
-        null = series.isna()
         dtype = series.cat.categories.dtype if isinstance(series.dtype, pandas.CategoricalDtype) else series.dtype
         if isinstance(dtype, pandas.ArrowDtype):
-            check_text_type(column, dtype.pyarrow_dtype)
-        elif not (dtype.kind == "O" or isinstance(dtype, pandas.StringDtype) or null.all()):
-            raise _not_text(column, dtype)
-        return [None if absent else value for value, absent in zip(series.tolist(), null.tolist(), strict=True)]
+            check_digest_type(column, dtype.pyarrow_dtype)
+            if series.dtype == dtype:  # text of Arrow that is not UTF-8 is bytes only if pandas does not convert it
+                return column_values(series.array.__arrow_array__())
+        elif not (dtype.kind in "OSV" or isinstance(dtype, pandas.StringDtype) or series.isna().all()):
+            raise _no_digests(column, dtype)
+        return list(series.tolist())
 
     def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> pandas.DataFrame:
         import pandas
@@ -99,19 +96,22 @@ class _NumpyBatch(Batch):
         self.names = list(columns)
         self.rows = len(next(iter(columns.values()))) if columns else 0
 
-    def texts(self, column: str) -> list[Any]:
+    def values(self, column: str) -> list[Any]:
         import numpy
 
         values = self._columns[column]
         if isinstance(values, list):
-            return [None if _is_nan(value) else value for value in values]
+            return list(values)
         array: numpy.ndarray[Any, Any] = numpy.asarray(values)
         kind = array.dtype.kind
-        # "T" is NumPy 2's StringDType; a column of nothing but nulls may come as floats, which say nan for them.
-        text = kind in "OUT" or (kind == "f" and bool(numpy.isnan(array).all()))
+        # "T" is NumPy 2's StringDType; a column of nothing but nulls may come as floats that are all nan.
+        text = kind in "OUTSV" or (kind == "f" and bool(numpy.isnan(array).all()))
         if array.ndim != 1 or not text:
-            raise _not_text(column, array.dtype if array.ndim == 1 else f"{array.ndim}-dimensional {array.dtype}")
-        return [None if _is_nan(value) else value for value in array.tolist()]
+            raise _no_digests(column, array.dtype if array.ndim == 1 else f"{array.ndim}-dimensional {array.dtype}")
+        if kind == "S" and array.dtype.itemsize in _RAW_BYTES:
+            # NumPy leaves out the zeros at the end of such a value, and a raw digest may end in zeros.
+            return [value.ljust(array.dtype.itemsize, b"\0") for value in array.tolist()]
+        return list(array.tolist())
 
     def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> dict[str, Any]:
         # Ray takes Arrow arrays as columns of a dict, with their types; each in one piece.
@@ -120,13 +120,7 @@ class _NumpyBatch(Batch):
 
 
 def open_batch(batch: Any) -> Batch:
-    """The batch, whichever of Ray's formats it has.
-
-    Raises
-    ------
-    TypeError
-        It has none of them.
-    """
+    """The batch, whichever of Ray's formats it has. TypeError: none of them."""
     if isinstance(batch, Mapping):
         return _NumpyBatch(batch)
     # By name: importing both to find out that it is one of them would cost a second.
@@ -141,21 +135,13 @@ def open_batch(batch: Any) -> Batch:
     )
 
 
-def check_text_type(column: str, dtype: Any) -> None:
-    """Raise TypeError unless a column of this Arrow type can hold text (or holds nothing but nulls)."""
-    from pyarrow import types
+def check_digest_type(column: str, dtype: pyarrow.DataType) -> None:
+    """Raise TypeError unless a column of this Arrow type can hold digests, or Python objects."""
+    import pyarrow
 
-    value_type = dtype.value_type if types.is_dictionary(dtype) else dtype
-    if types.is_string(value_type) or types.is_large_string(value_type) or types.is_null(value_type):
-        return
-    if str(value_type) != "string_view":  # by name, because older releases of Arrow have no test for it
-        raise _not_text(column, dtype)
+    if not (isinstance(dtype, pyarrow.BaseExtensionType) or holds_digests(dtype)):
+        raise _no_digests(column, dtype)
 
 
-def _not_text(column: str, dtype: object) -> TypeError:
-    hint = "; a digest of raw bytes is written as text by .hex()" if "binary" in str(dtype) else ""
-    return TypeError(f"column '{column}' has the type {dtype}, but it must be text (hexadecimal digests){hint}")
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def _no_digests(column: str, dtype: object) -> TypeError:
+    return TypeError(f"column '{column}' has the type {dtype}, but it must hold digests: text or bytes")

@@ -7,21 +7,18 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bitstore._support.once import warn_once
 from bitstore.errors import described
-from ray_integration.metrics import node_name
-from ray_integration.routing import split, successors
+from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes
+from ray_integration._pool.rendezvous import split, successors
 
-__all__ = ["CONTROL", "NAMESPACE", "Address", "Members", "alive_nodes"]
+__all__ = ["Address", "Members"]
 
 logger = logging.getLogger("bitstore")
-
-NAMESPACE = "bitstore"
-CONTROL = "control"  # the group of calls that must be answered while all other threads of a node store are busy
 
 _REFRESH = 2.0  # seconds for which the list of nodes is good, at least
 # And for each node so many more: every process asks the one head of the cluster, for a list that is as long as the
@@ -228,16 +225,3 @@ def _succeeded(call: Any) -> bool:
     except ray.exceptions.RayError:
         return False
     return True
-
-
-def alive_nodes() -> dict[str, str]:
-    """The nodes that take part, by id, with a name for people.
-
-    All that are alive, except those without CPUs (heads that are to be spared of work), unless there are no others.
-    """
-    import ray
-
-    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-    alive = [node for node in list_nodes() if node["Alive"]]
-    working = [node for node in alive if node["Resources"].get("CPU", 0) > 0]
-    return {node["NodeID"]: node_name(node["NodeID"], node["NodeManagerHostname"]) for node in working or alive}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.latency import Latencies
-from ray_integration.identity import fingerprint
+from ray_integration._cluster import node_name
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge, Histogram
 
     from bitstore._tiers.stats import TierStats
 
-__all__ = ["BREAKER", "COUNTERS", "LATENCY", "TAGS", "TierMetrics", "node_name"]
+__all__ = ["BREAKER", "COUNTERS", "LATENCY", "TAGS", "TierMetrics"]
 
 TAGS = ("tier", "node", "store")
 
@@ -102,11 +102,6 @@ class TierMetrics:
         if is_open != self._told.get((stats.name, BREAKER), -1):
             self._told[stats.name, BREAKER] = is_open
             _gauge().set(is_open, tags=tags)
-
-
-def node_name(node_id: str, hostname: str | None = None) -> str:
-    """A node's name for people: the beginning of its id, which is the same in Ray's own tables, and its host."""
-    return f"{node_id[:8]} ({hostname or socket.gethostname()})"
 
 
 # Ray wants one object for each metric of a process.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow
 
-    from ray_integration.answer import Answer
-    from ray_integration.rooms import Rooms
+    from ray_integration._fetch.buffers import BufferPool
+    from ray_integration._node.row_answer import RowAnswer
 
 __all__ = ["Columns"]
 
@@ -17,9 +17,9 @@ __all__ = ["Columns"]
 class Columns:
     """Collects answers, and makes Arrow columns of them.
 
-    Each blob is copied at once, while the CPU has it in its cache, to where the column will have it; so its own memory
-    serves for the next ones. Arrow's builder lets its buffer grow as it goes, and so takes memory anew, and copies,
-    several times over: for blobs of 16 KB at ten times the cost.
+    Each blob is copied at once, while it is in the CPU's cache, to its place in the column, so that its own memory is
+    free for the next blobs. Arrow's builder grows its buffer step by step and copies everything with each step: for
+    blobs of 16 KB at ten times the cost.
 
     Parameters
     ----------
@@ -27,34 +27,33 @@ class Columns:
         The columns' names.
     chunk_bytes
         Bytes of blobs that a chunk of the columns may hold. A blob that is larger makes a chunk of its own.
-    rooms
-        Where the memory of chunks comes from.
+    buffers
+        Lends the memory of chunks.
 
-    Attributes
-    ----------
-    rows, size
-        How many answers were added, and the bytes of their blobs.
     """
 
-    def __init__(self, data: str, source: str, error: str, *, chunk_bytes: int, rooms: Rooms) -> None:
+    rows: int  # answers added since the last `take`
+    size: int  # bytes of their blobs
+
+    def __init__(self, data: str, source: str, error: str, *, chunk_bytes: int, buffers: BufferPool) -> None:
         self._names = (data, source, error)
         self._chunk_bytes = chunk_bytes
-        self._rooms = rooms
+        self._buffers = buffers
         self._chunks: list[tuple[pyarrow.Array, ...]] = []
         self.rows = self.size = 0
         self._begin_chunk()
 
     def _begin_chunk(self) -> None:
-        self._room: bytearray | None = None
-        self._whole: bytes | None = None  # the only blob of a chunk, as it came
+        self._buffer: bytearray | None = None
+        self._whole: bytes | None = None  # the only blob of a chunk, as the store returned it
         self._end = 0  # bytes of the blobs in the chunk
         self._ends = array("q", [0])
         self._found: list[bool] = []
         self._sources: list[str | None] = []
-        self._told: list[str | None] = []
+        self._errors: list[str | None] = []
 
-    def add(self, answer: Answer) -> None:
-        """Take in the answer of the next row."""
+    def add(self, answer: RowAnswer) -> None:
+        """Append the answer of the next row."""
         data = answer.data
         if data:
             if self._end and self._end + len(data) > self._chunk_bytes:
@@ -63,11 +62,11 @@ class Columns:
         self._ends.append(self._end)
         self._found.append(data is not None)
         self._sources.append(answer.source)
-        self._told.append(answer.told)
+        self._errors.append(answer.text)
         self.rows += 1
 
     def take(self) -> dict[str, pyarrow.ChunkedArray]:
-        """The columns. Afterwards there are none, so that their bytes are here once."""
+        """The columns. Afterwards this holds none of them."""
         import pyarrow
 
         if self._found or not self._chunks:
@@ -85,34 +84,34 @@ class Columns:
         if len(data) > self._chunk_bytes:
             self._whole = data
             return
-        room = self._room
-        if room is None:
-            room = self._room = self._rooms.take()
-        if end > len(room):
-            room.extend(bytes(max(end, min(2 * len(room), self._chunk_bytes)) - len(room)))
-        room[start:end] = data
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = self._buffers.take()
+        if end > len(buffer):
+            buffer.extend(bytes(max(end, min(2 * len(buffer), self._chunk_bytes)) - len(buffer)))
+        buffer[start:end] = data
 
     def _pack(self) -> None:
         """Make a chunk of the columns of what has come since the last one."""
         import pyarrow
 
-        # An array of truths has its bits in the very form in which others tell what is not null.
+        # The bits of a boolean array are a validity bitmap.
         present = None if all(self._found) else pyarrow.array(self._found).buffers()[1]
-        buffers = [present, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(self._bytes())]
+        parts = [present, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(self._bytes())]
         self._chunks.append(
             (
-                pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), buffers),
+                pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), parts),
                 pyarrow.array(self._sources, pyarrow.string()),
-                pyarrow.array(self._told, pyarrow.string()),
+                pyarrow.array(self._errors, pyarrow.string()),
             )
         )
         self._begin_chunk()
 
     def _bytes(self) -> bytes | memoryview:
         """The blobs of the chunk, one after the other."""
-        if self._room is None:
+        if self._buffer is None:
             return self._whole or b""
-        blobs = memoryview(self._room)[: self._end]
-        self._rooms.give(self._room)
-        # Whoever keeps the column would keep the whole room.
-        return blobs if 2 * self._end > len(self._room) else bytes(blobs)
+        blobs = memoryview(self._buffer)[: self._end]
+        self._buffers.give(self._buffer)
+        # A view keeps the whole buffer alive.
+        return blobs if 2 * self._end > len(self._buffer) else bytes(blobs)

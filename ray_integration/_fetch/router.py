@@ -14,10 +14,10 @@ from bitstore._support.once import warn_once
 from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
-from ray_integration.answer import Answer, answer_of
-from ray_integration.members import Members
-from ray_integration.node import Piece, needs_paid
-from ray_integration.parts import usable_part
+from ray_integration._node.node_store import Piece, needs_paid
+from ray_integration._node.row_answer import RowAnswer, answer_of
+from ray_integration._node.usable import usable_part
+from ray_integration._pool.members import Members
 
 __all__ = ["Router"]
 
@@ -107,7 +107,7 @@ class Router:
         self.answered = 0
         self.bytes = 0
 
-    def answers(self, digests: Sequence[str]) -> Generator[Answer, None, None]:
+    def answers(self, digests: Sequence[str]) -> Generator[RowAnswer, None, None]:
         """One answer for each of the digests (all different, in canonical form), in their order."""
         return _Batch(self, digests).in_order()
 
@@ -120,13 +120,13 @@ class _Batch:
         self._members = router.members
         self._digests = digests
         self._calls: dict[Any, _Call] = {}
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, RowAnswer] = {}
         self._held = 0  # bytes of the answers that wait for their turn
         self._tries: Counter[int] = Counter()
         self._begun = 0  # positions that were sent at least once
         self._taken = 0  # positions whose answers the consumer has
 
-    def in_order(self) -> Generator[Answer, None, None]:
+    def in_order(self) -> Generator[RowAnswer, None, None]:
         for position in range(len(self._digests)):
             while position not in self._answers:
                 self._begin()
@@ -235,8 +235,8 @@ class _Batch:
             return
         call.heard = time.monotonic()
         self._members.heard(call.member)
-        for index, data, source, told, error in piece.rows:
-            self._answer(call.positions[index], Answer(data, source, error, told))
+        for index, data, source, text, error in piece.rows:
+            self._answer(call.positions[index], RowAnswer(data, source, error, text))
             call.open.discard(call.positions[index])
         for index in piece.unpaid:
             call.unpaid.append(call.positions[index])
@@ -281,7 +281,7 @@ class _Batch:
             self._tries.pop(position, None)
         self._send(call.unpaid, pays=True)
 
-    def _answer(self, position: int, answer: Answer) -> None:
+    def _answer(self, position: int, answer: RowAnswer) -> None:
         self._answers[position] = answer
         self._held += answer.size
         self._router.bytes += answer.size
@@ -324,7 +324,9 @@ class _Batch:
         reason = "no node store answers, and only one of them may ask the paid source"
         if error is not None:
             reason += f" ({type(error).__name__}: {str(error).splitlines()[0]})"
-        self._answer(position, Answer.without_blob("failed", StoreNotAvailable("the pool", reason)))
+        self._answer(
+            position, RowAnswer.without_blob("failed", self._digests[position], StoreNotAvailable("the pool", reason))
+        )
 
 
 def _warn(call: _Call, error: Exception) -> None:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray_integration.members import NAMESPACE
+from ray_integration._cluster import NAMESPACE, head_node
 
 __all__ = ["Central", "Unreachable"]
 
 _LIMIT = 30.0  # seconds for one call, the actor's start and restarts included
 _AGAIN = 0.25  # seconds between two looks for an actor that is being restarted
-_HEAD = "node:__internal_head__"  # the resource that Ray gives to the head's node
 
 
 class Unreachable(Exception):
@@ -108,18 +107,8 @@ class Central:
                     num_cpus=0,
                     max_restarts=-1,
                     max_task_retries=0,  # `call` does that, within its own limit
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(_head(), soft=False),
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(head_node(), soft=False),
                 )
                 .remote(*self._arguments(self._met))
             )
         return self._handle
-
-
-def _head() -> str:
-    import ray
-
-    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-    for node in list_nodes():
-        if node["Alive"] and _HEAD in node["Resources"]:
-            return str(node["NodeID"])
-    return str(ray.get_runtime_context().get_node_id())

@@ -7,10 +7,10 @@ from typing import Any
 
 from bitstore.errors import BitstoreError
 
-__all__ = ["CannotBePlaced", "check_placement", "cpus_of_nodes", "default_actors", "default_cpus"]
+__all__ = ["TOKEN_CPUS", "CannotBePlaced", "check_placement", "default_actors", "default_cpus"]
 
 _CPUS_PER_ACTOR = 8
-_TOKEN_CPUS = 0.01
+TOKEN_CPUS = 0.01
 
 
 class CannotBePlaced(BitstoreError, RuntimeError):
@@ -41,17 +41,7 @@ def default_cpus(nodes: Sequence[float], actors: int) -> float:
     Where there is such a node, they ask for a little, if it surely leaves a whole CPU free.
     """
     spared = any(cpus == 0 for cpus in nodes)
-    return _TOKEN_CPUS if spared and max(nodes) - actors * _TOKEN_CPUS >= 1 else 0.0
-
-
-def cpus_of_nodes() -> list[float]:
-    """The CPUs of each node that is alive; empty where Ray is not running."""
-    import ray
-
-    if not ray.is_initialized():
-        return []
-    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-    return [float(node["Resources"].get("CPU", 0)) for node in list_nodes() if node["Alive"]]
+    return TOKEN_CPUS if spared and max(nodes) - actors * TOKEN_CPUS >= 1 else 0.0
 
 
 def check_placement(actors: int, asked: Mapping[str, float], *, reads: bool, limit: float) -> None:

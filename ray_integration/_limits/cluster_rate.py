@@ -13,7 +13,7 @@ from bitstore._limits.rates import BackOff, checked_rate
 from bitstore._support.per_process import KeepsPerProcess, PerProcess, current
 from bitstore.errors import StoreNotAvailable
 from bitstore.steps import Call, Sleep, Steps, Wait
-from ray_integration.central import Central, Unreachable
+from ray_integration._limits.central_actor import Central, Unreachable
 
 __all__ = ["ClusterRate", "Lease", "RateKeeper"]
 

@@ -16,10 +16,11 @@ from bitstore._warming.outcome import Outcome
 from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
 from bitstore.store import Store
-from ray_integration.answer import answer_of
-from ray_integration.metrics import TierMetrics, node_name
-from ray_integration.parts import usable_part
-from ray_integration.warm_node import KeepOrder, keep_on_node
+from ray_integration._cluster import node_name
+from ray_integration._node.keeping import KeepOrder, keep_on_node
+from ray_integration._node.metrics import TierMetrics
+from ray_integration._node.row_answer import answer_of
+from ray_integration._node.usable import usable_part
 
 __all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]
 
@@ -54,7 +55,7 @@ class Piece(NamedTuple):
     Attributes
     ----------
     rows
-        `(position, data, source, told, error)`, as in `Answer`; `error` only if it was asked for.
+        `(position, data, source, text, error)`, as in `RowAnswer`; `error` only if it was asked for.
     unpaid
         Positions that only a paid source may answer, which the call was not to ask.
     """
@@ -135,7 +136,7 @@ class NodeStore:
         return Description(self._node_id, os.getpid(), __version__, sys.version.split()[0], tuple(self._notes))
 
     def ping(self) -> None:
-        """Answer, as a sign of life."""
+        """RowAnswer, as a sign of life."""
 
     def fetch(
         self,
@@ -195,7 +196,7 @@ class NodeStore:
                     yield Piece(rows, unpaid)
                     rows, unpaid, size = [], [], 0
                 error = _portable(answer.error) if with_errors and answer.error is not None else None
-                rows.append((blob.index, answer.data, answer.source, answer.told, error))
+                rows.append((blob.index, answer.data, answer.source, answer.text, error))
                 size += answer.size
         self._metrics.tell()
         yield Piece(rows, unpaid)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.outcome import Outcome, failed
 from bitstore._warming.parts import Target, filled, lean_part
-from ray_integration.parts import shared_part
+from ray_integration._node.usable import shared_part
 
 __all__ = ["KeepOrder", "keep_on_node"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from bitstore._support.once import warn_once
 from bitstore._warming.outcome import Kind, Outcome, failed
-from ray_integration.keeper import PoolError
-from ray_integration.members import Members
-from ray_integration.warm_node import KeepOrder
+from ray_integration._node.keeping import KeepOrder
+from ray_integration._pool.keeper import PoolError
+from ray_integration._pool.members import Members
 
 __all__ = ["WarmCalls"]
 

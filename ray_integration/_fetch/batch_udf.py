@@ -7,18 +7,19 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal, TypeAlias, get_args
 
+from bitstore._support.digests import is_null
+from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidURI
 from bitstore.store import Store
-from ray_integration.answer import Answer, answer_of
-from ray_integration.batches import Batch, open_batch
-from ray_integration.collector import Warmth
-from ray_integration.columns import Columns
-from ray_integration.identity import fingerprint
-from ray_integration.metrics import TierMetrics
-from ray_integration.pool import NodePool
-from ray_integration.rooms import Rooms
-from ray_integration.routed import Router
+from ray_integration._fetch.batches import Batch, open_batch
+from ray_integration._fetch.buffers import BufferPool
+from ray_integration._fetch.columns import Columns
+from ray_integration._fetch.gc_freeze import freeze_after_imports
+from ray_integration._fetch.router import Router
+from ray_integration._node.metrics import TierMetrics
+from ray_integration._node.row_answer import RowAnswer, answer_of
+from ray_integration._pool.pool import NodePool
 
 __all__ = ["Errors", "FetchBlobs", "Routing"]
 
@@ -73,6 +74,8 @@ class FetchBlobs:
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
         blob larger than that makes a piece of its own. The memory of pieces that nobody holds any more serves for the
         next ones.
+    batch_rows
+        Rows of a batch that are looked up together; the next ones begin after them. None: all.
     pool
         A `NodePool` of this store, whose node stores do the lookups. None: they are done here.
     routing
@@ -114,6 +117,7 @@ class FetchBlobs:
         max_bytes: int | str = "256MB",
         patience: float = 60.0,
         block_bytes: int | str = "128MiB",
+        batch_rows: int | None = None,
         pool: NodePool | None = None,
         routing: Routing | None = None,
     ) -> None:
@@ -132,6 +136,8 @@ class FetchBlobs:
             raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
         if in_flight is not None and in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: must be at least 1")
+        if batch_rows is not None and batch_rows < 1:
+            raise ValueError(f"batch_rows={batch_rows}: must be at least 1")
         if not patience >= 0:
             raise ValueError(f"patience={patience}: must be at least 0 seconds")
         if routing is None:
@@ -154,19 +160,20 @@ class FetchBlobs:
         self.max_bytes = parse_size(max_bytes, name="max_bytes")
         self.patience = patience
         self.block_bytes = parse_size(block_bytes, name="block_bytes")
+        self.batch_rows = batch_rows
         self.pool = pool
         self.routing: Routing = routing
         self._router: Router | None = None
         self._metrics: TierMetrics | None = None
-        self._warmth = Warmth()
-        self._rooms = Rooms()
+        self._buffers = BufferPool()
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Yield the rows of `batch` with their blobs, in pieces of the same format."""
-        rows = open_batch(batch)
-        if rows.names:  # Ray's own empty blocks may have no columns at all
-            self.check_columns(rows.names)
-        yield from self._pieces(rows)
+        rows = self._open(batch)
+        most = self.batch_rows or rows.rows
+        for start in range(0, max(1, rows.rows), max(1, most)):
+            freeze_after_imports()
+            yield from self._pieces(rows, start, min(rows.rows, start + most))
 
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError unless a dataset with these columns has the column of digests and room for the new ones."""
@@ -176,23 +183,28 @@ class FetchBlobs:
             if (name := getattr(self, option)) in names:
                 raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")
 
-    def _pieces(self, rows: Batch) -> Iterator[Any]:
-        self._warmth.reached()
-        start = 0
+    def without_lookups(self, batch: Any) -> Any:
+        """The rows of `batch` with new columns of the right types, all null: what a schema is read from."""
+        rows = self._open(batch)
+        columns = self._columns()
+        for _ in range(rows.rows):
+            columns.add(RowAnswer())
+        return rows.part(0, rows.rows, columns.take())
+
+    def _open(self, batch: Any) -> Batch:
+        rows = open_batch(batch)
+        if rows.names:  # Ray's own empty blocks may have no columns at all
+            self.check_columns(rows.names)
+        return rows
+
+    def _pieces(self, rows: Batch, start: int, end: int) -> Iterator[Any]:
+        """Rows `start` to `end` with their blobs."""
         # Ray makes a block of what it has got as soon as that exceeds its target size (128 MiB), and cuts it if it is
         # half as much again or more. A piece in between thus becomes a block as it is, without being copied together.
         most = self.block_bytes + self.block_bytes // 2 - 1
-        # A piece has nine chunks at most, as any two in a row hold more than a fifth: Ray copies those of a block
-        # together that has more than ten.
-        columns = Columns(
-            self.data_column,
-            self.source_column,
-            self.error_column,
-            chunk_bytes=max(1, self.block_bytes * 3 // 10),
-            rooms=self._rooms,
-        )
-        texts = rows.texts(self.column) if rows.rows else []
-        with closing(self._answers(texts)) as incoming:
+        columns = self._columns()
+        values = rows.values(self.column)[start:end] if end > start else []
+        with closing(self._answers(values)) as incoming:
             for answer in incoming:
                 if columns.size and (columns.size > self.block_bytes or columns.size + answer.size > most):
                     stop = start + columns.rows
@@ -203,33 +215,44 @@ class FetchBlobs:
                 columns.add(answer)
                 del answer
         self._tell()
-        yield rows.part(start, rows.rows, columns.take())
+        yield rows.part(start, end, columns.take())
+
+    def _columns(self) -> Columns:
+        # A piece has nine chunks at most, as any two in a row hold more than a fifth of it: Ray copies the chunks of a
+        # block that has more than ten into one.
+        return Columns(
+            self.data_column,
+            self.source_column,
+            self.error_column,
+            chunk_bytes=max(1, self.block_bytes * 3 // 10),
+            buffers=self._buffers,
+        )
 
     def _tell(self) -> None:
         if self._metrics is not None:
             self._metrics.tell()
 
-    def _answers(self, texts: list[Any]) -> Generator[Answer, None, None]:
+    def _answers(self, values: list[Any]) -> Generator[RowAnswer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
-        keys = [self._key(text) for text in texts]
+        keys = [self._key(value) for value in values]
         first: dict[Any, str] = {}
-        for key, text in zip(keys, texts, strict=True):
-            if not isinstance(key, Answer):
-                first.setdefault(key, text)
+        for key, value in zip(keys, values, strict=True):
+            if not isinstance(key, RowAnswer):
+                first.setdefault(key, value if isinstance(value, str) else key)
         if len(first) == len(keys) and self.errors == "return":  # each row has a blob of its own, as in most batches
             yield from self._lookups(first)
             return
-        uses = Counter(key for key in keys if not isinstance(key, Answer))
-        held: dict[Any, Answer] = {}
+        uses = Counter(key for key in keys if not isinstance(key, RowAnswer))
+        held: dict[Any, RowAnswer] = {}
         with closing(self._lookups(first)) as answers:
             for key in keys:
-                if isinstance(key, Answer):
+                if isinstance(key, RowAnswer):
                     answer = key
                 elif key in held:
                     answer = held[key]
                 else:
                     answer = held[key] = next(answers)
-                if not isinstance(key, Answer):
+                if not isinstance(key, RowAnswer):
                     uses[key] -= 1
                     if not uses[key]:
                         del held[key]
@@ -238,7 +261,7 @@ class FetchBlobs:
                 yield answer
                 del answer
 
-    def _lookups(self, texts: dict[Any, str]) -> Generator[Answer, None, None]:
+    def _lookups(self, texts: dict[Any, str]) -> Generator[RowAnswer, None, None]:
         """One answer for each of `texts` (by what is the same for all spellings of each), in their order."""
         if self.pool is not None:
             if self._router is None:
@@ -275,29 +298,31 @@ class FetchBlobs:
                 yield answer
                 del answer
 
-    def _key(self, text: Any) -> Any:
+    def _key(self, value: Any) -> Any:
         """What rows that ask for the same blob share; the answer itself where the row names none."""
-        if text is None:
-            return Answer.without_blob("invalid", ValueError(f"column '{self.column}' is null"))
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            return Answer.without_blob(
-                "invalid", TypeError(f"column '{self.column}' must hold text, got {kind} {text!r:.80}")
-            )
+        if is_null(value):
+            return RowAnswer.without_blob("invalid", "null", ValueError(f"column '{self.column}' has no digest here"))
+        if not isinstance(value, str) and not isinstance(getattr(self.store, "algorithm", None), str):
+            if not isinstance(value, bytes):  # only stores of digests know raw bytes
+                wrong = TypeError(f"column '{self.column}' must hold text here, not {type(value).__name__}")
+                return RowAnswer.without_blob("invalid", value, wrong)
+            try:
+                value = value.decode()
+            except UnicodeDecodeError:
+                return RowAnswer.without_blob("invalid", value, ValueError(f"column '{self.column}' is not UTF-8 here"))
         canonical = getattr(self.store, "canonical", None)
         if canonical is None:
-            return text
+            return value
         try:
-            key = canonical(text)
+            key = canonical(value)
         except (InvalidURI, TypeError, ValueError) as error:
-            return Answer.without_blob("invalid", error)
+            return RowAnswer.without_blob("invalid", value, error)
         except Exception as error:  # a user's own store may fail in any way, and fails this row only
-            return Answer.without_blob("failed", error)
-        return key if isinstance(key, Hashable) else text
+            return RowAnswer.without_blob("failed", value, error)
+        return key if isinstance(key, Hashable) else value
 
     def __getstate__(self) -> dict[str, Any]:
-        of_this_process = {"_router": None, "_metrics": None, "_warmth": Warmth(), "_rooms": Rooms()}
-        return {**self.__dict__, **of_this_process}
+        return {**self.__dict__, "_router": None, "_metrics": None, "_buffers": BufferPool()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"

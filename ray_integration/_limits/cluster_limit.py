@@ -8,7 +8,7 @@ from pathlib import Path
 from bitstore._limits.accounts import Account, AccountError, FileAccount
 from bitstore._limits.calls import WAIT, Limit
 from bitstore._limits.windows import Terms, Verdict
-from ray_integration.central import Central, Unreachable
+from ray_integration._limits.central_actor import Central, Unreachable
 
 __all__ = ["CallKeeper", "ClusterLimit"]
 

@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bitstore import __version__
+from bitstore._support.fingerprint import fingerprint
 from bitstore._support.once import warn_once
-from ray_integration.identity import fingerprint
-from ray_integration.keeper import Keeper, PoolError
-from ray_integration.members import CONTROL, Address, Members
-from ray_integration.node import Description, VersionMismatch
-from ray_integration.portable import check_portable
-from ray_integration.table import stats_table
+from ray_integration._cluster import CONTROL
+from ray_integration._node.node_store import Description, VersionMismatch
+from ray_integration._pool.keeper import Keeper, PoolError
+from ray_integration._pool.members import Address, Members
+from ray_integration._pool.portable import check_portable
+from ray_integration._pool.stats_table import stats_table
 
 if TYPE_CHECKING:
     import pandas

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from bitstore._tiers.chain import costs
-from ray_integration.batches import check_text_type
-from ray_integration.data import Errors, FetchBlobs, Routing
-from ray_integration.placement import check_placement, cpus_of_nodes, default_actors, default_cpus
-from ray_integration.pool import NodePool
-from ray_integration.portable import check_portable
+from ray_integration._cluster import cpus_of_nodes
+from ray_integration._fetch.batch_udf import Errors, FetchBlobs, Routing
+from ray_integration._fetch.batches import check_digest_type
+from ray_integration._fetch.placement import check_placement, default_actors, default_cpus
+from ray_integration._pool.pool import NodePool
+from ray_integration._pool.portable import check_portable
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -95,8 +96,10 @@ def fetch_blobs(
     CannotBePlaced
         The cluster has no room; the error names the resource.
     """
-    from ray.data import ActorPoolStrategy, Dataset
+    from ray.data import Dataset
     from ray.data.dataset import MaterializedDataset
+
+    from ray_integration._fetch.blob_dataset import with_blobs
 
     if not isinstance(ds, Dataset):
         raise TypeError(f"expected a ray.data.Dataset, got {type(ds).__module__}.{type(ds).__qualname__}")
@@ -140,14 +143,8 @@ def fetch_blobs(
             limit=placement_timeout,
         )
     options |= {"pool": NodePool(store, private=True) if makes_pool else pool, "routing": routing}
-    return ds.map_batches(
-        FetchBlobs,
-        fn_constructor_kwargs=options,
-        compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
-        **asked,
-        batch_size=batch_size,
-        batch_format=batch_format,
-        udf_modifying_row_count=False,  # so that limit(10) after it fetches ten blobs
+    return with_blobs(
+        ds, fetch=options, batch_size=batch_size, batch_format=batch_format, actors=(least, most), asked=asked
     )
 
 
@@ -161,4 +158,4 @@ def _check_schema(ds: Dataset, fetch: FetchBlobs) -> None:
     fetch.check_columns(schema.names)
     dtype = dict(zip(schema.names, schema.types, strict=True))[fetch.column]
     if isinstance(dtype, pyarrow.DataType):
-        check_text_type(fetch.column, dtype)
+        check_digest_type(fetch.column, dtype)

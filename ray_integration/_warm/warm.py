@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bitstore._digests.columns import column_values, holds_digests
 from bitstore._support.digests import Algorithm
+from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
 from bitstore._warming.run import Fill, Warming, numbered
-from ray_integration.batches import check_text_type
-from ray_integration.identity import fingerprint
-from ray_integration.pool import NodePool, PoolError
-from ray_integration.portable import check_portable
-from ray_integration.warm_calls import WarmCalls
-from ray_integration.warm_node import KeepOrder
+from ray_integration._node.keeping import KeepOrder
+from ray_integration._pool.pool import NodePool, PoolError
+from ray_integration._pool.portable import check_portable
+from ray_integration._warm.keep_calls import WarmCalls
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -179,5 +179,6 @@ def _rows(ds: Dataset, column: str, algorithm: Algorithm) -> Entries:
 def _texts(batches: Iterable[Any], column: str) -> Iterator[Any]:
     for batch in batches:
         values = batch.column(column)
-        check_text_type(column, values.type)
-        yield from values.to_pylist()
+        if not holds_digests(values.type):
+            raise TypeError(f"column '{column}' has the type {values.type}, but it must hold digests: text or bytes")
+        yield from column_values(values)

@@ -1,0 +1,51 @@
+"""The cluster as Ray describes it: its nodes, and the names under which actors of this package are found."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["CONTROL", "NAMESPACE", "alive_nodes", "cpus_of_nodes", "head_node", "node_name"]
+
+NAMESPACE = "bitstore"
+CONTROL = "control"  # concurrency group of calls that are answered while all other threads of a node store are busy
+
+_HEAD = "node:__internal_head__"  # the resource that Ray gives to the head's node
+
+
+def alive_nodes() -> dict[str, str]:
+    """The nodes that take part: `{id: name for people}`.
+
+    All that are alive, except those without CPUs (heads that are to be spared of work), unless there are no others.
+    """
+    alive = _alive()
+    working = [node for node in alive if node["Resources"].get("CPU", 0) > 0]
+    return {node["NodeID"]: node_name(node["NodeID"], node["NodeManagerHostname"]) for node in working or alive}
+
+
+def cpus_of_nodes() -> list[float]:
+    """The CPUs of each node that is alive; empty where Ray is not running."""
+    import ray
+
+    return [float(node["Resources"].get("CPU", 0)) for node in _alive()] if ray.is_initialized() else []
+
+
+def head_node() -> str:
+    """Id of the head's node; of this process's node where no node says that it is the head's."""
+    import ray
+
+    heads = [str(node["NodeID"]) for node in _alive() if _HEAD in node["Resources"]]
+    return heads[0] if heads else str(ray.get_runtime_context().get_node_id())
+
+
+def node_name(node_id: str, hostname: str | None = None) -> str:
+    """A node's name for people: the beginning of its id, which is the same in Ray's own tables, and its host."""
+    return f"{node_id[:8]} ({hostname or socket.gethostname()})"
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray
+
+    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    return [node for node in list_nodes() if node["Alive"]]

@@ -1,0 +1,72 @@
+"""The answer to one row: its blob, or why it has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bitstore._support.digests import as_text
+from bitstore._support.redact import redact_url
+from bitstore.blob import Blob
+from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed, NotFoundInStore, StoreNotAvailable, described
+
+__all__ = ["RowAnswer", "answer_of"]
+
+_LONGEST_KEY = 200  # characters of a key in an error's text
+
+
+@dataclass(slots=True)
+class RowAnswer:
+    """What goes into the new columns of one row."""
+
+    # The blob, and the name of the store or tier that had it; None unless found.
+    data: bytes | None = None
+    source: str | None = None
+    # Why there is no blob, as an error and as the text of the row's error column; None if found.
+    error: Exception | None = None
+    text: str | None = None
+
+    @classmethod
+    def without_blob(cls, kind: Literal["missing", "failed", "invalid"], key: Any, error: Exception) -> RowAnswer:
+        """The answer to a row that gets no blob: `<kind>: <key>: <reason>`."""
+        shown = as_text(key)
+        shown = redact_url(repr(key) if shown is None else shown)[:_LONGEST_KEY]
+        reason = _reason(kind, error)
+        text = f"{kind}: {reason}" if reason.startswith(shown) else f"{kind}: {shown}: {reason}"
+        # A column of text holds no lone surrogates.
+        return cls(error=error, text=text.encode("utf-8", "backslashreplace").decode())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob."""
+        return len(self.data) if self.data is not None else 0
+
+
+def answer_of(blob: Blob) -> RowAnswer:
+    """The answer that a lookup gave."""
+    error, data = blob.error, blob.data
+    if isinstance(error, NotFoundInStore):
+        return RowAnswer.without_blob("missing", blob.uri, error)
+    if isinstance(error, InvalidURI):
+        return RowAnswer.without_blob("invalid", blob.uri, error)
+    if error is not None:
+        return RowAnswer.without_blob("failed", blob.uri, error)
+    source = str(blob.source)
+    if type(data) is bytes:
+        return RowAnswer(data, source)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return RowAnswer(bytes(data), source)
+    wrong = StoreNotAvailable(source, f"it returned {type(data).__name__}, not bytes")
+    return RowAnswer.without_blob("failed", blob.uri, wrong)
+
+
+def _reason(kind: str, error: Exception) -> str:
+    # Millions of rows may carry this text, so a composite stands in it by its name, without all its tiers.
+    if type(error) in (NotFoundInStore, InvalidDataFound):
+        store: Any = getattr(error, "store", None)
+        name = store if isinstance(store, str) else getattr(store, "label", type(store).__name__)
+        invalid = error.reason if isinstance(error, InvalidDataFound) else None
+        return f"{name} does not contain it" if invalid is None else f"{name} holds invalid data: {invalid}"
+    if isinstance(error, LookupFailed) and error.reason:
+        return error.reason
+    return str(error) if kind == "invalid" else described(error)
