@@ -266,7 +266,7 @@ def test_parquet_in_and_out(
     assert dict(zip(table["digest"].to_pylist(), table["data"].to_pylist(), strict=True)) == blobs
     assert set(table["source"].to_pylist()) == {shelf}
     assert sorted(files(tmp_path / "out")) == ["all.invalid.tsv", "all.parquet"]
-    assert (tmp_path / "out/all.invalid.tsv").read_text() == "31\tnull\tnot a digest\n32\tnonsense\tnot a digest\n"
+    assert (tmp_path / "out/all.invalid.tsv").read_text() == "31\tnull\tnull\n32\tnonsense\tnot a digest\n"
     ran = bitstore("fetch", "list.parquet", "-o", "out/all.parquet", "--store", shelf)
     assert ran.code == 3
     assert "is there already" in ran.err
@@ -279,7 +279,7 @@ def test_parquet_in_and_out(
         ("text", ["list", "--retry", "list"], "give either a list of hashes, or --retry"),
         ("text", ["gone.txt"], "cannot read the list gone.txt: No such file"),
         ("text", ["."], "cannot read the list .: Is a directory"),
-        ("text", ["list", "--column", "sha1"], "list is no Parquet file, so it has no column 'sha1'"),
+        ("text", ["list", "--column", "sha1"], "list is no table with a header, so it has no column 'sha1'"),
         ("text", ["list", "--existing", "keep"], "choose skip, check or replace"),
         ("text", ["list", "--algorithm", "md5"], "list holds sha1 digests, but the stores are asked for md5"),
         ("text", ["list", "--algorithm", "sha3"], "unknown digest algorithm 'sha3'"),

@@ -34,7 +34,7 @@ def test_random_changes_of_them(name: str) -> None:
 
 def test_a_target_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what is planted here is found, and the input that found it is told."""
-    monkeypatch.setattr(HashList, "_check", lambda *_: 1 / 0)
+    monkeypatch.setattr(HashList, "_choose", lambda *_: 1 / 0)
     with pytest.raises(mutate.Broken, match="hashlist fails for b'"):
         mutate.run("hashlist", TARGETS["hashlist"], load("hashlist"), seed=1, count=200)
 

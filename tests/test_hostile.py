@@ -197,12 +197,12 @@ def test_look_alikes_reach_no_store(bad: str, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [folder]
 
 
-@pytest.mark.parametrize("bad", [None, 5, b"a" * 40, ["a" * 40], 1.5, object()], ids=lambda bad: type(bad).__name__)
+@pytest.mark.parametrize("bad", [None, 5, ["a" * 40], 1.5, object()], ids=lambda bad: type(bad).__name__)
 def test_other_types_reach_no_store(bad: Any) -> None:
     shelf = Shelf()
     composite = Sha1Composite()
     composite.append_source(shelf)
-    with pytest.raises(TypeError, match="as str, got"):
+    with pytest.raises(TypeError, match="as bytes or str, got"):
         composite.get(bad)
     [blob] = composite.get_many([bad])
     assert isinstance(blob.error, TypeError)

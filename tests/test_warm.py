@@ -440,7 +440,7 @@ def test_a_store_without_caches_has_nothing_to_fill() -> None:
         (["--ray", "local", "--target", "here"], "--target here: choose one of shared, owner, local"),
         (["--ray", "local", "--target", "shared"], "fills each cache that all nodes share, and the store has none"),
         (["--ledger", "list.txt"], "is a file: a ledger is a folder"),
-        (["--column", "sha1"], "is no Parquet file"),
+        (["--column", "sha1"], "is no table with a header"),
     ],
 )
 def test_command_refuses(command: Command, args: list[str], message: str) -> None:

@@ -89,10 +89,10 @@ class _Run:
 
     def wanted(self, entries: Iterable[Entry]) -> Iterator[str]:
         """The digests to fetch."""
-        for number, text, digest in entries:
+        for number, text, digest, reason in entries:
             if digest is None:
                 self.outcome.invalid += 1
-                self._report(self._reports.invalid, str(number), text, "not a digest")
+                self._report(self._reports.invalid, str(number), text, reason)
                 self._progress.advance()
             elif self._output.has(digest):
                 self.outcome.there += 1

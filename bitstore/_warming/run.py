@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bitstore._support.digests import Algorithm
+from bitstore._support.digests import Algorithm, as_text
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Kind, Outcome
@@ -17,8 +17,9 @@ from bitstore._warming.progress import WarmProgress
 from bitstore._warming.report import WarmReport
 from bitstore.errors import BitstoreError
 
-__all__ = ["Fill", "Warming", "numbered"]
+__all__ = ["Entries", "Fill", "Warming", "numbered"]
 
+Entries: TypeAlias = "Iterable[tuple[int, Any, str | None, str]]"
 Fill: TypeAlias = Callable[[Iterator[str]], Iterator[Outcome]]
 
 _TOLD = 200  # characters of what is no digest
@@ -80,13 +81,14 @@ class Warming:
         if ledger is not None and (not dry_run or any(Path(ledger).glob("part-*"))):
             self._ledger = Ledger(ledger, store=store_id, target=target)
 
-    def run(self, entries: Iterable[tuple[int, Any, str | None]], fill: Fill) -> WarmReport:
+    def run(self, entries: Entries, fill: Fill) -> WarmReport:
         """Warm what `entries` name.
 
         Parameters
         ----------
         entries
-            Number, text and digest of each entry; the digest is None where the text is none.
+            Number, text (or value), digest and reason of each entry; where there is no digest, it is None and the
+            reason says why.
         fill
             Gives one outcome for each of the (distinct) digests that it is given.
 
@@ -118,16 +120,16 @@ class Warming:
                     report.complete, report.stopped = False, str(error)
         return report
 
-    def _wanted(self, entries: Iterable[tuple[int, Any, str | None]]) -> Distinct:
+    def _wanted(self, entries: Entries) -> Distinct:
         report, wanted = self.report, Distinct(self._algorithm)
         noted = set() if self._ledger is None else set(self._ledger.known("invalid"))
-        for number, text, digest in entries:
+        for number, text, digest, reason in entries:
             report.given += 1
             if digest is not None:
                 wanted.add(digest)
                 continue
-            told = str(text)[:_TOLD]
-            outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest")
+            told = (as_text(text) or str(text))[:_TOLD]
+            outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest: {reason}")
             report.count(outcome)
             if told not in noted:
                 noted.add(told)
@@ -157,10 +159,10 @@ class Warming:
             self._ledger.add(outcome)
 
 
-def numbered(texts: Iterable[Any], algorithm: Algorithm) -> Iterator[tuple[int, Any, str | None]]:
+def numbered(values: Iterable[Any], algorithm: Algorithm) -> Entries:
     """Entries of any iterable, from 1."""
-    for number, text in enumerate(texts, 1):
-        yield number, text, algorithm.parse(text) if isinstance(text, str) else None
+    for number, value in enumerate(values, 1):
+        yield number, value, *algorithm.read(value)
 
 
 @contextlib.contextmanager

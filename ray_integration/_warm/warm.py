@@ -14,7 +14,7 @@ from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
-from bitstore._warming.run import Fill, Warming, numbered
+from bitstore._warming.run import Entries, Fill, Warming, numbered
 from ray_integration._node.keeping import KeepOrder
 from ray_integration._pool.pool import NodePool, PoolError
 from ray_integration._pool.portable import check_portable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["fill_on_ray", "warm"]
 
 ClusterTarget: TypeAlias = Literal["shared", "owner", "local"]
-Entries: TypeAlias = "Iterable[tuple[int, Any, str | None]]"
 
 _READ_ROWS = 65536
 
