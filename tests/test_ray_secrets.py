@@ -13,7 +13,8 @@ import pytest
 import ray
 
 from bitstore import HTTPRaw, Retry, Sha1Composite, Sha1Store
-from ray_integration import ClusterLimit, FetchBlobs, NodePool, metrics
+from ray_integration import ClusterLimit, FetchBlobs, NodePool
+from ray_integration._node import metrics
 from ray_integration._node.metrics import TierMetrics
 from tests.ray_cluster import pytest_environment
 from tests.ray_stores import CarelessAPI

@@ -91,10 +91,12 @@ def test_scale_follows_its_units() -> None:
 
 def test_the_units_are_those_of_the_code() -> None:
     from bitstore._tiers.stats import TierStats
-    from ray_integration import keeper, members, metrics, routed
+    from ray_integration._fetch import router
+    from ray_integration._node import metrics
+    from ray_integration._pool import keeper, members
 
     units = scale.Units()
-    assert units.call_digests == routed._CALL
+    assert units.call_digests == router._CALL
     assert units.refresh == members._REFRESH
     assert units.refresh_per_node == members._REFRESH_PER_NODE
     assert units.keeper == keeper._PERIOD
