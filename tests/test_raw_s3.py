@@ -334,7 +334,7 @@ def test_profile_and_config_file(s3: SeaweedS3, bucket: str, tmp_path: Path, mon
 
 def test_region_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     def region(**options: Any) -> str:
-        return S3Identity({**BAD}, Where(None, None, None)).region
+        return S3Identity({**BAD}, Where(None, None, None)).service.region
 
     assert region() == "us-east-1"
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
@@ -355,7 +355,7 @@ def test_region_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("good-name", None, None, "cn-north-1", None, "https://good-name.s3.cn-north-1.amazonaws.com.cn/"),
         ("good-name", None, "http://host:9000", None, None, "http://host:9000/good-name/"),
         ("good-name", "virtual", "http://host:9000", None, None, "http://good-name.host:9000/"),
-        ("with.dots", "virtual", "http://host:9000", None, None, "http://host:9000/with.dots/"),
+        ("with.dots", "virtual", "http://host:9000", None, None, "http://with.dots.host:9000/"),
         ("good-name", None, "http://host:9000/base", None, "eu-west-1", "http://host:9000/base/good-name/"),
     ],
 )
@@ -363,10 +363,10 @@ def test_where_requests_go(
     bucket: str, style: str | None, endpoint_url: str | None, region: str | None, learned: str | None, prefix: str
 ) -> None:
     identity = S3Identity({**BAD}, Where(endpoint_url, region, style))
-    assert Route(bucket, 0, identity, learned or identity.region).prefix == prefix
+    assert Route(bucket, 0, identity, learned or identity.service.region).prefix == prefix
     if region != "cn-north-1":  # without boto3's data on partitions
         anonymous = S3Identity(ANONYMOUS, Where(endpoint_url, region, style))
-        assert Route(bucket, 0, anonymous, learned or anonymous.region).prefix == prefix
+        assert Route(bucket, 0, anonymous, learned or anonymous.service.region).prefix == prefix
 
 
 def test_virtual_hosted(moto: MotoServer) -> None:

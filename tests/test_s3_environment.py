@@ -35,7 +35,7 @@ def told(entry: Any, where: Where) -> Any:
     """All that an entry comes to, or the reason why to nothing."""
     try:
         identity = Identity(entry, where)
-        return identity.keys(), identity.endpoint, identity.region, identity.addressing_style
+        return identity.keys(), identity.service
     except Unusable as refusal:
         return str(refusal)
 
@@ -43,15 +43,18 @@ def told(entry: Any, where: Where) -> Any:
 @pytest.mark.parametrize(
     ("environment", "understood"),
     [
-        ({}, 8),
-        (KEYS, 20),
-        ({**KEYS, "AWS_SESSION_TOKEN": "token", "AWS_REGION": "us-west-1"}, 20),
-        ({**KEYS, "AWS_SECURITY_TOKEN": "old", "AWS_SESSION_TOKEN": "new", "AWS_DEFAULT_REGION": "us-west-2"}, 20),
-        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_S3": "http://s3:2/"}, 30),
-        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1"}, 30),
-        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, 20),
+        ({}, 4),
+        (KEYS, 10),
+        ({**KEYS, "AWS_SESSION_TOKEN": "token", "AWS_REGION": "us-west-1"}, 10),
+        ({**KEYS, "AWS_SECURITY_TOKEN": "old", "AWS_SESSION_TOKEN": "new", "AWS_DEFAULT_REGION": "us-west-2"}, 10),
+        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_S3": "http://s3:2/"}, 15),
+        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1"}, 15),
+        ({**KEYS, "AWS_ENDPOINT_URL": "http://all:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, 10),
+        ({**KEYS, "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED"}, 10),
+        ({**KEYS, "AWS_REQUEST_CHECKSUM_CALCULATION": "sometimes"}, 0),
+        ({**KEYS, "AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "true"}, 10),
         ({**KEYS, "AWS_PROFILE": "nobody"}, 0),
-        ({"AWS_ACCESS_KEY_ID": "half"}, 8),
+        ({"AWS_ACCESS_KEY_ID": "half"}, 4),
     ],
 )
 def test_without_boto3_it_means_what_boto3_makes_of_it(
@@ -59,10 +62,12 @@ def test_without_boto3_it_means_what_boto3_makes_of_it(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    endpoints = [None, ENDPOINT, "https://host/base/", "ftp://host", "http://ho st", ""]
+    # A client of boto3 costs a tenth of a second.
+    wheres = [(None, None), (ENDPOINT, None), ("https://host/base/", "eu-west-3"), ("", None), ("ftp://host", None)]
+    wheres += [("http://ho st", None), (ENDPOINT, "no region\n")]
     seen = 0
-    for entry, endpoint, region in itertools.product(ENTRIES, endpoints, [None, "eu-west-3", "no region\n"]):
-        if plain(entry, endpoint, region) is None:
+    for entry, (endpoint, region) in itertools.product(ENTRIES, wheres):
+        if plain(entry, endpoint, region, None) is None:
             continue  # boto3 is asked
         seen += 1
         where = Where(endpoint, region, None)
@@ -75,13 +80,13 @@ def test_without_boto3_it_means_what_boto3_makes_of_it(
 
 def test_what_needs_boto3_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def known() -> bool:
-        return plain(None, ENDPOINT, None) is not None
+        return plain(None, ENDPOINT, None, None) is not None
 
     assert not known()
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     assert known()
-    assert plain(None, None, None) is None  # Amazon's addresses are data of boto3's
+    assert plain(None, None, None, None) is None  # Amazon's addresses are data of boto3's
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"):
         with monkeypatch.context() as patched:
             patched.setenv(name, "x")

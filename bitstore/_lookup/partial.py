@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -73,6 +74,8 @@ class Partial:
         self.resumed = False
         self.checked: tuple[str, str] | None = None
         self._fd = -1
+        self._use = threading.Lock()  # held while a blocking call uses the descriptor
+        self._left = False  # whether the download is over: the call that uses the descriptor closes it
         self._path = self.target
         self._shared = False  # whether a later download will look for the file
         self._finished = False
@@ -107,7 +110,8 @@ class Partial:
             if not self._shared and not self._finished:
                 with contextlib.suppress(FileNotFoundError):
                     self._path.unlink()
-            os.close(self._fd)  # and with it the lock
+            self._left = True
+            self._close()
 
     def finish(self) -> None:
         """Give the file its name."""
@@ -119,6 +123,23 @@ class Partial:
         """Leave nothing behind."""
         self._shared = False
         self._forget_origin()
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[None]:
+        """Keep the descriptor open: the number of a closed one soon stands for another file."""
+        if not self._use.acquire(blocking=False):
+            raise OSError(errno.EBADF, "the download is over")
+        try:
+            yield
+        finally:
+            self._use.release()
+            if self._left:
+                self._close()
+
+    def _close(self) -> None:
+        """Close the file, and with it the lock on it, unless a call that ran out of time still uses it."""
+        if self._use.acquire(blocking=False):  # for good, so the file is closed once
+            os.close(self._fd)
 
     def _take(self) -> None:
         name = hashlib.sha256(os.fsencode(self.target.name)).hexdigest()[:24]  # any name is short enough with this one
@@ -158,28 +179,31 @@ class Partial:
         """Take the whole blob. TypeError unless it is bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"only bytes can be written to a file, not {type(data).__name__}")
-        self.restart()
-        self._guarded(self._append, data)
+        with self._used():
+            self.restart()
+            self._guarded(self._append, data)
 
     def copy(self, source: int) -> None:
         """Take what is in the open file `source`, from its beginning. OSError if that cannot be read."""
-        self.restart()
-        if hasattr(os, "copy_file_range"):
-            # The kernel copies, or shares the blocks where the file system can. Where it refuses, we go on below.
-            with contextlib.suppress(OSError):
-                while count := os.copy_file_range(source, self._fd, 1 << 30, self.size, self.size):
-                    self.size += count
-        os.lseek(source, self.size, os.SEEK_SET)
-        while piece := os.read(source, _PIECE):
-            self._guarded(self._append, piece)
+        with self._used():
+            self.restart()
+            if hasattr(os, "copy_file_range"):
+                # The kernel copies, or shares the blocks where the file system can. Where it refuses, we go on below.
+                with contextlib.suppress(OSError):
+                    while count := os.copy_file_range(source, self._fd, 1 << 30, self.size, self.size):
+                        self.size += count
+            os.lseek(source, self.size, os.SEEK_SET)
+            while piece := os.read(source, _PIECE):
+                self._guarded(self._append, piece)
 
     def digest(self, algorithm: str) -> str:
         """The digest of the bytes, as they are on the disk."""
         hasher = hashlib.new(algorithm, usedforsecurity=False)
         place = 0
-        while piece := self._guarded(os.pread, self._fd, _PIECE, place):
-            hasher.update(piece)
-            place += len(piece)
+        with self._used():
+            while piece := self._guarded(os.pread, self._fd, _PIECE, place):
+                hasher.update(piece)
+                place += len(piece)
         return hasher.hexdigest()
 
     # ------------------------------------------------------------------ bytes from a server: a Sink

@@ -7,11 +7,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitstore._lookup.workers import waited
+from bitstore._lookup.workers import Workers, waited
 from bitstore._support import clock
+from bitstore._support.per_process import PerProcess
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Sleep, Steps, Together, TransferError, Wait
 
 __all__ = ["run"]
+
+_MOST_CALLS = 256  # blocking calls with a time limit that may be under way at once; more wait for a thread
+
+_threads: PerProcess[Workers] = PerProcess()  # of calls with a time limit
 
 T = TypeVar("T")
 
@@ -25,7 +30,8 @@ def run(steps: Steps[T], *, timeout: float | None = None) -> T:
         The generator of a lookup.
     timeout
         Seconds for all of it. When they are over, `Cancelled` is thrown into the steps and comes out here
-        unless they answer otherwise. A blocking call (`Call`) is not interrupted, only followed by that.
+        unless they answer otherwise. A blocking call (`Call`) cannot be interrupted: it runs in another thread
+        then, and its result is lost.
     """
     deadline = None if timeout is None else clock.monotonic() + timeout
     resume: Callable[[Any], Any] = steps.send
@@ -51,7 +57,7 @@ def _perform(step: Any, deadline: float | None) -> Any:
     if left is not None and left <= 0:
         raise Cancelled("timeout")
     if isinstance(step, Call):
-        return step.function(*step.args)
+        return step.function(*step.args) if left is None else _within(step, left)
     if isinstance(step, Wait):
         landed = threading.Event()
         step.event.on_landing(landed.set)
@@ -76,6 +82,32 @@ def _perform(step: Any, deadline: float | None) -> Any:
         if deadline is not None and error.code == TIMED_OUT and deadline - clock.monotonic() < EARLY:
             raise Cancelled("timeout") from None
         raise
+
+
+def _within(step: Call, left: float) -> Any:
+    """The result of a blocking call, which is left to itself when time is up."""
+    ended: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    given_up = False
+
+    def call() -> Any:
+        return None if given_up else step.function(*step.args)  # it has waited for a thread, and may be paid for
+
+    workers = _threads.get() or _threads.set_once(Workers(_MOST_CALLS))
+    try:
+        workers.submit(call, (), lambda result, error: ended.put((result, error)))
+    except RuntimeError:  # the system gives no thread: better without a limit than not at all
+        return call()
+    try:
+        result, error = waited(lambda: ended.get(timeout=left))
+    except queue.Empty:
+        given_up = True
+        raise Cancelled("timeout") from None
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # it refers to this frame, which must not refer to it: such a cycle would keep a blob in memory
 
 
 def _together(step: Together, left: float | None) -> Any:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bitstore._raw.asked import Asked
+from bitstore._raw.credentials import Unusable, obtained
 from bitstore._raw.gs_client import GSClient
-from bitstore._raw.gs_credentials import ANONYMOUS, Token, Unusable, emulator, show
+from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
 from bitstore._raw.options import Option, endpoint, in_header
-from bitstore._raw.problems import Problem, gcs_problem, unasked, without
+from bitstore._raw.problems import Problem, gcs_problem, unasked, without, without_credentials
 from bitstore._raw.wire import WireOptions, WireStore
 from bitstore._support.compat import warn_of_unused
 from bitstore.steps import Call, Profile, Response, Steps, Write
@@ -157,9 +158,10 @@ class GSRaw(WireStore[_State]):
         while True:
             if token.fresh_until <= time.monotonic():
                 try:
-                    yield Call(token.refresh)
+                    yield from obtained(self.retry, token.refresh)
                 except Unusable as error:
-                    return Problem(message=str(error), cause=error, refused=not error.outage)
+                    problem = Problem(message=str(error), cause=error, refused=True)
+                    return without_credentials(problem) if error.outage else problem
             used = token.value
             response = yield from self._send(asked, asked.request(self._signed(state, used), url))
             if isinstance(response, Problem):
@@ -173,16 +175,17 @@ class GSRaw(WireStore[_State]):
             elif problem.expired and not renewed:
                 renewed = True
                 try:
-                    if (yield Call(token.renew, used)):
+                    if (yield from obtained(self.retry, token.renew, used)):
                         continue
                 except Unusable as error:
                     problem.message += f" ({error})"
+                    problem = without_credentials(problem) if error.outage else problem
             return problem
 
     def _signed(self, state: _State, token: str | None) -> Profile:
         of, profile = state.signed
         if of != token:
-            profile = self._signed_profile(f"Authorization: Bearer {token}")
+            profile = self._signed_profile(*state.token.headers(token))
             state.signed = (token, profile)
         return profile
 

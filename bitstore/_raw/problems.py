@@ -24,6 +24,7 @@ __all__ = [
     "transfer_problem",
     "unasked",
     "without",
+    "without_credentials",
 ]
 
 _LONGEST_TEXT = 300
@@ -79,6 +80,8 @@ class Problem:
         The same request may succeed in another region.
     too_large
         The body was larger than the request allowed, and was cut off.
+    outage
+        What gives the credentials is out, so the question was not asked, or not by all that may ask it.
     cut
         The HTTP status of an answer whose body did not come to its end; 0: no head of an answer came.
     cause
@@ -95,13 +98,15 @@ class Problem:
     expired: bool = False
     elsewhere: bool = False
     too_large: bool = False
+    outage: bool = False
     cut: int = 0
     cause: BaseException | None = field(default=None, repr=False)
 
     @property
     def unreachable(self) -> bool:
         """Whether it says nothing about this blob: see `StoreNotAvailable.unreachable`."""
-        return self.status in _OUT or (isinstance(self.cause, TransferError) and self.cause.code in _SILENT)
+        silent = isinstance(self.cause, TransferError) and self.cause.code in _SILENT
+        return self.outage or self.status in _OUT or silent
 
     @property
     def no_bucket(self) -> bool:
@@ -185,6 +190,11 @@ def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
         # Without its cause: the traceback refers to the lookup's frames, which may go on to hold the blob itself.
         return replace(too_large(max_bytes), cut=error.status)
     return Problem(0, "", _cut(str(error)), cut=error.status, cause=error)
+
+
+def without_credentials(problem: Problem) -> Problem:
+    """`problem` as it counts while what gives credentials is out: others may be let in, so it is no verdict."""
+    return replace(problem, missing=False, forbidden=False, refused=False, outage=True)
 
 
 def too_large(max_bytes: int | None) -> Problem:

@@ -171,7 +171,7 @@ class S3Raw(WireStore[Routes]):
         else:
             if response.status == 200:
                 return Found(response.body, self.label)
-            answer = yield from exchange(self._state(), Asked(place), self._send, (route, response))
+            answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
 
     def _place(self, uri: Any) -> tuple[str, str]:
@@ -185,7 +185,7 @@ class S3Raw(WireStore[Routes]):
             caller = S3Client(self.client, requester_pays=self.requester_pays)
             answer: Response | Problem = yield Call(caller.ask, asked, self._sizes.most)
             return answer
-        return (yield from exchange(self._state(), asked, self._send))
+        return (yield from exchange(self._state(), asked, self._send, self.retry))
 
     def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
         return self._ask(Asked(place, "HEAD", want_headers=True))

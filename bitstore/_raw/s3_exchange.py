@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
+from bitstore._lookup.retry import Retry
 from bitstore._raw.asked import Asked
-from bitstore._raw.problems import Problem, s3_problem, unasked, without
-from bitstore._raw.s3_credentials import Unusable
+from bitstore._raw.credentials import Unusable, obtained
+from bitstore._raw.problems import Problem, s3_problem, unasked, without, without_credentials
 from bitstore._raw.s3_routes import Route, Routes
 from bitstore.steps import Call, Request, Response, Steps
 
@@ -30,6 +31,7 @@ class _Refusals:
         self.told: list[str] = []
         self.first: Problem | None = None
         self.all_forbidden = True
+        self.outage = False  # whether some of them may be let in, and cannot be had now
 
     def add(self, route: Route, problem: Problem) -> None:
         self.tried.add(route.index)
@@ -37,23 +39,25 @@ class _Refusals:
         self.all_forbidden = self.all_forbidden and problem.forbidden
         self.first = self.first or problem
 
-    def add_unusable(self, route: Route, error: Unusable) -> None:
-        self.tried.add(route.index)
+    def add_unusable(self, error: Unusable) -> None:
         self.told.append(str(error))
+        self.outage = self.outage or error.outage
 
     def problem(self) -> Problem:
         """What they come to."""
         if self.first is None:  # not one request could be sent
             # Refused, as far as others are concerned: asking again will not help, and the service is not to blame.
-            return Problem(message="; ".join(self.told) or "its list of credentials is empty", refused=True)
-        if len(self.told) > 1:
-            self.first.message = f"no credentials were let in: {'; '.join(self.told)}"
-        self.first.forbidden = self.all_forbidden
-        return self.first
+            problem = Problem(message="; ".join(self.told) or "its list of credentials is empty", refused=True)
+        else:
+            problem = self.first
+            if len(self.told) > 1:
+                problem.message = f"no credentials were let in: {'; '.join(self.told)}"
+            problem.forbidden = self.all_forbidden
+        return without_credentials(problem) if self.outage else problem
 
 
 def exchange(
-    routes: Routes, asked: Asked, send: Send, first: tuple[Route, Response] | None = None
+    routes: Routes, asked: Asked, send: Send, retry: Retry, first: tuple[Route, Response] | None = None
 ) -> Steps[Response | Problem]:
     """Ask until there is an answer that no remedy can better.
 
@@ -65,6 +69,8 @@ def exchange(
         The question.
     send
         Sends one request, with all retries.
+    retry
+        How often and how long credentials are asked for while what gives them is out.
     first
         The answer to this question that the caller has already, and the route by which it came.
     """
@@ -75,19 +81,27 @@ def exchange(
     mended: set[object] = set()
     while True:
         if route is None:
-            route, reasons = yield Call(routes.choose, bucket, refusals.tried)
+            unusable: list[Unusable]
+            try:
+                route, unusable = yield from obtained(retry, routes.choose, bucket, refusals.tried)
+            except Unusable as error:
+                route, unusable = None, [error]
+            if route is None or any(each.outage for each in unusable):
+                for each in unusable:
+                    refusals.add_unusable(each)
             if route is None:
-                refusals.told += reasons
                 return refusals.problem()
         if response is None:
             if route.fresh_until <= time.monotonic():
                 try:
-                    yield Call(routes.refresh, route)
+                    yield from obtained(retry, routes.refresh, route)
                 except Unusable as error:
-                    refusals.add_unusable(route, error)
+                    refusals.tried.add(route.index)
+                    refusals.add_unusable(error)
                     route = None
                     continue
-            response = yield from send(asked, asked.request(route.profile, route.url(key)))
+            question = asked if route.identity.service.checksums else _plainly(asked)
+            response = yield from send(asked, question.request(route.profile, route.url(key)))
             if isinstance(response, Problem):
                 if response.cut in (200, 206):
                     routes.remembered[bucket] = route  # it was let in
@@ -99,13 +113,13 @@ def exchange(
             # A proxy on the way answers in HTML: then the body must tell.
             if response.status == 404 and "html" not in response.headers.get("content-type", ""):
                 routes.remembered[bucket] = route
-                return Problem(404, message="Not Found", missing=True)
+                return _doubted(Problem(404, message="Not Found", missing=True), route)
             # Such an answer has no body to tell what is wrong.
             asked, response = asked.one_byte(), None
             continue
         problem = _scrubbed(s3_problem(response), route)
         response = None
-        mend = yield from _mend(routes, route, problem, mended, send)
+        mend = yield from _mend(routes, route, problem, mended, send, refusals, retry)
         if mend is not None:
             route = mend
         elif problem.refused:
@@ -113,10 +127,12 @@ def exchange(
             route = None
         else:
             routes.remembered[bucket] = route  # it was let in: that there is no blob is another matter
-            return problem
+            return _doubted(problem, route)
 
 
-def _mend(routes: Routes, route: Route, problem: Problem, mended: set[object], send: Send) -> Steps[Route | None]:
+def _mend(
+    routes: Routes, route: Route, problem: Problem, mended: set[object], send: Send, refusals: _Refusals, retry: Retry
+) -> Steps[Route | None]:
     """A route by which the same question may get a better answer."""
     if problem.elsewhere and "region" not in mended:
         mended.add("region")
@@ -139,9 +155,10 @@ def _mend(routes: Routes, route: Route, problem: Problem, mended: set[object], s
     if problem.expired and ("expired", route.index) not in mended:
         mended.add(("expired", route.index))
         try:
-            renewed: Route | None = yield Call(routes.renewed, route)
+            renewed: Route | None = yield from obtained(retry, routes.renewed, route)
         except Unusable as error:
             problem.message += f" ({error})"
+            refusals.outage = refusals.outage or error.outage
         else:
             return renewed
     return None
@@ -155,6 +172,19 @@ def _heads(route: Route, send: Send) -> Steps[Mapping[str, str]]:
     asked = Asked((route.bucket, ""), "HEAD", want_headers=True)
     response = yield from send(asked, asked.request(route.profile, route.prefix.rstrip("/")))
     return {} if isinstance(response, Problem) else response.headers
+
+
+def _plainly(asked: Asked) -> Asked:
+    """`asked` without the checksum, which the configuration wants only where it is required."""
+    return asked._replace(headers=tuple(line for line in asked.headers if not line.startswith("x-amz-checksum-")))
+
+
+def _doubted(problem: Problem, route: Route) -> Problem:
+    """`problem` as it counts where the address itself looks wrong: what is missing there may be in the bucket."""
+    if route.doubt and (problem.missing or problem.no_bucket):
+        problem.missing = False
+        problem.message += f" ({route.doubt})"
+    return problem
 
 
 def _scrubbed(problem: Problem, route: Route) -> Problem:

@@ -277,14 +277,16 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         self.__dict__.update(state)
         self._tally = Tally(self.limit)
 
-    def _profile(self, *, headers: Sequence[str] = (), signer: Signer | None = None) -> Profile:
+    def _profile(
+        self, *, headers: Sequence[str] = (), signer: Signer | None = None, ca_bundle: str | None = None
+    ) -> Profile:
         return Profile(
             headers=tuple(headers),
             signer=signer,
             connect_timeout=self.connect_timeout,
             stall_timeout=self.stall_timeout,
             total_timeout=self.total_timeout,
-            ca_bundle=self.ca_bundle or (os.environ.get(self._BUNDLE_VARIABLE) if self._BUNDLE_VARIABLE else None),
+            ca_bundle=self.ca_bundle or os.environ.get(self._BUNDLE_VARIABLE or "") or ca_bundle,
             proxy=self.proxy,
             max_bytes=self._sizes.first,
         )

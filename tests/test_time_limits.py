@@ -1,0 +1,149 @@
+"""A time limit holds whatever blocks: a user's store, a credential service, a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import Composite, Sha1Composite, Store
+from bitstore._lookup.partial import Partial
+from bitstore._lookup.run import run
+from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
+from bitstore.steps import Call, Cancelled, Steps
+
+DATA = b"some bytes"
+KEY = hashlib.sha1(DATA).hexdigest()
+SHORT = 0.05  # seconds
+
+
+class Blocking(Store):
+    """A user's store that does not answer before it is let go."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+        self.asked = 0
+
+    def is_valid(self, uri: Any) -> bool:
+        return True
+
+    def get(self, uri: Any) -> bytes:
+        self.asked += 1
+        self.gate.wait(60)
+        return DATA
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Opened at the end of the test, so that no thread outlives it by long."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def composite(*stores: Store) -> Sha1Composite:
+    chain = Sha1Composite()
+    for store in stores:
+        chain.append_source(store)
+    return chain
+
+
+def test_a_lookup_leaves_a_store_that_blocks(gate: threading.Event) -> None:
+    store = Blocking(gate)
+    with pytest.raises(LookupTimedOut):
+        composite(store).get(KEY, timeout=SHORT)
+    assert store.asked == 1 and not gate.is_set()
+
+
+def test_a_nested_composite_and_a_download_leave_a_store_that_blocks(gate: threading.Event, tmp_path: Path) -> None:
+    inner = Composite()
+    inner.append_source(Blocking(gate))
+    with pytest.raises(LookupFailed):
+        composite(inner).get(KEY, timeout=SHORT)
+    with pytest.raises(StoreNotAvailable):
+        composite(Blocking(gate)).download(KEY, tmp_path / "blob", timeout=SHORT)
+    assert list(tmp_path.iterdir()) == [] and not gate.is_set()
+
+
+def test_a_call_that_answers_in_time_gives_its_answer_or_its_error() -> None:
+    def steps(function: Any) -> Steps[Any]:
+        return (yield Call(function))
+
+    def fail() -> None:
+        raise KeyError("mine")
+
+    assert run(steps(lambda: 7), timeout=60) == 7
+    with pytest.raises(KeyError, match="mine"):
+        run(steps(fail), timeout=60)
+
+
+def test_many_calls_that_block_hold_back_no_other(gate: threading.Event) -> None:
+    slow, chain = Blocking(gate), composite(Blocking(gate))
+    for _ in range(40):  # more than a batch has threads
+        with pytest.raises(LookupTimedOut):
+            composite(slow).get(KEY, timeout=0.002)
+    assert chain.stats() and not gate.is_set()
+    gate.set()
+    assert chain.get(KEY, timeout=60) == DATA
+
+
+def test_a_call_that_found_no_thread_in_time_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may cost money, and nobody would have its answer."""
+    from bitstore._lookup import run as module
+    from bitstore._lookup.workers import Workers
+    from bitstore._support.per_process import PerProcess
+
+    threads: PerProcess[Workers] = PerProcess()
+    workers = threads.set_once(Workers(1))
+    monkeypatch.setattr(module, "_threads", threads)
+    gate, made = threading.Event(), threading.Event()
+
+    def steps(function: Any) -> Steps[Any]:
+        return (yield Call(function))
+
+    for function in (gate.wait, made.set):
+        with pytest.raises(Cancelled):
+            run(steps(function), timeout=SHORT)
+    gate.set()
+    assert run(steps(lambda: "next"), timeout=60) == "next"
+    assert not made.is_set()
+    workers.stop()
+
+
+def test_a_file_that_is_still_written_keeps_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that ran out of time ends; the call that writes goes on, and must not write to another file."""
+    writing, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    written: list[tuple[str, int]] = []
+    pwrite = os.pwrite
+
+    def slow(fd: int, data: Any, offset: int) -> int:
+        writing.set()
+        go_on.wait(60)
+        written.append((str(Path(f"/proc/self/fd/{fd}").readlink()), pwrite(fd, data, offset)))
+        return len(data)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    partial = Partial(tmp_path / "blob")
+
+    def fill() -> None:
+        partial.fill(DATA)
+        ended.set()
+
+    with partial.open():
+        fd = partial._fd
+        thread = threading.Thread(target=fill)
+        thread.start()
+        assert writing.wait(60)
+    with open(tmp_path / "another", "wb") as other:
+        assert other.fileno() != fd
+        go_on.set()
+        thread.join()
+    assert ended.is_set() and written[0][0].startswith(str(tmp_path / ".bitstore-"))
+    assert (tmp_path / "another").read_bytes() == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
