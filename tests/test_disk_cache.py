@@ -31,7 +31,7 @@ from bitstore._caches.folder import Folder
 from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore.errors import AccessDenied, InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call
+from bitstore.steps import Call, Found
 from tests.disk_workers import blob, churn, final_files, total_bytes
 
 NOBODY = 65534
@@ -132,7 +132,7 @@ def test_steps_read_small_files_at_once_and_hand_over_large_ones(cache: DiskCach
     assert run(steps_of_get(cache, small[0])).data == small[1]
     with pytest.raises(StopIteration) as end:
         next(steps_of_get(cache, small[0]))
-    assert end.value.value == (small[1], cache.label, None)
+    assert end.value.value == Found(small[1], cache.label)
     huge = blob(3, (1 << 20) + 1)
     run(steps_of_put(cache, *huge))
     assert isinstance(next(steps_of_get(cache, huge[0])), Call)

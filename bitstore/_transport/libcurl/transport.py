@@ -6,12 +6,12 @@ import logging
 import math
 import socket
 import threading
-import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
 import pycurl
 
+from bitstore._support import clock
 from bitstore._support.once import warn_once
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.libcurl.handle import Handle
@@ -43,7 +43,7 @@ class Libcurl:
 
     def begin(self, exchange: Exchange) -> bool:
         """Take any exchange. Raises `TransferError` where libcurl refuses an option."""
-        left = None if exchange.until is None else max(0.001, exchange.until - time.monotonic())
+        left = None if exchange.until is None else max(0.001, exchange.until - clock.monotonic())
         handle = self._handles.take(exchange.request, left)
         try:
             self._multi.add_handle(handle.curl)
