@@ -122,22 +122,13 @@ class TestTimeouts:
     def test_total(self) -> None:
         """A server that is never silent and never done."""
         with Drip() as server:
-            told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.8, retry=ONCE), server.url)
+            told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.3, retry=ONCE), server.url)
         assert "timed out" in told and "no answer within" not in told
-        with Drip() as server, pytest.raises(StoreNotAvailable, match="timed out"):
-            HTTPRaw(stall_timeout=2, total_timeout=0.8, retry=ONCE).get(server.url)  # here no other limit is set
 
     def test_bad_limits(self) -> None:
         for options in ({"total_timeout": 0}, {"connect_timeout": 0}, {"stall_timeout": -1}, {"range_threshold": 0}):
             with pytest.raises(ValueError, match=next(iter(options))):
                 S3Raw(**options)  # type: ignore[arg-type]
-
-    def test_refused(self) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # and not listening
-            store = HTTPRaw()
-            assert "onnect" in answered(store, f"http://127.0.0.1:{taken.getsockname()[1]}/blob")
-        assert store.stats() == {"requests": 4, "retries": 3}
 
     def test_no_such_host(self) -> None:
         store = HTTPRaw()
@@ -418,12 +409,6 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def test_http_proxy(s3: SeaweedS3, shared_bucket: str) -> None:
-    with Tunnel() as proxy:
-        assert raw(s3, proxy=proxy.url).get(uri(shared_bucket)) == DATA
-        assert proxy.lines[0].startswith(f"GET {s3.endpoint_url}/{shared_bucket}/")
-
-
 def test_an_endpoint_may_name_the_usual_port(s3: SeaweedS3, shared_bucket: str) -> None:
     """libcurl leaves that port out of the `Host` that it sends: so must the signature, which the server checks."""
     with Tunnel(only=s3.endpoint_url.removeprefix("http://")) as proxy:
@@ -512,12 +497,6 @@ def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.Monk
         monkeypatch.setenv("https_proxy", proxy.url)
         assert HTTPRaw(ca_bundle=authority[0]).get(f"{tls}/key") == DATA
         assert proxy.lines == [f"CONNECT {tls.removeprefix('https://')} HTTP/1.1"] * 2
-
-
-def test_endpoint_of_the_environment(s3: SeaweedS3, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    assert [blob.data for blob in S3Raw().get_many([uri(shared_bucket)])] == [DATA]
 
 
 # ---------------------------------------------------------------------- writes
