@@ -6,7 +6,7 @@ import gc
 import math
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
 from bitstore._transport.scheduler import Scheduler
 from bitstore._transport.sockets.transport import FEW
-from bitstore._transport.transport import Declined, Exchange, Transport
+from bitstore._transport.transport import Declined, Ended, Exchange, Transport
 from bitstore.steps import REFUSED, Profile, Request, Response, Steps, Together, TransferError
 from tests.fake_transport import OK, FakeTransport
 from tests.sockets import own_sockets
@@ -373,19 +373,33 @@ def test_a_lookup_whose_time_is_up_ends_its_exchange() -> None:
     assert type(task.error).__name__ == "Cancelled" and len(transport.abandoned) == 1
 
 
-def test_a_defect_of_a_transport_leaves_no_lookup_waiting() -> None:
-    """Neither those of the same submission nor one that was submitted just then."""
+class Defect(Exception):
+    pass
 
-    class Defect(Exception):
-        pass
 
-    def answers(asked: Request) -> Response:
-        if not asked.url.endswith("/0"):
-            return OK
-        loop.submit([late])
-        raise Defect
+def test_a_defect_that_one_request_meets_is_the_end_of_that_lookup_alone() -> None:
+    def takes(asked: Request) -> bool:
+        if asked.url.endswith("/bad"):
+            raise Defect
+        return True
 
-    loop = loop_over(FakeTransport(answers=answers))
+    loop = loop_over(FakeTransport(takes, answers=lambda _: OK))
+    bad, good = Task(asking("/bad"), print), Task(asking("/good"), print)
+    ended(loop, bad, good)
+    assert isinstance(bad.error, Defect) and good.result == OK and not loop.scheduler.active
+
+
+def test_a_defect_of_the_thread_leaves_no_lookup_waiting() -> None:
+    """Neither those under way nor one that was submitted just then."""
+
+    class Broken(FakeTransport):
+        def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+            if self.begun and not late.finished and not self.abandoned:
+                loop.submit([late])
+                raise Defect
+            return super().turn(heard, now)
+
+    loop = loop_over(Broken(answers=lambda _: OK))
     late, *tasks = [Task(asking(name), print) for name in ("/late", "/0", "/1", "/2")]
     over = threading.Event()
     late.deliver = lambda _: over.set()
@@ -396,4 +410,4 @@ def test_a_defect_of_a_transport_leaves_no_lookup_waiting() -> None:
         assert raised.get(timeout=30).exc_type is Defect and over.wait(30)
     finally:
         threading.excepthook = before
-    assert all(isinstance(task.error, Defect) for task in tasks) and late.result == OK
+    assert all(isinstance(task.error, Defect) for task in tasks) and late.result == OK and not loop.scheduler.active

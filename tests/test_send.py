@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bitstore._lookup.retry import LEAST_GAIN, Retry, Tally, send
+from bitstore._lookup.cut import LEAST_GAIN
+from bitstore._lookup.retry import Retry, Tally, send
 from bitstore.steps import Profile, Request, Response, Sleep, TransferError
 
 REQUEST = Request(Profile(), "http://127.0.0.1/blob")

@@ -67,7 +67,7 @@ class Limit(KeepsPerProcess, ABC):
     def call_steps(self, store: object, function: Callable[..., Any], *args: Any) -> Steps[Any]:
         """What `function(*args)` returns, called when its turn has come.
 
-        Where it raises `TooManyRequests`, nobody calls for as long as that says, and it is called again, a few times.
+        Where it raises `TooManyRequests`, no lookup calls for as long as it says. Then it is called again, a few times.
         Each of these calls counts.
 
         Raises
@@ -168,7 +168,7 @@ class CallLimit(Limit):
     state
         Path of a file (SQLite) in which calls are counted, for all processes of this machine that name it, and beyond
         their end. It goes by the machine's clock: set back, the limit opens later; set forward, it opens earlier by as
-        much. If the file is deleted, counting begins anew. None: this object counts for itself, in each process anew.
+        much. If the file is deleted, counting begins again. None: this object counts for itself, in each process.
     wait
         Seconds that a lookup may wait for its turn; None: as long as its caller's time limit allows.
     clock
@@ -177,7 +177,7 @@ class CallLimit(Limit):
     Raises
     ------
     TypeError, ValueError
-        A number that is none, or makes no sense.
+        A limit that is no whole number, or not positive.
     """
 
     def __init__(

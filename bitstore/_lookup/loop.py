@@ -8,16 +8,15 @@ The thread runs while there are tasks and ends with the last; kept connections o
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from typing import Any
 
 from bitstore._lookup.task import Task
+from bitstore._lookup.timers import Timers
 from bitstore._lookup.workers import Workers
 from bitstore._support import clock
 from bitstore._transport.budget import SocketBudget
@@ -31,6 +30,8 @@ from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Request, Response,
 __all__ = ["Loop"]
 
 logger = logging.getLogger("bitstore")
+
+_LONGEST_PAUSE = 60.0  # seconds: a limit that a caller named may be farther away than the kernel can count
 
 
 class Loop:
@@ -54,8 +55,7 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._tasks: set[Task] = set()
         self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
-        self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._order = count()
+        self._timers = Timers()
         self._poller = Poller()
         ways = transports(self._poller, SocketBudget(pace.most))
         self.scheduler = Scheduler(ways, pace, self._poller, self._answered, self._failed)
@@ -114,7 +114,7 @@ class Loop:
         """End all tasks with `error`, their transfers and their steps, so that none of them is resumed."""
         self.scheduler.clear()
         for task in list(self._tasks):
-            with contextlib.suppress(Exception):  # it is the defect that is told, and not what comes of it
+            with contextlib.suppress(Exception):  # the defect is reported, and not what comes of it
                 self._close(task)
             self._finish(task, None, error)
         while self._finished:
@@ -126,11 +126,7 @@ class Loop:
         while inbox:
             function, args = inbox.popleft()
             function(*args)
-        if self._timers:
-            now = clock.monotonic()
-            while self._timers and self._timers[0][0] <= now:
-                _, _, function, args = heapq.heappop(self._timers)
-                function(*args)
+        self._timers.run_due()
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
@@ -141,20 +137,13 @@ class Loop:
                     self.workers.stop()
                     return False
         self._poller.about_to_wait()
-        if inbox:
-            self.scheduler.turn(0.0)
-        else:
-            # A limit that a caller named may be farther away than the kernel can count.
-            pause = max(0.0, min(60.0, self._timers[0][0] - clock.monotonic())) if self._timers else 60.0
-            self.scheduler.turn(clock.idle(pause) if self._only_pauses() else pause)
+        pause = 0.0 if inbox else self._timers.pause(_LONGEST_PAUSE)
+        self.scheduler.turn(clock.idle(pause) if pause and self._only_pauses() else pause)
         return True
 
     def _only_pauses(self) -> bool:
         """Whether the next event is the end of a lookup's `Sleep`: nothing is on the wire, and no call is running."""
-        if self.scheduler.active or self.workers.busy or not self._timers:
-            return False
-        _, _, function, args = self._timers[0]
-        return function == self._resume and not args[0].finished
+        return not self.scheduler.active and not self.workers.busy and self._timers.first_is(self._resume)
 
     def _take_up(self, tasks: list[Task]) -> None:
         tasks = [task for task in tasks if not task.finished]  # the others were given up before they could begin
@@ -164,18 +153,11 @@ class Loop:
                 continue
             if task.timeout is not None:
                 task.until = clock.monotonic() + task.timeout
-                self._at(task.until, self._time_out, task)
+                self._timers.at(task.until, self._time_out, task)
             if hasattr(task.steps, "send"):
                 self._advance(task, task.steps.send, None)
             else:  # a store of a third party
                 self._finish(task, None, TypeError(f"not a generator of steps: {task.steps!r}"))
-
-    def _at(self, when: float, function: Callable[..., None], task: Task, *args: Any) -> None:
-        if len(self._timers) > 1000 + 4 * len(self._tasks):
-            # Mostly time limits of lookups that ended long before them.
-            self._timers = [timer for timer in self._timers if not timer[3][0].finished]
-            heapq.heapify(self._timers)
-        heapq.heappush(self._timers, (when, next(self._order), function, (task, *args)))
 
     def _advance(self, task: Task, resume: Callable[[Any], Any], value: Any) -> None:
         """Resume the steps with an answer and begin what they ask for next."""
@@ -185,7 +167,7 @@ class Loop:
         except StopIteration as end:
             self._finish(task, end.value, None)
             return
-        except BaseException as error:  # also Cancelled: the task is over, and its owner is told why
+        except BaseException as error:  # also Cancelled: the task is over, with this error
             self._finish(task, None, error)
             return
         try:
@@ -207,7 +189,7 @@ class Loop:
             ticket = task.ticket
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
         elif type(step) is Sleep:
-            self._at(clock.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
+            self._timers.at(clock.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
         elif type(step) is Together:
             landed = _Parts(self, task, len(step.parts)).landed
             task.parts = [Task(steps, landed) for steps in step.parts]
@@ -255,8 +237,9 @@ class Loop:
     def _answered(self, task: Task, response: Response) -> None:
         self._advance(task, task.steps.send, response)
 
-    def _failed(self, task: Task, error: TransferError) -> None:
-        if task.until is not None and error.code == TIMED_OUT and task.until - clock.monotonic() < EARLY:
+    def _failed(self, task: Task, error: Exception) -> None:
+        timed_out = isinstance(error, TransferError) and error.code == TIMED_OUT
+        if task.until is not None and timed_out and task.until - clock.monotonic() < EARLY:
             self._time_out(task)  # libcurl was a little faster than our own timer
         else:
             self._advance(task, task.steps.throw, error)
@@ -270,7 +253,7 @@ class Loop:
         if not task.finished:
             self._abandon(task)
             # Whatever the steps ask for after this has no time left either.
-            self._at(0.0, self._time_out, task)
+            self._timers.at(0.0, self._time_out, task)
             self._advance(task, task.steps.throw, Cancelled("timeout"))
 
     def _give_up(self, tasks: list[Task], given_up: threading.Event) -> None:

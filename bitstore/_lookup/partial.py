@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from bitstore._lookup.retry import gets_on
+from bitstore._lookup.cut import gets_on
 from bitstore._support.atomic import target_of
 
 __all__ = ["CannotWrite", "Partial"]

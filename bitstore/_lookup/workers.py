@@ -20,7 +20,7 @@ class Workers:
     """Up to `limit` threads, started when needed and stopped by `stop`.
 
     Calls wait in order when all threads are busy. A thread that waits for other lookups (`waited`) is not counted:
-    they may need a thread themselves, and if all were waiting, all would wait for ever.
+    those lookups may need a thread themselves, and if all threads were waiting, all would wait for ever.
     """
 
     def __init__(self, limit: int = 32) -> None:
@@ -77,7 +77,7 @@ class Workers:
             result, error = None, None
             try:
                 result = function(*args)
-            except BaseException as raised:  # whatever it is, somebody waits for it
+            except BaseException as raised:  # whatever it is, a lookup waits for it
                 error = raised
             with self._lock:
                 self._unfinished -= 1

@@ -31,32 +31,26 @@ class Pace:
     clock
         Seconds; for tests.
 
-    Attributes
-    ----------
-    limit
-        How many transfers may be under way now.
-    most
-        The bound, as given.
     """
 
     def __init__(
         self, *, least: int = 32, first: int = 32, most: int = 1024, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.limit = min(first, most)
+        self.limit = min(first, most)  # how many transfers may be under way now
         self._least = min(least, most)
-        self.most = most
+        self.most = most  # the upper bound of `limit`
         self._clock = clock
         self._began = clock()
         self._settling = 0  # transfers until this round begins
         self._ended = 0  # transfers in this round
-        self._points = 0.0  # their throughput
-        self._hungry = 0  # how many of them left another one waiting
+        self._points = 0.0  # throughput of this round: a point for each transfer and each _BYTES_PER_POINT of it
+        self._hungry = 0  # transfers of this round that ended while another one waited
         self._before: tuple[int, float] | None = None  # the number and the rate before the last change
-        self._doubling = True
-        self._hold = 0  # rounds until the next try
-        self._patience = 2  # rounds to hold after a try that was in vain
-        self._upwards = True
-        self._calm_at = 0.0
+        self._doubling = True  # until the first change that was taken back
+        self._hold = 0  # rounds until the next change is tried
+        self._patience = 2  # rounds to hold after a change that was taken back
+        self._upwards = True  # the direction of the next change
+        self._calm_at = 0.0  # when a server's wish for less is heeded again, in seconds on the clock
 
     def ended(self, size: int, waiting: bool) -> None:
         """Count a transfer of `size` bytes; `waiting`: another one waits for its place."""
@@ -88,7 +82,7 @@ class Pace:
         self._ended = self._hungry = 0
         self._points = 0.0
         if not hungry:
-            self._before = None  # not the number holds it back: the round says nothing about it
+            self._before = None  # the limit was not what held it back: the round says nothing about the limit
             return
         if self._before is not None:
             self._judge(rate)

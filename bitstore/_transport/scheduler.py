@@ -42,7 +42,7 @@ class Scheduler:
     answered
         Called with an owner and the `Response` to what it asked for.
     failed
-        Called with an owner and the `TransferError` that it got instead.
+        Called with an owner and the error that it got instead, a `TransferError` unless a transport has a defect.
     clock
         Seconds; for tests.
     """
@@ -53,7 +53,7 @@ class Scheduler:
         pace: Pace,
         waiter: Waiter,
         answered: Callable[[Any, Response], None],
-        failed: Callable[[Any, TransferError], None],
+        failed: Callable[[Any, Exception], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Scheduler:
         Parameters
         ----------
         until
-            Seconds on `time.monotonic()`: transports may give up then. Ending the exchange then is the owner's task.
+            Seconds on the runtime's clock: transports may give up then. Ending the exchange then is the owner's task.
         """
         exchange = owner.exchange = Exchange(owner, request, until)
         if self._waiting or self.active >= self._pace.limit:
@@ -125,12 +125,12 @@ class Scheduler:
             try:
                 if transport.begin(exchange):
                     return
-            except TransferError as error:
+            except Exception as error:  # the trouble of this exchange; the others go on
                 self._fail(exchange, error)
                 return
         self._fail(exchange, TransferError(REFUSED, "no transport can carry this request"))
 
-    def _fail(self, exchange: Exchange, error: TransferError) -> None:
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
         self.active -= 1
         owner = exchange.owner
         owner.exchange = None

@@ -26,7 +26,7 @@ class Exchange:
     def __init__(self, owner: Any, request: Request, until: float | None) -> None:
         self.owner: Any = owner  # goes to the scheduler's callbacks; None: the exchange was abandoned
         self.request = request
-        self.until = until  # seconds on `time.monotonic()` at which the answer is of no use any more; None: no limit
+        self.until = until  # seconds on the runtime's clock at which the answer is of no use any more; None: no limit
         self.level = WAITING  # place of the transport that carries it, in the order in which transports are asked
         self.carrier: Any = None  # what the transport keeps for it: a type of the transport's own
         self.peer: tuple[str, int] | None = None  # address and port that answered, where the transport tells them

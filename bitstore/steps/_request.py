@@ -92,7 +92,7 @@ class Sink(Protocol):
         """Take the next bytes of the body. False: end the transfer."""
 
     def advanced(self) -> bool:
-        """Whether enough bytes have come to stay, since this last was so, to be worth all tries anew."""
+        """Whether enough bytes have come to stay, since this was last True, to begin the count of tries again."""
 
 
 class Request:
@@ -188,8 +188,8 @@ class Response(NamedTuple):
 class TransferError(Exception):
     """No whole answer came: connection, TLS, time-out, cut body.
 
-    What had come of the answer is for whoever goes on with the transfer. It is neither shown nor pickled: part of
-    a large blob has no place in a log.
+    What had come of the answer serves the next try. It is neither shown nor pickled: part of a large blob has no place
+    in a log.
 
     Attributes
     ----------

@@ -88,7 +88,7 @@ class Channel:
                     self._socket,
                     server_hostname=self._server_name,
                     do_handshake_on_connect=False,
-                    # Without a goodbye anybody on the way may have cut what goes until the end of the connection.
+                    # A body until the end of the connection may have been cut on the way, unless TLS says goodbye.
                     suppress_ragged_eofs=False,
                 )
             )

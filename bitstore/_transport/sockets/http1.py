@@ -1,7 +1,7 @@
 """The answer to a GET as it arrives on a connection, by the framing of HTTP/1.1.
 
-The rules are those of https://www.rfc-editor.org/rfc/rfc9112 (sections 5 to 7). What is not plainly within them is
-not guessed at: it is `Unclear`, and libcurl asks once more.
+The rules are those of https://www.rfc-editor.org/rfc/rfc9112 (sections 5 to 7). An answer that is not plainly within
+them is not interpreted: it is `Unclear`, and libcurl asks again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UNTIL_CLOSE = -2
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _LONGEST_HEAD = 64 * 1024
 _LONGEST_LINE = 8 * 1024  # of a chunk's size, or of what follows the last chunk
-# One of any text, and then fields, each on one line.
+# A line of any text, and then fields, each on one line.
 _LINES = re.compile(rb"[^\r\n\0]*\r\n(?:[!-9;-~]+:[^\r\n\0]*\r\n)*").fullmatch
 _ABSOLUTE = re.compile(rb"https?://[a-z0-9.-]+(:[1-9][0-9]{0,4})?/[!-~]*").fullmatch
 _PATH = re.compile(rb"/(?!/)[!-~]*").fullmatch
@@ -40,7 +40,7 @@ _LONGEST_PAUSE = 21600.0  # seconds; as libcurl reads Retry-After
 
 
 class Unclear(Exception):
-    """Nobody can say by HTTP/1.1 alone where the answer ends: what comes from there is for libcurl."""
+    """HTTP/1.1 alone does not say where the answer ends: requests to this server are for libcurl."""
 
 
 def read_head(text: bytes, request: Request) -> Head:
@@ -54,7 +54,7 @@ def read_head(text: bytes, request: Request) -> Head:
     Raises
     ------
     Unclear
-        See there.
+        The head is not plainly within the rules, or another head follows.
     TransferError
         The body is larger than the request's profile allows.
     """
@@ -94,20 +94,7 @@ def read_head(text: bytes, request: Request) -> Head:
 
 
 class Answer:
-    """An answer that comes in several pieces.
-
-    Parameters
-    ----------
-    request
-        What was asked for.
-    head
-        Its head, if that has been read already: `take` then begins with the body.
-
-    Attributes
-    ----------
-    last
-        Whether the connection is of no use after this answer.
-    """
+    """An answer to `request` that comes in several pieces; with its `head`, `take` begins with the body."""
 
     __slots__ = ("_head", "_left", "_parts", "_request", "_size", "_text", "last")
 
@@ -117,8 +104,8 @@ class Answer:
         self._parts: list[bytes] = []
         self._left = 0  # bytes of the body, or of this chunk with its line end, that are still to come
         self._size = 0  # of the chunks so far
-        self.last = False
-        self._head: Head | None = None
+        self.last = False  # whether the connection is of no use after this answer
+        self._head: Head | None = None  # None: it is incomplete
         if head is not None:
             self._begin(head)
 
@@ -153,7 +140,7 @@ class Answer:
             _check_size(self._head[0], self._size, self._request)
             return None
         if len(data) > self._left:
-            self.last = True  # nobody asked for what follows, so the connection cannot be trusted any more
+            self.last = True  # nothing asked for what follows, so the connection cannot be trusted any more
             data = data[: self._left]
         self._parts.append(data)
         self._left -= len(data)
@@ -200,7 +187,7 @@ class Answer:
                 raise Unclear
             size = int(digits, 16)
             if not size:
-                # Fields may follow, which nobody here needs, and an empty line.
+                # Fields may follow, which are not used here, and an empty line.
                 end = text.find(b"\r\n\r\n", at)
                 if end < 0:
                     self._wait_for_line(text[at:])
@@ -247,7 +234,7 @@ def _field(head: bytes, lower: bytes, name: bytes) -> bytes:
         return b""
     at += len(name)
     if lower.find(name, at) >= 0:
-        raise Unclear  # twice: who of those on the way believes which?
+        raise Unclear  # twice: a proxy on the way may have believed the other value
     return head[at : head.index(b"\r\n", at)].strip(b" \t")
 
 
