@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitstore._support.once import warn_once
@@ -18,6 +16,7 @@ from ray_integration._node.node_store import Piece, needs_paid
 from ray_integration._node.row_answer import RowAnswer, answer_of
 from ray_integration._node.usable import usable_part
 from ray_integration._pool.members import Members
+from ray_integration._pool.node_calls import NodeCall, NodeCalls, brief
 
 __all__ = ["Router"]
 
@@ -25,38 +24,8 @@ logger = logging.getLogger("bitstore")
 
 _FIRST = 32  # lookups under way before anything is known of the blobs' sizes
 _CALL = 1024  # digests in one call at most
-_SILENCE = 15.0  # seconds without a piece after which a node store is asked whether it is alive
-_RECOVERY = 60.0  # seconds for which a paid lookup waits for its owner
 _FREE_TRIES = 3  # node stores that are asked before the caller fetches by itself
 _PAID_TRIES = 6  # calls to owners before a row is given up
-
-
-@dataclass(eq=False)
-class _Call:
-    """A call of `NodeStore.fetch` under way.
-
-    Attributes
-    ----------
-    member
-        The node store.
-    positions
-        The positions in the batch of the digests that it was sent.
-    pays
-        Whether it may cost money: then its answer must not be sought elsewhere while its owner lives.
-    open
-        Those of the positions that it has not answered.
-    unpaid
-        Those that only a paid source may answer.
-    heard
-        When it gave its last sign of life.
-    """
-
-    member: str
-    positions: list[int]
-    pays: bool
-    open: set[int]
-    unpaid: list[int] = field(default_factory=list)
-    heard: float = field(default_factory=time.monotonic)
 
 
 class Router:
@@ -112,14 +81,14 @@ class Router:
         return _Batch(self, digests).in_order()
 
 
-class _Batch:
-    """The lookups of one batch."""
+class _Batch(NodeCalls[int]):
+    """The lookups of one batch, by their positions in it. The special calls are those that may cost money."""
 
     def __init__(self, router: Router, digests: Sequence[str]) -> None:
+        super().__init__(router.members, most=_CALL)
         self._router = router
-        self._members = router.members
         self._digests = digests
-        self._calls: dict[Any, _Call] = {}
+        self._unpaid: dict[NodeCall[int], list[int]] = {}  # positions that only a paid source may answer
         self._answers: dict[int, RowAnswer] = {}
         self._held = 0  # bytes of the answers that wait for their turn
         self._tries: Counter[int] = Counter()
@@ -130,7 +99,7 @@ class _Batch:
         for position in range(len(self._digests)):
             while position not in self._answers:
                 self._begin()
-                self._receive()
+                self.receive()
             answer = self._answers.pop(position)
             self._held -= answer.size
             self._taken += 1
@@ -140,7 +109,7 @@ class _Batch:
     # -- sending
 
     def _begin(self) -> None:
-        """Send lookups that were not begun, as far as the bound on bytes lets us."""
+        """Send lookups that were not begun, as far as the bound on bytes allows."""
         limit = self._limit()
         room = limit - (self._begun - self._taken)
         if room < max(1, limit // 2) and self._begun > self._taken:
@@ -148,10 +117,7 @@ class _Batch:
         begin = range(self._begun, min(len(self._digests), self._begun + max(1, room)))
         self._begun = begin.stop
         router = self._router
-        if router.free is None or (router.owned and router.has_paid):
-            self._send(list(begin), pays=True)
-        else:
-            self._send(list(begin), pays=False)
+        self._send(list(begin), pays=router.free is None or (router.owned and router.has_paid))
 
     def _limit(self) -> int:
         """How many positions may be begun and not taken."""
@@ -165,121 +131,62 @@ class _Batch:
     def _send(self, positions: list[int], *, pays: bool) -> None:
         if not positions:
             return
-        local = not (pays or self._router.owned)
-        names = self._members.nearest() if local else self._members.names(patient=pays)
-        if not names and pays:
-            self._members.wait_for_any(_RECOVERY)
-            names = self._members.names(patient=True)
+        if pays:
+            names = self.owners(patient=True)
+        else:
+            names = self.members.names() if self._router.owned else self.members.nearest()
         if not names:
             self._look_up_here(positions)
             return
-        for name, indexes in self._members.split([self._digests[position] for position in positions], names).items():
-            for start in range(0, len(indexes), _CALL):
-                self._call(name, [positions[index] for index in indexes[start : start + _CALL]], pays)
+        for name, part in self.grouped(positions, self._digests_at(positions), names):
+            self._call(name, part, pays)
 
     def _call(self, name: str, positions: list[int], pays: bool) -> None:
         router = self._router
-        fetch = self._members.handle(name).fetch.options(num_returns="streaming")
+        fetch = self.members.handle(name).fetch.options(num_returns="streaming")
         pieces = fetch.remote(
-            [self._digests[position] for position in positions],
+            self._digests_at(positions),
             ask_paid=pays,
             timeout=router.timeout,
             in_flight=router.in_flight,
             patience=router.patience,
             with_errors=router.with_errors,
         )
-        self._calls[pieces] = _Call(name, positions, pays, set(positions))
+        self.under_way[pieces] = NodeCall(name, positions, pays)
+
+    def _digests_at(self, positions: list[int]) -> list[str]:
+        return [self._digests[position] for position in positions]
 
     # -- receiving
 
-    def _receive(self) -> None:
-        """Wait for a piece, or for some other news of the calls under way."""
-        import ray
-
-        if not self._calls:
-            return
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=_SILENCE)
-        for pieces in ready:
-            self._take(pieces)
-        self._look_after_the_silent()
-
-    def _look_after_the_silent(self) -> None:
-        now = time.monotonic()
-        silent = [(pieces, call) for pieces, call in self._calls.items() if now - call.heard > _SILENCE]
-        if not silent:
-            return
-        # All at once: to wait for one after the other would cost the time limit for each.
-        alive = self._members.alive({call.member for _, call in silent})
-        for _, call in silent:
-            if call.member in alive:
-                call.heard = time.monotonic()  # it waits for what is slow
-        lost = [(pieces, call) for pieces, call in silent if call.member not in alive]
-        for pieces, _ in lost:
-            del self._calls[pieces]
-        error = TimeoutError("no sign of life")
-        self._pass_over([call for _, call in lost], error)
-        for _, call in lost:
-            self._settle(call, error)
-
-    def _take(self, pieces: Any) -> None:
-        import ray
-
-        call = self._calls[pieces]
-        try:
-            piece: Piece = ray.get(next(pieces), timeout=_RECOVERY)
-        except StopIteration:
-            self._end(pieces, None)
-            return
-        except ray.exceptions.RayError as failure:
-            self._end(pieces, failure)
-            return
-        call.heard = time.monotonic()
-        self._members.heard(call.member)
+    def _take(self, call: NodeCall[int], piece: Piece) -> None:
         for index, data, source, text, error in piece.rows:
-            self._answer(call.positions[index], RowAnswer(data, source, error, text))
-            call.open.discard(call.positions[index])
-        for index in piece.unpaid:
-            call.unpaid.append(call.positions[index])
-            call.open.discard(call.positions[index])
+            self._answer(call.keys[index], RowAnswer(data, source, error, text))
+            call.open.discard(call.keys[index])
+        unpaid = [call.keys[index] for index in piece.unpaid]
+        self._unpaid.setdefault(call, []).extend(unpaid)
+        call.open.difference_update(unpaid)
 
-    def _end(self, pieces: Any, error: Exception | None) -> None:
-        """A call is over: all answered, or not."""
-        import ray
+    def _waits_for(self, call: NodeCall[int]) -> bool:
+        # A paid lookup may be in progress there, or done and kept: no other node store may be asked before.
+        return call.special and bool(call.open)
 
-        call = self._calls.pop(pieces)
-        # An error that its code raised says nothing against the node store.
-        if isinstance(error, ray.exceptions.RayTaskError):
-            _warn(call, error)
-        elif error is not None:
-            self._pass_over([call], error)
-        self._settle(call, error)
-
-    def _pass_over(self, calls: list[_Call], error: Exception) -> None:
-        """These calls are lost: see to it that what is sent from now on goes to those who answer."""
-        for call in calls:
-            _warn(call, error)
-        # A paid lookup may be in progress there, or done and kept: it is asked again before anybody else is.
-        waited_for = {call.member for call in calls if call.pays and call.open}
-        for member in {call.member for call in calls} - waited_for:
-            self._members.lose(member)
-        self._members.recover(waited_for, _RECOVERY)
-
-    def _settle(self, call: _Call, error: Exception | None) -> None:
-        """Send again what a call that is over left open, to whoever owns it now."""
-        again = sorted(call.open)
-        self._tries.update(again)
-        if call.pays:
-            for position in [position for position in again if self._tries[position] >= _PAID_TRIES]:
-                again.remove(position)
+    def _settle(self, call: NodeCall[int], error: Exception | None) -> None:
+        unpaid = self._unpaid.pop(call, [])
+        most = _PAID_TRIES if call.special else _FREE_TRIES
+        self._tries.update(call.open)
+        tired = [position for position in sorted(call.open) if self._tries[position] >= most]
+        again = [position for position in sorted(call.open) if self._tries[position] < most]
+        if call.special:
+            for position in tired:
                 self._give_up(position, error)
-            self._send(again + call.unpaid, pays=True)
+            self._send(again + unpaid, pays=True)
             return
-        tired = [position for position in again if self._tries[position] >= _FREE_TRIES]
-        self._send([position for position in again if self._tries[position] < _FREE_TRIES], pays=False)
+        self._send(again, pays=False)
         self._look_up_here(tired)
-        for position in call.unpaid:  # answered, as far as it goes: the owner gets its own tries
+        for position in unpaid:  # answered, as far as it goes: the owner gets its own tries
             self._tries.pop(position, None)
-        self._send(call.unpaid, pays=True)
+        self._send(unpaid, pays=True)
 
     def _answer(self, position: int, answer: RowAnswer) -> None:
         self._answers[position] = answer
@@ -300,7 +207,7 @@ class _Batch:
             return
         blobs: Any = Store.get_many(
             router.free,
-            [self._digests[position] for position in positions],
+            self._digests_at(positions),
             errors="return",
             timeout=router.timeout,
             in_flight=router.in_flight,
@@ -314,7 +221,7 @@ class _Batch:
                     unpaid.append(positions[blob.index])
                 else:
                     self._answer(positions[blob.index], answer_of(blob))
-        if unpaid and self._members.names(patient=True):
+        if unpaid and self.members.names(patient=True):
             self._send(unpaid, pays=True)
             return
         for position in unpaid:
@@ -323,13 +230,6 @@ class _Batch:
     def _give_up(self, position: int, error: Exception | None) -> None:
         reason = "no node store answers, and only one of them may ask the paid source"
         if error is not None:
-            reason += f" ({type(error).__name__}: {str(error).splitlines()[0]})"
-        self._answer(
-            position, RowAnswer.without_blob("failed", self._digests[position], StoreNotAvailable("the pool", reason))
-        )
-
-
-def _warn(call: _Call, error: Exception) -> None:
-    cause = ("node store", call.member, type(error))
-    text = "node store %s: %s: %s"
-    warn_once(logger, cause, text, call.member, type(error).__name__, str(error).split("\n")[0])
+            reason += f" ({brief(error)})"
+        failure = StoreNotAvailable("the pool", reason)
+        self._answer(position, RowAnswer.without_blob("failed", self._digests[position], failure))
