@@ -8,7 +8,7 @@ from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Store
 
-__all__ = ["CarelessAPI", "FolderStore", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
+__all__ = ["CarelessAPI", "FolderStore", "FullCache", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
 
 
 class FolderStore:
@@ -109,3 +109,16 @@ class CarelessAPI(Sha1APISource):
         raise ConnectionError(
             f"GET https://api.example/{digest}?api_key={self.api_key} (Bearer {self.api_key}): no route"
         )
+
+
+class FullCache(Store):
+    """A cache with nothing in it, and no room."""
+
+    def is_valid(self, uri: Any) -> bool:
+        return True
+
+    def get(self, uri: str) -> bytes:
+        raise NotFoundInStore(self, uri)
+
+    def put(self, uri: str, data: bytes) -> None:
+        raise OSError(28, "no space left")
