@@ -30,7 +30,7 @@ DIGESTS = {
 }
 INLINE = 1 << 20  # bytes that are read where the lookup runs; more is read in a thread of its own
 _RESOLUTION = 60.0  # seconds: a file used more often is not marked again, so that most reads write nothing
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: the name may be a pipe
 _HUGE = 1 << 30  # bytes; one read call returns less than 2 GiB
 
 _HASHES: dict[str, Callable[[bytes], str]] = {
@@ -77,7 +77,7 @@ class Blobs:
             ("hits", "misses", "written", "present", "skipped", "damaged", "read_errors", "write_errors"), 0
         )
         self.trusted = False  # the folder is there, and is ours
-        self.owner: int | None = None  # who alone may own the files; None: anybody
+        self.owner: int | None = None  # the user that must own the files; None: any user
         self.started = False  # the first write has cleaned up after dead writers
 
     def count(self, name: str) -> None:
@@ -182,10 +182,10 @@ class Blobs:
         return data
 
     def _check_owner(self) -> None:
-        """Raise if the folder has become somebody else's: deleted, say, and made anew before we did."""
+        """Raise if the folder belongs to another user by now: it may have been deleted, and made again by that user."""
         uid = os.stat(self._root).st_uid
         if uid != self.owner:
-            raise PermissionError(f"the folder belongs to user {uid} now, who could put anything there")
+            raise PermissionError(f"the folder belongs to user {uid} now, and that user could put anything there")
 
     def verify(self, place: Place) -> bool | None:
         """Whether the file at `place` is good (if not, it is put aside); None if it is gone."""
@@ -298,7 +298,7 @@ class Blobs:
         try:
             lowest = bound.ledger.reserve(size)
             reserved = True
-            if lowest < size:  # impossible, so somebody has changed the folder by hand
+            if lowest < size:  # impossible, so the folder was changed by hand
                 lowest = bound.recount()
             if lowest > bound.max_size and not bound.make_room(lowest):
                 return None
@@ -307,7 +307,7 @@ class Blobs:
         finally:
             if not published:
                 epoch = bound.ledger.epoch
-                # Whoever deletes a draft releases its bytes: nobody else may, or they would be taken off twice.
+                # The process that deletes a draft releases its bytes. No other may, or they would be subtracted twice.
                 if draft.discard() and reserved:
                     bound.ledger.release(size, epoch)
         return published

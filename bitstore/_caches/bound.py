@@ -8,8 +8,8 @@ Take all files that are there at one moment, and among them the one whose reserv
 ledger. All the others were reserved earlier, and none has been released, so all of them are in every
 total from that last reservation on. Its writer saw one such total within the bound before it published.
 
-That proof needs *any one* total from the own reservation on, so a writer need not wait for those who
-come after it: of several writers that fill the bound together the first ones pass, and the last gives up.
+That proof needs *any one* total from the own reservation on, so a writer need not wait for
+later writers: of several writers that fill the bound together the first ones pass, and the last gives up.
 
 Deleting goes the other way round: first the file, then the release. So a process killed in between leaves a
 total that is too large, never one that is too small. `recount` puts that right.
@@ -28,7 +28,7 @@ __all__ = ["Bound"]
 
 _SAMPLE = 1000  # files to choose from; for a smaller cache, eviction is exactly by last use
 _FUTURE_NS = 3600 * 10**9
-_BATCH = 64  # files that are deleted before that is told to the ledger
+_BATCH = 64  # files that are deleted before the ledger gets a record of them
 
 
 def _ahead(bound: int) -> int:
@@ -59,7 +59,7 @@ class Bound:
         self._oldest: list[Item] = []  # what to evict next, from the end
 
     def make_room(self, lowest: int, *, max_size: int | None = None) -> bool:
-        """Evict until the bound holds; whether it does. What the caller has reserved, he releases himself.
+        """Evict until the bound holds; whether it does. The caller releases what it has reserved.
 
         Parameters
         ----------

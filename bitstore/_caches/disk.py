@@ -64,12 +64,12 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     max_blob_size
         Blobs above this are not kept (as are blobs above `max_size`), which `stats` counts as skipped.
     allow_foreign_owner
-        Use the folder even if another user owns it (who could put there whatever he wants).
+        Use the folder even if another user owns it, and so could put anything there.
 
     Raises
     ------
     ValueError
-        A size that is none, an unknown algorithm, an empty folder name.
+        An invalid size, an unknown algorithm, or an empty folder name.
     NotADirectoryError
         `folder` is a file, or lies in one.
     PermissionError
@@ -92,7 +92,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         max_blob_size: int | str | None = None,
         allow_foreign_owner: bool = False,
     ) -> None:
-        # What was not given is a matter of the machine, and must be asked anew on another one.
+        # Defaults depend on the machine, so another machine finds its own.
         self._from_environment = frozenset(
             name for name, given in (("_root", folder), ("_trouble", folder), ("_max_size", max_size)) if given is None
         )
@@ -136,7 +136,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         return "disk" if "_root" in self._from_environment else f"disk:{self._root}"
 
     def use_algorithm(self, name: str) -> None:
-        """Be told of which algorithm the keys are digests.
+        """Take the keys for digests of the algorithm `name`.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     def path(self, uri: str, *, verify: bool | None = None) -> Path:
         """The file that holds `uri`, such as for `mmap`. Only for reading: to change it damages the cache.
 
-        An eviction may delete it at any time, which does not disturb those who have it open or mapped.
+        An eviction may delete it at any time, which does not disturb a process that has it open or mapped.
 
         Parameters
         ----------
@@ -300,8 +300,8 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
         `hits`, `misses`; `written`, `present` (was there already), `skipped` (too large, or no room); `evicted`,
         `evicted_bytes`; `damaged` (files put aside); `read_errors`, `write_errors` (the disk failed); `bytes` (what the
-        blobs of all processes add up to, as far as it is known without looking at each file; None: not known, as
-        nobody has written yet) and `max_size`.
+        blobs of all processes add up to, as far as it is known without looking at each file; None: not known
+        before the first write) and `max_size`.
         """
         blobs = self._blobs()
         with blobs.lock:
@@ -410,7 +410,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         blobs.trusted = True
 
     def _start_writing(self, blobs: Blobs) -> None:
-        # At each write, and not only at the first: it may have been deleted, and made anew by somebody else.
+        # At each write, and not only at the first: another user may have deleted and made it again.
         found = self._check_folder()
         if found is None:
             os.makedirs(self._root, 0o700, exist_ok=True)
@@ -445,7 +445,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         if found.st_uid != os.geteuid() and not self.allow_foreign_owner:
             raise AccessDenied(
                 self.label,
-                f"the folder belongs to user {found.st_uid}, who could put anything there, and this is user "
+                f"the folder belongs to user {found.st_uid}, which could put anything there, and this is user "
                 f"{os.geteuid()}; choose a folder of your own, or trust it with allow_foreign_owner=True",
             )
         return found
@@ -470,7 +470,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         return Found(partial, self.label)
 
     def _copy(self, uri: str, partial: Partial) -> None:
-        # A copy, never a hard link: who writes to the file that he was given must not write to the cache.
+        # A copy, never a hard link: a write to the caller's file must not be a write to the cache.
         path = self.path(uri)
         try:
             file = path.open("rb")

@@ -1,7 +1,7 @@
 """Files that are being written: made under a name in `tmp/`, then linked to their final name.
 
-The name tells who writes it and how big it will be, so that others can count it, and can delete it
-when its writer has died.
+The name of a draft says which process writes it and how big it will be. So other processes can count it, and can
+delete it when its writer has died.
 """
 
 # ruff: noqa: PTH116
@@ -146,7 +146,7 @@ class Draft:
 
 
 def draft_name(size: int) -> str:
-    """A new name, of which others can tell who writes the file, and how big it will be."""
+    """A new name, from which other processes can read which process writes the file, and how big it will be."""
     global _writer
     process, prefix = _writer
     if process is not current():
@@ -157,7 +157,7 @@ def draft_name(size: int) -> str:
 
 
 def is_abandoned(place: Place, found: os.stat_result) -> tuple[bool, bool]:
-    """Whether nobody writes the draft at `place` any more; and whether that is certain, not only likely.
+    """Whether no process writes the draft at `place` any more; and whether that is certain, not only likely.
 
     A process of the same pid space can be asked whether it lives. Others (other containers, other hosts, a
     time before the last boot) cannot, so an hour without a write decides.

@@ -3,14 +3,14 @@
 ::
 
     <root>/sha1/3f7/3f786850e387550fdab836ed7e6dc881de23001b    bytes that match their digest
-    <root>/sha1/3f7/3f786850...23001b.d/<checksum>              bytes that do not (nobody had verified them)
+    <root>/sha1/3f7/3f786850...23001b.d/<checksum>              bytes that do not (they were not verified)
     <root>/keys/a02/a02c13f9....d/<checksum>                    keys that are no digests: by sha256 of the key
     <root>/tmp/           drafts: files that are being written
     <root>/quarantine/    files that were found damaged
     <root>/ledger/        see `ledger`
 
 Writes, renames and deletions follow no symbolic link below the root, so that nothing outside is ever changed
-through one that somebody put inside; and only plain files are read. A read goes by its path: where a *folder* is
+through a link inside; and only plain files are read. A read goes by its path: where a *folder* is
 a link, it finds what is behind it, and takes it only if it matches its name. (To open each folder on the way would
 cost a third more.)
 """
@@ -76,12 +76,12 @@ class Folder:
     def __init__(self, root: str) -> None:
         self.root = root
         # Folders of the root that stay open while nothing is made, renamed or deleted there: that would change the
-        # root's ctime, which nobody can set. Until that is some seconds old, a change might leave it as it is. It is
+        # root's ctime, which no program can set. Until it is some seconds old, a change might leave it as it is. It is
         # one value with the root to which it belongs, as threads that have seen different ones come here together.
         self._tops: tuple[tuple[int, int, int], dict[str, Held] | None] = ((0, 0, 0), None)
 
     def seen(self, root: os.stat_result) -> None:
-        """Be told what the root is, at the beginning of each write: for so long descriptors may be believed."""
+        """Take note of the root at the beginning of each write: descriptors may be believed while it is the same."""
         stamp = (root.st_dev, root.st_ino, root.st_ctime_ns)
         known, tops = self._tops
         if stamp != known or tops is None:
@@ -264,7 +264,7 @@ class Folder:
         finally:
             os.close(fd)
         if empty:
-            # Whoever is about to put a file there finds the folder gone, and makes it again.
+            # A writer that is about to put a file there finds the folder gone, and makes it again.
             with contextlib.suppress(OSError):
                 parent = self.open(folders[:-1])
                 try:

@@ -26,11 +26,11 @@ class Held:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.kept = False  # somebody may use it again
+        self.kept = False  # another use may follow
         self._process = current()
 
     def done(self) -> None:
-        """To be called by whoever was given it: if nobody keeps it, there is nothing to wait for."""
+        """End one use: unless it is kept for another, the descriptor is closed at once."""
         if not self.kept and self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)

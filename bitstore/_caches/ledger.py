@@ -5,14 +5,14 @@ where it stopped. One `write` to a file opened with O_APPEND lands whole and at 
 systems (not on NFS), so all processes see the same records in the same order, and the total is simply
 what the records add up to. Nothing has to be unlocked or rolled back when a process is killed.
 
-What the records say is told in `records`. There, *grown* is the sum of all reservations ever made, and *epoch* changes
+`records` has the meaning of each record. There, *grown* is the sum of all reservations ever made, and *epoch* changes
 with every COUNT. Both make recounts possible while others write:
 
-- The one who counts notes `grown` (b), looks at the files, then appends COUNT. The total becomes what he found
-  plus all that was reserved since he began (`grown` now, less b). A file that came meanwhile may be counted
+- A counting process notes `grown` (b), looks at the files, then appends COUNT. The total becomes what it found
+  plus all that was reserved since it began (`grown` now, less b). A file that came meanwhile may be counted
   twice, none is left out, as each is visible in the folder from before its reservation (as a draft, see
   `folder`) until it is released.
-- A release whose writer had not yet seen the latest COUNT when he deleted the file is void: the count may
+- A release whose writer had not yet seen the latest COUNT when it deleted the file is void: the count may
   have missed that file already, and to subtract it once more would make the total too small. A COUNT that
   overlapped another COUNT is void for the same reason.
 
@@ -41,10 +41,10 @@ from bitstore._caches.records import COUNT, DELTA, END, SIZE, START, View, is_st
 __all__ = ["Begun", "Ledger"]
 
 _DRAFT = ".new."
-_GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number that somebody put there
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: somebody may have put a pipe there
+_GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: the name may be a pipe
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
-_KEEP = 64  # records after which a process keeps the file open: who writes now and then holds nothing
+_KEEP = 64  # records after which a process keeps the file open; one that writes seldom holds nothing
 
 
 class _NoLedger(Exception):
@@ -173,9 +173,9 @@ class Ledger:
             total = self.total()
             view = self._view
             if view is None or total is None:
-                return self._append(DELTA, 0, 0, 0)  # deleted meanwhile, and made anew by a count of its own
-            told = found + view.grown - begun.grown
-            if view.epoch == begun.epoch and (told < total or (told > total and not only_less)):
+                return self._append(DELTA, 0, 0, 0)  # deleted meanwhile, and made again by a count of its own
+            counted = found + view.grown - begun.grown
+            if view.epoch == begun.epoch and (counted < total or (counted > total and not only_less)):
                 self._append(COUNT, found, begun.grown, begun.epoch)
                 total = self.total() or 0
             return total
@@ -210,15 +210,15 @@ class Ledger:
                 try:
                     opened = self._open(os.O_RDWR | os.O_APPEND)
                 except _NoLedger as none:
-                    # The next one after *that*, not after the newest: all who found it must make the same.
+                    # The next one after *that*, not after the newest: all processes that found it must make the same.
                     self._create(none.generation + 1, self._count, 0, time.time_ns())
                     continue
                 if opened is None:
                     self._create(1, self._count, 0, time.time_ns())
                     continue
                 fd, view = opened
-                # The file is opened anew each time, unless there is much to write: no descriptor to inherit by a fork
-                # or to leak, and a ledger that somebody deleted is noticed at once.
+                # The file is opened again each time, unless there is much to write: no descriptor to inherit by a fork
+                # or to leak, and a deleted ledger is noticed at once.
                 try:
                     lowest = self._say(fd, record, view, lambda: os.fstat(fd))  # noqa: B023 - called at once
                 finally:
@@ -228,12 +228,12 @@ class Ledger:
                     if self._written >= _KEEP and self._view is view:
                         self._keep(view)
                     return lowest
-                # Our record stands behind an END, where it counts for nobody, or in a file that was deleted under us,
-                # which nobody else will read: again, in the next generation.
+                # Our record stands behind an END, where it does not count, or in a file that was deleted under us and
+                # that no other process will read: write it again, in the next generation.
             raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
 
     def _say(self, fd: int, record: bytes, view: View, look: Callable[[], os.stat_result | None]) -> int | None:
-        """Append to the open file. Returns the lowest total since, None if nobody will read it there."""
+        """Append to the open file. Returns the lowest total since, None if no process will read it there."""
         own = _write(fd, record)
         found = look()
         gone = found is None or found.st_nlink == 0
@@ -266,7 +266,7 @@ class Ledger:
         try:
             return self._say(kept.fd, record, view, kept.look)
         except OSError:
-            self._kept = None  # whatever is wrong with it, the next one begins anew
+            self._kept = None  # whatever is wrong with it, the next call opens it again
             raise
 
     def _keep(self, view: View) -> None:
@@ -289,14 +289,15 @@ class Ledger:
             except _NoLedger:
                 self._view = None
                 raise
-            # Who is slow to `_follow` may make a generation anew that has come and gone before; nobody reads that one.
+            # A process that is slow to `_follow` may make a generation that has come and gone before. No process reads
+            # that one.
             # Its start tells it from the one that we know; that there are newer ones, from the newest.
             try:
-                anew = self._newest() != generation if self._view is None else self._view.start != start
+                stale = self._newest() != generation if self._view is None else self._view.start != start
             except BaseException:
                 os.close(fd)
                 raise
-            if anew:
+            if stale:
                 os.close(fd)
                 self._view = None
                 continue
@@ -333,10 +334,10 @@ class Ledger:
         return fd, start
 
     def _follow(self, ended: View) -> None:
-        """Go on to the generation after `ended`, making it if nobody has.
+        """Go on to the generation after `ended`; make it, unless another process has.
 
-        Everybody who has read up to the END knows the same totals there, so everybody would make the same
-        file, and it does not matter who comes first or is killed on the way.
+        All processes that have read up to the END know the same totals there, so all would make the same file. It does
+        not matter which comes first or is killed on the way.
         """
         newest = self._newest()
         if newest is None or newest <= ended.generation:
@@ -364,7 +365,7 @@ class Ledger:
                             os.unlink(name, dir_fd=folder)
 
     def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
-        # The cache folder itself may have been deleted under us: it is then made anew, as private as at the first time.
+        # The cache folder itself may have been deleted under us: it is made again, as private as at first.
         Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)

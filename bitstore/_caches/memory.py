@@ -156,7 +156,7 @@ class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
             }
 
     def use_algorithm(self, name: str) -> None:
-        """Be told which digests the keys are. They are texts here, so it makes no difference."""
+        """Do nothing: keys are texts here, of whichever algorithm."""
 
     @property
     def label(self) -> str:

@@ -51,7 +51,7 @@ def put_aside(folder: Folder, bound: Bound, place: Place, seen: os.stat_result |
             if stat.S_ISREG(moved.st_mode):
                 bound.ledger.release(moved.st_size, epoch)
             if seen is not None and (moved.st_ino, moved.st_size) != (seen.st_ino, seen.st_size):
-                # Somebody else has put the damaged file aside and a good one in its place, after we had read the
+                # Another process has put the damaged file aside and a good one in its place, after we had read the
                 # first and before we renamed: what we have moved is the good one. Back with it.
                 _restore(bound, name, target, place.name, source)
                 return False

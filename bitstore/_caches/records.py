@@ -10,7 +10,7 @@ kind   a                     b            c       meaning
 START  total                 grown        epoch   first record of a generation
 DELTA  bytes, if positive    -            -       reserved: the file may appear from now on
 DELTA  bytes, if negative    -            epoch   released: the file is gone
-COUNT  bytes found           grown        epoch   somebody has looked at what is really there
+COUNT  bytes found           grown        epoch   a process has looked at what is really there
 END    -                     -            -       whatever follows is void; see next generation
 =====  ====================  ===========  ======  =============================================
 

@@ -20,7 +20,7 @@ _KEY = b"bitstore.warm"
 _ROWS = 100_000  # in a part at most
 _SECONDS = 1.0  # between two parts at first; more and more in a long run, so that there are not too many
 _LONGEST_PAUSE = 60.0
-_ABANDONED = 3600.0  # seconds after which a draft is known to be nobody's
+_ABANDONED = 3600.0  # seconds after which a draft is known to have no writer
 
 
 class LedgerError(BitstoreError, ValueError):
@@ -95,7 +95,7 @@ class Ledger:
             return
         rows = self._rows
         self._write(rows)
-        self._rows = []  # after it is there: who interrupts us loses nothing
+        self._rows = []  # after it is there: an interrupt loses nothing
         self._written = time.monotonic()
 
     def known(self, kind: Kind) -> Iterator[str]:
@@ -125,7 +125,7 @@ class Ledger:
             if not parts and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise LedgerError(f"{self.path} is no ledger: there are other files in it")
             for draft in self.path.glob(".*.draft"):
-                with contextlib.suppress(OSError):  # somebody else may have removed it
+                with contextlib.suppress(OSError):  # another process may have removed it
                     if time.time() - draft.stat().st_mtime > _ABANDONED:
                         draft.unlink()
         except OSError as error:

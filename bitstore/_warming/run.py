@@ -1,4 +1,4 @@
-"""One warming, from a list of digests to its report, whoever does the fetching."""
+"""One warming, from a list of digests to its report; a callable does the fetching."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ class Warming:
                         self._note(outcome)
                         progress.look()
                 report.complete = report.done == report.distinct
-            except BitstoreError as error:  # of the ledger, or of those who fill: digests that fail raise nothing
+            except (
+                BitstoreError
+            ) as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
                 report.stopped = str(error)
         finally:
             report.seconds = time.monotonic() - started

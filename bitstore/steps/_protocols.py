@@ -32,7 +32,7 @@ __all__ = [
     "Write",
 ]
 
-# Who sees what is put into a store: one process, all processes of a machine (a node of a cluster), or all nodes.
+# Where a blob that is put into a store can be seen: in one process, in all of a machine (a node), or on all nodes.
 Scope: TypeAlias = Literal["process", "node", "shared"]
 
 

@@ -1,7 +1,7 @@
 """The steps of a lookup, as data.
 
 A lookup is written once, as a generator that *yields* what it needs (an HTTP request, a blocking
-call, a pause, somebody else's result) and is *sent* the answer. It holds no thread and no socket, so
+call, a pause, another lookup's result) and is *sent* the answer. It holds no thread and no socket, so
 the same code serves two drivers: `bitstore._lookup.run.run` performs the steps one after another in
 the caller's thread, and `bitstore._lookup.loop.Loop` drives thousands of lookups in one thread.
 """
@@ -55,7 +55,7 @@ class Wait:
 class Together:
     """Perform several generators of steps at once; the answer is the list of what they return.
 
-    The first error among them ends the others and is thrown. Who ends the lookup ends all of them.
+    The first error among them ends the others and is thrown. The end of the lookup ends all of them.
     """
 
     __slots__ = ("parts",)
