@@ -109,9 +109,7 @@ class Warming:
                         self._note(outcome)
                         progress.look()
                 report.complete = report.done == report.distinct
-            except (
-                BitstoreError
-            ) as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
+            except BitstoreError as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
                 report.stopped = str(error)
         finally:
             report.seconds = time.monotonic() - started
