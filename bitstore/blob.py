@@ -50,8 +50,14 @@ class Blob:
         """The lookup failed: whether the blob exists is unknown."""
         return self.error is not None and not isinstance(self.error, NotFoundInStore)
 
+    def _shown(self) -> str:
+        try:
+            return repr(self.uri)
+        except Exception:  # an object of the caller
+            return object.__repr__(self.uri)
+
     def __repr__(self) -> str:
         what = (
             f"{len(self.data)} bytes from {self.source}" if isinstance(self.data, bytes) else redact(repr(self.error))
         )
-        return f"Blob({self.index}, {redact_url(repr(self.uri))}, {what})"
+        return f"Blob({self.index}, {redact_url(self._shown())}, {what})"

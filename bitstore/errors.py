@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bitstore._support.redact import redact, redact_url
+from bitstore._support.redact import redact, redact_url, text_of
 
 __all__ = [
     "AccessDenied",
@@ -68,8 +68,9 @@ class StoreNotAvailable(BitstoreError):
     unreachable: bool = False
 
     def __init__(self, store: object, reason: str | None = None) -> None:
-        suffix = "" if reason is None else f": {reason}"
-        super().__init__(f"{store} is not available{suffix}", str(store), reason)
+        name = text_of(store)
+        message = f"{name} is not available" if reason is None else f"{reason} ({name} is not available)"
+        super().__init__(message, name, reason)
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,7 +98,8 @@ class LimitReached(StoreNotAvailable):
     """
 
     def __init__(self, store: object, reason: str, retry_in: float | None = None) -> None:
-        BitstoreError.__init__(self, f"{store} is not available: {reason}", str(store), reason, retry_in)
+        name = text_of(store)
+        BitstoreError.__init__(self, f"{reason} ({name} is not available)", name, reason, retry_in)
         self.reason = reason
         self.retry_in = retry_in
 
@@ -115,8 +117,8 @@ class TooManyRequests(StoreNotAvailable):
     def __init__(self, retry_after: float | str | None = None) -> None:
         self.retry_after = _seconds(retry_after)
         asked = "" if self.retry_after is None else f", and asks for a pause of {self.retry_after:.0f} s"
-        reason = f"it answers that there are too many requests{asked}"
-        BitstoreError.__init__(self, f"the API is not available: {reason}", self.retry_after)
+        reason = f"the API answers that there are too many requests{asked}"
+        BitstoreError.__init__(self, reason, self.retry_after)
         self.reason = reason
 
 
@@ -138,13 +140,13 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
         self.args = (store, uri)
 
     def __str__(self) -> str:
-        return f"{self.store} does not contain '{redact_url(str(self.uri))}'"
+        return f"{_key(self.uri)}: missing in {text_of(self.store)}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.store)!r}, {redact_url(str(self.uri))!r})"
+        return f"{type(self).__name__}({text_of(self.store)!r}, {_key(self.uri)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self.store), str(self.uri))
+        return type(self), (text_of(self.store), text_of(self.uri))
 
 
 class InvalidDataFound(NotFoundInStore):
@@ -159,10 +161,10 @@ class InvalidDataFound(NotFoundInStore):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.store} holds invalid data for '{redact_url(str(self.uri))}': {self.reason}"
+        return f"{_key(self.uri)}: invalid data: {self.reason} (in {text_of(self.store)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self.store), str(self.uri), self.reason)
+        return type(self), (text_of(self.store), text_of(self.uri), self.reason)
 
 
 class InvalidURI(BitstoreError, ValueError):
@@ -171,7 +173,7 @@ class InvalidURI(BitstoreError, ValueError):
     def __init__(self, store: object, uri: object, hint: str | None = None) -> None:
         name = store if isinstance(store, str) else type(store).__name__
         suffix = "" if hint is None else f" (hint: {hint})"
-        super().__init__(f"URI {redact_url(str(uri))!r} is invalid for {name}{suffix}", name, str(uri), hint)
+        super().__init__(f"URI {_key(uri)!r} is invalid for {name}{suffix}", name, text_of(uri), hint)
 
 
 class LookupFailed(StoreNotAvailable):
@@ -214,9 +216,10 @@ class LookupFailed(StoreNotAvailable):
         reason = "; ".join(f"{name}: {described(error)}" for name, error in failures)
         if missing:
             reason += f" (missing in {', '.join(missing)})"
-        text = f"{store} could not look up '{redact_url(str(uri))}': {reason}"
-        BitstoreError.__init__(self, text, str(store), str(uri), list(failures), list(missing))
-        self.uri = str(uri)
+        name = text_of(store)
+        text = f"{_key(uri)}: lookup failed: {reason} (in {name})"
+        BitstoreError.__init__(self, text, name, text_of(uri), list(failures), list(missing))
+        self.uri = text_of(uri)
         self.reason = reason
         self.failures = list(failures)
         self.missing = list(missing)
@@ -235,7 +238,12 @@ class LookupTimedOut(LookupFailed, TimeoutError):
 
 def described(error: BaseException) -> str:
     """An error in words, for logs, reports and other errors. What looks like a secret in a foreign one is masked."""
-    return str(error) if isinstance(error, BitstoreError) else redact(f"{type(error).__name__}: {error}")
+    text = text_of(error)
+    return text if isinstance(error, BitstoreError) else redact(f"{type(error).__name__}: {text}")
+
+
+def _key(uri: object) -> str:
+    return redact_url(text_of(uri))
 
 
 def _portable(name: str, error: BaseException) -> BaseException:

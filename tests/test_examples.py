@@ -55,7 +55,7 @@ def test_map_batches_over_hashes(address: str) -> None:
     size = sum(5 + number for number in range(1000))
     assert run("ray_map_batches.py", address)[-2:] == [
         f"1000 of 1001 blobs, {size:,} bytes",
-        f"missing: Sha1Composite does not contain '{'0' * 40}'",
+        f"missing: {'0' * 40}: missing in Sha1Composite",
     ]
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "label_of",
     "methods_of",
     "scope_of",
+    "size_of",
     "steps_of_exists",
     "steps_of_get",
     "steps_of_key",
@@ -129,6 +130,11 @@ def canonical_of(store: Any) -> Callable[[Any], Any]:
 def label_of(store: Any) -> str:
     """A short name of the store for statistics and messages: its `label`, or the name of its class."""
     return str(getattr(store, "label", type(store).__name__))
+
+
+def size_of(data: Any) -> int:
+    """Bytes of a blob; 0 for other data of a user's store."""
+    return bytes.__len__(data) if isinstance(data, bytes) else 0  # a subclass may say anything about its length
 
 
 def scope_of(store: Any) -> Scope:

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from bitstore._lookup.asking import Errors, canonical_of, label_of, steps_of_get, steps_of_key
+from bitstore._lookup.asking import Errors, canonical_of, label_of, size_of, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
 from bitstore._support import clock
-from bitstore._support.redact import redact, redact_url
+from bitstore._support.redact import redact, redact_url, text_of
 from bitstore._support.sizes import parse_size
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
@@ -77,9 +77,8 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
             elif errors == "raise":
                 raise blob.error
             elif errors == "log":
-                logger.warning(
-                    "%s: %s: %s", redact_url(str(blob.uri)), type(blob.error).__name__, redact(str(blob.error))
-                )
+                cause = redact(text_of(blob.error))
+                logger.warning("%s: %s: %s", redact_url(text_of(blob.uri)), type(blob.error).__name__, cause)
     finally:  # also when the consumer stops early
         window.close()
 
@@ -87,16 +86,43 @@ def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterato
 class _Lookup(Task):
     """One lookup of the window, for all inputs of the window that ask for the same."""
 
-    __slots__ = ("failed_at", "inputs", "key", "loop", "size", "tries")
+    __slots__ = ("failed_at", "inputs", "key", "loop", "shared", "size", "tries")
 
     def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
-        self.key = key
-        self.loop = window.loop  # that performs it
-        self.inputs = [first]
+        self.key = key  # what the store's `canonical` made of the first input
+        self.shared: Any = None  # what the window finds it by, when another input asks for the same
+        self.loop = window.loop  # the one that performs it
+        self.inputs = [first]  # position and text of each input that asks for it
         self.size = 0  # bytes of the blob, when it is here
-        self.tries = 0  # that failed although others were answered
-        self.failed_at = float("-inf")  # the last of them, or of those in an outage
+        self.tries = 0  # tries that failed although others were answered
+        self.failed_at = float("-inf")  # when the last try failed, on the clock of this process
+
+
+class _Key:
+    """A key that is no text, to be found again whatever its comparison does: keys that do not compare are different."""
+
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, key: Any) -> None:
+        self._key = key
+        self._hash = hash(key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, _Key) and bool(self._key == other._key)
+        except Exception:  # an object of the caller
+            return False
+
+
+def _known_by(key: Any) -> object:
+    try:
+        return _Key(key)
+    except Exception:  # not hashable, or its hash fails: nothing can be found to be the same
+        return object()
 
 
 class _Window:
@@ -198,9 +224,8 @@ class _Window:
                 lookup.error = TypeError(f"the steps of {label_of(self._store)} ended in a {result} instead of Found")
             if lookup.error is None:
                 data = lookup.result.data
-                if isinstance(data, bytes):
-                    lookup.size = len(data)
-                    size += lookup.size
+                lookup.size = size_of(data)
+                size += lookup.size
             elif self._try_again(lookup):
                 continue
             lookups.append(lookup)
@@ -243,8 +268,8 @@ class _Window:
     def _take(self) -> list[_Lookup]:
         lookups: list[_Lookup] = waited(self._answers.get)
         for lookup in lookups:
-            if self._lookups.get(lookup.key) is lookup:
-                del self._lookups[lookup.key]  # from now on the same key is a lookup of its own
+            if self._lookups.get(lookup.shared) is lookup:
+                del self._lookups[lookup.shared]  # from now on the same key is a lookup of its own
         return lookups
 
     def _fill(self) -> None:
@@ -292,25 +317,28 @@ class _Window:
     def _enter(self, uri: Any) -> _Lookup | None:
         """Take in one input; returns the lookup to submit, if it needs one of its own."""
         position = (self._read, uri)
-        self._read += 1
+        self._read += 1  # from here on the input has an answer, whatever it does
         try:
-            key = self._canonical(uri)
+            return self._lookup_of(position)
         except Exception as error:  # a bad input is an answer of its own, not the end of the batch
-            lookup = _Lookup(object(), position, self, _nothing())
+            lookup = _Lookup(None, position, self, _nothing())
             lookup.error = error
             lookup.finished = True
             self._answers.put([lookup])
             return None
-        try:
-            same = self._lookups.get(key)
-            known_by = key
-        except TypeError:  # not hashable, so nothing can be found to be the same
-            same, known_by = None, object()
+
+    def _lookup_of(self, position: tuple[int, Any]) -> _Lookup | None:
+        uri = position[1]
+        key = self._canonical(uri)
+        shared: Any = key if type(key) is str else _known_by(key)
+        same = self._lookups.get(shared)
         if same is not None:
             same.inputs.append(position)
             return None
         steps = steps_of_get(self._store, uri) if self._of_key is None else self._of_key(key)
-        lookup = self._lookups[known_by] = _Lookup(known_by, position, self, steps)
+        lookup = _Lookup(key, position, self, steps)
+        lookup.shared = shared
+        self._lookups[shared] = lookup
         if self._large:
             self.loop = loop(self._read % 2)
         return lookup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["redact", "redact_password", "redact_url"]
+__all__ = ["redact", "redact_password", "redact_url", "text_of"]
 
 _USERINFO = re.compile(r"//[^/?#\s]*@")
 _QUERY = re.compile(r"(\bhttps?://[^\s?]*)\?[^\s'\")\]}]+")
@@ -28,3 +28,11 @@ def redact_url(text: str) -> str:
 def redact(text: str) -> str:
     """Another program's text, such as the exception of a user's store, with `***` for all that looks like a secret."""
     return _HEADER.sub(r"\1 ***", _PARAMETER.sub(r"\1***", redact_url(text)))
+
+
+def text_of(value: object) -> str:
+    """`str(value)`; for an object of a user whose text fails, the name of its class."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__} object without a text>"

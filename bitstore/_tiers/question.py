@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from bitstore._lookup.asking import size_of
 from bitstore._lookup.partial import Partial
 from bitstore._support.once import warn_once
 from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
@@ -93,7 +94,7 @@ class Question:
     def answered(self, found: Found) -> None:
         self._breaker.succeeded()
         data = found.data
-        self._stats.hit(data.size if isinstance(data, Partial) else len(data) if isinstance(data, bytes) else 0)
+        self._stats.hit(data.size if isinstance(data, Partial) else size_of(data))
 
     def answered_no(self, *, all_of_it: bool) -> None:
         self._breaker.succeeded()
