@@ -30,6 +30,7 @@ import pytest
 
 from bitstore import __version__ as version
 from bitstore._digests.hash_list import HashList
+from bitstore._support.atomic import DRAFTS
 from tests.servers import Answer, CountedAPI, Hold, SeaweedS3
 
 COMMAND = [sys.executable, "-m", "bitstore"]
@@ -90,18 +91,31 @@ def write_list(path: Path, digests: Any) -> Path:
 # ---------------------------------------------------------------------------- get
 
 
-def test_get(bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path) -> None:
+def test_get_writes_the_bytes_to_standard_output(
+    bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str
+) -> None:
     digest, data = list(blobs.items())[5]
     ran = bitstore("get", f"sha1://{digest.upper()}", "--store", shelf)
     assert (ran.code, ran.out, ran.err) == (0, data, "")
+
+
+def test_get_writes_the_bytes_to_a_file_and_nothing_beside_it(
+    bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path
+) -> None:
+    digest, data = list(blobs.items())[5]
     ran = bitstore("get", digest, "-o", "blob.bin", "--store", shelf)
-    assert (ran.code, ran.out) == (0, b"")
+    assert (ran.code, ran.out, ran.err) == (0, b"", "")
     assert (tmp_path / "blob.bin").read_bytes() == data
-    ran = bitstore("get", NOBODY_HAS, "-o", "none.bin", "--store", shelf, "--store", f"{shelf}more/")
-    assert ran.code == 1
-    assert f"{NOBODY_HAS} is missing (asked: {shelf}, {shelf}more/)" in ran.err
-    assert not (tmp_path / "none.bin").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blob.bin", "shelf"]
+
+
+def test_get_names_the_tiers_that_lack_a_blob(bitstore: Callable[..., Ran], shelf: str, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    more = f"{(tmp_path / 'more').as_uri()}/"
+    ran = bitstore("get", NOBODY_HAS, "-o", "none.bin", "--store", shelf, "--store", more)
+    assert (ran.code, ran.out) == (1, b"")
+    assert ran.err == f"bitstore: {NOBODY_HAS} is missing (asked: {shelf}, {more})\n"
+    assert not (tmp_path / "none.bin").exists()
 
 
 def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api: CountedAPI) -> None:
@@ -344,7 +358,7 @@ def test_failures_and_retry(
     failed = (tmp_path / "out/failed.tsv").read_text().splitlines()
     assert sorted(line.split("\t")[0] for line in failed) == bad
     assert all("403" in line.split("\t")[1] for line in failed)
-    again = next(line for line in ran.err.splitlines() if line.startswith("go on from the failures: ")).split()[5:]
+    again = next(line for line in ran.err.splitlines() if line.startswith("resume with the failures: ")).split()[4:]
     assert again == ["bitstore", "fetch", "--retry", "out/failed.tsv", "-o", "out", *stores]
     said = files(tmp_path / "out")
     assert {digest: said[digest] for digest in {*blobs, *more}.difference(bad)} == {
@@ -464,7 +478,7 @@ def test_interrupt_and_go_on(
     returned, err = command.stop(number)
     assert returned == code, err
     assert err.startswith("interrupted: found 9 blobs")
-    assert "The same command again goes on from here" in err
+    assert "The same command again resumes from here" in err
     assert "Traceback" not in err
     got = files(tmp_path / "out")
     assert got.pop("missing.txt").decode() == f"{NOBODY_HAS}\n"
@@ -488,18 +502,18 @@ def test_interrupt_of_a_parquet_file(running: Callable[..., Running], api: Count
     command = running(tmp_path, "fetch", "list.txt", "-o", "out/x.parquet", "--store", f"{api.url}/blob/")
     rule.wait_hits()
     # Its failures are the last thing that can be seen from here; what was answered after them may be counted or not.
-    wait_for(lambda: bool(list((tmp_path / "out").glob(".x.failed.tsv*.part"))))
+    wait_for(lambda: len(list((tmp_path / "out").glob(DRAFTS))) == 2)
     code, err = command.stop(signal.SIGINT)
     assert code == 130, err
     names = sorted(files(tmp_path / "out"))
     assert "x.parquet" not in names
-    assert not [name for name in names if name.endswith(".part")]
+    assert not [name for name in names if name.startswith(".")]
     if "x.partial.parquet" in names:
         table = pq.read_table(tmp_path / "out/x.partial.parquet")
         rows = dict(zip(table["digest"].to_pylist(), table["data"].to_pylist(), strict=True))
         assert rows.items() <= api.blobs.items()
         assert "what was fetched is in out/x.partial.parquet" in err
-    assert "The same command again starts anew" in err
+    assert "The same command again starts from the beginning" in err
 
 
 def test_interrupted_retry_loses_no_failure(running: Callable[..., Running], api: CountedAPI, tmp_path: Path) -> None:

@@ -34,8 +34,7 @@ import bitstore
 from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
 from bitstore._support.digests import algorithm
 from bitstore._support.fingerprint import fingerprint
-from bitstore._warming.here import fill_here
-from bitstore._warming.run import Warming, numbered
+from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, loads
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response

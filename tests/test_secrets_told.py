@@ -37,8 +37,7 @@ from bitstore._limits.windows import Terms
 from bitstore._support.digests import algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.redact import redact, redact_url
-from bitstore._warming.here import fill_here
-from bitstore._warming.run import Warming, numbered
+from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, from_urls, loads
 from ray_integration._node.row_answer import answer_of
 from tests.servers import Answer, CountedAPI, Reset

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -25,6 +26,7 @@ from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.parts import check_target
+from bitstore._warming.progress import Progress
 from bitstore._warming.run import numbered
 from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
 
@@ -137,25 +139,30 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-def test_ledger_keeps_what_it_was_told(tmp_path: Path) -> None:
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    ledger = Ledger(path, store="s", target="here")
-    told = [
+    outcomes = [
         Outcome("a" * 40, "found", "bucket", 12),
         Outcome("b" * 40, "found", "bucket"),
         Outcome("c" * 40, "missing"),
         Outcome("d" * 40, "failed", error="it is down"),
         Outcome("no digest", "invalid", error="entry 5"),
     ]
-    for outcome in told[:3]:
-        ledger.add(outcome)
-    ledger.flush()
-    ledger.flush()  # nothing more to write: no file more
-    again = Ledger(path, store="s", target="here")
-    for outcome in told[3:]:
-        again.add(outcome)
-    again.flush()
-    assert len(list(path.iterdir())) == 3
+    for part in (outcomes[:3], outcomes[3:]):
+        ledger = Ledger(path, store="s", target="here", clock=Clock())
+        for outcome in part:
+            ledger.add(outcome)
+        ledger.flush()
     assert rows_of(path) == [
         ("a" * 40, "found", "bucket", 12, None),
         ("b" * 40, "found", "bucket", None, None),
@@ -163,9 +170,27 @@ def test_ledger_keeps_what_it_was_told(tmp_path: Path) -> None:
         ("d" * 40, "failed", None, None, "it is down"),
         ("no digest", "invalid", None, None, "entry 5"),
     ]
-    assert list(again.known("found")) == ["a" * 40, "b" * 40]
-    assert list(again.known("missing")) == ["c" * 40]
-    assert list(again.known("invalid")) == ["no digest"]
+    assert list(ledger.known("found")) == ["a" * 40, "b" * 40]
+    assert list(ledger.known("missing")) == ["c" * 40]
+    assert list(ledger.known("invalid")) == ["no digest"]
+
+
+def test_ledger_writes_a_part_a_second_at_first_and_fewer_in_a_long_run(tmp_path: Path) -> None:
+    clock = Clock()
+    ledger = Ledger(tmp_path, store="s", target="here", clock=clock)
+
+    def parts_after(pause: float) -> int:
+        ledger.add(Outcome("a" * 40, "missing"))
+        clock.now += pause
+        ledger.flush_when_due()
+        return len(list(tmp_path.iterdir()))
+
+    assert [parts_after(pause) for pause in (0.9, 0.2, 0.9, 0.2)] == [1, 2, 2, 3]
+    clock.now += 600  # by now 30 seconds are between two parts
+    assert [parts_after(pause) for pause in (29, 1, 0.5, 2)] == [4, 4, 4, 5]
+    ledger.flush()
+    ledger.flush()  # nothing more to write: no file more
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
@@ -188,14 +213,28 @@ def test_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
         Ledger(path, store="s", target="here")
 
 
-def test_ledger_forgets_old_drafts(tmp_path: Path) -> None:
+def test_ledger_deletes_the_drafts_of_killed_runs(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger", store="s", target="here")
-    old, new = (tmp_path / "ledger" / f".part-{n}.parquet.draft" for n in (1, 2))
+    old, new = (tmp_path / "ledger" / f".bitstore-{n}.tmp" for n in (1, 2))
     for draft in (old, new):
         draft.write_bytes(b"")
     os.utime(old, (time.time() - 9999,) * 2)
     Ledger(tmp_path / "ledger", store="s", target="here")
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["part-x-1.parquet", "part-7.parquet", "part-000009-f.parquet"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "parquet"])
+def test_ledger_refuses_what_is_called_like_a_part(tmp_path: Path, name: str, kind: str) -> None:
+    Ledger(tmp_path, store="s", target="here")
+    if kind == "folder":
+        (tmp_path / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / name)
+    with pytest.raises(LedgerError, match=name):
+        Ledger(tmp_path, store="s", target="here")
 
 
 # ---------------------------------------------------------------------------- warming in one process
@@ -262,7 +301,7 @@ def test_a_failure_is_told_and_asked_again(shelf: Shelf) -> None:
     ask, shelf.api.api_get = shelf.api.api_get, refuse  # type: ignore[method-assign]
     report = shelf.warm(shelf.all(), ledger=shelf.folder / "ledger")
     assert (report.found, report.missing, report.failed, report.exit_code) == (79, 5, 1, 2)
-    assert "the API is tired" in str(report) and "with this ledger, goes on from here" in str(report)
+    assert "the API is tired" in str(report) and "with this ledger, resumes from here" in str(report)
     (row,) = [row for row in rows_of(shelf.folder / "ledger") if row[1] == "failed"]
     assert row[0] == broken and "the API is tired" in row[4]
     shelf.api.api_get = ask  # type: ignore[method-assign]
@@ -302,15 +341,41 @@ def test_a_warming_that_is_stopped_keeps_its_ledger(shelf: Shelf) -> None:
     assert shelf.warm(shelf.all(), ledger=ledger).settled == 1
 
 
-def test_progress_says_rates_tiers_and_time_left(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitstore._warming.progress._LINE_PAUSE", 0.0)
-    lines: list[str] = []
-    warming = Warming(algorithm=SHA1, target="here", store_id="this", say=lines.append)
-    warming.run(numbered(shelf.all(), SHA1), fill_here(shelf.store, dry_run=False, timeout=None, in_flight=None))
-    assert len(lines) == 85
-    assert lines[-1].startswith("warm: 85 of 85 (100 %), ")
-    for part in ("blobs/s", "MB/s", "shelf: 60", "api: 20", "missing: 5", "0:00:00 left"):
-        assert part in lines[-1]
+def test_progress_says_rates_tiers_and_time_left() -> None:
+    clock, lines = Clock(), list[str]()
+    report = WarmReport(target="here", distinct=100)
+    progress = Progress("warm", report, say=lines.append, clock=clock)
+    for number in range(50):
+        report.count(Outcome(digest_of(str(number)), "found", "shelf", 2_000_000))
+        clock.now += 0.25
+        progress.look()
+    report.count(Outcome(digest_of("x"), "missing"))
+    clock.now += 7.5
+    progress.look()
+    assert lines == [
+        "warm: 40 of 100 (40 %), 4 blobs/s, 8.0 MB/s, shelf: 40, 0:00:15 left",
+        "warm: 51 of 100 (51 %), 3 blobs/s, 5.0 MB/s, shelf: 50, missing: 1, 0:00:19 left",
+    ]
+
+
+def test_progress_says_a_line_while_no_answer_comes() -> None:
+    clock, said = Clock(), threading.Event()
+    with Progress("warm", WarmReport(target="here", distinct=9), say=lambda line: said.set(), clock=clock):
+        clock.now += 11
+        assert said.wait(60)
+
+
+def test_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> None:
+    def refuse(digest: str) -> bytes | None:
+        raise OSError(f"no right to read {digest}")
+
+    shelf.api.api_get = refuse  # type: ignore[method-assign]
+    digests = [digest_of(f"only there {number}") for number in range(500)]
+    report = shelf.warm(digests, max_failures=20, ledger=shelf.folder / "ledger")
+    assert (report.failed, report.complete, report.exit_code) == (20, False, 2)
+    assert "20 lookups in a row failed for one cause" in str(report.stopped)
+    assert f"  20 x api: OSError: no right to read {rows_of(shelf.folder / 'ledger')[0][0]}" in str(report)
+    assert shelf.warm(digests).failed == 500
 
 
 def test_what_cannot_be_warmed_is_told(shelf: Shelf, tmp_path: Path) -> None:
@@ -388,7 +453,7 @@ def test_command_against_a_bucket(command: Command, bucket_of: tuple[str, dict[s
     command.proxy.rules.add(s3_error(403, "AccessDenied"), path=refused)
     code, told = command.run()
     assert code == 2, told
-    assert "warm now: 399" in told and "failed: 1 (the first: " in told and "with this ledger, goes on" in told
+    assert "warm now: 399" in told and "failed: 1\n  1 x " in told and "with this ledger, resumes" in told
     command.proxy.rules.clear()
     command.proxy.clear()
     code, told = command.run()
@@ -411,7 +476,7 @@ def test_command_goes_on_where_it_was_killed(command: Command, number: signal.Si
     told = process.communicate(timeout=60)[1]
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
     if number == signal.SIGINT:
-        assert "with this ledger, goes on from here" in told and "Traceback" not in told
+        assert "with this ledger, resumes from here" in told and "Traceback" not in told
     known = len(rows_of(ledger))
     assert 0 < known < 400
     command.proxy.rules.clear()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bitstore._caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
-from bitstore._caches.home import expanded, folder_of_cache, warn_once
+from bitstore._caches.home import expanded, folder_of_cache, warn_of
 from bitstore._caches.quarantine import trim
 from bitstore._lookup.partial import Partial
 from bitstore._support.checks import ChecksOptions
@@ -501,7 +501,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
             chosen, self._trouble = folder_of_cache()
             if self._trouble is not None:
                 self._root = ""
-                warn_once(self.label, self._trouble)
+                warn_of(self.label, self._trouble)
                 return
         name: object = os.fspath(chosen)  # type: ignore[call-overload]
         if not isinstance(name, str) or not name or "\0" in name:

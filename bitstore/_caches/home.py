@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 
-from bitstore._support.per_process import PerProcess
+from bitstore._support.once import warn_once
 
-__all__ = ["expanded", "folder_of_cache", "warn_once"]
+__all__ = ["expanded", "folder_of_cache", "warn_of"]
 
 logger = logging.getLogger("bitstore")
-
-_warned: PerProcess[bool] = PerProcess()
 
 
 def folder_of_cache() -> tuple[str, str | None]:
@@ -53,8 +51,6 @@ def expanded(folder: str) -> str:
     return path
 
 
-def warn_once(label: str, trouble: str) -> None:
-    """Log a warning that a cache keeps nothing, once in this process."""
-    if _warned.get() is None:
-        _warned.set_once(True)
-        logger.warning("%s: blobs are not kept, as there is no folder for them: %s (said once)", label, trouble)
+def warn_of(label: str, trouble: str) -> None:
+    """Warn that a cache keeps nothing, once in this process."""
+    warn_once(logger, "no cache folder", "%s: blobs are not kept, as there is no folder for them: %s", label, trouble)

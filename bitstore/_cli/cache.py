@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from bitstore._caches.disk import DiskCache
-from bitstore._cli.ending import CODES, End, refuse
-from bitstore._cli.summary import size
-from bitstore._support.sizes import parse_size
+from bitstore._cli.options import as_command
+from bitstore._cli.terminal import CODES, End, fail, refuse, refusing, show
+from bitstore._support.sizes import parse_size, rounded_size
 from bitstore.errors import BitstoreError
 
 __all__ = ["app"]
@@ -24,50 +24,48 @@ def _open(folder: Path) -> DiskCache:
     # The ledger tells a cache from a folder of the user's own that happens to look like one.
     if not (folder / "ledger").is_dir():
         refuse(f"{folder} is no cache folder: it has no ledger")
-    try:
+    with refusing():
         return DiskCache(folder)
-    except (BitstoreError, OSError, ValueError) as error:
-        refuse(error)
 
 
 @app.command(epilog=CODES)
+@as_command
 def stats(folder: Folder) -> None:
     """Show how many bytes the cache holds, without looking at its files."""
     held = _open(folder).stats()["bytes"]
-    typer.echo("unknown: nobody has counted yet (prune does)" if held is None else f"{size(held)} ({held:,} bytes)")
+    show("unknown: not counted yet (prune does)" if held is None else f"{rounded_size(held)} ({held:,} bytes)")
 
 
 @app.command(epilog=CODES)
+@as_command
 def verify(folder: Folder) -> None:
-    """Check the bytes of every file; damaged ones are put aside, and fetched again when somebody asks for them."""
+    """Check the bytes of every file; damaged ones are put aside, and fetched again at their next lookup."""
     try:
         checked, damaged, held = _open(folder).verify_all()
     except BitstoreError as error:
-        typer.echo(f"bitstore: {error}", err=True)
-        raise End(2) from None
-    typer.echo(f"{checked:,} files checked: {checked - damaged:,} are right ({size(held)}), {damaged:,} were damaged")
+        fail(2, error)
+    show(f"{checked:,} files checked: {checked - damaged:,} are right ({rounded_size(held)}), {damaged:,} were damaged")
     raise End(1 if damaged else 0)
 
 
 @app.command(epilog=CODES)
+@as_command
 def prune(
     folder: Folder,
     max_size: Annotated[str, typer.Option(metavar="SIZE", help="Evict down to this, such as 50GB.")],
 ) -> None:
     """Delete what was not used for longest, and what killed processes left, until the cache has the size given."""
-    try:
+    with refusing():
         most = parse_size(max_size, name="--max-size")
-    except ValueError as error:
-        refuse(error)
     try:
         held = _open(folder).prune(most)
     except BitstoreError as error:
-        typer.echo(f"bitstore: {error}", err=True)
-        raise End(2) from None
-    typer.echo(f"{size(held)} left ({held:,} bytes)")
+        fail(2, error)
+    show(f"{rounded_size(held)} left ({held:,} bytes)")
 
 
 @app.command(epilog=CODES)
+@as_command
 def clear(
     folder: Folder,
     yes: Annotated[bool, typer.Option("--yes", help="Do it: all blobs of the cache are deleted.")] = False,
@@ -79,5 +77,4 @@ def clear(
     try:
         cache.clear()
     except BitstoreError as error:
-        typer.echo(f"bitstore: {error}", err=True)
-        raise End(2) from None
+        fail(2, error)

@@ -1,72 +1,59 @@
-"""One run of `bitstore fetch`: from a list of digests to files, reports and a summary."""
+"""One run of `bitstore fetch`: from a list of digests to files, listings and a report."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from bitstore._cli.interrupts import Interrupts
+from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import Output, OutputError, Unfit
-from bitstore._cli.progress import Progress
-from bitstore._cli.reports import Report
+from bitstore._cli.terminal import say, told
+from bitstore._cli.warnings import warnings_said
 from bitstore._digests.hash_list import Entry, ListError
 from bitstore._support.redact import redact
+from bitstore._support.sizes import rounded_size
 from bitstore._tiers.composite import Composite
+from bitstore._warming.outcome import reason_of
+from bitstore._warming.progress import Progress
+from bitstore._warming.tally import Tally
 from bitstore.blob import Blob
 
-__all__ = ["Outcome", "Reports", "fetch"]
+__all__ = ["FetchReport", "fetch"]
 
 
-@dataclass
-class Reports:
-    """The three files of a run."""
-
-    missing: Report
-    failed: Report
-    invalid: Report
-
-    @property
-    def all(self) -> tuple[Report, Report, Report]:
-        """All of them."""
-        return self.missing, self.failed, self.invalid
-
-
-@dataclass
-class Outcome:
-    """What became of a run.
+@dataclass(kw_only=True)
+class FetchReport(Tally):
+    """The counts of a run.
 
     Attributes
     ----------
-    found, there, missing, failed, invalid
-        How many digests were fetched, were in the output before, are in no store, could not be looked up; and how
-        many lines were no digests.
-    bytes
-        Of the blobs fetched.
-    seconds
-        From start to end.
-    by_tier
-        How many blobs came from each tier.
-    stopped
-        Why it ended before all was asked; None: it did not.
+    there
+        Digests whose blobs were in the output before.
+    entries
+        About how many entries the list has; None: unknown.
     interrupted
-        Number of the signal that ended it.
+        Number of the signal that ended the run.
     partial
         Where an incomplete Parquet file was put.
     """
 
-    found: int = 0
     there: int = 0
-    missing: int = 0
-    failed: int = 0
-    invalid: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    by_tier: dict[str, int] = field(default_factory=dict)
-    stopped: str | None = None
+    entries: int | None = None
     interrupted: int | None = None
     partial: str | None = None
+
+    @property
+    def done(self) -> int:
+        """How many entries are dealt with."""
+        return self.asked + self.there + self.invalid
+
+    @property
+    def total(self) -> int | None:
+        """About how many entries there are; None: unknown."""
+        return self.entries
 
     @property
     def exit_code(self) -> int:
@@ -77,33 +64,53 @@ class Outcome:
             return 2
         return 1 if self.missing or self.invalid else 0
 
+    def summary(self, store: Composite, listings: Listings) -> str:
+        """What the run says at its end, some lines of text."""
+        ended = "interrupted: " if self.interrupted is not None else "stopped: " if self.stopped is not None else ""
+        size = rounded_size(self.bytes)
+        lines = [f"{ended}found {self.found:,} blobs, {size} in {self.seconds:.1f} s ({self.rate})"]
+        if self.there:
+            lines.append(f"  {self.there:,} more were there already")
+        lines += ["  " + line for line in _per_tier(store)]
+        for count, what, listing in (
+            (self.missing, "missing", listings.missing),
+            (self.failed, "failed", listings.failed),
+            (self.invalid, "not a digest", listings.invalid),
+        ):
+            where = f": see {listing.path}" if count and listing.path.exists() else ""
+            lines.append(f"{what}: {count:,}{where}")
+            if listing is listings.failed:
+                lines += self.causes.lines()
+        if self.stopped is not None:
+            lines.append(f"stopped because: {self.stopped}")
+        return "\n".join(lines)
+
 
 class _Run:
     """The state of one run."""
 
-    def __init__(self, output: Output, reports: Reports, progress: Progress) -> None:
-        self.outcome = Outcome()
+    def __init__(self, output: Output, listings: Listings, report: FetchReport, progress: Progress) -> None:
         self._output = output
-        self._reports = reports
+        self._listings = listings
+        self._report = report
         self._progress = progress
 
     def wanted(self, entries: Iterable[Entry]) -> Iterator[str]:
         """The digests to fetch."""
         for number, text, digest, reason in entries:
             if digest is None:
-                self.outcome.invalid += 1
-                self._report(self._reports.invalid, str(number), text, reason)
-                self._progress.advance()
+                self._report.invalid += 1
+                self._list(self._listings.invalid, str(number), text, reason)
             elif self._output.has(digest):
-                self.outcome.there += 1
-                self._progress.advance()
+                self._report.there += 1
             else:
                 yield digest
+                continue
+            self._progress.look()
 
     def take(self, blob: Blob) -> None:
         """Put one answer where it belongs."""
-        size = 0
-        error = blob.error
+        error: BaseException | None = blob.error
         data = blob.data
         if error is None and not isinstance(data, bytes):
             if isinstance(data, (bytearray, memoryview)):
@@ -115,26 +122,22 @@ class _Run:
                 self._output.write(blob.uri, data, blob.source or "")
             except Unfit as unfit:
                 error = unfit
-        outcome = self.outcome
         if error is None:
-            size = len(data)
-            outcome.found += 1
-            outcome.bytes += size
-            tier = blob.source or ""
-            outcome.by_tier[tier] = outcome.by_tier.get(tier, 0) + 1
+            self._report.count_found(blob.source or "", len(data))
         elif blob.missing:
-            outcome.missing += 1
-            self._report(self._reports.missing, blob.uri)
+            self._report.count_missing()
+            self._list(self._listings.missing, blob.uri)
         else:
-            outcome.failed += 1
-            self._report(self._reports.failed, blob.uri, redact(f"{type(error).__name__}: {error}"))
-        self._progress.advance(size)
+            text = redact(reason_of(error))
+            self._report.count_failed(blob.uri, text)
+            self._list(self._listings.failed, blob.uri, text)
+        self._progress.look()
 
-    def _report(self, report: Report, *fields: str) -> None:
+    def _list(self, listing: Listing, *fields: str) -> None:
         try:
-            report.add(*fields)
+            listing.add(*fields)
         except OSError as error:
-            raise OutputError(f"cannot write {report.path}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {listing.path}: {error.strerror or error}") from error
 
 
 def fetch(
@@ -142,12 +145,14 @@ def fetch(
     entries: Iterable[Entry],
     *,
     output: Output,
-    reports: Reports,
+    listings: Listings,
     total: int | None = None,
     retrying: bool = False,
     timeout: float | None = None,
     in_flight: int | None = None,
-) -> Outcome:
+    max_failures: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> FetchReport:
     """Fetch `entries` from `store` into `output`, in bounded memory.
 
     Parameters
@@ -155,62 +160,85 @@ def fetch(
     store
         Where to look up.
     entries
-        What to look up; lines that are no digests are reported and passed over.
+        What to look up; lines that are no digests are listed and passed over.
     output
         Where blobs go.
-    reports
-        Where the rest is told.
+    listings
+        Where digests that brought no blob go.
     total
         About how many entries there are, for the progress bar.
     retrying
         The entries are the failures of an earlier run: if this one is interrupted, that list stays as it is.
     timeout, in_flight
         See `Store.get_many`.
+    max_failures
+        Failures of one cause in a row after which the run stops; None: it never stops for failures.
+    clock
+        Seconds, from any start, for progress.
     """
     started = time.monotonic()
-    with Interrupts() as interrupts, Progress(total) as progress:
-        run = _Run(output, reports, progress)
-        outcome = run.outcome
+    report = FetchReport(entries=total)
+    with Interrupts() as interrupts, Progress("fetch", report, say=say, clock=clock) as progress:
+        run = _Run(output, listings, report, progress)
         try:
             answers = store.get_many(run.wanted(entries), timeout=timeout, in_flight=in_flight)
-            with contextlib.closing(answers):  # type: ignore[type-var]
+            with warnings_said(progress.say), contextlib.closing(answers):  # type: ignore[type-var]
                 for blob in answers:
                     with interrupts.shield():
                         run.take(blob)
+                    report.stopped = report.causes.stop(max_failures)
+                    if report.stopped is not None:
+                        break
         except KeyboardInterrupt:
-            outcome.interrupted = interrupts.signal or 2
+            report.interrupted = interrupts.signal or 2
         except (OutputError, ListError) as error:
-            outcome.stopped = str(error)
+            report.stopped = str(error)
         except BaseException:  # a defect, or no memory: leave no drafts behind
-            _abandon(output, reports)
+            _abandon(output, listings)
             raise
         interrupts.ignore()
-        _finish(outcome, output, reports, retrying=retrying)
-        outcome.seconds = time.monotonic() - started
-    return outcome
+        _finish(report, output, listings, retrying=retrying)
+        report.seconds = time.monotonic() - started
+    return report
 
 
-def _abandon(output: Output, reports: Reports) -> None:
+def _abandon(output: Output, listings: Listings) -> None:
     with contextlib.suppress(OutputError):
         output.close(complete=False)
-    for report in reports.all:
-        report.discard()
+    for listing in listings.all:
+        listing.discard()
 
 
-def _finish(outcome: Outcome, output: Output, reports: Reports, *, retrying: bool) -> None:
-    complete = outcome.interrupted is None and outcome.stopped is None
+def _finish(report: FetchReport, output: Output, listings: Listings, *, retrying: bool) -> None:
+    complete = report.interrupted is None and report.stopped is None
     try:
         partial = output.close(complete=complete)
-        outcome.partial = None if partial is None else str(partial)
+        report.partial = None if partial is None else str(partial)
     except OutputError as error:
-        outcome.stopped = outcome.stopped or str(error)
+        report.stopped = report.stopped or str(error)
         complete = False
-    for report in reports.all:
-        if retrying and not complete and report is reports.failed:
+    for listing in listings.all:
+        if retrying and not complete and listing is listings.failed:
             # What was not asked again is still a failure, and only the earlier list has all of these.
-            report.discard()
+            listing.discard()
             continue
         try:
-            report.publish()
+            listing.publish()
         except OSError as error:
-            outcome.stopped = outcome.stopped or f"cannot write {report.path}: {error.strerror or error}"
+            report.stopped = report.stopped or f"cannot write {listing.path}: {told(error)}"
+
+
+def _per_tier(store: Composite) -> list[str]:
+    """A table of what each tier did."""
+    rows = [("tier", "hits", "misses", "failures", "written", "bytes")]
+    for tier in store.stats().values():
+        written = f"{tier.writes:,}" + (f" ({tier.write_failures:,} failed)" if tier.write_failures else "")
+        size = rounded_size(tier.bytes)
+        rows.append((tier.name, f"{tier.hits:,}", f"{tier.misses:,}", f"{tier.failures:,}", written, size))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

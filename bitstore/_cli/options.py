@@ -1,30 +1,181 @@
-"""Options that several commands have."""
+"""Options that several commands have, each written once, and what they choose: stores and a list."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from bitstore._cli.terminal import INTERRUPTED, End
 from bitstore._digests.compression import CODECS
+from bitstore._digests.hash_list import HashList, ListError
+from bitstore._digests.stores import DigestComposite
+from bitstore._support.checks import check_seconds
+from bitstore._support.digests import ALGORITHMS
+from bitstore.config import ConfigError, from_urls, load
 
-__all__ = ["Anonymous", "Cache", "Compression", "Config", "Timeout", "URLs"]
+__all__ = ["LIST", "ListOptions", "LookupOptions", "StoreOptions", "as_command"]
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="The tiers (default: $BITSTORE_CONFIG, ./bitstore.toml, or that of your user folder)."
-    ),
-]
-URLs = Annotated[
-    list[str] | None,
-    typer.Option("--store", metavar="URL", help="Instead of a file: a prefix or key template; may be repeated."),
-]
-Cache = Annotated[str | None, typer.Option(metavar="DIR", help="With --store: a disk cache above the stores.")]
-Compression = Annotated[
-    str | None,
-    typer.Option(metavar="CODEC", help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes."),
-]
-Anonymous = Annotated[bool, typer.Option("--anonymous", help="With --store: for public buckets.")]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0.001, help="The most that one lookup may take.")]
+LIST = (
+    "A text file (one hash a line or what sha1sum prints, # begins a comment, also gzip-compressed), a Parquet file, "
+    "or - for standard input."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """Which stores are asked: those of a configuration file, or those that the options name."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The tiers (default: $BITSTORE_CONFIG, ./bitstore.toml, or that of your user folder)."
+        ),
+    ] = None
+    store: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Instead of a file: a prefix or key template; may be repeated."),
+    ] = None
+    cache: Annotated[str | None, typer.Option(metavar="DIR", help="With --store: a disk cache above the stores.")] = (
+        None
+    )
+    compression: Annotated[
+        str | None,
+        typer.Option(metavar="CODEC", help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes."),
+    ] = None
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="With --store: for public buckets.")] = False
+
+    def composite(self, algorithm: str | None) -> DigestComposite:
+        """The composite.
+
+        Parameters
+        ----------
+        algorithm
+            The algorithm of the digests, for stores that options name; a configuration file says its own.
+
+        Raises
+        ------
+        ConfigError
+            The options do not go together, or name what cannot be.
+        """
+        if not self.store:
+            for name, value in self._with_urls():
+                if value:
+                    raise ConfigError(f"{name} goes with --store; a configuration file describes all of its tiers")
+            return load(self.config)
+        if self.config is not None:
+            raise ConfigError("--config and --store exclude each other: leave one out")
+        if algorithm is None:
+            raise ConfigError("nothing says by which hashes the blobs are named")
+        options: dict[str, Any] = {"compression": self.compression} if self.compression else {}
+        if self.anonymous:
+            options["anonymous"] = True
+        return from_urls(list(self.store), algorithm=algorithm, cache=self.cache, **options)
+
+    def arguments(self) -> list[str]:
+        """The options, as another command can be given them."""
+        words = ["--config", str(self.config)] if self.config else []
+        for url in self.store or ():
+            words += ["--store", url]
+        for name, value in self._with_urls():
+            if value:
+                words += [name] if value is True else [name, str(value)]
+        return words
+
+    def _with_urls(self) -> tuple[tuple[str, str | bool | None], ...]:
+        return ("--cache", self.cache), ("--compression", self.compression), ("--anonymous", self.anonymous)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """How a list is read."""
+
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of a Parquet list (default: sha1, digest, hash, ...).")
+    ] = None
+    algorithm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"With --store: {', '.join(ALGORITHMS)} (default: what the list holds)."),
+    ] = None
+
+    def open(self, source: str, stores: StoreOptions, *, failures: bool = False) -> tuple[HashList, DigestComposite]:
+        """The list at `source`, and the stores that are asked for its digests.
+
+        Raises
+        ------
+        ConfigError
+            The stores cannot be, or `algorithm` is given beside a configuration file.
+        ListError
+            The list cannot be read, is no list, or is of other digests than the stores are asked for.
+        """
+        if self.algorithm is not None and not stores.store:
+            raise ConfigError("--algorithm goes with --store; a configuration file says its own")
+        if source == "-" and sys.stdin is None:
+            raise ListError("standard input is closed: name a file that holds the list")
+        composite = None if stores.store else stores.composite(None)
+        entries = HashList(
+            source,
+            column=self.column,
+            algorithm=self.algorithm if composite is None else composite.algorithm,
+            failures=failures,
+        )
+        return entries, composite or stores.composite(entries.algorithm.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupOptions:
+    """The limits of lookups."""
+
+    in_flight: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most lookups at once.")] = None
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="The most that one lookup may take.")
+    ] = None
+    max_failures: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Stop after N failures of one cause in a row; 0: never."),
+    ] = 100
+
+    def check(self) -> None:
+        """Raise ValueError for a number that cannot be."""
+        if self.timeout is not None:
+            check_seconds("--timeout", self.timeout)
+
+
+def as_command(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` as the framework sees it: in place of each parameter that is a group of options, the group's options.
+
+    A group is a dataclass whose fields are options. A Ctrl-C ends the command with its exit code.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            fields = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                inspect.Parameter(
+                    field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=fields[field.name]
+                )
+                for field in dataclasses.fields(groups[name])
+            ]
+        else:
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    def spliced(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+        try:
+            command(**given)
+        except KeyboardInterrupt:
+            raise End(INTERRUPTED) from None
+
+    spliced.__name__, spliced.__doc__ = command.__name__, command.__doc__
+    spliced.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    spliced.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return spliced

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import secrets
+import errno
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from bitstore._support.atomic import Draft, fitting_name, sweep, write_whole
 from bitstore._support.digests import Algorithm
 from bitstore.errors import BitstoreError
 
-__all__ = ["Existing", "Folder", "Output", "OutputError", "ParquetFile", "Unfit", "atomic_write", "output"]
+__all__ = ["Existing", "Folder", "Output", "OutputError", "ParquetFile", "Unfit", "output"]
 
 Existing: TypeAlias = Literal["skip", "check", "replace"]
 
 _GROUP_BYTES = 64_000_000
 _GROUP_ROWS = 16_384
+# A name that something else has, or that cannot be: other blobs can be written.
+_TAKEN = frozenset({errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR})
 _MOST_BYTES = 2**31 - 2**20  # what one value of a Parquet page can hold, with some room for its header
 
 
@@ -74,18 +74,6 @@ def output(path: Path, *, algorithm: Algorithm, fan_out: int, existing: Existing
     return Folder(path, algorithm=algorithm, fan_out=fan_out, existing=existing)
 
 
-def atomic_write(path: Path, data: bytes, draft: Path | None = None) -> None:
-    """Make `path` a file of these bytes: whole, or as it was before. Raises `OSError`."""
-    draft = draft or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    except BaseException:  # also Ctrl-C
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
-
-
 class Folder(Output):
     """A file for each blob, named by its digest.
 
@@ -106,13 +94,11 @@ class Folder(Output):
         self._existing = existing
         self._folders: set[Path] = {path}
         self._empty = algorithm.of(b"")
-        # One name for all drafts of a run, as they are written one after another: a run that is killed leaves
-        # one draft at most, and the next run that gets the same blob does not mind it.
-        self._draft = path / f".{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._draft.touch()
-            self._draft.unlink()
+            sweep(path)
+            with Draft(path / "any") as draft:
+                draft.write(b"")
         except OSError as error:
             raise OutputError(f"cannot write into the folder {path}: {error.strerror or error}") from error
 
@@ -122,24 +108,31 @@ class Folder(Output):
             return False
         path = self._file(digest)
         try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # what else has the name is no blob
+                return False
             if self._existing == "check":
                 with path.open("rb") as file:
-                    return _digest(file, self._algorithm) == digest
+                    return self._algorithm.of_pieces(lambda: file.read(1 << 20)) == digest
             # Files appear whole, so only a power cut can spoil one; it mostly leaves nothing in it.
-            return path.stat().st_size > 0 or digest == self._empty
+            return status.st_size > 0 or digest == self._empty
         except OSError:
             return False
 
     def write(self, digest: str, data: bytes, source: str) -> None:
-        """Write one file. Raises `OutputError`."""
+        """Write one file. Raises `OutputError`; `Unfit` if a folder, pipe or device has its name."""
         path = self._file(digest)
         try:
             if path.parent not in self._folders:
                 path.parent.mkdir(exist_ok=True)
+                sweep(path.parent)
                 self._folders.add(path.parent)
-            atomic_write(path, data, self._draft)
+            write_whole(path, data)
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+            message = f"cannot write {path}: {error.strerror or error}"
+            if error.errno in _TAKEN or (error.errno == errno.ENOENT and path.is_symlink()):
+                raise Unfit(message) from error
+            raise OutputError(message) from error
 
     def report_path(self, name: str) -> Path:
         """In the folder itself."""
@@ -167,21 +160,26 @@ class ParquetFile(Output):
         except ImportError as error:
             raise OutputError(f"to write {path}: pip install 'epic-bitstore[cli]'") from error
         self.path = path
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder, though its name says that it is a Parquet file")
-        if path.exists() and existing != "replace":
-            raise OutputError(f"{path} is there already: name another file, or say --existing replace")
         self._pa: Any = pa
         self._schema = pa.schema([("digest", pa.string()), ("data", pa.large_binary()), ("source", pa.string())])
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         self._rows: list[tuple[str, bytes, str]] = []
         self._bytes = 0
         self._written = 0
         self._broken = False
         try:
+            if path.is_dir():
+                raise OutputError(f"{path} is a folder, though its name says that it is a Parquet file")
+            self._draft = Draft(path)
+            if path.exists() and existing != "replace":
+                raise OutputError(f"{path} is there already: name another file, or say --existing replace")
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
             self._writer: Any = pq.ParquetWriter(
-                self._draft, self._schema, compression="zstd", use_dictionary=["source"], write_statistics=["digest"]
+                self._draft.path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=["source"],
+                write_statistics=["digest"],
             )
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -198,23 +196,28 @@ class ParquetFile(Output):
     def close(self, *, complete: bool) -> Path | None:
         """Write the file's end. What an incomplete run has is put into `<name>.partial.parquet`."""
         try:
-            with self._cleaning():
+            with self._draft:
                 if self._rows and not self._broken:
                     self._flush()
                 self._writer.close()
                 if self._broken or not (complete or self._written):
                     return None
-                final = self.path if complete else self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-                self._draft.replace(final)
+                if complete:
+                    self._draft.publish()
+                    return None
+                final = self._draft.target
+                suffix = f".partial{final.suffix}"
+                partial = final.with_name(fitting_name(final.parent, final.stem, suffix))
+                self._draft.publish(partial)
         except OSError as error:
             if self._broken:
                 return None  # has been told
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
-        return None if complete else final
+        return partial
 
     def report_path(self, name: str) -> Path:
         """Beside the file, and named like it."""
-        return self.path.with_name(f"{self.path.stem}.{name}")
+        return self.path.with_name(fitting_name(self.path.parent, self.path.stem, f".{name}"))
 
     def _flush(self) -> None:
         rows, self._rows, self._bytes = self._rows, [], 0
@@ -226,18 +229,3 @@ class ParquetFile(Output):
             self._broken = True
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._written += len(rows)
-
-    @contextlib.contextmanager
-    def _cleaning(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                self._draft.unlink()
-
-
-def _digest(file: Any, algorithm: Algorithm) -> str:
-    state = hashlib.new(algorithm.name)
-    while chunk := file.read(1 << 20):
-        state.update(chunk)
-    return state.hexdigest()

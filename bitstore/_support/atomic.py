@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -20,12 +21,23 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DRAFTS", "Draft", "check_regular", "fitting_name", "is_special", "target_of", "write_into", "write_whole"]
+__all__ = [
+    "DRAFTS",
+    "Draft",
+    "check_regular",
+    "fitting_name",
+    "is_special",
+    "sweep",
+    "target_of",
+    "write_into",
+    "write_whole",
+]
 
-DRAFTS: Final = ".bitstore-*.tmp"  # pattern of the drafts' names, for those that clean up
+DRAFTS: Final = ".bitstore-*.tmp"  # pattern of the drafts' names
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_ABANDONED = 3600.0  # seconds without a write after which a draft's writer is taken for dead
 _NAME_MAX = 255  # bytes of a name, where the file system does not tell
 _MOST_LINKS = 40  # links that lead to links, as the kernel follows them
 # Names of open descriptors: https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
@@ -154,6 +166,14 @@ def check_regular(status: os.stat_result) -> None:
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the drafts of killed processes in `folder`: those that are an hour old."""
+    for draft in folder.glob(DRAFTS):
+        with contextlib.suppress(OSError):  # another process may have deleted it
+            if time.time() - draft.lstat().st_mtime > _ABANDONED:
+                draft.unlink()
 
 
 def fitting_name(folder: Path, stem: str, suffix: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["format_size", "parse_size"]
+__all__ = ["format_size", "parse_size", "rounded_size"]
 
 _SIZE = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([a-z]{0,3})\s*", re.IGNORECASE | re.ASCII)
 _DECIMAL = {"": 1, "b": 1} | {prefix + "b": 1000**power for power, prefix in enumerate("kmgtpe", start=1)}
@@ -59,3 +59,13 @@ def format_size(size: int) -> str:
                 whole, tenth = divmod(tenths, 10)
                 return f"{whole}.{tenth}{unit}" if tenth else f"{whole}{unit}"
     return f"{size}B"
+
+
+def rounded_size(count: int) -> str:
+    """`count` bytes, rounded for reading, such as `1.5 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

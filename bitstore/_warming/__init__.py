@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bitstore._warming.here import fill_here
 from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.report import WarmReport
-from bitstore._warming.run import Warming
+from bitstore._warming.run import Warming, fill_here
 
 __all__ = ["Ledger", "LedgerError", "Outcome", "WarmReport", "Warming", "fill_here"]

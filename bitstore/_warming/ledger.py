@@ -1,16 +1,17 @@
-"""The ledger of a warming: what became of each digest, in files from which a broken run goes on."""
+"""The ledger of a warming: what became of each digest, in files from which a broken run resumes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bitstore._support.atomic import Draft, check_regular, sweep
 from bitstore._warming.outcome import Kind, Outcome
 from bitstore.errors import BitstoreError
 
@@ -20,11 +21,11 @@ _KEY = b"bitstore.warm"
 _ROWS = 100_000  # in a part at most
 _SECONDS = 1.0  # between two parts at first; more and more in a long run, so that there are not too many
 _LONGEST_PAUSE = 60.0
-_ABANDONED = 3600.0  # seconds after which a draft is known to have no writer
+_PART = re.compile(r"part-([0-9]{1,9})-\w+\.parquet").fullmatch
 
 
 class LedgerError(BitstoreError, ValueError):
-    """A ledger cannot be used: it is another warming's, or none, or cannot be written."""
+    """A ledger cannot be used: it belongs to another warming, is something else, or cannot be written."""
 
 
 class Ledger:
@@ -43,6 +44,8 @@ class Ledger:
         What identifies the store's configuration (no secrets).
     target
         What was warmed.
+    clock
+        Seconds, from any start; it decides when rows are written.
 
     Raises
     ------
@@ -50,7 +53,9 @@ class Ledger:
         There is something else at `path`, or the ledger of another store or target; or the folder cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, store: str, target: str) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, store: str, target: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -74,7 +79,8 @@ class Ledger:
         )
         self._rows: list[Outcome] = []
         self._number = 0
-        self._started = self._written = time.monotonic()
+        self._clock = clock
+        self._started = self._written = clock()
         self._begin()
 
     def add(self, outcome: Outcome) -> None:
@@ -84,7 +90,7 @@ class Ledger:
 
     def flush_when_due(self) -> None:
         """Write what has been noted, if it has waited for long. Raises `LedgerError`."""
-        now = time.monotonic()
+        now = self._clock()
         pause = min(_LONGEST_PAUSE, max(_SECONDS, (now - self._started) / 20))
         if len(self._rows) >= _ROWS or (self._rows and now - self._written >= pause):
             self.flush()
@@ -95,8 +101,8 @@ class Ledger:
             return
         rows = self._rows
         self._write(rows)
-        self._rows = []  # after it is there: an interrupt loses nothing
-        self._written = time.monotonic()
+        self._rows = []  # only now: an interrupt before loses no row
+        self._written = self._clock()
 
     def known(self, kind: Kind) -> Iterator[str]:
         """The digests (or texts) that came to this in any run. Raises `LedgerError`."""
@@ -124,26 +130,24 @@ class Ledger:
             parts = self._parts()
             if not parts and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise LedgerError(f"{self.path} is no ledger: there are other files in it")
-            for draft in self.path.glob(".*.draft"):
-                with contextlib.suppress(OSError):  # another process may have removed it
-                    if time.time() - draft.stat().st_mtime > _ABANDONED:
-                        draft.unlink()
+            sweep(self.path)
         except OSError as error:
             raise LedgerError(f"cannot use the ledger {self.path}: {error.strerror or error}") from error
-        for part in parts:
-            self._check(part)
         if parts:
-            self._number = int(parts[-1].name.split("-")[1]) + 1
+            self._number = max(map(self._check, parts)) + 1
         else:
             self._write([])  # from now on it says whose it is
 
-    def _check(self, part: Path) -> None:
+    def _check(self, part: Path) -> int:
+        """The number of a part. Raises `LedgerError` if it is not one of this ledger."""
         try:
+            check_regular(part.stat())  # to open a pipe would wait for a writer
             schema = self._pq.read_schema(part)
             about = json.loads((schema.metadata or {}).get(_KEY, b"null"))
         except (OSError, ValueError, self._pa.ArrowException) as error:
             raise LedgerError(f"cannot read the ledger's part {part}: {error}") from error
-        if not isinstance(about, dict) or "version" not in about:
+        named = _PART(part.name)
+        if named is None or not isinstance(about, dict) or "version" not in about:
             raise LedgerError(f"{part} is no part of a ledger: name a folder that is free")
         for name, here in self._about.items():
             if about.get(name) != here:
@@ -152,18 +156,18 @@ class Ledger:
                     f"the ledger {self.path} is that of another {what} ({about.get(name)}, not {here}): "
                     "what it says is warm need not be so here; name another ledger"
                 )
+        return int(named[1])
 
     def _write(self, rows: list[Outcome]) -> None:
         columns = [self._pa.array([row[index] for row in rows], field.type) for index, field in enumerate(self._schema)]
         # Two runs may write to one ledger: the token keeps their parts apart.
         name = f"part-{self._number:06d}-{secrets.token_hex(4)}.parquet"
-        draft = self.path / f".{name}.draft"
         try:
-            self._pq.write_table(self._pa.Table.from_arrays(columns, schema=self._schema), draft, compression="zstd")
-            draft.replace(self.path / name)
+            with Draft(self.path / name) as draft:
+                table = self._pa.Table.from_arrays(columns, schema=self._schema)
+                self._pq.write_table(table, draft.path, compression="zstd")
+                draft.publish()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise LedgerError(f"cannot write the ledger {self.path}: {error.strerror or error}") from error
         self._number += 1
 

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bitstore._warming.parts import There
 from bitstore.blob import Blob
-from bitstore.errors import InvalidURI, LookupFailed, NotFoundInStore, described
+from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable, described
 
-__all__ = ["Kind", "Outcome", "outcome_of"]
+__all__ = ["Kind", "Outcome", "failed", "outcome_of", "reason_of"]
 
 Kind: TypeAlias = Literal["found", "missing", "failed", "invalid", "warm"]
 
@@ -51,11 +51,14 @@ def outcome_of(blob: Blob) -> Outcome:
         return Outcome(blob.uri, "missing")
     if isinstance(error, InvalidURI):
         return Outcome(str(blob.uri)[:_LONGEST], "invalid", error=str(error)[:_LONGEST])
-    if isinstance(error, LookupFailed) and error.reason:
-        return failed(blob.uri, error.reason)
-    return failed(blob.uri, described(error))
+    return failed(blob.uri, reason_of(error))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a lookup failed, without the composite, which is the same for each blob."""
+    return error.reason if isinstance(error, StoreNotAvailable) and error.reason else described(error)
 
 
 def failed(digest: Any, reason: str) -> Outcome:
-    """The outcome of a digest of which we do not know, or that could not be kept."""
+    """The outcome of a digest that could not be looked up, or not be kept."""
     return Outcome(digest, "failed", error=reason[:_LONGEST])

@@ -1,54 +1,77 @@
-"""What a person sees while a warming goes on: a bar on a terminal, else a line now and then."""
+"""What a person sees while a run goes on: a bar on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from bitstore._warming.report import WarmReport
+from bitstore._warming.tally import Tally
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WarmProgress"]
+__all__ = ["Progress"]
 
 logger = logging.getLogger("bitstore")
 
-_PAUSE = 0.5  # seconds between two looks of the bar
-_LINE_PAUSE = 10.0  # and between two lines
+_BAR_PAUSE = 0.5  # seconds between two looks of the bar
+_LINE_PAUSE = 10.0  # seconds between two lines
+_BEAT = 1.0  # seconds between two looks while no answer comes
 
 
-class WarmProgress:
-    """Shows how far a report has come.
+class Progress:
+    """Shows how far a run has come. Lines come also while no answer does, from a thread.
 
     Parameters
     ----------
-    report
+    name
+        What the run is called in its lines, such as `fetch`.
+    tally
         What is counted; it is read, not changed.
     shown
         False: show nothing.
     say
         Where lines go if there is no terminal, or no tqdm; None: to the log, at level INFO.
+    clock
+        Seconds, from any start.
     """
 
-    def __init__(self, report: WarmReport, *, shown: bool = True, say: Callable[[str], None] | None = None) -> None:
-        self._report = report
+    def __init__(
+        self,
+        name: str,
+        tally: Tally,
+        *,
+        shown: bool = True,
+        say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._tally = tally
         self._shown = shown
         self._say: Callable[[str], None] = say or (lambda line: logger.info("%s", line))
+        self._clock = clock
         self._bar: Any = None
-        self._started = self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._begun = self._looked = clock()
 
     def look(self) -> None:
         """Show what has changed, if it was not shown just now."""
-        now = time.monotonic()
-        if not self._shown or now - self._looked < (_LINE_PAUSE if self._bar is None else _PAUSE):
+        pause = _LINE_PAUSE if self._bar is None else _BAR_PAUSE
+        if not self._shown or self._clock() - self._looked < pause:
             return
-        self._looked = now
-        self._show(now)
+        with self._lock:
+            now = self._clock()
+            if now - self._looked < pause:
+                return
+            self._looked = now
+            self._show(now)
 
     def say(self, line: str) -> None:
         """Show a line, above the bar if there is one."""
@@ -59,49 +82,64 @@ class WarmProgress:
 
     def line(self, now: float) -> str:
         """How far it has come, in words."""
-        report = self._report
-        asked, left = report.done - report.settled - report.known_missing, report.distinct - report.done
-        rate = asked / max(now - self._started, 1e-9)
-        share = 100 * report.done // max(1, report.distinct)
-        told = [f"{report.done:,} of {report.distinct:,} ({share} %)", f"{rate:,.0f} blobs/s", *self._details(now)]
-        if rate:
-            told.append(f"{_clock(left / rate)} left")
-        return "warm: " + ", ".join(told)
+        tally = self._tally
+        done, total = tally.done, tally.total
+        rate = tally.asked / max(now - self._begun, 1e-9)
+        words = [f"{done:,}", f"{rate:,.0f} blobs/s", *self._details(now)]
+        if total and total >= done:
+            words[0] += f" of {total:,} ({100 * done // total} %)"
+            if rate:
+                words.append(f"{_duration((total - done) / rate)} left")
+        return f"{self._name}: " + ", ".join(words)
 
     def _details(self, now: float) -> list[str]:
-        report = self._report
-        told = [f"{report.bytes / 1e6 / max(now - self._started, 1e-9):,.1f} MB/s"]
-        told += [f"{name}: {count:,}" for name, count in report.by_tier.items()]
-        return told + [f"{name}: {count:,}" for name in ("missing", "failed") if (count := getattr(report, name))]
+        tally = self._tally
+        words = [f"{tally.bytes / 1e6 / max(now - self._begun, 1e-9):,.1f} MB/s"]
+        words += [f"{name}: {count:,}" for name, count in list(tally.by_tier.items())]
+        return words + [f"{name}: {count:,}" for name in ("missing", "failed") if (count := getattr(tally, name))]
 
     def _show(self, now: float) -> None:
         if self._bar is None:
             self._say(self.line(now))
             return
         self._bar.set_postfix_str(", ".join(self._details(now)), refresh=False)
-        self._bar.update(self._report.done - self._bar.n)
+        self._bar.update(self._tally.done - self._bar.n)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_BEAT):
+            self.look()
 
     def __enter__(self) -> Self:
-        self._started = self._looked = time.monotonic()
-        if self._shown and sys.stderr.isatty():
-            try:
-                from tqdm import tqdm
-            except ImportError:  # a bar is a comfort, not a need
-                return self
-            # The rate and the time left are of what is asked for, not of what the ledger knows.
-            self._bar = tqdm(
-                total=self._report.distinct, initial=self._report.done, unit=" blobs", file=sys.stderr,
-                dynamic_ncols=True, mininterval=_PAUSE,
-            )  # fmt: skip
+        self._begun = self._looked = self._clock()
+        if self._shown:
+            self._bar = self._new_bar()
+            self._thread = threading.Thread(target=self._watch, name="bitstore-progress", daemon=True)
+            self._thread.start()
         return self
 
+    def _new_bar(self) -> Any:
+        if sys.stderr is None or not sys.stderr.isatty():
+            return None
+        try:
+            from tqdm import tqdm
+        except ImportError:  # a bar is a comfort, not a need
+            return None
+        # The rate and the time left are those of the digests that are asked for.
+        return tqdm(
+            total=self._tally.total, initial=self._tally.done, unit=" blobs", file=sys.stderr,
+            dynamic_ncols=True, mininterval=_BAR_PAUSE,
+        )  # fmt: skip
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
         if self._bar is not None:
-            self._show(time.monotonic())
+            self._show(self._clock())
             self._bar.close()
             self._bar = None
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bitstore._warming.outcome import Outcome
+from bitstore._warming.tally import Tally
 
 __all__ = ["WarmReport"]
 
 
-@dataclass
-class WarmReport:
+@dataclass(kw_only=True)
+class WarmReport(Tally):
     """The counts of a warming; `str` of it is a text for people.
 
     Attributes
@@ -18,31 +19,20 @@ class WarmReport:
     target
         What was filled.
     dry_run
-        Nothing was: `found` counts what would be fetched, and `by_tier` tells from where.
+        Nothing was filled: `found` counts what would be fetched, and `by_tier` tells from where.
     given, distinct
         Digests in the list, and different ones among them.
     settled, known_missing
-        Of the distinct ones: known by the ledger as found, and as missing, so not asked for.
-    found, missing, failed
-        Of the others: the caches hold it now; no store has it; it could not be looked up or kept.
+        Distinct digests that the ledger knows as found, and as missing. They are not asked for.
     warm
-        In a dry run: the caches hold it already.
-    invalid
-        Entries of the list that were no digests.
-    by_tier
-        Where the found ones were found.
-    bytes
-        Of the blobs that had to be moved.
-    seconds
-        From start to end.
+        In a dry run: digests that the caches hold already.
     ledger
-        Its path, if there is one.
+        The path of the ledger; None: there is none.
     complete
         Whether all was asked.
-    stopped
-        Why not, where it was not an interruption.
-    first_error
-        Why the first of the failed ones failed.
+
+    The other counts are those of every run: `found`, `missing`, `failed`, `invalid`, `by_tier`, `bytes`, `seconds`,
+    `stopped` (why not all was asked), `causes` (why the failed ones failed).
     """
 
     target: str
@@ -51,23 +41,24 @@ class WarmReport:
     distinct: int = 0
     settled: int = 0
     known_missing: int = 0
-    found: int = 0
-    missing: int = 0
-    failed: int = 0
     warm: int = 0
-    invalid: int = 0
-    by_tier: dict[str, int] = field(default_factory=dict)
-    bytes: int = 0
-    seconds: float = 0.0
     ledger: str | None = None
     complete: bool = False
-    stopped: str | None = None
-    first_error: str | None = None
 
     @property
     def done(self) -> int:
         """How many of the distinct digests are dealt with, earlier or in this run."""
-        return self.settled + self.known_missing + self.found + self.missing + self.failed + self.warm
+        return self.settled + self.known_missing + self.asked + self.warm
+
+    @property
+    def total(self) -> int:
+        """How many distinct digests there are."""
+        return self.distinct
+
+    @property
+    def first_error(self) -> str | None:
+        """Why the first of the failed ones failed."""
+        return self.causes.first()
 
     @property
     def exit_code(self) -> int:
@@ -78,12 +69,17 @@ class WarmReport:
 
     def count(self, outcome: Outcome) -> None:
         """Add one outcome."""
-        setattr(self, outcome.kind, getattr(self, outcome.kind) + 1)
         if outcome.kind == "found":
-            self.by_tier[outcome.tier or ""] = self.by_tier.get(outcome.tier or "", 0) + 1
-            self.bytes += outcome.size or 0
-        elif outcome.kind == "failed" and self.first_error is None:
-            self.first_error = outcome.error
+            self.count_found(outcome.tier or "", outcome.size or 0)
+        elif outcome.kind == "missing":
+            self.count_missing()
+        elif outcome.kind == "failed":
+            self.count_failed(outcome.digest, outcome.error or "")
+        elif outcome.kind == "warm":
+            self.warm += 1
+            self.causes.answered()
+        else:
+            self.invalid += 1
 
     def __str__(self) -> str:
         lines = [f"{self.given:,} entries, {self.distinct:,} different digests"]
@@ -94,11 +90,9 @@ class WarmReport:
         if self.dry_run:
             lines += [f"already warm: {self.warm:,}", f"would be fetched: {self.found:,}", *tiers]
         else:
-            rate = f"{self.found / max(self.seconds, 1e-9):,.0f} blobs/s"
-            moved = f"{self.bytes / 1e6:,.1f} MB in {self.seconds:.1f} s, {rate}"
+            moved = f"{self.bytes / 1e6:,.1f} MB in {self.seconds:.1f} s, {self.rate}"
             lines += [f"warm now: {self.found:,} ({moved}), from", *tiers]
-        lines.append(f"missing: {self.missing:,}")
-        lines.append(f"failed: {self.failed:,}" + (f" (the first: {self.first_error})" if self.first_error else ""))
+        lines += [f"missing: {self.missing:,}", f"failed: {self.failed:,}", *self.causes.lines()]
         lines.append(f"not a digest: {self.invalid:,}")
         if self.stopped is not None:
             lines.append(f"stopped because: {self.stopped}")
@@ -114,5 +108,5 @@ class WarmReport:
         if self.dry_run or not (self.failed or not self.complete):
             return None
         if self.ledger is None:
-            return "The same again goes on from what the caches hold by now (a ledger would save asking them)."
-        return "The same again, with this ledger, goes on from here: what it knows as found is not asked for again."
+            return "The same again resumes from what the caches hold by now (a ledger would save asking them)."
+        return "The same again, with this ledger, resumes from here: what it knows as found is not asked for again."

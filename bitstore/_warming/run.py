@@ -1,4 +1,4 @@
-"""One warming, from a list of digests to its report; a callable does the fetching."""
+"""One warming, from a list of digests to its report; what fetches is given to it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,35 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bitstore._support.digests import Algorithm, as_text
+from bitstore._tiers.composite import Composite
 from bitstore._warming.distinct import Distinct
+from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Kind, Outcome
-from bitstore._warming.progress import WarmProgress
+from bitstore._warming.progress import Progress
 from bitstore._warming.report import WarmReport
 from bitstore.errors import BitstoreError
 
-__all__ = ["Entries", "Fill", "Warming", "numbered"]
+__all__ = ["Entries", "Fill", "Warming", "fill_here", "numbered"]
 
 Entries: TypeAlias = "Iterable[tuple[int, Any, str | None, str]]"
 Fill: TypeAlias = Callable[[Iterator[str]], Iterator[Outcome]]
 
-_TOLD = 200  # characters of what is no digest
+_TEXT = 200  # characters of an entry that is no digest
+
+
+class _OneCause(BitstoreError):
+    """Everything fails for one cause."""
+
+
+def fill_here(store: Composite, *, dry_run: bool, timeout: float | None, in_flight: int | None) -> Fill:
+    """What fills all lasting caches of `store` from this process."""
+    return partial(keep_dry if dry_run else keep, store, target="here", timeout=timeout, in_flight=in_flight)
 
 
 class Warming:
@@ -34,7 +46,7 @@ class Warming:
     Parameters
     ----------
     algorithm
-        Of the digests.
+        The algorithm of the digests.
     target
         What is filled, for the ledger and the report.
     store_id
@@ -45,10 +57,12 @@ class Warming:
         Ask again for what the ledger knows as missing.
     dry_run
         What `fill` does changes nothing.
+    max_failures
+        Failures of one cause in a row after which the warming stops; None: it never stops for failures.
     show
         Whether progress is shown.
     say
-        Where lines of progress go without a terminal (see `WarmProgress`).
+        Where lines of progress go without a terminal (see `Progress`).
 
     Attributes
     ----------
@@ -70,11 +84,13 @@ class Warming:
         ledger: str | os.PathLike[str] | None = None,
         retry_missing: bool = False,
         dry_run: bool = False,
+        max_failures: int | None = None,
         show: bool = True,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self.report = WarmReport(target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
-        self.progress = WarmProgress(self.report, shown=show, say=say)
+        self.report = WarmReport(target=target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
+        self.progress = Progress("warm", self.report, shown=show, say=say)
+        self._max_failures = max_failures
         self._algorithm = algorithm
         self._retry_missing = retry_missing
         self._ledger: Ledger | None = None
@@ -108,6 +124,8 @@ class Warming:
                         report.count(outcome)
                         self._note(outcome)
                         progress.look()
+                        if (reason := report.causes.stop(self._max_failures)) is not None:
+                            raise _OneCause(reason, reason)
                 report.complete = report.done == report.distinct
             except BitstoreError as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
                 report.stopped = str(error)
@@ -128,7 +146,7 @@ class Warming:
             if digest is not None:
                 wanted.add(digest)
                 continue
-            told = (as_text(text) or str(text))[:_TOLD]
+            told = (as_text(text) or str(text))[:_TEXT]
             outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest: {reason}")
             report.count(outcome)
             if told not in noted:

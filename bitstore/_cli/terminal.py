@@ -1,0 +1,141 @@
+"""What a command says, and how it ends: lines to standard error that never change an exit code, and the codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+from bitstore.errors import BitstoreError
+
+__all__ = [
+    "CODES",
+    "INTERRUPTED",
+    "End",
+    "crashed",
+    "end_streams",
+    "fail",
+    "hold_descriptors",
+    "no_reader",
+    "refuse",
+    "refusing",
+    "say",
+    "show",
+    "told",
+]
+
+CODES = (
+    "Exit codes: 0 everything found; 1 something is missing, damaged, or was no digest; 2 something failed, so that we "
+    "do not know; 3 nothing could be begun (bad option, list, configuration or output); 130 interrupted."
+)
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class End(Exception):
+    """Ends the command with this exit code, whatever the framework thinks of exit codes."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def hold_descriptors() -> None:
+    """Open the standard descriptors that were closed: else a blob's file gets their number, and messages with it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            os.set_inheritable(opened, True)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error. Where that is closed or full, the line is lost."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _drop(2)
+
+
+def show(text: str) -> None:
+    """Write a line to standard output. Raises `OSError`."""
+    if sys.stdout is not None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def fail(code: int, error: object) -> NoReturn:
+    """Say what is wrong, and end with `code`."""
+    say(f"bitstore: {told(error)}")
+    raise End(code)
+
+
+def refuse(error: object) -> NoReturn:
+    """Say why nothing is begun, and end."""
+    fail(3, error)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Refuse, where the body finds something wrong with what the command was given."""
+    try:
+        yield
+    except (BitstoreError, OSError, TypeError, ValueError) as error:
+        refuse(error)
+
+
+def no_reader(message: str | None = None) -> int:
+    """Drop what is left of standard output, quietly or with a message. Returns the exit code."""
+    _drop(1)
+    if message is None:  # as other commands end whose reader has seen enough
+        return 128 + signal.SIGPIPE
+    say(f"bitstore: {message}")
+    return 2
+
+
+def crashed(error: BaseException) -> int:
+    """Say what nobody foresaw, in one line. Returns the exit code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
+    say(f"bitstore: unexpected error, please report it: {type(error).__name__}: {error}{where}")
+    return 2
+
+
+def end_streams(code: int) -> int:
+    """Write what the standard streams still hold. Returns the exit code; lost messages do not change it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = no_reader()
+    except (OSError, ValueError) as error:
+        code = no_reader(f"cannot write to standard output: {told(error)}")
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        _drop(2)
+    return code
+
+
+def told(error: object) -> str:
+    """An error in words, without its number."""
+    if isinstance(error, OSError) and not isinstance(error, BitstoreError) and error.strerror:
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{name}{error.strerror}"
+    return str(error)
+
+
+def _drop(descriptor: int) -> None:
+    # Else the interpreter tries once more at its end, and ends with a code of its own.
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)

@@ -1,0 +1,80 @@
+"""What the reports of all runs count: blobs found, missing and failed, and from where they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bitstore._warming.causes import Causes
+
+__all__ = ["Tally"]
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """The counts of a run.
+
+    Attributes
+    ----------
+    found, missing, failed
+        Digests that some tier had, that no store has, and that could not be looked up or kept.
+    invalid
+        Entries of the list that were no digests.
+    by_tier
+        How many blobs each tier had.
+    bytes
+        Of the blobs that were moved.
+    seconds
+        From start to end.
+    stopped
+        Why not all was asked, where that was not an interruption.
+    causes
+        Why the failed ones failed.
+    """
+
+    found: int = 0
+    missing: int = 0
+    failed: int = 0
+    invalid: int = 0
+    by_tier: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+    causes: Causes = field(default_factory=Causes, repr=False)
+
+    @property
+    def asked(self) -> int:
+        """How many digests were asked for in this run."""
+        return self.found + self.missing + self.failed
+
+    @property
+    def done(self) -> int:
+        """How many entries are dealt with."""
+        return self.asked
+
+    @property
+    def total(self) -> int | None:
+        """How many entries there are to deal with; None: unknown."""
+        return None
+
+    def count_found(self, tier: str, size: int) -> None:
+        """Count a blob of `size` bytes that `tier` had."""
+        self.found += 1
+        self.bytes += size
+        self.by_tier[tier] = self.by_tier.get(tier, 0) + 1
+        self.causes.answered()
+
+    def count_missing(self) -> None:
+        """Count a digest that no store has."""
+        self.missing += 1
+        self.causes.answered()
+
+    def count_failed(self, digest: str, error: str) -> None:
+        """Count a digest that could not be looked up."""
+        self.failed += 1
+        self.causes.add(digest, error)
+
+    @property
+    def rate(self) -> str:
+        """Blobs and bytes a second, in words."""
+        seconds = max(self.seconds, 1e-9)
+        return f"{self.found / seconds:,.0f} blobs/s, {self.bytes / 1e6 / seconds:,.1f} MB/s"
