@@ -16,6 +16,7 @@ from bitstore._cli.terminal import End, refuse, refusing, say
 from bitstore._cli.warnings import warnings_said
 from bitstore._digests.hash_list import ListError
 from bitstore._digests.stores import DigestComposite
+from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming, fill_here
 from bitstore.config import ConfigError
@@ -64,9 +65,6 @@ def warm(
         meant = _target(ray, target)
         entries, composite = listed.open(hashes, stores)
         check_target(composite, meant)
-        # It reads a store's pickled form and needs no Ray.
-        from bitstore._support.fingerprint import fingerprint
-
         warming = Warming(
             algorithm=entries.algorithm,
             target=meant,
