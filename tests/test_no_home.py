@@ -115,7 +115,8 @@ def test_a_node_goes_on_without_the_cache(tmp_path: Path, shelf: str, kind: str)
     store = Sha1Composite()
     store.append_cache(DiskCache(), name="disk")
     store.append_source(Sha1Store(FileRaw(), shelf, verify=True), name="shelf")
-    code = "from ray_integration._node.usable import usable_part as part\nstore, told = part(pickle.load(sys.stdin.buffer))\n"
+    code = "from ray_integration._node.usable import usable_part\nimport pickle\n"
+    code += "store, told = usable_part(pickle.load(sys.stdin.buffer))\n"
     done = homeless(
         kind, tmp_path, f"{code}print(store.get({DIGEST!r}), list(store.stats()), told)", stdin=pickle.dumps(store)
     )
