@@ -21,8 +21,7 @@ def _run() -> int:
         from bitstore._cli.commands import run
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extra = "[cli]" if package == "typer" else ""
-        say(f"bitstore: the command line needs {package}: pip install 'epic-bitstore{extra}'")
+        say(f"bitstore: the command line needs {package}: pip install 'epic-bitstore[cli]'")
         return 3
     except Exception as error:  # such as a broken build of a library
         crashed(error)
