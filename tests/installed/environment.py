@@ -92,7 +92,7 @@ class Environment:
         """Install the wheels of entries of a lock, and nothing else."""
         file = self.folder / "requirements.txt"
         file.write_text("".join(entries))
-        self.pip("install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", file)
+        self.pip("install", "--require-hashes", "--no-deps", "--no-compile", "--only-binary", ":all:", "-r", file)
 
     def install_wheel(self, wheel: Path) -> None:
         """Install a wheel of this project; what it needs is there already, and `pip check` sees to that."""

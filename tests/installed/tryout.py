@@ -112,7 +112,7 @@ def gcs() -> None:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
 
-        refused(lambda: mine.get(uri), "credentials")
+        refused(lambda: mine.get(uri), "Service account info")
         nobody: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
         options = ClientOptions(api_endpoint=PLACES["gcs"])
         client = storage.Client(project="p", credentials=nobody, client_options=options)
