@@ -198,3 +198,105 @@ def test_mistakes_are_named(text: str, message: str) -> None:
     assert str(caught.value).startswith("t")
     assert "secret" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_configuration(tmp_path: Path) -> None:
+    text = tier('cache = "memory"')
+    path = tmp_path / "bitstore.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list(load(path).stats()) == list(loads("\ufeff" + text).stats()) == ["a"]
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ConfigError, match="it is not UTF-8 text"):
+        load(path)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a folder with an awkward name, both known to the environment."""
+    folder = tmp_path / "a {b} 100%"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", str(folder))
+    monkeypatch.setenv("NAME", "x")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~/blobs", "blobs"),
+        ("$DATA/blobs", "a {b} 100%/blobs"),
+        ("${DATA}blobs", "a {b} 100%blobs"),
+        ("~/$NAME/${NAME}y", "x/xy"),
+        ("~/a$$NAME", "a$NAME"),
+        ("~/costs 5$", "costs 5$"),
+    ],
+)
+def test_home_and_variables_are_expanded_in_every_path(text: str, path: str, machine: Path) -> None:
+    (machine / path).mkdir(parents=True)
+    disk = loads(tier(f'cache = "disk"\npath = "{text}"')).sources[0]
+    assert isinstance(disk, DiskCache)
+    assert disk.folder == machine / path
+    limit = loads(tier(f'python = "tests.test_config:Paid"\nlimit = {{ name = "a", state = "{text}" }}')).sources[0]
+    assert limit.limit.state == str(machine / path)  # type: ignore[attr-defined]
+    bundle = loads(tier(f'url = "https://host/"\nca_bundle = "{text}"')).sources[0]
+    assert bundle.base_store.ca_bundle == str(machine / path)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("url", "folder"),
+    [
+        ("file://~/files/", "files"),
+        ("file:///~/files/{digest[:2]}/{digest}", f"files/{SHA1[:2]}"),
+        ("file://$DATA/", "a {b} 100%"),
+        ("file://${DATA}/{digest[:2]}/{digest}", f"a {{b}} 100%/{SHA1[:2]}"),
+        ("file://~/$NAME/", "x"),
+        ("file://~/a$$b/", "a$b"),
+    ],
+)
+def test_home_and_variables_are_expanded_in_file_urls(url: str, folder: str, machine: Path) -> None:
+    (machine / folder).mkdir(parents=True, exist_ok=True)
+    (machine / folder / SHA1).write_bytes(DATA)
+    assert loads(tier(f'url = "{url}"')).get(SHA1) == DATA
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'cache = "disk"\npath = "$NOT_SET/blobs"',
+        'cache = "disk"\npath = "${NOT_SET}/blobs"',
+        'url = "https://host/"\nca_bundle = "$NOT_SET"',
+        'url = "file:///$NOT_SET/blobs/"',
+        'python = "tests.test_config:Paid"\nlimit = { name = "a", state = "$NOT_SET" }',
+    ],
+)
+def test_a_variable_that_is_not_set_is_named(lines: str, machine: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tier 'a': .*environment variable NOT_SET is not set, and .*\$\$ stands"):
+        loads(tier(lines))
+
+
+@pytest.mark.parametrize("lines", ['cache = "disk"\npath = "~nobody-here/x"', 'url = "file://~nobody-here/x/"'])
+def test_a_home_that_is_unknown_is_named(lines: str) -> None:
+    with pytest.raises(ConfigError, match=r"tier 'a': .*~nobody-here.*whose home"):
+        loads(tier(lines))
+
+
+def test_the_variable_that_names_the_file_may_have_a_home_and_variables(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "x.toml").write_text(tier('cache = "memory"'))
+    monkeypatch.setenv("BITSTORE_CONFIG", "~/$NAME.toml")
+    assert list(load().stats()) == ["a"]
+    monkeypatch.setenv("BITSTORE_CONFIG", "$NOT_SET/x.toml")
+    with pytest.raises(ConfigError, match=r"cannot find the configuration: BITSTORE_CONFIG: .*NOT_SET is not set"):
+        load()
+
+
+def test_a_command_line_is_expanded_by_the_shell_alone(machine: Path) -> None:
+    folder = machine / "$NAME"
+    folder.mkdir()
+    (folder / SHA1).write_bytes(DATA)
+    store = from_urls([f"file://{folder}/"], algorithm="sha1", cache=str(machine / "$NOT_SET"))
+    assert store.get(SHA1) == DATA
+    assert (machine / "$NOT_SET").is_dir()

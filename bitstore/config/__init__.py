@@ -17,6 +17,7 @@ import msgspec
 from bitstore._digests.stores import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
+from bitstore.config._expand import expand_path
 from bitstore.config._local import Context, Tier
 from bitstore.config._tables import convert, tier
 from bitstore.errors import BitstoreError
@@ -66,10 +67,10 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
     """
     try:
         found = _find() if path is None else Path(path).expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot find the configuration: {error}") from error
     try:
-        text = found.read_text(encoding="utf-8")
+        text = found.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the configuration {found}: {reason or error}") from error
@@ -120,14 +121,14 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
         tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
     if cache is not None:
         tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
-    return _composite({"algorithm": algorithm, "tier": tiers}, "command line", Path.cwd())
+    return _composite({"algorithm": algorithm, "tier": tiers}, "command line", Path.cwd(), from_file=False)
 
 
 def _find() -> Path:
     import platformdirs
 
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
+        return expand_path(named, VARIABLE)
     places = [Path(FILE_NAME), platformdirs.user_config_path("bitstore") / FILE_NAME]
     for place in places:
         if place.exists():
@@ -139,14 +140,14 @@ def _find() -> Path:
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not TOML: {error}") from error
     except RecursionError:
         raise ConfigError(f"{name} is not TOML that can be read: it is nested too deeply") from None
 
 
-def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestComposite:
+def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: bool = True) -> DigestComposite:
     for key, example in (("algorithm", 'algorithm = "sha1"'), ("tier", "a [[tier]] table for each store")):
         if key not in content:
             close = difflib.get_close_matches(key, content, n=1)
@@ -163,7 +164,7 @@ def _composite(content: dict[str, Any], name: str, folder: Path) -> DigestCompos
     if not file.tier:
         raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
     composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain)
-    context = Context(file.algorithm, folder)
+    context = Context(file.algorithm, folder, from_file)
     taken: set[str] = set()
     for number, table in enumerate(file.tier, start=1):
         called = table.get("name")

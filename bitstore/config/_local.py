@@ -11,6 +11,7 @@ import msgspec
 
 from bitstore._digests.stores import DigestAPISource, VerifyDigestMixin
 from bitstore._limits.calls import WAIT, CallLimit
+from bitstore.config._expand import expand_home, expand_path
 from bitstore.store import Store
 
 __all__ = ["Context", "DiskTier", "LimitTable", "MemoryTier", "PythonTier", "ReadTier", "Tier"]
@@ -26,20 +27,20 @@ class Context:
         Name of the digests' algorithm.
     folder
         Where relative paths begin.
+    from_file
+        Whether a file says it all; else a command line does, in which the shell has expanded variables.
     raw_stores
         Raw stores made so far, by class and options: tiers with the same ones share credentials and connections.
     """
 
     algorithm: str
     folder: Path
+    from_file: bool = True
     raw_stores: dict[str, Store] = field(default_factory=dict)
 
-    def path(self, text: str) -> str:
-        """`text` as an absolute path; `~` is the user's home. Raises ValueError where there is no such user."""
-        try:
-            path = Path(text).expanduser()
-        except RuntimeError as error:
-            raise ValueError(f"path = {text!r}: whose home '~' means here is unknown") from error
+    def path(self, text: str, key: str) -> str:
+        """`text` as an absolute path; `~` and, in a file, `$VARIABLE` are expanded, or ValueError names them."""
+        path = expand_path(text, key) if self.from_file else expand_home(text, key)
         return str((self.folder / path).absolute())
 
 
@@ -87,7 +88,7 @@ class DiskTier(Tier, kw_only=True):
         from bitstore._caches.disk import DiskCache
 
         options: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
-        return DiskCache(None if self.path is None else context.path(self.path), verify=self.verify, **options)
+        return DiskCache(None if self.path is None else context.path(self.path, "path"), verify=self.verify, **options)
 
 
 class MemoryTier(Tier, kw_only=True):
@@ -143,7 +144,7 @@ class LimitTable(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def limit(self, context: Context) -> CallLimit:
         """The limit."""
-        state = None if self.state is None else context.path(self.state)
+        state = None if self.state is None else context.path(self.state, "state")
         return CallLimit(**{**msgspec.structs.asdict(self), "state": state})
 
 

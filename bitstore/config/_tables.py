@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from typing import Any
 
 import msgspec
 
+from bitstore._lookup.retry import Retry
+from bitstore._support.redact import redact_url
 from bitstore.config._local import DiskTier, LimitTable, MemoryTier, PythonTier, Tier
-from bitstore.config._urls import SCHEMES, RetryTable, masked
+from bitstore.config._urls import SCHEMES
 
 __all__ = ["convert", "tier"]
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_INNER: dict[str, type[Any]] = {"retry": Retry, "limit": LimitTable}
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 
 
@@ -25,15 +29,17 @@ def tier(table: dict[str, Any]) -> Tier:
 
 def convert(table: dict[str, Any], kind: type[Any]) -> Any:
     """`table` as a `kind`, with errors that a person can act on: raises ValueError."""
-    known = list(kind.__struct_fields__)
-    for key, inner in (("retry", RetryTable), ("limit", LimitTable)):
+    known = [each.name for each in dataclasses.fields(kind)] if kind is Retry else list(kind.__struct_fields__)
+    for key, inner in _INNER.items():
         if isinstance(table.get(key), dict) and key in known:
             convert(table[key], inner)
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"unknown key {key!r}{meant}; {kind.what} takes: {', '.join(known)}")
+            raise ValueError(
+                f"unknown key {key!r}{meant}; {getattr(kind, 'what', 'a retry table')} takes: {', '.join(known)}"
+            )
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
@@ -71,6 +77,6 @@ def _kind(table: dict[str, Any]) -> type[Tier]:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in SCHEMES:
         raise ValueError(
-            f"url = {masked(url)!r}: its scheme is unknown; choose one of {', '.join(f'{s}://' for s in SCHEMES)}"
+            f"url = {redact_url(url)!r}: its scheme is unknown; choose one of {', '.join(f'{s}://' for s in SCHEMES)}"
         )
     return SCHEMES[scheme.lower()]

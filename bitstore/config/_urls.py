@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import Any, ClassVar
-
-import msgspec
+from urllib.parse import quote
 
 from bitstore._digests.stores import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
 from bitstore._lookup.retry import Retry
-from bitstore._support.redact import redact_url
+from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._local import Context, ReadTier, Tier
 from bitstore.store import Store
 
-__all__ = ["SCHEMES", "RetryTable", "masked"]
+__all__ = ["SCHEMES"]
 
 _STORES = {"sha1": Sha1Store, "sha256": Sha256Store, "md5": Md5Store}
 _CACHES = {"sha1": Sha1Cache, "sha256": Sha256Cache, "md5": Md5Cache}
-_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-
-
-class RetryTable(msgspec.Struct, forbid_unknown_fields=True):
-    """How often and how long to try: see `Retry`."""
-
-    what: ClassVar[str] = "a retry table"
-
-    attempts: int = Retry().attempts
-    first_delay: float = Retry().first_delay
-    longest_delay: float = Retry().longest_delay
-    budget: float = Retry().budget
 
 
 class _URLTier(ReadTier, kw_only=True):
@@ -52,6 +37,10 @@ class _URLTier(ReadTier, kw_only=True):
         options = {key: getattr(self, key) for key in self.__struct_fields__ if key not in self.not_raw}
         return {key: value for key, value in options.items() if value is not None}
 
+    def prefix(self, context: Context) -> str:
+        """The URL prefix or key template."""
+        return self.url
+
     def store(self, context: Context) -> Store:
         raw_class, options = self.raw_class(), self.raw_options(context)
         key = repr((raw_class, sorted(options.items())))
@@ -60,7 +49,7 @@ class _URLTier(ReadTier, kw_only=True):
             raw = context.raw_stores[key] = raw_class(**options)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
-        return make(raw, self.url, self.verify, compression=self.compression, **limit)
+        return make(raw, self.prefix(context), self.verify, compression=self.compression, **limit)
 
 
 class FileTier(_URLTier, kw_only=True):
@@ -76,6 +65,16 @@ class FileTier(_URLTier, kw_only=True):
     def raw_options(self, context: Context) -> dict[str, Any]:
         return {}
 
+    def prefix(self, context: Context) -> str:
+        """`file:///...` with the home and variables that the file names expanded."""
+        if not context.from_file:
+            return self.url
+        scheme, separator, path = expand_variables(self.url, "url", in_url=True).partition("://")
+        if path.lstrip("/").startswith("~"):
+            user, slash, rest = path.lstrip("/").partition("/")
+            path = f"{quote(str(expand_home(user, 'url')))}{slash}{rest}"
+        return f"{scheme}{separator}{path}"
+
 
 class _WireTier(_URLTier, kw_only=True):
     """What all stores behind HTTP know."""
@@ -85,7 +84,7 @@ class _WireTier(_URLTier, kw_only=True):
     stall_timeout: float | None = None
     ca_bundle: str | None = None
     proxy: str | None = None
-    retry: RetryTable | None = None
+    retry: Retry | None = None
     requests_per_second: float | None = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
@@ -98,9 +97,7 @@ class _WireTier(_URLTier, kw_only=True):
                 raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
             options["limit"] = RateLimit(per_second=per_second)
         if self.ca_bundle is not None:
-            options["ca_bundle"] = context.path(self.ca_bundle)
-        if self.retry is not None:
-            options["retry"] = Retry(**msgspec.structs.asdict(self.retry))
+            options["ca_bundle"] = context.path(self.ca_bundle, "ca_bundle")
         return options
 
 
@@ -172,23 +169,11 @@ class HTTPTier(_WireTier, kw_only=True):
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
         if self.headers is not None:
-            options["headers"] = {name: _expanded(name, value) for name, value in self.headers.items()}
+            options["headers"] = {
+                name: expand_variables(value, f"headers: {name}", only_in_braces=True)
+                for name, value in self.headers.items()
+            }
         return options
 
 
 SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, "https": HTTPTier, "file": FileTier}
-
-
-def masked(url: str) -> str:
-    """`url` without the user and password that somebody may have put in."""
-    return redact_url(url)
-
-
-def _expanded(header: str, value: str) -> str:
-    def look_up(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
-        if found is None:
-            raise ValueError(f"headers: the environment variable {match[1]} is not set, and {header} needs it")
-        return found
-
-    return _VARIABLE.sub(look_up, value)

@@ -1,0 +1,59 @@
+"""What a configuration file leaves to the machine: environment variables and home folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+__all__ = ["expand_home", "expand_path", "expand_variables"]
+
+_VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)")
+_IN_BRACES = re.compile(r"\$\{([^{}]*)\}")
+
+
+def expand_variables(text: str, key: str, *, only_in_braces: bool = False, in_url: bool = False) -> str:
+    """`text` with the values of the environment variables that it names.
+
+    Parameters
+    ----------
+    text
+        A value of the file, with `${NAME}` or `$NAME`; `$$` is one dollar sign.
+    key
+        The value's key, for errors.
+    only_in_braces
+        Only `${NAME}` is a variable, and nothing else has a meaning.
+    in_url
+        Values are percent-encoded for a URL, and braces doubled for a key template.
+
+    Raises
+    ------
+    ValueError
+        A variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name = match[match.lastindex or 0]
+        found = os.environ.get(name)
+        if found is None:
+            literal = "" if only_in_braces else " ($$ stands for a dollar sign)"
+            raise ValueError(f"{key}: the environment variable {name} is not set, and {match[0]} needs it{literal}")
+        return quote(found) if in_url else found
+
+    return (_IN_BRACES if only_in_braces else _VARIABLE).sub(value, text)
+
+
+def expand_home(text: str, key: str) -> Path:
+    """`text` as a path, in which a `~` at the beginning is a home folder. Raises ValueError where that is unknown."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{key} = {text!r}: whose home '~' means here is unknown") from error
+
+
+def expand_path(text: str, key: str) -> Path:
+    """`text` as a path, with environment variables and a home folder. Raises ValueError where one is unknown."""
+    return expand_home(expand_variables(text, key), key)
