@@ -6,39 +6,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import stat
 import threading
 import time
-from collections.abc import Callable
 
 from bitstore._caches.bound import Bound
 from bitstore._caches.draft import Draft
 from bitstore._caches.folder import Folder, Place
 from bitstore._caches.quarantine import put_aside
+from bitstore._support.digests import ALGORITHMS, CHECKSUM
 from bitstore._support.once import warn_once
 from bitstore._support.sizes import format_size
 
-__all__ = ["DAMAGED", "DIGESTS", "INLINE", "Blobs", "Large"]
+__all__ = ["DAMAGED", "INLINE", "Blobs", "Large"]
 
 logger = logging.getLogger("bitstore")
 
-DIGESTS = {
-    "sha1": re.compile(r"[0-9a-f]{40}"),
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-    "md5": re.compile(r"[0-9a-f]{32}"),
-}
 INLINE = 1 << 20  # bytes that are read where the lookup runs; more is read in a thread of its own
 _RESOLUTION = 60.0  # seconds: a file used more often is not marked again, so that most reads write nothing
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: the name may be a pipe
 _HUGE = 1 << 30  # bytes; one read call returns less than 2 GiB
-
-_HASHES: dict[str, Callable[[bytes], str]] = {
-    "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).hexdigest(),
-    "sha256": lambda data: hashlib.sha256(data).hexdigest(),
-    "md5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
-    "checksum": lambda data: hashlib.blake2b(data, digest_size=16).hexdigest(),
-}
+# By the folder in which a file lies. A file beside its key's folder matches no digest but a checksum.
+_HASHES = {**ALGORITHMS, CHECKSUM.name: CHECKSUM}
 
 
 class Large(Exception):
@@ -95,7 +84,7 @@ class Blobs:
     @staticmethod
     def address(key: str, algorithm: str | None) -> tuple[str, str]:
         """The top folder and the digest under which `key` is filed."""
-        if algorithm is not None and DIGESTS[algorithm].fullmatch(key):
+        if algorithm is not None and ALGORITHMS[algorithm].is_digest(key) and key == key.lower():
             return algorithm, key
         # Any text may be a key, also one that no file could be named by, or two that differ only in case.
         return "keys", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -104,9 +93,9 @@ class Blobs:
     def target(key: str, algorithm: str | None, data: bytes) -> Place:
         """Where `data` belongs if it is put under `key`."""
         top, digest = Blobs.address(key, algorithm)
-        if top != "keys" and _HASHES[top](data) == digest:
+        if top != "keys" and _HASHES[top].of(data) == digest:
             return Place((top, digest[:3]), digest)
-        return Place((top, digest[:3], f"{digest}.d"), _HASHES["checksum"](data))
+        return Place((top, digest[:3], f"{digest}.d"), CHECKSUM.of(data))
 
     def files(self, key: str, algorithm: str | None) -> list[Place]:
         """The plain files that hold `key`."""
@@ -172,7 +161,7 @@ class Blobs:
                 if len(data) != size:
                     with open(fd, "rb", buffering=0, closefd=False) as rest:
                         data += rest.readall()
-                good = _HASHES[algorithm](data) == digest if check else len(data) == size
+                good = _HASHES[algorithm].of(data) == digest if check else len(data) == size
             if not good:
                 return self.damaged(place, found, "its bytes do not match its name")
             if abs(time.time() - found.st_mtime) > _RESOLUTION:
@@ -334,9 +323,4 @@ def _place(path: str) -> Place:
 
 def _stream_digest(fd: int, algorithm: str) -> str:
     """The digest of the whole file, in bounded memory."""
-    hasher = (
-        hashlib.blake2b(digest_size=16) if algorithm == "checksum" else hashlib.new(algorithm, usedforsecurity=False)
-    )
-    while data := os.read(fd, 1 << 20):
-        hasher.update(data)
-    return hasher.hexdigest()
+    return _HASHES[algorithm].of_pieces(lambda: os.read(fd, 1 << 20))

@@ -8,12 +8,13 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bitstore._caches.blobs import DAMAGED, DIGESTS, INLINE, Blobs, Large
+from bitstore._caches.blobs import DAMAGED, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
 from bitstore._caches.home import expanded, folder_of_cache, warn_of
 from bitstore._caches.quarantine import trim
 from bitstore._lookup.partial import Partial
 from bitstore._support.checks import ChecksOptions
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
@@ -99,10 +100,10 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         self._set_root(folder)
         self._blobs_of: PerProcess[Blobs] = PerProcess()
         self.max_size = _default_size() if max_size is None else max_size
-        self.max_blob_size = None if max_blob_size is None else parse_size(max_blob_size, name="max_blob_size")
+        self.max_blob_size = max_blob_size
         self.verify = verify
         self.allow_foreign_owner = allow_foreign_owner
-        self.algorithm: str | None = None
+        self._algorithm: str | None = None
         if algorithm is not None:
             self.use_algorithm(algorithm)
         self._check_folder()
@@ -124,6 +125,31 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
             blobs.bound.max_size = parsed
 
     @property
+    def max_blob_size(self) -> int | None:
+        """Bytes. May be set at any time, also as a text; None: only `max_size` bounds a blob."""
+        return self._max_blob_size
+
+    @max_blob_size.setter
+    def max_blob_size(self, size: int | str | None) -> None:
+        self._max_blob_size = None if size is None else parse_size(size, name="max_blob_size")
+
+    @property
+    def allow_foreign_owner(self) -> bool:
+        """As given. Where it is set, the next call looks again at the owner of the folder."""
+        return self._allow_foreign_owner
+
+    @allow_foreign_owner.setter
+    def allow_foreign_owner(self, allow: bool) -> None:
+        self._allow_foreign_owner = allow
+        if (blobs := self._blobs_of.get()) is not None:
+            blobs.trusted = False
+
+    @property
+    def algorithm(self) -> str | None:
+        """Name of the algorithm whose digests the keys are; None: unknown. `use_algorithm` sets it, once."""
+        return self._algorithm
+
+    @property
     def folder(self) -> Path:
         """The cache folder, absolute. Raises StoreNotAvailable where the process has none."""
         if self._trouble is not None:
@@ -143,13 +169,12 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         ValueError
             Unknown, or another than the one that the cache uses already: one cache object, one algorithm.
         """
-        if name not in DIGESTS:
-            raise ValueError(f"unknown digest algorithm {name!r}: use one of {', '.join(sorted(DIGESTS))}")
+        name = digest_algorithm(name).name
         if self.algorithm not in (None, name):
             raise ValueError(
                 f"{self!r} holds {self.algorithm} digests: make another DiskCache for {name} (same folder)"
             )
-        self.algorithm = name
+        self._algorithm = name
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a non-empty text, and there is a folder: composites pass a cache without one over."""

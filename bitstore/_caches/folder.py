@@ -29,13 +29,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bitstore._caches.held import Held
+from bitstore._support.digests import ALGORITHMS
 
 __all__ = ["DRAFT", "TOPS", "Folder", "Item", "Place", "is_unmatched"]
 
-TOPS = ("sha1", "sha256", "md5", "keys")
+TOPS = (*ALGORITHMS, "keys")
 _FAN = re.compile(r"[0-9a-f]{3}")
-_BLOB = re.compile(r"[0-9a-f]{32,64}")
-_BESIDE = re.compile(r"[0-9a-f]{32,64}\.d")
+_DIGEST = "|".join(f"[0-9a-f]{{{kind.length}}}" for kind in ALGORITHMS.values())
+_BLOB = re.compile(_DIGEST)
+_BESIDE = re.compile(rf"(?:{_DIGEST})\.d")
 _SETTLED_NS = 3 * 10**9  # more than the coarsest clocks of file systems
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DRAFT = re.compile(r"(?P<space>[0-9a-f]+)\.(?P<pid>[0-9]+)\.(?P<token>[0-9a-f]+)\.[0-9]+\.(?P<size>[0-9]{1,19})")

@@ -12,6 +12,7 @@ from bitstore._limits.accounts import Account, AccountError, FileAccount, Memory
 from bitstore._limits.line import Line, Place
 from bitstore._limits.windows import Terms, Verdict
 from bitstore._support import clock
+from bitstore._support.fixed import Fixed
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.errors import LimitReached, StoreNotAvailable, TooManyRequests
 from bitstore.steps import Call, Sleep, Steps, Wait
@@ -46,17 +47,26 @@ class Limit(KeepsPerProcess, ABC):
         Of the account with the API, in errors and where calls are counted.
     terms
         How many calls are allowed.
+    state
+        Path of the file in which calls are counted; None: see the class.
     wait
         Seconds that a lookup may wait for its turn; None: as long as its caller's time limit allows.
     """
 
-    def __init__(self, name: str, terms: Terms, *, wait: float | None = WAIT) -> None:
+    name = Fixed[str]()
+    terms = Fixed[Terms]()
+    state = Fixed["str | None"]()
+
+    def __init__(
+        self, name: str, terms: Terms, *, state: str | os.PathLike[str] | None = None, wait: float | None = WAIT
+    ) -> None:
         if not name.strip():
             raise ValueError(f"name={name!r}: a limit needs a name, such as that of the account with the API")
         if wait is not None and not wait >= 0:
             raise ValueError(f"wait={wait!r}: must be None or at least 0 seconds")
         self.name = name
         self.terms = terms
+        self.state = None if state is None else os.fspath(state)
         self.wait = wait
         self._live: PerProcess[_Live] = PerProcess()
 
@@ -140,6 +150,8 @@ class Limit(KeepsPerProcess, ABC):
             told.append(terms)
         if self.wait != WAIT:
             told.append(f"wait={self.wait!r}")
+        if self.state is not None:
+            told.append(f"state={self.state!r}")
         return told
 
     def __repr__(self) -> str:
@@ -192,17 +204,13 @@ class CallLimit(Limit):
         wait: float | None = WAIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(name, Terms(per_second, per_minute, per_day, budget), wait=wait)
-        self.state = None if state is None else os.fspath(state)
+        super().__init__(name, Terms(per_second, per_minute, per_day, budget), state=state, wait=wait)
         self._clock = clock
 
     def _new_account(self) -> Account:
         if self.state is None:
             return MemoryAccount(self.terms, clock=self._clock or clock.monotonic)
         return FileAccount(self.state, self.name, self.terms, clock=self._clock or time.time)
-
-    def _told(self) -> list[str]:
-        return [*super()._told(), *([] if self.state is None else [f"state={self.state!r}"])]
 
 
 def call_again_steps(error: TooManyRequests, store: object, function: Callable[..., Any], *args: Any) -> Steps[Any]:

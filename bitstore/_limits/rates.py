@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from bitstore._support.fixed import Fixed
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.steps import Sleep, Steps
 
@@ -94,6 +95,8 @@ class RateLimit(KeepsPerProcess):
     TypeError, ValueError
         `per_second` is no number above 0.
     """
+
+    per_second = Fixed[float]()
 
     def __init__(self, *, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = checked_rate(per_second)

@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 
 from bitstore._lookup.cut import gets_on
 from bitstore._support.atomic import target_of
+from bitstore._support.digests import algorithm as digest_algorithm
 
 __all__ = ["CannotWrite", "Partial"]
 
@@ -198,13 +199,9 @@ class Partial:
 
     def digest(self, algorithm: str) -> str:
         """The digest of the bytes, as they are on the disk."""
-        hasher = hashlib.new(algorithm, usedforsecurity=False)
-        place = 0
         with self._used():
-            while piece := self._guarded(os.pread, self._fd, _PIECE, place):
-                hasher.update(piece)
-                place += len(piece)
-        return hasher.hexdigest()
+            self._guarded(os.lseek, self._fd, 0, os.SEEK_SET)
+            return digest_algorithm(algorithm).of_pieces(lambda: self._guarded(os.read, self._fd, _PIECE))
 
     # ------------------------------------------------------------------ bytes from a server: a Sink
 

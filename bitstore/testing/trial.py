@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import pickle
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,13 +11,14 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from bitstore._support.digests import ALGORITHMS
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.blob import Blob
 from bitstore.store import Store
 
 __all__ = ["DIGESTS", "Trial", "many", "must", "raises", "same", "survives"]
 
-DIGESTS = ("sha1", "sha256", "md5")
+DIGESTS = tuple(ALGORITHMS)
 
 
 def must(condition: object, otherwise: str) -> None:
@@ -91,11 +91,7 @@ def same(found: object, expected: bytes, what: str) -> None:
 
 
 def brief(data: bytes) -> str:
-    return (
-        repr(data)
-        if len(data) < 40
-        else f"{len(data)} bytes (md5 {hashlib.md5(data, usedforsecurity=False).hexdigest()})"
-    )
+    return repr(data) if len(data) < 40 else f"{len(data)} bytes (md5 {ALGORITHMS['md5'].of(data)})"
 
 
 @contextlib.contextmanager

@@ -139,8 +139,7 @@ class ClusterLimit(Limit):
         state: str | os.PathLike[str] | None = None,
         wait: float | None = WAIT,
     ) -> None:
-        super().__init__(name, Terms(per_second, per_minute, per_day, budget), wait=wait)
-        self.state = None if state is None else os.fspath(state)
+        super().__init__(name, Terms(per_second, per_minute, per_day, budget), state=state, wait=wait)
         if self.state is not None and not Path(self.state).is_absolute():
             raise ValueError(f"state={self.state!r}: must be an absolute path, because it is a file of the head's node")
 
@@ -154,9 +153,6 @@ class ClusterLimit(Limit):
     def _central(self) -> Central:
         name, terms, state = self.name, self.terms, self.state
         return Central(f"bitstore-limit-{name}", CallKeeper, lambda met: (name, terms, state, met))
-
-    def _told(self) -> list[str]:
-        return [*super()._told(), *([] if self.state is None else [f"state={self.state!r}"])]
 
 
 def _default_file() -> Path:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bitstore._limits.line import Line
 from bitstore._limits.rates import BackOff, checked_rate
+from bitstore._support.fixed import Fixed
 from bitstore._support.per_process import KeepsPerProcess, PerProcess, current
 from bitstore.errors import StoreNotAvailable
 from bitstore.steps import Call, Sleep, Steps, Wait
@@ -185,6 +186,9 @@ class ClusterRate(KeepsPerProcess):
     TypeError, ValueError
         `per_second` is no number above 0, or the name is empty.
     """
+
+    name = Fixed[str]()
+    per_second = Fixed[float]()
 
     def __init__(self, name: str, *, per_second: float) -> None:
         if not name.strip():
