@@ -230,6 +230,46 @@ def test_raise_stops_the_job_with_the_error(ray: Any, tmp_path: Path) -> None:
         fetch_blobs(ds, FolderStore(tmp_path), errors="raise").materialize()
 
 
+RAW = [bytes.fromhex(digest_of(text)) for text in FOUND[:3]]
+TEXTS = [raw.hex() for raw in RAW]
+COLUMNS: dict[str, tuple[Callable[[], Any], int]] = {
+    "fixed size": (lambda: ray_data.from_arrow(pyarrow.table({"sha1": pyarrow.array(RAW, pyarrow.binary(20))})), 3),
+    "dictionary": (lambda: ray_data.from_arrow(pyarrow.table({"sha1": pyarrow.array(RAW).dictionary_encode()})), 3),
+    "objects": (
+        lambda: ray_data.from_items(
+            [{"sha1": value} for value in [*TEXTS, 5, float("nan"), None]], override_num_blocks=1
+        ),
+        3,
+    ),
+    "frame": (
+        lambda: ray_data.from_pandas(
+            pandas.DataFrame({"sha1": pandas.Series([*TEXTS, float("nan"), pandas.NA], dtype=object)})
+        ),
+        3,
+    ),
+    "not UTF-8": (
+        lambda: ray_data.from_arrow(
+            pyarrow.table({"sha1": pyarrow.array([TEXTS[0].encode(), b"\xff\xfe"]).view(pyarrow.string())})
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("batch_format", ["pyarrow", "pandas", "numpy"])
+def test_digests_of_any_type_are_found_and_other_values_are_errors_of_their_rows(
+    ray: Any, s3: SeaweedS3, filled: str, batch_format: Any
+) -> None:
+    store = bucket_store(s3, filled, s3.endpoint_url)
+    for name, (make, found) in COLUMNS.items():
+        rows = fetch_blobs(make(), store, actors=1, batch_format=batch_format).select_columns(["data", "error"])
+        table = rows_of(rows)
+        assert table.column("data").to_pylist()[:found] == [text.encode() for text in FOUND[:found]], name
+        errors = table.column("error").to_pylist()
+        assert errors[:found] == [None] * found, name
+        assert all(error.startswith("invalid: ") for error in errors[found:]), (name, errors)
+
+
 def test_a_column_that_turns_out_to_be_missing_or_of_another_type(ray: Any, tmp_path: Path) -> None:
     unknown = ray.data.from_items([{"hash": "x"}]).map(_renamed)
     assert unknown.schema(fetch_if_missing=False) is None  # else this tests nothing

@@ -495,7 +495,7 @@ def test_each_node_uses_its_own_credentials(cluster: RayCluster, world: World) -
             )
         ((digest, data, _, error),) = fetch_all([third], asked[:1])
         assert (digest, data) == (asked[0], None)
-        assert str(error).startswith("failed: bucket: ")
+        assert str(error).startswith(f"failed: {digest}: bucket: ")
         assert "finds no credentials" in str(error)
 
 

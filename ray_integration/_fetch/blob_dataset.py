@@ -5,6 +5,8 @@ Importing this module imports `ray.data`, which takes seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ray.data import ActorPoolStrategy, Dataset, Schema
@@ -82,17 +84,16 @@ def with_blobs(
     asked
         What each actor asks Ray for: `num_cpus`, and `memory` and `resources` if any.
     """
-    bundled = rows
-    if batch_size is not None:
-        # Small blocks are put together by a step of its own, because a limit passes no step that needs more rows. Ray
-        # runs it inside of the actors, unless a limit stands between.
-        bundled = rows.map_batches(
-            _unchanged,
-            batch_size=batch_size,
-            batch_format=None,
-            num_cpus=asked["num_cpus"] if asked["num_cpus"] <= TOKEN_CPUS else 0,  # never for CPUs that actors hold
-            udf_modifying_row_count=False,
-        )
+    # Small blocks are put together by a step of its own, because a limit passes no step that needs more rows. Ray runs
+    # it inside of the actors, unless a limit stands between.
+    bundle: Callable[[Any], Any] = partial(_bundle, column=fetch["column"], numpy=batch_format == "numpy")
+    bundled = rows.map_batches(
+        bundle,
+        batch_size=batch_size,
+        batch_format=None,
+        num_cpus=asked["num_cpus"] if asked["num_cpus"] <= TOKEN_CPUS else 0,  # never for CPUs that actors hold
+        udf_modifying_row_count=False,
+    )
     least, most = actors
     blobs: Any = bundled.map_batches(
         FetchBlobs,
@@ -110,5 +111,15 @@ def with_blobs(
     return made
 
 
-def _unchanged(batch: Any) -> Any:
+def _bundle(batch: Any, column: str, numpy: bool) -> Any:
+    """The batch itself, but with digests as bytes where Ray could not convert them to NumPy: text that is not UTF-8."""
+    import pyarrow
+
+    if numpy and isinstance(batch, pyarrow.Table) and column in batch.column_names:
+        values = batch.column(column)
+        try:
+            values.validate(full=True)
+        except pyarrow.ArrowInvalid:
+            index = batch.column_names.index(column)
+            return batch.set_column(index, column, values.cast(pyarrow.large_binary()))
     return batch
