@@ -152,10 +152,15 @@ def as_command(command: Callable[..., None]) -> Callable[..., None]:
 
     A group is a dataclass whose fields are options. A Ctrl-C ends the command with its exit code.
     """
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    # Not `get_type_hints`: on Python 3.10 it hides an annotation inside Optional where the default is None.
+    declared = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in declared.items()
+        if dataclasses.is_dataclass(parameter.annotation)
+    }
     parameters = []
-    for name, parameter in inspect.signature(command).parameters.items():
+    for name, parameter in declared.items():
         if name in groups:
             fields = get_type_hints(groups[name], include_extras=True)
             parameters += [
@@ -165,7 +170,7 @@ def as_command(command: Callable[..., None]) -> Callable[..., None]:
                 for field in dataclasses.fields(groups[name])
             ]
         else:
-            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
 
     def spliced(**given: Any) -> None:
         for name, group in groups.items():
