@@ -63,9 +63,13 @@ class StoreNotAvailable(BitstoreError):
     unreachable
         Nothing at all came from the service, or only the word that it is out or overrun (429, 502, 503, 504): that
         says nothing about this blob, and others will fare the same.
+    definite
+        The service has answered, and would answer the same again (there is no such bucket, the blob is archived): it
+        is not out, so there is nothing to wait for.
     """
 
     unreachable: bool = False
+    definite: bool = False
 
     def __init__(self, store: object, reason: str | None = None) -> None:
         name = text_of(store)
@@ -74,7 +78,8 @@ class StoreNotAvailable(BitstoreError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (*super().__reduce__(), {"unreachable": True}) if self.unreachable else super().__reduce__()
+        said = {name: True for name in ("unreachable", "definite") if getattr(self, name)}
+        return (*super().__reduce__(), said) if said else super().__reduce__()
 
 
 class AccessDenied(StoreNotAvailable, PermissionError):

@@ -209,6 +209,9 @@ def test_forbidden(case: Case) -> None:
     case.proxy.rules.add(json_error(401, "Invalid Credentials", "authError"))
     assert isinstance(outcome(lambda: lenient.get(case.uri)), AccessDenied)
     assert isinstance(outcome(lambda: case.store().get(case.uri)), AccessDenied)
+    assert isinstance(outcome(lambda: case.store(forbidden_is_missing=True).get(case.uri)), AccessDenied)
+    case.proxy.clear()
+    case.proxy.rules.add(json_error(401, "Anonymous caller does not have storage.objects.get access.", "required"))
     assert isinstance(outcome(lambda: case.store(forbidden_is_missing=True).get(case.uri)), NotFoundInStore)
 
 

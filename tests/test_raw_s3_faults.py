@@ -62,7 +62,7 @@ def outcome(operation: Callable[[], Any]) -> Exception:
 # ---------------------------------------------------------------------- missing or failed
 
 
-@pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (403, "InvalidObjectState"), (400, "NoSuchKey")])
+@pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (400, "NoSuchKey")])
 def test_missing_by_its_code(case: Case, status: int, code: str) -> None:
     case.proxy.rules.add(s3_error(status, code))
     for store in (case.store(), case.store([ANONYMOUS, case.s3.admin.session])):

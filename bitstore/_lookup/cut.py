@@ -86,7 +86,8 @@ class Cut:
             return response
         if response.status == 206 and self._continues(response.headers):
             return response._replace(status=200, body=b"".join([*self._parts, response.body]))
-        if response.status in (206, 412, 416):
+        if response.status in (206, 501) or 400 <= response.status < 500:
+            # Another version by now, or a server that refuses ranges or its own ETag: all of it by a plain request.
             self.restarts += 1
             self._forget()
             self.request = self._variant()

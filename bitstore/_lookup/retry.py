@@ -14,9 +14,14 @@ from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
-__all__ = ["Rate", "Retry", "Tally", "send"]
+__all__ = ["OUTAGES", "Rate", "Retry", "Tally", "send"]
 
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# The service is out, or asks for less. Beside the registered statuses those of proxies at the edge of networks:
+# https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/ (52x, 530),
+# bandwidth and overload of hosting services (509, 529), and time-outs of proxies (598, 599).
+OUTAGES = frozenset({429, 502, 503, 504, 509, *range(520, 528), 529, 530, 598, 599})
+TRANSIENT_STATUSES = OUTAGES | {408, 425, 500}
+_ASK_FOR_LESS = frozenset({429, 503, 509, 529})
 
 # libcurl codes after which the same request may succeed (https://curl.se/libcurl/c/libcurl-errors.html):
 # could not resolve / connect, partial file, timeout, SSL connect, got nothing, send, receive, HTTP/2 stream.
@@ -137,7 +142,7 @@ def _send_again(
                 return outcome if whole is None else whole
             delay = 0.0
         else:
-            if tally.rate is not None and outcome.status in (429, 503):
+            if tally.rate is not None and outcome.status in _ASK_FOR_LESS:
                 tally.rate.slow_down()
             # The server's own word counts, spread a little so that a crowd does not come back as one.
             delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)

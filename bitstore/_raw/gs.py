@@ -81,6 +81,7 @@ class GSRaw(WireStore[_State]):
         As for `S3Raw`.
     """
 
+    _list_right = "the right storage.objects.list (or storage.objects.get itself)"
     URI_HINT = "gs://bucket/key"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -170,9 +171,7 @@ class GSRaw(WireStore[_State]):
                 return response if asked.fits(response.status) else unasked(response.status)
             problem = gcs_problem(response)
             problem.message = without(problem.message, (used,))
-            if state.anonymous and problem.status == 401:
-                problem.forbidden = True
-            elif problem.expired and not renewed:
+            if problem.expired and not renewed and not state.anonymous:
                 renewed = True
                 try:
                     if (yield from obtained(self.retry, token.renew, used)):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.gs_credentials import is_outage
-from bitstore._raw.problems import Problem, too_large
+from bitstore._raw.problems import Problem, gcs_meaning, too_large
 from bitstore.steps import Response
 
 __all__ = ["GSClient"]
+
+_AFTERTHOUGHT = re.compile(r"\s*: \('Request failed.*", re.DOTALL)  # which the client puts behind them
 
 
 class GSClient:
@@ -64,15 +68,19 @@ def _tried(operation: Callable[[], Response | Problem]) -> Response | Problem:
         status = getattr(error, "code", 0)
         status = int(status) if isinstance(status, int) else 0
         message = str(error)[:300]
-        return Problem(
-            status,
-            "" if status else type(error).__name__,
-            message,
-            missing=status == 404,
-            forbidden=status == 403,
-            refused=status in (401, 403) or _without_credentials(error),
-            cause=error,
-        )
+        if not status:
+            return Problem(0, type(error).__name__, message, refused=_without_credentials(error), cause=error)
+        return replace(gcs_meaning(status, *_words(error)), message=message, cause=error)
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    """Reason and message of the service, in an exception of `google.api_core.exceptions`."""
+    message = str(getattr(error, "message", error))
+    details = getattr(error, "errors", None)
+    first = details[0] if isinstance(details, (list, tuple)) and details and isinstance(details[0], dict) else {}
+    # Google's client puts the request before the service's own words: "GET https://...: No such object: b/k".
+    text = first.get("message") or _AFTERTHOUGHT.sub("", message.partition(": ")[2] or message)
+    return str(first.get("reason", "")), str(text)
 
 
 def _without_credentials(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bitstore._raw.asked import Asked
+from bitstore._raw.features import WriteFeatures
 from bitstore._raw.options import Option, in_header
 from bitstore._raw.problems import Problem, plain_problem, unasked, without
 from bitstore._raw.wire import WireOptions, WireStore
@@ -58,10 +59,11 @@ def _number_of_redirects(name: str, number: Any) -> int:
 class _State:
     """What one process has: the headers, and the profiles that carry them and that do not."""
 
-    __slots__ = ("headers", "own", "stranger")
+    __slots__ = ("features", "headers", "own", "stranger")
 
     def __init__(self, headers: dict[str, str], own: Profile, stranger: Profile) -> None:
         self.headers = headers
+        self.features = WriteFeatures()
         self.own = own  # for the host of the URL
         self.stranger = stranger  # for hosts that a redirect leads to
 
@@ -114,12 +116,13 @@ class HTTPRaw(WireStore[_State]):
         return head.headers.get("etag")
 
     def _write(self, place: str, body: bytes, write: Write) -> Steps[Response | Problem]:
-        headers = [] if "content-type" in map(str.lower, self.headers) else ["Content-Type: application/octet-stream"]
-        if write.only_if_absent:
-            headers.append("If-None-Match: *")
-        if write.replacing is not None:
-            headers.append(f"If-Match: {write.replacing}")
-        return self._ask(Asked(place, "PUT", body, tuple(headers)))
+        own_type = "content-type" in map(str.lower, self.headers)
+        headers = {
+            "Content-Type": None if own_type else "application/octet-stream",
+            "If-None-Match": "*" if write.only_if_absent else None,
+            "If-Match": write.replacing,
+        }
+        return self._ask_optional(Asked(place, "PUT", body), self._state().features, "//".join(_origin(place)), headers)
 
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         url = asked.place
@@ -144,6 +147,10 @@ class HTTPRaw(WireStore[_State]):
                 return response
             if 200 <= response.status < 300:
                 return unasked(response.status)
+            if asked.method == "HEAD" and response.status not in (404, 410) and response.status not in _REDIRECTS:
+                # Refused for its method, or with no body to tell what is wrong: one byte of the blob tells.
+                asked = asked.one_byte()
+                continue
             problem = plain_problem(response)
             if response.status in _REDIRECTS:
                 problem.message = f"more than {self.follow_redirects} redirects in a row"

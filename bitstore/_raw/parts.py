@@ -14,7 +14,7 @@ from typing import TypeAlias
 from bitstore._raw.problems import Problem, too_large
 from bitstore.steps import Response, Steps, Together
 
-__all__ = ["PART_BYTES", "Ask", "in_parts"]
+__all__ = ["PART_BYTES", "Ask", "in_parts", "refuses"]
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
@@ -30,7 +30,7 @@ class _Changed(Exception):
 
 
 class _Stopped(Exception):
-    """A part could not be had, so the others need not be."""
+    """One part failed, so the others need not come."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -38,7 +38,9 @@ class _Stopped(Exception):
 
 
 def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[bytes | Problem]:
-    """The whole blob, by ranges of `part` bytes; by one plain request where the server knows no ranges or no ETags.
+    """The whole blob, by ranges of `part` bytes.
+
+    By one plain request where the server knows no ranges or no ETags, refuses them, or has another ETag each time.
 
     Never holds much more than the blob itself: parts are put together in order as they come.
 
@@ -53,7 +55,7 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
     for _ in (1, 2):
         first = yield from ask((f"Range: bytes=0-{size - 1}",), size)
         if isinstance(first, Problem):
-            if first.too_large or first.status == 416:  # all of it although a part was asked for; or it is empty now
+            if first.too_large or refuses(first):  # all of it although a part was asked for; or it is empty now
                 break
             return first
         if first.status != 206:
@@ -69,11 +71,16 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
         except _Changed:
             continue
         except _Stopped as stopped:
+            if refuses(stopped.problem):
+                break
             return stopped.problem
-    else:
-        return Problem(message="the blob was replaced while it was read, and again when that was tried once more")
     whole = yield from ask((), limit or 0)
     return whole.body if isinstance(whole, Response) else whole
+
+
+def refuses(problem: Problem) -> bool:
+    """Whether a server that has the blob may refuse only that a part of it was asked for."""
+    return problem.status == 501 or (400 <= problem.status < 500 and problem.status not in (401, 403))
 
 
 def _rest(ask: Ask, first: bytes, etag: str, total: int, size: int) -> Steps[bytes]:

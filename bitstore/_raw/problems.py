@@ -10,15 +10,19 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from bitstore._lookup.retry import OUTAGES
 from bitstore.steps import TIMED_OUT, TOO_LARGE, Response, TransferError
 
 __all__ = [
     "Problem",
+    "archive_problem",
+    "gcs_meaning",
     "gcs_problem",
     "plain_problem",
+    "s3_meaning",
     "s3_problem",
     "too_large",
     "transfer_problem",
@@ -32,19 +36,17 @@ _TELLING = 8  # characters of a secret that may stand at the end of a text: fewe
 _LONGEST_BODY = 64 * 1024  # an error body longer than this is no error body
 
 _XML_ERROR = re.compile(rb"<Error(?:\s[^>]*)?>(.*)</Error>", re.DOTALL)
-_XML_FIELD = re.compile(rb"<(Code|Message|Region)>([^<]*)</\1>")
-_GCS_PLAIN_MISSING = re.compile(r"(not found|no such (object|bucket).*|the specified bucket does not exist\.?)", re.I)
-_GCS_NO_BUCKET = re.compile(r"no such bucket|the specified bucket does not exist", re.I)
+_XML_FIELD = re.compile(rb"<(Code|Message|Region|Header|ArgumentName|Details)>([^<]*)</\1>")
 
-_OUT = frozenset({429, 502, 503, 504})
 # libcurl codes of transfers that brought no answer: no such host, no connection, timeout, TLS, nothing, send, receive.
 _SILENT = frozenset({6, 7, TIMED_OUT, 35, 52, 55, 56})
-_MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "InvalidObjectState"})
+_NO_BUCKET = frozenset({"NoSuchBucket", "NoSuchAccessPoint", "NoSuchWebsiteConfiguration", "ContainerNotFound"})
+_ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _ELSEWHERE = frozenset(
     {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
-_FORBIDDEN = frozenset({"AccessDenied", "AllAccessDisabled"})
 _BAD_KEYS = _EXPIRED | {
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
@@ -52,68 +54,58 @@ _BAD_KEYS = _EXPIRED | {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
+# A refusal that speaks of something else than the read of this object.
+_OTHER_REFUSAL = re.compile(
+    r"quota|billing|payment|exceeded|\bcaps?\b|rate.?limit|throttl|too many|captcha|block(ed|ing)|suspended|disabled"
+    r"|expired|signature|kms|ciphertext|\baccount\b|not signed up",
+    re.IGNORECASE,
+)
+_ACTION = re.compile(r"\bperform:? ?([\w-]+:\w+)", re.IGNORECASE)  # as IAM names the right that is lacking
+_READS = re.compile(r"s3:(GetObject\w*|ListBucket\w*|HeadObject)", re.IGNORECASE)
+_GCS_READ_REFUSED = re.compile(r"\bstorage\.objects\.(get|list)\b")
+_GCS_MISSING = re.compile(
+    r"(not found|no such object\b.*|(the )?(requested |specified )?(object|entity|key)\b.*(not found|does not exist))"
+    r"\.?",
+    re.IGNORECASE | re.DOTALL,
+)
+_GCS_NO_BUCKET = re.compile(r"no such bucket|the specified bucket does not exist|bucket\b.{0,300}\bnot found", re.I)
+_GCS_BUCKET_GONE = "The specified bucket does not exist"
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # storage classes that are not read at once
+_GCS_RATES = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 
 
 @dataclass(slots=True)
 class Problem:
-    """An answer that is not the blob.
+    """An answer that is not the blob."""
 
-    Attributes
-    ----------
-    status
-        The HTTP status; 0: there was no whole answer.
-    code
-        The service's own name for it; empty if the body named none.
-    message
-        The service's text, cut to a sane length.
-    region
-        The S3 region that the answer points to.
-    missing
-        The service said that it does not hold the blob.
-    forbidden
-        The service knows who asks and says no, about this blob: what `forbidden_is_missing` is for.
-    refused
-        Other credentials may be let in.
-    expired
-        Fresh credentials may be let in.
-    elsewhere
-        The same request may succeed in another region.
-    too_large
-        The body was larger than the request allowed, and was cut off.
-    outage
-        What gives the credentials is out, so the question was not asked, or not by all that may ask it.
-    cut
-        The HTTP status of an answer whose body did not come to its end; 0: no head of an answer came.
-    cause
-        The exception behind it.
-    """
-
-    status: int = 0
-    code: str = ""
-    message: str = ""
-    region: str | None = None
-    missing: bool = False
-    forbidden: bool = False
-    refused: bool = False
-    expired: bool = False
-    elsewhere: bool = False
-    too_large: bool = False
-    outage: bool = False
-    cut: int = 0
-    cause: BaseException | None = field(default=None, repr=False)
+    status: int = 0  # of the HTTP answer; 0: there was no whole answer
+    code: str = ""  # the service's own name for it; empty if the body named none
+    message: str = ""  # the service's text, cut to a sane length
+    region: str | None = None  # the S3 region that the answer points to
+    header: str = ""  # the header or argument that the answer blames
+    missing: bool = False  # the service said that it does not hold the blob
+    no_bucket: bool = False  # the service said that there is no such bucket
+    archived: bool = False  # the blob is there, but must be restored before it can be read
+    forbidden: bool = False  # the read of this very blob is refused: what `forbidden_is_missing` is for
+    refused: bool = False  # other credentials may be let in
+    expired: bool = False  # fresh credentials may be let in
+    elsewhere: bool = False  # the same request may succeed in another region
+    too_large: bool = False  # the body was larger than the request allowed, and was cut off
+    outage: bool = False  # what gives the credentials is out, so not all that may ask have asked
+    unservable: bool = False  # a store of this kind cannot serve such a bucket
+    cut: int = 0  # the HTTP status of an answer whose body did not come to its end; 0: no head of an answer came
+    cause: BaseException | None = field(default=None, repr=False)  # the exception behind it
 
     @property
     def unreachable(self) -> bool:
         """Whether it says nothing about this blob: see `StoreNotAvailable.unreachable`."""
         silent = isinstance(self.cause, TransferError) and self.cause.code in _SILENT
-        return self.outage or self.status in _OUT or silent
+        return self.outage or self.status in OUTAGES or silent or self.code in _GCS_RATES
 
     @property
-    def no_bucket(self) -> bool:
-        """The service said that there is no such bucket."""
-        if self.code in ("NoSuchKey", "NoSuchBucket"):  # S3 says it in a word, and to look for more would cost
-            return self.code == "NoSuchBucket"
-        return _GCS_NO_BUCKET.search(self.message) is not None
+    def definite(self) -> bool:
+        """Whether the same question would get the same answer: see `StoreNotAvailable.definite`."""
+        return self.no_bucket or self.archived or self.unservable
 
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.status, self.code) if part)
@@ -122,66 +114,110 @@ class Problem:
 
 def s3_problem(response: Response) -> Problem:
     """What an answer of S3 other than success means."""
-    found = _XML_ERROR.search(response.body) if len(response.body) <= _LONGEST_BODY else None
-    if found is None:
+    fields = _xml_error(response.body)
+    if fields is None:
         return s3_meaning(response.status, "", _excerpt(response.body))
-    fields = {name.decode(): _text(value) for name, value in _XML_FIELD.findall(found[1])}
-    return s3_meaning(response.status, fields.get("Code", ""), fields.get("Message", ""), fields.get("Region"))
+    blamed = f"{fields.get('Header', '')} {fields.get('ArgumentName', '')}".strip()
+    return s3_meaning(
+        response.status, fields.get("Code", ""), fields.get("Message", ""), fields.get("Region"), header=blamed
+    )
 
 
-def s3_meaning(status: int, code: str, message: str, region: str | None = None) -> Problem:
-    """The same from its parts, however they came (REST or a boto3 client)."""
+def s3_meaning(status: int, code: str, message: str, region: str | None = None, *, header: str = "") -> Problem:
+    """What the parts of an S3 error mean, from its REST API or from a boto3 client."""
+    archived = code in _ARCHIVED
     if code == "RequestTimeTooSkewed":
         message = f"the clock of this machine is off, so its signatures are refused ({message})"
-    missing = code in _MISSING
-    skewed = code in ("RequestTimeTooSkewed", "RequestExpired")
+    if archived:
+        message = f"archived: restore it first ({message})"
     return Problem(
         status,
         code,
         _cut(message),
         region=region or None,
-        missing=missing,
-        forbidden=status == 403 and code in _FORBIDDEN,
-        refused=not missing and not skewed and (status in (401, 403) or code in _BAD_KEYS),
+        header=header,
+        missing=code == "NoSuchKey",
+        no_bucket=code in _NO_BUCKET,
+        archived=archived,
+        forbidden=status == 403 and code == "AccessDenied" and _read_refused(message),
+        refused=not archived
+        and code not in _SKEWED
+        and (status in (401, 403) or code in _BAD_KEYS)
+        and code != "NoSuchKey",
         expired=code in _EXPIRED,
         elsewhere=status == 301 or code in _ELSEWHERE,
     )
 
 
 def gcs_problem(response: Response) -> Problem:
-    """What an answer of the JSON API of Google Cloud Storage other than success means."""
-    status = response.status
-    parsed = _json_error(response.body)
-    if parsed is not None:
-        code, message = parsed
-        # A wrong billing project is a 404 too, and says nothing about the blob.
-        missing = status == 404 and "project" not in message.lower()
-    else:
-        code, message = "", _excerpt(response.body)
-        # Media downloads answer with plain text instead of JSON.
-        missing = status == 404 and _GCS_PLAIN_MISSING.fullmatch(message) is not None
+    """What an answer of the JSON API of Google Cloud Storage other than success means.
+
+    Media downloads answer with plain text instead of JSON.
+    """
+    reason, message = _json_error(response.body) or ("", _excerpt(response.body))
+    return gcs_meaning(response.status, reason, message)
+
+
+def gcs_meaning(status: int, reason: str, message: str) -> Problem:
+    """What the parts of a GCS error mean, from its JSON API or from a client of Google's."""
+    no_object = status == 404 and _GCS_MISSING.fullmatch(message.strip()) is not None
+    limited = reason in _GCS_RATES
     return Problem(
         status,
-        code,
+        reason,
         _cut(message),
-        missing=missing,
-        forbidden=status == 403 and parsed is not None and code not in ("userRateLimitExceeded", "rateLimitExceeded"),
-        refused=status in (401, 403),
+        missing=no_object,
+        no_bucket=status == 404 and not no_object and _GCS_NO_BUCKET.search(message) is not None,
+        forbidden=status in (401, 403)
+        and reason in ("", "forbidden", "required")
+        and _GCS_READ_REFUSED.search(message) is not None,
+        refused=status in (401, 403) and not limited,
         expired=status == 401,
     )
 
 
 def plain_problem(response: Response) -> Problem:
-    """What an answer of any web server other than success means: there the status is all there is."""
+    """What an answer of any web server other than success means.
+
+    The status is all there is, but where the body is an error of S3, Azure or Google Cloud Storage.
+    """
     status = response.status
+    fields = _xml_error(response.body) or {}
+    parsed = _json_error(response.body)
+    text = _excerpt(response.body)
+    code = fields.get("Code", "")
+    if parsed is not None:
+        forbidden = gcs_meaning(status, *parsed).forbidden
+    elif code:
+        forbidden = s3_meaning(status, code, fields.get("Message", "")).forbidden
+    else:
+        forbidden = status == 403 and _read_refused(text)
+    words = {code, *re.findall(r"\bCode: (\w+)", text)}  # the second: a static website of S3
+    no_bucket = bool(words & _NO_BUCKET) or (status == 404 and re.search(_GCS_BUCKET_GONE, text) is not None)
+    archived = code in _ARCHIVED
     return Problem(
         status,
-        "",
-        _excerpt(response.body),
-        missing=status in (404, 410),
-        forbidden=status == 403,
-        refused=status in (401, 403),
+        code,
+        f"archived: restore it first ({text})" if archived else text,
+        missing=status in (404, 410) and not no_bucket,
+        no_bucket=no_bucket,
+        archived=archived,
+        forbidden=forbidden,
+        refused=status in (401, 403) and not archived,
     )
+
+
+def archive_problem(headers: Mapping[str, str]) -> Problem | None:
+    """The problem of an object whose head says that it lies in an archive, and was not restored; else None.
+
+    Headers: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html.
+    """
+    place = headers.get("x-amz-archive-status", "")
+    if not place and headers.get("x-amz-storage-class", "") in _ARCHIVES:
+        place = headers["x-amz-storage-class"]
+    if not place or 'ongoing-request="false"' in headers.get("x-amz-restore", ""):
+        return None
+    return s3_meaning(403, "InvalidObjectState", f"it lies in {place}")
 
 
 def transfer_problem(error: TransferError, max_bytes: int | None) -> Problem:
@@ -226,6 +262,19 @@ def without(text: str, secrets: Iterable[str | None]) -> str:
     return text
 
 
+def _read_refused(message: str) -> bool:
+    """Whether a refusal may be of the read of this very object, as far as its text tells."""
+    action = _ACTION.search(message)
+    if action is not None:
+        return _READS.fullmatch(action[1]) is not None
+    return _OTHER_REFUSAL.search(message) is None
+
+
+def _xml_error(body: bytes) -> dict[str, str] | None:
+    found = _XML_ERROR.search(body) if len(body) <= _LONGEST_BODY else None
+    return None if found is None else {name.decode(): _text(value) for name, value in _XML_FIELD.findall(found[1])}
+
+
 def _json_error(body: bytes) -> tuple[str, str] | None:
     if len(body) > _LONGEST_BODY or not body.lstrip().startswith(b"{"):
         return None
@@ -234,7 +283,7 @@ def _json_error(body: bytes) -> tuple[str, str] | None:
         details = error.get("errors") or [{}]
         return str(details[0].get("reason", "")), str(error.get("message", ""))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # JSON of somebody else, perhaps nested without end
+        return None  # JSON of another service, perhaps nested without end
 
 
 def _excerpt(body: bytes) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from binascii import b2a_base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
@@ -51,6 +51,7 @@ class S3Options(WireOptions, total=False):
     storage_class: str | None
     server_side_encryption: str | None
     kms_key_id: str | None
+    request_checksum_calculation: Literal["when_supported", "when_required"] | None
 
 
 def _region(name: str, region: Any) -> str | None:
@@ -78,11 +79,18 @@ class S3Raw(WireStore[Routes]):
         `"virtual"` puts the bucket into the host name, `"path"` into the path; `"auto"` is virtual on AWS
         where the name allows it.
     forbidden_is_missing
-        Count 403 AccessDenied as missing: S3 answers so for a missing key to those who may not list the bucket.
+        Count 403 AccessDenied as missing, where it is about the read of this object: S3 answers so for a missing key
+        without the right to list the bucket. Refusals of other kinds (a KMS key, a closed account) stay failures.
     requester_pays
         Agree to pay for requests to buckets of others.
     acl, storage_class, server_side_encryption, kms_key_id
         Sent with writes if given, such as `"bucket-owner-full-control"`, `"STANDARD_IA"`, `"aws:kms"`.
+    request_checksum_calculation
+        `"when_required"`: writes carry no `x-amz-checksum-sha256`, which some services refuse. None: what
+        AWS_REQUEST_CHECKSUM_CALCULATION or the profile says, else `"when_supported"`.
+    missing_bucket
+        `"failure"`: a bucket that is not there is an error, because a slip in its name would make every blob missing.
+        `"missing"`: all its blobs count as missing.
     max_blob_size
         Give up on larger blobs: bytes, or a size such as `"1GB"`; None: no limit. A blob is held in memory, so name
         one where the server is not yours: its answer may have no end.
@@ -108,6 +116,7 @@ class S3Raw(WireStore[Routes]):
     """
 
     URI_HINT = "s3://bucket/key"
+    _list_right = "the right s3:ListBucket (or s3:GetObject itself)"
     _BUNDLE_VARIABLE = "AWS_CA_BUNDLE"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -123,6 +132,7 @@ class S3Raw(WireStore[Routes]):
     storage_class = Option["str | None"](None, in_header)
     server_side_encryption = Option["str | None"](None, in_header)
     kms_key_id = Option["str | None"](None, in_header)
+    request_checksum_calculation = Option["str | None"](None, one_of(None, "when_supported", "when_required"))
 
     def __init__(
         self,
@@ -210,15 +220,17 @@ class S3Raw(WireStore[Routes]):
             "If-None-Match": "*" if write.only_if_absent else None,
             "If-Match": write.replacing,
         }
-        lines = tuple(f"{name}: {value}" for name, value in headers.items() if value is not None)
-        return (yield from self._ask(Asked(place, "PUT", body, lines)))
+        return (yield from self._ask_optional(Asked(place, "PUT", body), self._state().features, place[0], headers))
 
     # ------------------------------------------------------------------ configuration
 
     def _new_state(self) -> Routes:
         where = Where(self.endpoint_url, self.region, self.addressing_style)
         headers = ("x-amz-request-payer: requester",) if self.requester_pays else ()
-        return Routes([Entry(entry, where) for entry in self._credentials], self._profile, headers)
+        routes = Routes([Entry(entry, where) for entry in self._credentials], self._profile, headers)
+        if self.request_checksum_calculation is not None:
+            routes.checksums = self.request_checksum_calculation == "when_supported"
+        return routes
 
     def _shown_arguments(self) -> list[str]:
         told = [show(entry) if entry is not None else "None" for entry in self._credentials]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bitstore._raw.asked import Asked
-from bitstore._raw.problems import Problem, s3_meaning, too_large
+from bitstore._raw.problems import Problem, archive_problem, s3_meaning, too_large
 from bitstore.steps import Response
 
 __all__ = ["S3Client"]
@@ -18,6 +18,13 @@ _ARGUMENTS = {  # of `put_object`, by the header that they become
     "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
     "if-none-match": "IfNoneMatch",
     "if-match": "IfMatch",
+}
+
+_HEADERS = {  # of the answer to a HEAD, by their names in botocore
+    "ETag": "etag",
+    "StorageClass": "x-amz-storage-class",
+    "ArchiveStatus": "x-amz-archive-status",
+    "Restore": "x-amz-restore",
 }
 
 
@@ -46,16 +53,22 @@ class S3Client:
             return Response(200, body.read(), {}, 0.0)
 
     def _head(self, bucket: str, key: str) -> Response | Problem:
-        def head() -> Response:
-            tag = self._client.head_object(Bucket=bucket, Key=key, **self._options).get("ETag")
-            return Response(200, b"", {} if tag is None else {"etag": tag}, 0.0)
+        def head() -> Response | Problem:
+            answer = self._client.head_object(Bucket=bucket, Key=key, **self._options)
+            headers = {name: answer[field] for field, name in _HEADERS.items() if answer.get(field)}
+            return archive_problem(headers) or Response(200, b"", headers, 0.0)
+
+        def one_byte() -> Response:
+            answer = self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0", **self._options)
+            answer["Body"].close()
+            return Response(200, b"", {"etag": answer["ETag"]} if answer.get("ETag") else {}, 0.0)
 
         found = _tried(head)
-        # The answer to a HEAD has no body, so botocore can only name the status.
-        if isinstance(found, Problem) and found.status == 404:
-            found.missing = True
-        if isinstance(found, Problem) and found.status == 403 and found.code == "403":
-            found.forbidden = True
+        if isinstance(found, Problem) and found.status and not found.archived:
+            # The answer to a HEAD has no body, so botocore can only name the status, and not what is missing.
+            found = _tried(one_byte)
+            if isinstance(found, Problem) and found.status == 416:  # the object is empty
+                return Response(200, b"", {}, 0.0)
         return found
 
     def _put(self, asked: Asked) -> Response:

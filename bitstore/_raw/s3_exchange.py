@@ -11,7 +11,7 @@ from typing import TypeAlias
 from bitstore._lookup.retry import Retry
 from bitstore._raw.asked import Asked
 from bitstore._raw.credentials import Unusable, obtained
-from bitstore._raw.problems import Problem, s3_problem, unasked, without, without_credentials
+from bitstore._raw.problems import Problem, archive_problem, s3_problem, unasked, without, without_credentials
 from bitstore._raw.s3_routes import Route, Routes
 from bitstore.steps import Call, Request, Response, Steps
 
@@ -21,6 +21,22 @@ __all__ = ["REGION", "exchange"]
 Send: TypeAlias = Callable[[Asked, Request], Steps["Response | Problem"]]
 
 REGION = re.compile(r"[a-z0-9-]{1,40}").fullmatch  # it becomes part of a host name: nothing else may get in
+
+
+_SEEN_FOR = 60.0  # seconds for which a bucket that was there is taken to be there
+# Kinds of buckets with addresses of their own, by the end of their names:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_SPECIAL = {
+    "--x-s3": "a directory bucket (S3 Express One Zone)",
+    "--ol-s3": "an alias of an Object Lambda access point",
+    "--op-s3": "an alias of an access point on Outposts",
+    "--table-s3": "a table bucket",
+    ".mrap": "a multi-region access point",
+}
+
+
+def _special(bucket: str) -> str | None:
+    return next((kind for end, kind in _SPECIAL.items() if bucket.endswith(end)), None)
 
 
 class _Refusals:
@@ -91,6 +107,10 @@ def exchange(
                     refusals.add_unusable(each)
             if route is None:
                 return refusals.problem()
+        if ".amazonaws.com" in route.prefix and (kind := _special(bucket)) is not None:
+            return Problem(
+                message=f"'{bucket}' is {kind}, which the address {route.prefix} cannot serve", unservable=True
+            )
         if response is None:
             if route.fresh_until <= time.monotonic():
                 try:
@@ -100,7 +120,8 @@ def exchange(
                     refusals.add_unusable(error)
                     route = None
                     continue
-            question = asked if route.identity.service.checksums else _plainly(asked)
+            checksums = route.identity.service.checksums if routes.checksums is None else routes.checksums
+            question = asked if checksums else _plainly(asked)
             response = yield from send(asked, question.request(route.profile, route.url(key)))
             if isinstance(response, Problem):
                 if response.cut in (200, 206):
@@ -108,17 +129,23 @@ def exchange(
                 return _scrubbed(response, route)
         if 200 <= response.status < 300:
             routes.remembered[bucket] = route
-            return response if asked.fits(response.status) else unasked(response.status)
+            if not asked.fits(response.status):
+                return unasked(response.status)
+            routes.seen[bucket] = time.monotonic()
+            return (archive_problem(response.headers) if asked.method == "HEAD" else None) or response
         if asked.method == "HEAD":
             # A proxy on the way answers in HTML: then the body must tell.
-            if response.status == 404 and "html" not in response.headers.get("content-type", ""):
+            plain = response.status == 404 and "html" not in response.headers.get("content-type", "")
+            if plain and time.monotonic() - routes.seen.get(bucket, float("-inf")) < _SEEN_FOR:
                 routes.remembered[bucket] = route
                 return _doubted(Problem(404, message="Not Found", missing=True), route)
-            # Such an answer has no body to tell what is wrong.
+            # Such an answer has no body to tell what is wrong, be it that there is no such bucket.
             asked, response = asked.one_byte(), None
             continue
         problem = _scrubbed(s3_problem(response), route)
         response = None
+        if problem.missing:
+            routes.seen[bucket] = time.monotonic()
         mend = yield from _mend(routes, route, problem, mended, send, refusals, retry)
         if mend is not None:
             route = mend

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import quote
 
 from bitstore._raw.credentials import Unusable
+from bitstore._raw.features import WriteFeatures
 from bitstore._raw.s3_credentials import Entry, Identity
 from bitstore._raw.s3_environment import Keys, Service
 from bitstore._raw.s3_signing import Signer
@@ -67,6 +68,9 @@ class Routes:
         self, entries: Collection[Entry], make_profile: Callable[..., Profile], headers: tuple[str, ...]
     ) -> None:
         self.remembered: dict[str, Route] = {}  # by bucket: the route that worked
+        self.seen: dict[str, float] = {}  # by bucket: `time.monotonic()` when an answer last said that it is there
+        self.features = WriteFeatures()
+        self.checksums: bool | None = None  # whether writes carry one; None: as the identity's configuration says
         self._entries = list(entries)
         self._make_profile = make_profile
         self._headers = headers

@@ -7,7 +7,7 @@ import pickle
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypedDict, TypeVar
 from urllib.parse import unquote
@@ -16,8 +16,9 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.retry import Rate, Retry, Tally, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._raw.features import WriteFeatures
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.parts import in_parts
+from bitstore._raw.parts import in_parts, refuses
 from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._support.checks import check_seconds
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
@@ -120,6 +121,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     """
 
     _BUNDLE_VARIABLE: ClassVar[str | None] = None  # of the environment, where the service's own tools heed one
+    _list_right: ClassVar[str] = "the right to list"  # that tells a missing blob from a refused one
     _hidden = frozenset({"client", "proxy"})
 
     forbidden_is_missing = Option[bool](False)
@@ -236,10 +238,37 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             return
         conditional = write.only_if_absent or write.replacing is not None
         if conditional and (answer.status == 412 or answer.code in _CONFLICTS):
+            if write.only_if_absent:
+                yield from self._check_readable(uri, answer)
             return  # another writer was first, which is what was wanted
         if write.replacing is not None and answer.missing:
             return
         self._fail(f"PUT {uri}", answer)
+
+    def _check_readable(self, uri: Any, conflict: Problem) -> Steps[None]:
+        """Raise where a name is taken that has no blob to read: else each lookup would take it for missing again."""
+        head = yield from self._ask_head(self._place(uri))
+        if isinstance(head, Problem) and not (head.unreachable or head.status in (405, 501)):
+            conflict.message = (
+                f"it was not written, because the name is taken ({conflict}), but what is there cannot be read ({head})"
+            )
+            self._fail(f"PUT {uri}", conflict)
+
+    def _ask_optional(
+        self, asked: Asked, features: WriteFeatures, bucket: str, headers: Mapping[str, str | None]
+    ) -> Steps[Response | Problem]:
+        """A write with optional headers: those that the service refuses are left out, now and from then on."""
+        refused: dict[str, Problem] = {}
+        while True:
+            lines = features.lines(bucket, {name: headers[name] for name in headers if name.lower() not in refused})
+            answer = yield from self._ask(asked._replace(headers=lines))
+            blamed = features.blamed(answer, lines) if isinstance(answer, Problem) else None
+            if blamed is None:
+                if refused and (isinstance(answer, Response) or answer.status == 412):
+                    features.leave_out(bucket, refused)
+                return answer
+            assert isinstance(answer, Problem)
+            refused[blamed] = answer
 
     def _send(self, asked: Asked, request: Request) -> Steps[Response | Problem]:
         """Send one request; what is no whole answer is a problem already."""
@@ -298,12 +327,21 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
-        reason = self._redacted(f"{what}: {without(str(problem), _proxy_secrets(self.proxy))}")
-        if problem.forbidden and not what.startswith("PUT"):
-            reason += "; if here this is how a missing blob is answered, say forbidden_is_missing=True"
-        kind = AccessDenied if problem.refused else StoreNotAvailable
-        failure = kind(self, reason)
+        method, _, uri = what.partition(" ")
+        text = without(str(problem), _proxy_secrets(self.proxy))
+        if problem.no_bucket:
+            bucket = "/".join(uri.split("/", 3)[:3])
+            text = (
+                f"there is no bucket {bucket} ({text}); if its blobs are to count as missing: missing_bucket='missing'"
+            )
+        elif problem.forbidden and method != "PUT":
+            text += (
+                f"; {self._list_right} is lacking, without which a missing blob is refused, too. "
+                "Grant it, or count such refusals as missing: forbidden_is_missing=True"
+            )
+        failure = (AccessDenied if problem.refused else StoreNotAvailable)(self, self._redacted(f"{what}: {text}"))
         failure.unreachable = problem.unreachable
+        failure.definite = problem.definite
         raise failure from problem.cause
 
     def _redacted(self, text: str) -> str:
@@ -337,9 +375,9 @@ def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Step
         if isinstance(answer, Response):
             partial.ended(answer.status, answer.headers)
             return None
-        if not (partial.stale or answer.status in (412, 416)):
+        if not (partial.stale or (partial.size and refuses(answer))):
             return answer
-        partial.restart()  # it was the beginning of another version
+        partial.restart()  # it was the beginning of another version, or the server continues none
     return Problem(message="the blob was replaced while it was read, again and again")
 
 

@@ -119,7 +119,7 @@ class Question:
 
     def failed(self, error: Exception) -> None:
         self._failure(error)
-        if isinstance(error, (AccessDenied, LookupFailed)):
+        if isinstance(error, (AccessDenied, LookupFailed)) or (isinstance(error, StoreNotAvailable) and error.definite):
             # A refusal is an answer, and may concern this blob alone. A composite answers for its tiers, each of which
             # has a breaker there: because of one of them the others must not be left alone.
             self._breaker.succeeded()
