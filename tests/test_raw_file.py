@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bitstore import Sha1Cache, Sha1Composite, Sha1Store
 from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.file import FileRaw
@@ -283,3 +284,71 @@ def test_big_reads_are_kept_off_the_transfer_thread(tmp_path: Path) -> None:
     big.close()  # given up half-way: the file is closed
     if open_before is not None:
         assert len(os.listdir("/proc/self/fd")) == open_before - 1
+
+
+# ---------------------------------------------------------------------- folders that are not there
+
+
+def asked(store: Any, key: str) -> Any:
+    """What `get` and `exists` of a store and of a composite over it come to: `missing`, or the error."""
+    chain = Sha1Composite()
+    chain.append_source(store)
+    results = []
+    for operation in (store.get, store.exists, chain.get, chain.exists):
+        try:
+            results.append("missing" if operation(key) is False else "found")
+        except NotFoundInStore:
+            results.append("missing")
+        except StoreNotAvailable as error:
+            results.append(str(error))
+    return results
+
+
+ABSENT = "ab" * 20
+
+
+@pytest.mark.parametrize("template", ["{folder}/", "{folder}/{{digest[:2]}}/{{digest}}", "{folder}/x-"])
+def test_a_folder_that_is_not_there_is_a_failure_that_names_it(tmp_path: Path, template: str) -> None:
+    folder = tmp_path / "disk" / "blobs"
+    store = Sha1Store(FileRaw(), f"file://{template.format(folder=folder)}")
+    for text in asked(store, ABSENT):
+        assert f"there is no folder {folder}" in text
+        assert "missing_folder='missing'" in text
+    lenient = Sha1Store(FileRaw(missing_folder="missing"), store.prefix)
+    assert asked(lenient, ABSENT) == ["missing"] * 4
+    folder.mkdir(parents=True)
+    assert asked(store, ABSENT) == ["missing"] * 4  # folders that fan files out may be absent
+
+
+def test_a_root_that_is_not_there_is_a_failure_for_reads_and_writes(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    uri = f"file://{root}/ab/k"
+    store = FileRaw(root=root)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(StoreNotAvailable, match=f"there is no folder {root}"):
+            operation(uri)
+    assert not root.exists()
+    lenient = FileRaw(root=root, missing_folder="missing")
+    assert not lenient.exists(uri)
+    lenient.put(uri, b"x")
+    assert store.get(uri) == b"x"
+    assert not store.exists(f"file://{root}/cd/k")
+
+
+def test_a_file_of_a_top_folder_that_is_not_there_is_a_failure() -> None:
+    with pytest.raises(StoreNotAvailable, match="there is no folder /no-such-disk"):
+        FileRaw().get("file:///no-such-disk/blobs/k")
+
+
+def test_a_link_to_what_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / ABSENT).symlink_to(tmp_path / "gone" / "k")
+    for root in (None, tmp_path):
+        for text in asked(Sha1Store(FileRaw(root=root), f"file://{tmp_path}/"), ABSENT):
+            assert f"a link to {tmp_path}/gone/k, which is not there" in text
+
+
+def test_a_cache_may_make_its_folder_but_not_the_disk_it_lies_on(tmp_path: Path) -> None:
+    cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/cache/")
+    assert not cache.exists(ABSENT)
+    with pytest.raises(StoreNotAvailable, match="there is no folder"):
+        Sha1Cache(FileRaw(), f"file://{tmp_path}/disk/cache/").exists(ABSENT)

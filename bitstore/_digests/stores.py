@@ -70,6 +70,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     _scope: Scope | None = None
     compression: str | None = None
     max_blob_size: int = 5 * 1024**4
+    _makes_container = False  # whether the folder of the blobs is made by the first write
 
     def __init__(
         self,
@@ -157,6 +158,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
+            yield from self._check_container()
             raise NotFoundInStore(self, digest) from error
         data = found.data
         if self.compression is not None:
@@ -194,11 +196,21 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
+            yield from self._check_container()
             raise NotFoundInStore(self, digest) from error
         return Found(found.data, self.label)
 
+    def _check_container(self) -> Steps[None]:
+        """Raise `StoreNotAvailable` where not only a blob is absent, but the folder of all of them."""
+        steps = getattr(self.base_store, "container_steps", None)
+        if steps is not None:
+            yield from steps(key_template(self.prefix).folder, made_by_writes=self._makes_container)
+
     def exists_steps(self, digest: str) -> Steps[bool]:
-        return (yield from steps_of_exists(self.base_store, self._url(digest)))
+        there = yield from steps_of_exists(self.base_store, self._url(digest))
+        if not there:
+            yield from self._check_container()
+        return there
 
     def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
         url = self._url(digest)
@@ -226,6 +238,8 @@ class DigestCache(DigestStore):
 
     Inside a composite such failures are counted, and warned about once.
     """
+
+    _makes_container = True
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for a `digest` that is none."""

@@ -80,6 +80,12 @@ class KeyTemplate:
                 seen.update(range(longest)[part])
         return len(seen) == longest
 
+    @property
+    def folder(self) -> str:
+        """The URL of the folder that all blobs have in common."""
+        first = self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
+        return first.rpartition("/")[0] + "/"
+
     def url(self, digest: str) -> str:
         """The URL of `digest` (lower-case hexadecimal)."""
         if self._prefix is not None:

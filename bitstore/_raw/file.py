@@ -6,12 +6,12 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
-from bitstore._raw.options import Option
+from bitstore._raw.options import Option, one_of
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Found, Steps, Write
@@ -42,14 +42,24 @@ class FileRaw(RawStore):
     root
         Only files below this folder: a path that leads out of it, by `..` or by a symbolic link, is an
         `InvalidURI`. None: any file.
+    missing_folder
+        `"failure"`: where `root` is not there (a disk that is not mounted), or the folder of a digest store's prefix,
+        that is an error, because every blob would be missing. `"missing"`: all blobs in it count as missing.
     """
 
     URI_HINT = "file:///absolute/path"
 
     root = Option["str | None"](None, _absolute)
 
-    def __init__(self, *, root: str | os.PathLike[str] | None = None) -> None:
-        self._configure({"root": root})
+    missing_folder = Option[Literal["failure", "missing"]]("failure", one_of("failure", "missing"))
+
+    def __init__(
+        self,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        missing_folder: Literal["failure", "missing"] = "failure",
+    ) -> None:
+        self._configure({"root": root, "missing_folder": missing_folder})
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is `file:///absolute/path`, by its text below `root`."""
@@ -69,7 +79,7 @@ class FileRaw(RawStore):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            self._translate(uri, error)
+            self._missing_or_failed(uri, error)
         return Found(data, self.label)
 
     def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
@@ -81,7 +91,7 @@ class FileRaw(RawStore):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            self._translate(uri, error)
+            self._missing_or_failed(uri, error)
         return Found(partial, self.label)
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
@@ -92,16 +102,17 @@ class FileRaw(RawStore):
         try:
             version: str = yield Call(_version, path)
         except OSError as error:
-            if error.errno in _MISSING:
+            try:
+                self._missing_or_failed(uri, error)
+            except NotFoundInStore:
                 return None
-            self._translate(uri, error)
         return version
 
     def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         path = self._path(uri)
         body = blob_bytes(data)
         try:
-            yield Call(_write, path, body, write)
+            yield Call(_write, path, body, write, self.root if self.missing_folder == "failure" else None)
         except OSError as error:
             raise self._failure(f"PUT {uri}", error) from error
 
@@ -134,10 +145,46 @@ class FileRaw(RawStore):
     def _hint(self) -> str:
         return self.URI_HINT if self.root is None else f"{self.URI_HINT} below {self.root}"
 
-    def _translate(self, uri: str, error: OSError) -> NoReturn:
+    def _missing_or_failed(self, uri: str, error: OSError) -> NoReturn:
         if error.errno in _MISSING:
+            if self.missing_folder == "failure":
+                top = b"/".join(self._path(uri).split(b"/")[:2])
+                self._check_folder(uri, Path(os.fsdecode(top) if self.root is None else self.root))
+            self._check_link(uri)
             raise NotFoundInStore(self, uri) from error
         raise self._failure(f"GET {uri}", error) from error
+
+    def container_steps(self, uri: str, *, made_by_writes: bool) -> Steps[None]:
+        """Steps that raise `StoreNotAvailable` where the folder of all URLs that begin with `uri` is not there.
+
+        Parameters
+        ----------
+        uri
+            The URL of the folder.
+        made_by_writes
+            The store is a cache, whose first write makes the folder: then the folder above it must be there.
+        """
+        if self.missing_folder == "failure" and self.root is None:
+            folder = Path(os.fsdecode(self._path(uri)))
+            self._check_folder(uri, folder.parent if made_by_writes else folder)
+        yield from ()
+
+    def _check_folder(self, uri: str, folder: Path) -> None:
+        # Not as a `Call`: it is no slower than the opening of the file was.
+        if not folder.is_dir():
+            advice = "if its blobs are to count as missing: missing_folder='missing'"
+            raise self._lost(uri, f"there is no folder {folder}; {advice}")
+
+    def _check_link(self, uri: str) -> None:
+        file = Path(os.fsdecode(self._named(uri) or b""))
+        for link in (file, file.parent):
+            if link.is_symlink() and not link.exists():
+                raise self._lost(uri, f"{link} is a link to {link.readlink()}, which is not there")
+
+    def _lost(self, uri: str, reason: str) -> StoreNotAvailable:
+        failure = StoreNotAvailable(self, f"GET {uri}: {reason}")
+        failure.definite = True
+        return failure
 
     def _failure(self, what: str, error: OSError) -> StoreNotAvailable:
         kind = AccessDenied if error.errno in (errno.EACCES, errno.EPERM) else StoreNotAvailable
@@ -177,7 +224,9 @@ def _version(path: bytes) -> str:
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
-def _write(path: bytes, body: bytes, write: Write) -> None:
+def _write(path: bytes, body: bytes, write: Write, root: str | None) -> None:
+    if root is not None and not Path(root).is_dir():  # not to be made on another disk than the one that was meant
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {root}")
     name = os.fsdecode(path)
     if name.endswith("/"):
         raise IsADirectoryError(errno.EISDIR, "the name of a file cannot end with '/'")
