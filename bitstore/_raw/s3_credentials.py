@@ -219,6 +219,7 @@ def _unusable(what: str, error: Exception) -> Unusable:
 def _is_outage(error: BaseException | None) -> bool:
     """Whether `error`, which came instead of keys, says that a service is out, overrun or silent."""
     from botocore import exceptions as known
+    from botocore.parsers import ResponseParserError
 
     while error is not None:
         if isinstance(error, known.ClientError):
@@ -228,7 +229,7 @@ def _is_outage(error: BaseException | None) -> bool:
         if isinstance(error, known.MetadataRetrievalError):
             answered = _CONTAINER_STATUS(str(error))
             return answered is None or _passes(int(answered[1]))  # no answer, or one that is not JSON
-        if isinstance(error, (known.HTTPClientError, known.ConnectionError)):
+        if isinstance(error, (known.HTTPClientError, known.ConnectionError, ResponseParserError)):
             return True
         if isinstance(error, known.CredentialRetrievalError) and _NOTHING_CAME in str(error):
             return True
