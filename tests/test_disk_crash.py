@@ -32,10 +32,14 @@ def run(module: str, *arguments: object, timeout: float = 250) -> Any:
     return json.loads(done.stdout)
 
 
-# The others of these are in test_disk_cache.py.
 @pytest.mark.parametrize(
     ("what", "how"),
     [
+        ("put", "torn"),
+        ("replace", "whole"),
+        ("heal", "whole"),
+        ("prune", "whole"),
+        ("clear", "whole"),
         ("mend", "whole"),
         ("delete", "whole"),
         ("reclaim", "torn"),

@@ -1,0 +1,284 @@
+"""The folder of a disk cache under its feet: owners, rights, links, deletion, descriptors and forks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import resource
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore._caches.disk import DiskCache
+from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from tests.disk_helpers import age, fill, flip, keep_open, kept_open
+from tests.disk_troubles import in_child
+from tests.disk_workers import blob, total_bytes
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cache(folder: Path) -> DiskCache:
+    return DiskCache(folder, "1MB", algorithm="sha1")
+
+
+@pytest.fixture
+def keeper(cache: DiskCache, folder: Path, monkeypatch: pytest.MonkeyPatch) -> DiskCache:
+    """A cache that holds its descriptors."""
+    keep_open(cache, folder, monkeypatch)
+    return cache
+
+
+@pytest.fixture(params=[False, True], ids=["", "kept open"])
+def either(request: pytest.FixtureRequest, cache: DiskCache) -> DiskCache:
+    """A cache that holds its descriptors, or none."""
+    if request.param:
+        request.getfixturevalue("keeper")
+    return cache
+
+
+# ---------------------------------------------------------------------- owners and rights
+
+
+def test_a_foreign_owner_is_refused_unless_allowed(folder: Path) -> None:
+    foreign = Path("/usr")
+    if os.geteuid() == 0:
+        DiskCache(folder).put("a", b"1")
+        os.chown(folder, NOBODY, -1)
+        foreign = folder
+    with pytest.raises(AccessDenied, match="allow_foreign_owner=True"):
+        DiskCache(foreign)
+    DiskCache(foreign, allow_foreign_owner=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_a_foreign_owner_is_refused_at_the_use_of_an_unpickled_cache(folder: Path) -> None:
+    cache = DiskCache(folder)
+    cache.put("a", b"1")
+    packed = pickle.dumps(cache)
+    os.chown(folder, NOBODY, -1)
+    late = pickle.loads(packed)
+    for use in (late.get, late.exists, lambda key: late.put(key, b"")):
+        with pytest.raises(StoreNotAvailable, match="allow_foreign_owner=True"):
+            use("a")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can reach, which those of pytest are not."""
+    path = Path(tempfile.mkdtemp(prefix="bitstore-test-"))
+    path.chmod(0o755)
+    yield path
+    for entry in [path, *path.rglob("*")]:
+        entry.chmod(0o700)
+    shutil.rmtree(path)
+
+
+def test_a_read_only_folder_reads(public: Path) -> None:
+    folder = public / "cache"
+    cache = DiskCache(folder, "1MB", algorithm="sha1")
+    key, data, path = fill(cache)
+    bad, _, bad_path = fill(cache, 1)
+    flip(bad_path)
+    age(path, 1000)
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    for entry in [*folder.rglob("*"), folder]:
+        os.chown(entry, user, -1)
+        entry.chmod(0o500 if entry.is_dir() else 0o400)
+
+    def use() -> None:
+        if os.geteuid() != user:
+            os.setuid(user)
+        fresh = DiskCache(folder, "1MB", algorithm="sha1")
+        assert fresh.get(key) == data
+        with pytest.raises(InvalidDataFound):
+            fresh.get(bad)
+        for _ in range(2):
+            with pytest.raises(StoreNotAvailable, match=r"cannot write: .*Permission denied"):
+                fresh.put(*blob(2, 100))
+        with pytest.raises(NotFoundInStore):
+            fresh.get("0" * 40)
+        assert fresh.stats()["write_errors"] == 2
+        for closed in (path, folder / "sha1"):
+            closed.chmod(0)
+            with pytest.raises(StoreNotAvailable, match=r"cannot read: .*Permission denied"):
+                fresh.get(key)
+        with pytest.raises(StoreNotAvailable):
+            fresh.exists(key)
+
+    in_child(use)
+
+
+def test_a_full_disk_takes_nothing_and_loses_nothing(cache: DiskCache, folder: Path) -> None:
+    key, data, _ = fill(cache)
+
+    def use() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        for number in range(3):
+            with pytest.raises(StoreNotAvailable, match=r"cannot write: .*File too large"):
+                cache.put(*blob(number, 6000))
+        assert cache.get(key) == data
+        assert cache.stats()["bytes"] == 1000
+
+    in_child(use)
+    assert not list((folder / "tmp").iterdir())
+    assert total_bytes(folder) == 1000
+
+
+# ---------------------------------------------------------------------- deleted or replaced
+
+
+@pytest.mark.parametrize("gone", ["sha1", "tmp", "ledger", ""])
+def test_a_folder_that_is_deleted_is_made_again(either: DiskCache, folder: Path, gone: str) -> None:
+    either.clear()
+    key, data, _ = fill(either)
+    shutil.rmtree(folder / gone)
+    if gone in ("sha1", ""):
+        with pytest.raises(NotFoundInStore):
+            either.get(key)
+    either.put(key, data)
+    assert either.get(key) == data
+    assert either.prune() == 1000
+
+
+@pytest.mark.parametrize("inner", ["sha1", "tmp", "ledger", "quarantine", "fan"])
+def test_nothing_is_touched_through_a_link(either: DiskCache, folder: Path, tmp_path: Path, inner: str) -> None:
+    key, data, path = fill(either)
+    flip(path)
+    either.verify_all()
+    either.put(key, data)
+    link = path.parent if inner == "fan" else folder / inner
+    outside = tmp_path / "outside"
+    link.rename(outside)
+    link.symlink_to(outside)
+    (outside / ("abc" + "0" * 37)).write_bytes(b"precious")
+    before = {entry: entry.stat().st_mtime_ns for entry in outside.rglob("*") if entry.is_file()}
+    calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+        (either.put, (key, data)),
+        (either.get, (key,)),
+        (either.put, (key, b"other")),
+        *((either.put, blob(number, 90_000)) for number in range(20)),
+        (either.delete, (key,)),
+        (either.verify_all, ()),
+        (either.prune, (100,)),
+        (either.clear, ()),
+    ]
+    for function, args in calls:
+        # What cannot be done without following the link fails; the rest goes on.
+        with contextlib.suppress(StoreNotAvailable):
+            function(*args)
+    assert {entry: entry.stat().st_mtime_ns for entry in outside.rglob("*") if entry.is_file()} == before
+
+
+@pytest.mark.parametrize("inner", ["sha1", "tmp"])
+def test_an_open_folder_is_given_up_when_it_is_replaced(
+    keeper: DiskCache, folder: Path, tmp_path: Path, inner: str
+) -> None:
+    key, data = blob(600, 1000)
+    (folder / "sha1" / key[:3]).mkdir(exist_ok=True)
+    outside = tmp_path / "outside"
+    (folder / inner).rename(outside)
+    (folder / inner).symlink_to(outside)
+    before = {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]}
+    with pytest.raises(StoreNotAvailable):
+        keeper.put(key, data)
+    assert {path: path.lstat().st_mtime_ns for path in [outside, *outside.rglob("*")]} == before
+
+
+# ---------------------------------------------------------------------- descriptors and forks
+
+
+def test_no_descriptor_is_left(folder: Path) -> None:
+    at_first = len(os.listdir("/dev/fd"))
+    cache = DiskCache(folder, "1MB", algorithm="sha1")
+    for number in range(1000, 1100):
+        fill(cache, number)
+    before = len(os.listdir("/dev/fd"))
+    assert before == at_first + 2, "a process that writes much keeps the ledger open, and nothing else"
+    for number in range(50):
+        key, _, path = fill(cache, number)
+        cache.put(key, b"other bytes")
+        if number % 10 == 0:
+            flip(path)
+            path.with_name("0" * 40).symlink_to("/")
+    cache.verify_all()
+    cache.prune(5000)
+    with pytest.raises(NotFoundInStore):
+        cache.get("1" * 40)
+    assert len(os.listdir("/dev/fd")) == before
+    del cache
+    assert len(os.listdir("/dev/fd")) == at_first
+
+
+def test_descriptors_that_others_closed_are_opened_again(keeper: DiskCache, folder: Path) -> None:
+    def use() -> None:
+        for number in range(500, 570):
+            fill(keeper, number)
+        time.sleep(0.05)  # the folder must be of some age
+        fill(keeper, 570)
+        assert kept_open(folder) >= 4
+        os.closerange(3, 200)
+        for number in range(571, 575):
+            with contextlib.suppress(StoreNotAvailable):
+                keeper.put(*blob(number, 1000))
+        assert keeper.get(blob(574, 1000)[0]) == blob(574, 1000)[1]
+        assert keeper.stats()["bytes"] == total_bytes(folder)
+
+    in_child(use)
+
+
+def test_a_fork_closes_no_descriptor_of_its_parent(keeper: DiskCache, folder: Path) -> None:
+    key, data, _ = fill(keeper)
+
+    def use() -> None:
+        os.closerange(3, 200)  # as daemons do; others may get these numbers then
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+        keeper.put(*blob(400, 1000))
+        assert keeper.get(key) == data
+        for other in others:
+            os.fstat(other)
+
+    in_child(use)
+    assert kept_open(folder) >= 4
+    keeper.put(*blob(401, 1000))
+    assert keeper.stats()["bytes"] == total_bytes(folder)
+
+
+def test_a_fork_works_while_threads_of_its_parent_hold_every_lock(cache: DiskCache) -> None:
+    key, data, _ = fill(cache)
+    blobs = cache._blobs()
+    hold, held = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        with blobs.lock, blobs.bound._lock, blobs.bound.ledger._lock:
+            held.set()
+            hold.wait()
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    held.wait()
+
+    def use() -> None:
+        assert cache.get(key) == data
+        cache.put(*blob(2, 5000))
+        assert cache.stats()["written"] == 1
+
+    try:
+        in_child(use)
+    finally:
+        hold.set()
+        thread.join()
+    assert cache.get(blob(2, 5000)[0])
