@@ -274,12 +274,12 @@ def test_an_error_begins_with_its_kind_and_the_key(folder: Path) -> None:
     assert missing.count(absent) == failed.count(dead) == 1
 
 
-def test_a_batch_of_no_known_format() -> None:
+def test_a_batch_of_no_known_format_is_an_error() -> None:
     with pytest.raises(TypeError, match=r"expected a batch as pyarrow.Table.*got builtins.list"):
         list(FetchBlobs(Counted())([1]))
 
 
-def test_missing_and_taken_columns() -> None:
+def test_missing_and_taken_columns_are_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match=r"no column 'sha1'; the dataset has 'hash', 'n'"):
         list(FetchBlobs(Counted())(pyarrow.table({"hash": ["x"], "n": [1]})))
     taken = pyarrow.table({"sha1": ["x"], "data": [1]})
@@ -293,7 +293,7 @@ def test_missing_and_taken_columns() -> None:
     "batch",
     [pyarrow.table({"sha1": pyarrow.array([], pyarrow.string())}), pandas.DataFrame(), {}, {"sha1": numpy.array([])}],
 )
-def test_no_rows(batch: Any) -> None:
+def test_a_batch_without_rows_keeps_the_new_columns(batch: Any) -> None:
     (piece,) = FetchBlobs(Counted())(batch)
     assert len(piece["data"]) == len(piece["error"]) == 0
 
@@ -339,7 +339,7 @@ def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
     ("value", "kind"),
     [(digest_of("absent"), NotFoundInStore), ("no digest", InvalidURI), (None, ValueError), ("dead" * 10, Exception)],
 )
-def test_raise_stops_with_the_rows_error(folder: Path, value: str | None, kind: type[Exception]) -> None:
+def test_errors_raise_stops_with_the_rows_error(folder: Path, value: str | None, kind: type[Exception]) -> None:
     fetch = FetchBlobs(composite(FolderStore(folder)), errors="raise")
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     with pytest.raises(kind):
@@ -384,12 +384,12 @@ def test_a_consumer_that_stops_early_leaves_nothing_under_way(tmp_path: Path) ->
         ({"block_bytes": -1}, "block_bytes -1 is out of range"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
+def test_options_that_make_no_sense_are_errors(options: dict[str, Any], told: str) -> None:
     with pytest.raises((ValueError, TypeError), match=told):
         FetchBlobs(Counted(), **options)
 
 
-def test_a_store_that_is_none() -> None:
+def test_an_object_that_is_no_store_is_an_error() -> None:
     with pytest.raises(TypeError, match="expected a store"):
         FetchBlobs("s3://bucket/")
     with pytest.raises(TypeError, match="expected a store"):
@@ -398,7 +398,7 @@ def test_a_store_that_is_none() -> None:
         fetch_blobs([digest_of("1")], Counted())  # type: ignore[arg-type]
 
 
-def test_it_pickles_and_tells_its_configuration(folder: Path) -> None:
+def test_fetch_blobs_pickles_and_shows_its_configuration(folder: Path) -> None:
     fetch = pickle.loads(pickle.dumps(FetchBlobs(composite(FolderStore(folder)), errors="raise")))
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     assert "column='sha1', errors='raise'" in repr(fetch)
@@ -422,7 +422,7 @@ def made_by(client: Any) -> Any:
     ],
     ids=["attribute", "tier", "variable", "unpickling"],
 )
-def test_a_store_that_does_not_pickle_is_told_with_the_attribute_at_fault(store: Any, named: str) -> None:
+def test_the_error_for_a_store_that_does_not_pickle_names_the_attribute(store: Any, named: str) -> None:
     with pytest.raises(TypeError, match=rf"cannot be sent to Ray's workers: .*{named}"):
         check_portable(store)
 
@@ -453,7 +453,7 @@ def test_a_global_of_a_script_that_does_not_pickle_is_named(tmp_path: Path) -> N
     assert "store.Mine.get -> global 'client' (_thread.lock)" in done.stdout, done.stdout + done.stderr
 
 
-def test_importing_it_imports_neither_ray_nor_arrow() -> None:
+def test_importing_ray_integration_imports_neither_ray_nor_arrow() -> None:
     code = "import ray_integration, sys; print({'ray', 'pyarrow', 'pandas', 'numpy', 'boto3'} & set(sys.modules))"
     root = Path(__file__).parent.parent
     done = subprocess.run(

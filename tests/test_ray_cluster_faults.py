@@ -182,7 +182,7 @@ def test_a_node_store_is_killed_alone(cluster: RayCluster, world: SplitWorld, tm
         midway.check()
 
 
-def test_what_only_a_killed_node_store_can_find_waits_for_it(cluster: RayCluster, world: SplitWorld) -> None:
+def test_a_lookup_that_only_a_killed_node_store_can_answer_waits_for_it(cluster: RayCluster, world: SplitWorld) -> None:
     """Its own node asks it first for what is free, and passes it over; but what is on its disk has been paid for."""
     store = Sha1Composite()
     store.append_cache(DiskCache())
@@ -304,7 +304,7 @@ def make_pool(store: Any) -> list[int]:
     return pids
 
 
-def test_many_who_make_the_same_pool_at_once_get_the_same(cluster: RayCluster, world: SplitWorld) -> None:
+def test_processes_that_make_the_same_pool_at_once_get_the_same(cluster: RayCluster, world: SplitWorld) -> None:
     """And a pool that ends leaves no process."""
     store = world.store()
     makers = [ray.remote(make_pool).options(num_cpus=0, scheduling_strategy="SPREAD") for _ in range(6)]

@@ -48,7 +48,7 @@ def test_rows_keep_their_order_over_chunks() -> None:
     assert taken["error"].to_pylist() == [answer.text for answer in given]
 
 
-def test_what_is_taken_is_gone() -> None:
+def test_columns_are_empty_after_take() -> None:
     made = columns(4)
     made.add(RowAnswer(b"abcdef", "s"))
     assert made.take()["data"].to_pylist() == [b"abcdef"]
@@ -74,7 +74,7 @@ def address(column: pyarrow.ChunkedArray) -> int:
     return int(column.chunk(0).buffers()[2].address)
 
 
-def test_memory_is_used_again_and_never_while_anybody_has_it() -> None:
+def test_memory_is_used_again_and_never_while_a_view_of_it_lives() -> None:
     made = columns(4 << 20)
 
     def piece(letter: bytes) -> pyarrow.ChunkedArray:
@@ -138,7 +138,7 @@ def test_a_piece_has_ten_chunks_at_most(size: int) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(60,), (84,), (101,), (151,), (301,), (1, 300), (10, 500)])
-def test_a_piece_has_ten_chunks_at_most_where_hardly_two_blobs_go_into_one(sizes: tuple[int, ...]) -> None:
+def test_a_piece_of_large_blobs_has_ten_chunks_at_most(sizes: tuple[int, ...]) -> None:
     store = OddStore({f"blob {index}": bytes(sizes[index % len(sizes)]) for index in range(100)})
     pieces = list(FetchBlobs(store, block_bytes=1000)(pyarrow.table({"sha1": list(store.answers)})))
     assert max(piece.column("data").num_chunks for piece in pieces) <= 10

@@ -283,7 +283,7 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     return {"digest": row["hash"], "n": 1}
 
 
-def test_what_can_be_known_in_the_driver_is_an_error_there(ray: Any, tmp_path: Path) -> None:
+def test_a_wrong_column_is_an_error_in_the_driver_where_the_schema_is_known(ray: Any, tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": ["x"], "n": [1], "data": [2]}), tmp_path / "a.parquet")
     ds = ray.data.read_parquet(str(tmp_path / "a.parquet"))
     store = FolderStore(tmp_path)

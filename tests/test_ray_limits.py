@@ -107,7 +107,7 @@ def kill(pid: int) -> None:
         pause.wait(0.02)
 
 
-def test_no_more_calls_from_three_nodes_and_two_jobs_whoever_is_killed(
+def test_a_limit_holds_for_three_nodes_and_two_jobs_while_processes_are_killed(
     cluster: RayCluster, timed_api: TimedAPI, state: Path
 ) -> None:
     """4 a minute: from everywhere, over a node's death and the keeper's, and still 4 in any minute."""
@@ -136,7 +136,9 @@ def test_no_more_calls_from_three_nodes_and_two_jobs_whoever_is_killed(
     assert len(timed_api.times) - 4 <= answered <= len(timed_api.times)
 
 
-def test_a_day_holds_whatever_becomes_of_the_keeper(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
+def test_the_limit_of_a_day_holds_whatever_becomes_of_the_keeper(
+    cluster: RayCluster, timed_api: TimedAPI, state: Path
+) -> None:
     """500 a day and not one more, while its keeper is killed again and again."""
     limit = ClusterLimit("day", per_day=500, state=state)
     source = LimitedAPI(timed_api.url, limit)
@@ -162,7 +164,7 @@ def test_a_day_holds_whatever_becomes_of_the_keeper(cluster: RayCluster, timed_a
     assert len(timed_api.times) <= 500
 
 
-def test_a_lost_state_begins_used_up(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
+def test_a_limit_whose_state_is_lost_begins_used_up(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
     source = LimitedAPI(timed_api.url, ClusterLimit("lost", per_day=5, budget=100, state=state))
     with pytest.raises(NotFoundInStore):
         source.get(digest_of(b"x"))
@@ -173,7 +175,7 @@ def test_a_lost_state_begins_used_up(cluster: RayCluster, timed_api: TimedAPI, s
     assert len(timed_api.times) == 1
 
 
-def test_other_numbers_for_one_name_are_an_error_that_tells_both(
+def test_other_numbers_for_one_name_are_an_error_that_shows_both(
     cluster: RayCluster, timed_api: TimedAPI, state: Path
 ) -> None:
     with pytest.raises(NotFoundInStore):
@@ -196,7 +198,7 @@ def test_a_keeper_that_cannot_count_lets_nothing_through(
     assert timed_api.times == []
 
 
-def test_it_runs_on_the_head_and_asks_for_nothing(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
+def test_a_keeper_runs_on_the_head_and_asks_for_no_cpus(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
     with pytest.raises(NotFoundInStore):
         LimitedAPI(timed_api.url, ClusterLimit("where", per_minute=4, state=state)).get(digest_of(b"x"))
     handle = ray.get_actor("bitstore-limit-where", namespace="bitstore")
@@ -239,7 +241,7 @@ def test_a_bucket_gets_less_from_all_nodes_when_one_is_refused(
         S3Raw(s3.admin.session, endpoint_url=proxy.url, limit=other).get("s3://bucket-of-nobody/key")
 
 
-def test_configuration_without_ray(state: Path) -> None:
+def test_cluster_limits_are_configured_without_ray(state: Path) -> None:
     limit = ClusterLimit("vt", per_minute=4, state=state)
     assert repr(limit) == f"ClusterLimit('vt', per_minute=4, state={str(state)!r})"
     first, second = (LimitedAPI("http://api", ClusterLimit("vt", per_minute=4)) for _ in range(2))

@@ -87,7 +87,7 @@ class Clock:
         return self.now
 
 
-def test_a_rate_is_divided_among_those_who_ask() -> None:
+def test_a_rate_is_divided_among_the_processes_that_ask() -> None:
     clock = Clock()
     keeper = RateKeeper(100, clock)
     given = {"a": 0, "b": 0, "c": 0}

@@ -143,7 +143,9 @@ class Told:
     set = observe
 
 
-def test_differences_are_told_once_whoever_tells(local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_report_at_once_report_each_difference_once(
+    local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
     monkeypatch.setattr("ray_integration._node.metrics._counter", lambda what: told[what])
     monkeypatch.setattr("ray_integration._node.metrics._gauge", lambda: told["gauge"])
@@ -155,14 +157,14 @@ def test_differences_are_told_once_whoever_tells(local: None, tmp_path: Path, mo
     def work(part: list[str]) -> None:
         for digest in part:
             store.get(digest)
-            metrics.tell()
+            metrics.report()
 
     threads = [threading.Thread(target=work, args=(digests[number::4],)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    metrics.tell()
+    metrics.report()
     counts = {name: Counter[str]() for name in COUNTERS}
     for name in COUNTERS:
         for value, tags in told[name].values:
@@ -211,7 +213,7 @@ def test_latencies_are_of_one_lookup_in_so_many_and_of_every_kind_of_answer() ->
         Latencies(every=0)
 
 
-def test_what_fetched_directly_still_pickles(local: None, tmp_path: Path) -> None:
+def test_an_object_that_has_fetched_still_pickles(local: None, tmp_path: Path) -> None:
     fetched = FetchBlobs(store_in(tmp_path))
     list(fetched(table_of(list(BLOBS)[:3])))
     again = pickle.loads(pickle.dumps(fetched))

@@ -173,7 +173,7 @@ def test_the_free_part_asks_all_but_what_costs() -> None:
     assert store.stats()["api"].hits == 1
 
 
-def test_what_is_all_free_or_not_at_all(tmp_path: Path) -> None:
+def test_the_free_part_of_a_store_that_costs_nothing_is_the_store_and_of_a_paid_one_none(tmp_path: Path) -> None:
     plain = Sha1Composite()
     plain.append_source(Shelf({}))
     assert free_part(plain) is plain
@@ -185,7 +185,7 @@ def test_what_is_all_free_or_not_at_all(tmp_path: Path) -> None:
     assert free_part(only) is None
 
 
-def test_a_composite_within_a_composite(tmp_path: Path) -> None:
+def test_the_free_part_of_a_composite_within_a_composite_is_free(tmp_path: Path) -> None:
     inner, _, _, _, _ = chain()
     outer = Sha1Composite()
     kept = Box({})
@@ -219,7 +219,7 @@ def test_a_cache_folder_that_cannot_be_used_is_left_out(tmp_path: Path) -> None:
     assert nothing == []
 
 
-def test_stores_that_are_no_composites_pass(tmp_path: Path) -> None:
+def test_a_store_that_is_no_composite_is_its_own_usable_part(tmp_path: Path) -> None:
     store: Store = Sha1Cache(HTTPRaw(), "https://example.org/")
     assert usable_part(store) == (store, [])
     assert free_part(store) is store

@@ -350,7 +350,7 @@ def test_a_node_store_is_killed_alone(cluster: RayCluster, world: World) -> None
         midway.check()
 
 
-def test_what_only_the_disk_of_a_killed_node_store_has_is_not_paid_for_again(cluster: RayCluster, world: World) -> None:
+def test_a_blob_on_the_disk_of_a_killed_node_store_is_not_paid_for_again(cluster: RayCluster, world: World) -> None:
     """Its digests wait for it to come back, as long as its node is there."""
     store = Sha1Composite()
     store.append_cache(DiskCache())
@@ -519,7 +519,7 @@ def test_a_node_that_cannot_use_its_cache_folder_goes_on_without(
         cluster.kill(name)
 
 
-def test_what_is_wrong_is_told_in_the_driver(
+def test_errors_of_node_stores_are_raised_in_the_driver(
     cluster: RayCluster, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = world.store(), world.store()

@@ -89,7 +89,7 @@ def test_the_owners_stay_the_same_from_release_to_release() -> None:
     assert successors("da39a3ee5e6b4b0d3255bfef95601890afd80709", NODES[:4]) == ["node-3", "node-2", "node-1", "node-0"]
 
 
-def test_edges() -> None:
+def test_no_digests_have_no_owners_and_no_members_are_an_error() -> None:
     assert split([], []) == {}
     assert split(["a", "b"], ["only"]) == {"only": [0, 1]}
     assert split(["a", "a"], NODES) == {successors("a", NODES)[0]: [0, 1]}

@@ -55,7 +55,7 @@ class Noted:
     observe = inc
 
 
-def test_nothing_tells_a_secret(
+def test_nothing_on_a_cluster_shows_a_secret(
     session: Path, api: CountedAPI, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -85,7 +85,7 @@ def test_nothing_tells_a_secret(
         monkeypatch.setattr(metrics, name, lambda *_: Noted(tags))
     told = TierMetrics(store)
     assert [blob.failed for blob in store.get_many(ASKED, patience=0)] == [True] * len(ASKED)
-    told.tell()
+    told.report()
     assert {each["tier"] for each in tags} == set(store.stats())
     texts["metrics"] = str(tags)
     texts["log"] = caplog.text

@@ -211,7 +211,7 @@ def test_a_node_store_is_killed_alone(cluster: RayCluster, world: World) -> None
         nothing_asked(world)
 
 
-def test_what_fails_is_told_and_asked_again(
+def test_a_digest_that_fails_is_in_the_report_and_asked_for_again(
     cluster: RayCluster, s3: SeaweedS3, api: CountedAPI, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
@@ -236,7 +236,9 @@ def test_what_fails_is_told_and_asked_again(
     del rule, put
 
 
-def test_what_cannot_be_done_is_an_error_at_once(cluster: RayCluster, api: CountedAPI, tmp_path: Path) -> None:
+def test_a_warming_that_cannot_be_done_is_an_error_at_once(
+    cluster: RayCluster, api: CountedAPI, tmp_path: Path
+) -> None:
     def made(*caches: Any) -> Sha1Composite:
         store = Sha1Composite()
         for cache in caches:

@@ -39,7 +39,8 @@ class FetchBlobs:
     `error` (string)
         Null if found, and never else. It begins with one of three words and a colon:
         `missing:` every store that could hold the blob said that it does not; `failed:` the lookup failed, whether
-        the blob exists is unknown, asking again later may help; `invalid:` the row names no blob (null, or malformed).
+        the blob exists is unknown, asking again later may help; `invalid:` the row names no
+        blob (null, a number, malformed). The key follows, then the reason.
 
     Their types are always these, also in a block in which nothing was found. A batch may be a pyarrow table, a pandas
     frame or a dict of NumPy arrays (any `batch_format`); what is yielded has the same form, except that the new
@@ -54,10 +55,11 @@ class FetchBlobs:
     store
         Any store: a composite, a single store, one that you wrote.
     column
-        The column of digests (of URLs, for a store that is addressed by URL). It must hold text.
+        The column of digests (of URLs, for a store that is addressed by URL): text or bytes, also as a dictionary or
+        view. Raw digests of the right length are digests too.
     errors
-        `"return"`: what went wrong with a row is told in the row; `"raise"`: the first row without a blob stops the job
-        with its error.
+        `"return"`: a row without a blob says why in its error column; `"raise"`: the first such row stops the job with
+        its error.
     data_column, source_column, error_column
         Names for the new columns.
     timeout
@@ -72,8 +74,8 @@ class FetchBlobs:
         after repeated failures (see `get_many`); after that their rows are `failed:`. 0: what fails has failed.
     block_bytes
         A piece ends when it has more bytes of blobs than this. None has more than half as much again, except that a
-        blob larger than that makes a piece of its own. The memory of pieces that nobody holds any more serves for the
-        next ones.
+        blob larger than that makes a piece of its own. The memory of pieces that are gone serves for the next
+        ones.
     batch_rows
         Rows of a batch that are looked up together; the next ones begin after them. None: all.
     pool
@@ -88,8 +90,8 @@ class FetchBlobs:
     Raises
     ------
     ValueError, TypeError
-        An option that makes no sense, when it is made; a batch without the column, or whose column is not text, or
-        which has a column of a new one's name already, when it is called.
+        When it is made: an option that makes no sense. When it is called: a batch without the column, or whose column
+        holds neither text nor bytes, or which has a column of a new one's name already.
 
     Examples
     --------
@@ -208,13 +210,13 @@ class FetchBlobs:
             for answer in incoming:
                 if columns.size and (columns.size > self.block_bytes or columns.size + answer.size > most):
                     stop = start + columns.rows
-                    self._tell()
+                    self._report()
                     # Nothing here may keep a piece alive while Ray works on it: no variable has it.
                     yield rows.part(start, stop, columns.take())
                     start = stop
                 columns.add(answer)
                 del answer
-        self._tell()
+        self._report()
         yield rows.part(start, end, columns.take())
 
     def _columns(self) -> Columns:
@@ -228,9 +230,9 @@ class FetchBlobs:
             buffers=self._buffers,
         )
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._metrics is not None:
-            self._metrics.tell()
+            self._metrics.report()
 
     def _answers(self, values: list[Any]) -> Generator[RowAnswer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""

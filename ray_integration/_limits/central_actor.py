@@ -20,19 +20,19 @@ class Unreachable(Exception):
 
 
 class Central:
-    """Finds the actor by its name, or makes it; who is first makes it, and the others find it.
+    """Finds the actor by its name: the first process makes it, and the others find it.
 
     It is detached, asks for no CPUs, is restarted when it crashes, and runs on the head's node: it is gone only when
-    the cluster is. Where no head can be told, it runs on the node of who makes it.
+    the cluster is. Where no node says that it is the head's, it runs on the node of the process that makes it.
 
     Parameters
     ----------
     name
-        Of the actor.
+        Name of the actor.
     actor_class
         Its class.
     arguments
-        Of its constructor. They are called to make the arguments, with whether this process has met the actor before.
+        Makes the arguments of its constructor, from whether this process has met the actor before.
     """
 
     def __init__(self, name: str, actor_class: type, arguments: Callable[[bool], tuple[Any, ...]]) -> None:
@@ -57,7 +57,7 @@ class Central:
         import ray
 
         deadline = time.monotonic() + _LIMIT
-        pause = threading.Event()  # never set: Ray tells nobody that an actor has been restarted
+        pause = threading.Event()  # never set: Ray has no event for the restart of an actor
         while True:
             # Asked first: the calls below would start a Ray of their own.
             if not ray.is_initialized():
@@ -72,15 +72,15 @@ class Central:
             except (ray.exceptions.RayError, ValueError) as error:  # it crashed, is being restarted, or was ended
                 self._handle = None
                 if time.monotonic() + _AGAIN > deadline:
-                    told = str(error).partition("\n")[0]
-                    raise Unreachable(f"the actor {self._name!r} does not answer: {told}") from error
+                    reason = str(error).partition("\n")[0]
+                    raise Unreachable(f"the actor {self._name!r} does not answer: {reason}") from error
                 pause.wait(_AGAIN)
             else:
                 self._met = True
                 return answer
 
     def end(self) -> None:
-        """End the actor, for all who use it; the next call makes another."""
+        """End the actor, for all processes; the next call makes another."""
         import ray
 
         if ray.is_initialized():

@@ -21,18 +21,19 @@ class CallKeeper:
     Parameters
     ----------
     name
-        Of the limit.
+        Name of the limit.
     terms
         What is allowed.
     state
         The file, on the node where this runs; None: one in the state folder of the user.
     known
-        Who makes this has met one before. The same is known when Ray restarts it. Where the file then knows nothing of
-        the limit, it was lost, and counting begins as if all that is allowed had just been called.
+        The process that makes this has met one before; so it is, too, when Ray restarts it. Where the file then knows
+        nothing of the limit, it was lost, and counting begins as if all that is allowed had just been called.
 
     Notes
     -----
-    What goes wrong at the start is raised by the calls, because Ray tells of a constructor that failed only as text.
+    An error of the constructor is raised by the calls, because Ray reports an actor that could not be made only as
+    text.
     """
 
     def __init__(self, name: str, terms: Terms, state: str | None, known: bool) -> None:
@@ -105,7 +106,7 @@ class ClusterLimit(Limit):
     One actor on the head's node counts; each call is on the disk of that node before it is granted, so that neither
     the death of that actor, nor of the node that called, lets more through. A grant that is lost on its way counts.
 
-    What it counted outlives the cluster, in the file. Where the actor is made anew within one cluster and the file is
+    What it counted outlives the cluster, in the file. Where the actor is made again within one cluster and the file is
     gone, counting begins as if all that is allowed had just been called, the budget as well. A new cluster on a
     machine without the file begins with nothing called: give `state` a path on a disk that stays.
 
@@ -115,7 +116,7 @@ class ClusterLimit(Limit):
     Parameters
     ----------
     name
-        Of the account with the API.
+        Name of the account with the API.
     per_second, per_minute, per_day, budget, wait
         As for `bitstore.CallLimit`. Processes with different numbers for one name get errors that tell both.
     state
@@ -125,7 +126,7 @@ class ClusterLimit(Limit):
     Raises
     ------
     TypeError, ValueError
-        A number that is none or makes no sense, or a path that is not absolute.
+        A limit that is no whole number or not positive, or a path that is not absolute.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class ClusterLimit(Limit):
             raise ValueError(f"state={self.state!r}: must be an absolute path, because it is a file of the head's node")
 
     def shutdown(self) -> None:
-        """End the actor, for all who use it: the next call makes another, with its numbers. What was counted stays."""
+        """End the actor, for all processes: the next call makes another, with its numbers. What was counted stays."""
         self._central().end()
 
     def _new_account(self) -> Account:

@@ -24,21 +24,11 @@ _AWAY = 2.0  # seconds after which a process that did not ask no longer gets a s
 
 
 class Lease(NamedTuple):
-    """What a process may send.
+    """What a process may send."""
 
-    Attributes
-    ----------
-    requests
-        How many, within a second.
-    again_in
-        Seconds after which it may ask for more.
-    rate
-        Of the whole cluster now, in requests per second.
-    """
-
-    requests: int
-    again_in: float
-    rate: float
+    requests: int  # to be sent within a second
+    again_in: float  # seconds after which the process may ask for more
+    rate: float  # of the whole cluster now, in requests per second
 
 
 class RateKeeper:
@@ -68,7 +58,7 @@ class RateKeeper:
         Parameters
         ----------
         process
-            Whoever asks.
+            Name of the process that asks.
         per_second
             The rate that it goes by.
         want
@@ -105,7 +95,7 @@ class RateKeeper:
 
 
 def _fair(most: float, wants: list[int]) -> float:
-    """What everybody may have of `most`: an equal part of what those leave who want less than that."""
+    """What each process may have of `most`: an equal part of what processes that want less than that leave."""
     waiting = len(wants)
     for want in sorted(wants):
         if want > most / waiting:
@@ -177,14 +167,14 @@ class ClusterRate(KeepsPerProcess):
     Parameters
     ----------
     name
-        Of the rate, in the cluster.
+        Name of the rate, in the cluster.
     per_second
         Requests per second, of all processes together.
 
     Raises
     ------
     TypeError, ValueError
-        `per_second` is no number above 0, or the name is empty.
+        `per_second` is not a number above 0, or the name is empty.
     """
 
     name = Fixed[str]()
@@ -203,7 +193,7 @@ class ClusterRate(KeepsPerProcess):
         return self._here().rate
 
     def turn_steps(self) -> Steps[None]:
-        """Wait until a request may go. Raises `StoreNotAvailable` where nobody can tell."""
+        """Wait until a request may go. Raises `StoreNotAvailable` where the actor does not answer."""
         live = self._here()
         if not live.line and live.spend():
             return
@@ -224,7 +214,7 @@ class ClusterRate(KeepsPerProcess):
         self._here().slow_down()
 
     def shutdown(self) -> None:
-        """End the actor, for all who use it: the next request makes another, with its number."""
+        """End the actor, for all processes: the next request makes another, with its number."""
         self._central().end()
 
     def _ask(self, live: _Live) -> None:

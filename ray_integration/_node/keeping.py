@@ -15,26 +15,19 @@ from ray_integration._node.usable import shared_part
 __all__ = ["KeepOrder", "keep_on_node"]
 
 _PIECE_ROWS = 512
-_PIECE_SECONDS = 1.0  # outcomes wait no longer, so that a ledger is not far behind slow sources
+_PIECE_SECONDS = 1.0  # outcomes wait no longer, so that a ledger keeps up with slow sources
 
 
 @dataclass(frozen=True)
 class KeepOrder:
-    """What a node store is to do with digests.
+    """What a node store is to do with digests."""
 
-    Attributes
-    ----------
-    target
-        Which caches it fills.
-    how
-        `"fill"`: as the digests' owner, who may pay; `"copy"`: from what can be had for free, after the owner;
-        `"dry"`: nothing but say what would be done.
-    timeout, in_flight
-        As for `get_many`.
-    """
-
+    # Which caches it fills.
     target: Target
+    # "fill": as the digests' owner, which may pay; "copy": after the owner, from what is free; "dry": nothing is
+    # fetched or kept, and the outcomes say what would be.
     how: Literal["fill", "copy", "dry"]
+    # As for `get_many`.
     timeout: float | None
     in_flight: int | None
 
@@ -56,7 +49,7 @@ def keep_on_node(
         Id of this node.
     """
     if not filled(store, order.target):
-        # A node goes on without a cache folder that it cannot use: to those who warm it that is no success.
+        # A node store works without a cache folder that it cannot use; for a warming that is no success.
         yield [failed(digest, f"node {node[:8]} has no cache that can be filled") for digest in digests]
         return
     piece: list[Outcome] = []
@@ -75,9 +68,9 @@ def _outcomes(store: Any, free: Any | None, digests: Sequence[str], order: KeepO
         part: Any = shared_part(store) if target == "shared" else store
         yield from keep_dry(part, digests, target=target, timeout=timeout, in_flight=in_flight)
     elif order.how == "copy":
-        whole: Any = free  # a cache costs nothing, so there is some part that does not
+        whole: Any = free  # a cache costs nothing, so some part of the store is free
         for outcome in keep(whole, digests, target=target, timeout=timeout, in_flight=in_flight):
-            # Its owner has it: that it is missing here means only that it cannot be had without paying again.
+            # Its owner has it: missing here means only that it costs money here again.
             yield failed(outcome.digest, _NOT_SHARED.format(node[:8])) if outcome.kind == "missing" else outcome
     elif target == "shared":
         unpaid: list[str] = []
@@ -90,10 +83,10 @@ def _outcomes(store: Any, free: Any | None, digests: Sequence[str], order: KeepO
                     yield outcome
                 else:
                     unpaid.append(outcome.digest)
-        # By the store as it is: lookups of other jobs that are under way are shared, and nothing is paid for twice.
+        # By the whole store: lookups that other jobs have under way are shared, and nothing is paid for twice.
         yield from keep(store, unpaid, target=target, timeout=timeout, in_flight=in_flight)
     else:
         yield from keep(store, digests, target=target, timeout=timeout, in_flight=in_flight)
 
 
-_NOT_SHARED = "node {} cannot have it without paying: no cache that it shares with its owner's node holds it"
+_NOT_SHARED = "node {} cannot have it without paying: no cache that it shares with the owner's node holds it"

@@ -42,20 +42,20 @@ _BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 3
 
 
 class TierMetrics:
-    """Tells Ray what the tiers of a composite have counted in this process.
+    """Reports to Ray what the tiers of a composite have counted in this process.
 
-    An update costs microseconds, so counts are told by their differences when `tell` is called (after each piece of a
-    batch), and of the latencies one lookup in 16 of each tier is measured.
+    An update costs microseconds, so differences of the counts are reported when `report` is called (after each piece of
+    a batch), and the latency of one lookup in 16 of each tier is measured.
 
     The metrics are `bitstore_<count>` for each of `COUNTERS`, the histogram `bitstore_lookup_seconds` and the gauge
-    `bitstore_breaker_open` (1 while a tier is left alone after repeated failures). Their tags are the tier's name, the
+    `bitstore_breaker_open` (1 while a tier is not asked after repeated failures). Their tags are the tier's name, the
     node, and the first 8 characters of the store's fingerprint, so that stores with tiers of the same name stay
     apart. Ray serves them on each node's metrics port under `ray_bitstore_...`, if `ray[default]` is installed.
 
     Parameters
     ----------
     store
-        Any store; of one that is no composite there is nothing to tell.
+        Any store; only a composite has metrics.
     parts
         Parts of it that are used too and count in the same statistics (`free_part`).
     """
@@ -64,7 +64,7 @@ class TierMetrics:
         from ray import get_runtime_context
 
         self._store = store if isinstance(store, Composite) else None
-        self._told: dict[tuple[str, str], int] = {}
+        self._reported: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         if self._store is None:
             return
@@ -76,31 +76,31 @@ class TierMetrics:
 
     @classmethod
     def where_ray_runs(cls, store: Any) -> TierMetrics | None:
-        """The metrics of a store; None where there is no Ray to tell."""
+        """The metrics of a store; None where Ray does not run."""
         ray = sys.modules.get("ray")
         return cls(store) if ray is not None and ray.is_initialized() else None
 
-    def tell(self) -> None:
-        """Tell what has been counted since the last call."""
+    def report(self) -> None:
+        """Report what has been counted since the last call."""
         if self._store is None:
             return
-        with self._lock:  # two threads at once would tell the same difference twice
+        with self._lock:  # two threads at once would report the same difference twice
             for stats in self._store.stats().values():
-                self._tell_counts(stats)
+                self._report_counts(stats)
             for tier, seconds in self._latencies.take():
                 _histogram().observe(seconds, tags={**self._tags, "tier": tier})
 
-    def _tell_counts(self, stats: TierStats) -> None:
+    def _report_counts(self, stats: TierStats) -> None:
         tags = {**self._tags, "tier": stats.name}
         for what in COUNTERS:
             now: int = getattr(stats, what)
-            more = now - self._told.get((stats.name, what), 0)
+            more = now - self._reported.get((stats.name, what), 0)
             if more > 0:  # Ray refuses to add nothing
-                self._told[stats.name, what] = now
+                self._reported[stats.name, what] = now
                 _counter(what).inc(more, tags=tags)
         is_open = int(stats.breaker != "closed")
-        if is_open != self._told.get((stats.name, BREAKER), -1):
-            self._told[stats.name, BREAKER] = is_open
+        if is_open != self._reported.get((stats.name, BREAKER), -1):
+            self._reported[stats.name, BREAKER] = is_open
             _gauge().set(is_open, tags=tags)
 
 

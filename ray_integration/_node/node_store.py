@@ -50,39 +50,23 @@ class VersionMismatch(BitstoreError, RuntimeError):
 
 
 class Piece(NamedTuple):
-    """Some of the answers to a call of `NodeStore.fetch`.
+    """Some of the answers to a call of `NodeStore.fetch`."""
 
-    Attributes
-    ----------
-    rows
-        `(position, data, source, text, error)`, as in `RowAnswer`; `error` only if it was asked for.
-    unpaid
-        Positions that only a paid source may answer, which the call was not to ask.
-    """
-
+    # (position, data, source, text, error), as in `RowAnswer`; `error` only where the caller wants it.
     rows: list[Row]
+    # Positions that only a paid source may answer, which the call was not to ask.
     unpaid: list[int]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a node store says of itself.
-
-    Attributes
-    ----------
-    node_id, pid
-        Where it runs.
-    version, python
-        Of bitstore, and of Python.
-    notes
-        What its node lacks, in words.
-    """
+    """What a node store says of itself."""
 
     node_id: str
     pid: int
-    version: str
-    python: str
-    notes: tuple[str, ...]
+    version: str  # of bitstore
+    python: str  # version of Python
+    notes: tuple[str, ...]  # what its node lacks, in words
 
 
 class NodeStore:
@@ -100,8 +84,8 @@ class NodeStore:
 
     Notes
     -----
-    What goes wrong at the start is raised by the first call, because Ray tells of a constructor that failed only as
-    text.
+    An error of the constructor is raised by the first call, because Ray reports an actor that could not be made only
+    as text.
     """
 
     def __init__(self, config: bytes, version: str) -> None:
@@ -122,12 +106,12 @@ class NodeStore:
             self._metrics = TierMetrics(self._store, self._free)
 
     def describe(self) -> Description:
-        """Who and where this is.
+        """The process, its node and its versions.
 
         Raises
         ------
         VersionMismatch
-            This node has another version of bitstore than who made the pool.
+            This node has another version of bitstore than the process that made the pool.
         Exception
             Whatever the store raised when it was unpickled.
         """
@@ -192,13 +176,13 @@ class NodeStore:
                     continue
                 answer = answer_of(blob)
                 if rows and (size + answer.size > _PIECE_BYTES or len(rows) >= _PIECE_ROWS):
-                    self._metrics.tell()
+                    self._metrics.report()
                     yield Piece(rows, unpaid)
                     rows, unpaid, size = [], [], 0
                 error = _portable(answer.error) if with_errors and answer.error is not None else None
                 rows.append((blob.index, answer.data, answer.source, answer.text, error))
                 size += answer.size
-        self._metrics.tell()
+        self._metrics.report()
         yield Piece(rows, unpaid)
 
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
@@ -209,11 +193,11 @@ class NodeStore:
         if self._broken is not None:
             raise self._broken
         for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
-            self._metrics.tell()
+            self._metrics.report()
             yield outcomes
 
     def stats(self) -> list[dict[str, int | str]]:
-        """The counts of each tier of a composite (see `TierStats`) and its node; of other stores there are none."""
+        """The counts of each tier of a composite (see `TierStats`), and the node; none for other stores."""
         tell = getattr(self._store, "stats", None)
         counts = tell() if callable(tell) else None
         if not isinstance(counts, dict):

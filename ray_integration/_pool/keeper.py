@@ -32,8 +32,8 @@ class PoolError(BitstoreError, RuntimeError):
 class Keeper:
     """Makes and follows the node stores of one pool.
 
-    Any number of keepers (of several jobs) may do so for the same pool: who is first makes an actor, and the others
-    find it by its name.
+    Any number of keepers (of several jobs) may do so for the same pool: the first makes an actor, and the others find
+    it by its name.
     """
 
     def __init__(self, address: Address, config: bytes, *, private: bool) -> None:
@@ -73,7 +73,7 @@ class Keeper:
             told = [f"{name}: {error}" for name, error in self.refused.items()] or [f"none answered in {limit:.0f} s"]
             raise PoolError(f"no node store could be started on {len(self._nodes)} nodes: {'; '.join(told[:3])}")
         job = ray.get_runtime_context().get_job_id()
-        # The thread must not keep alive what it works for: who drops a pool ends it.
+        # The thread holds no reference to the keeper, so that it ends when the pool is dropped.
         threading.Thread(
             target=_follow, args=(weakref.ref(self), self.stopped, job), name="bitstore-pool", daemon=True
         ).start()
@@ -116,7 +116,7 @@ class Keeper:
             self._settle()
 
     def end(self, *, kill: bool) -> None:
-        """Stop following; with `kill`, end the node stores, for all who use them."""
+        """Stop following; with `kill`, end the node stores, for all jobs that use them."""
         import ray
 
         self.stopped.set()
@@ -148,7 +148,7 @@ class Keeper:
                 num_cpus=0,  # what asks for CPUs may wait for ever for actors that wait for it
                 max_concurrency=_THREADS,
                 max_restarts=-1,
-                max_task_retries=0,  # a call that was cut has sent pieces already: who called asks for the rest
+                max_task_retries=0,  # a call that was cut has sent pieces already: its caller asks for the rest
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
             .remote(self._config, __version__)
@@ -164,7 +164,7 @@ class Keeper:
             del self._pending[name]
             try:
                 found: Description = ray.get(ref, timeout=10)
-            except Exception as error:  # it could not be set up, or its node went: told, and tried again later
+            except Exception as error:  # it could not be set up, or its node went: reported, and tried again later
                 self._refuse(name, error)
                 continue
             self.refused.pop(name, None)
@@ -179,7 +179,7 @@ class Keeper:
         cause: BaseException = error
         if isinstance(error, ray.exceptions.RayTaskError):
             cause = error.cause
-            ray.kill(handle)  # nobody is to find it
+            ray.kill(handle)  # so that no other keeper finds it
         if name not in self.refused:
             logger.error("pool %s: node store %s could not start: %s", self._address.pool, name, cause)
         self.refused[name] = cause
@@ -189,7 +189,7 @@ class Keeper:
 def _follow(keeper: weakref.ref[Keeper], stopped: threading.Event, job: str) -> None:
     import ray
 
-    # Ray tells nobody of nodes that join or leave, so we look again and again.
+    # Ray has no event for nodes that join or leave, so the cluster is looked at again and again.
     while not stopped.wait(_PERIOD):
         here = keeper()
         # Asked first, because most calls would start a Ray of their own where it has been shut down.

@@ -32,18 +32,10 @@ _ANSWER = 15.0  # seconds that a node store may take for a sign of life
 
 @dataclass(frozen=True)
 class Address:
-    """How to find the node stores of a pool.
+    """How to find the node stores of a pool."""
 
-    Attributes
-    ----------
-    pool
-        What the names of its actors begin with.
-    workers
-        Node stores on each node.
-    """
-
-    pool: str
-    workers: int
+    pool: str  # what the names of its actors begin with
+    workers: int  # node stores on each node
 
     def names(self, nodes: list[str]) -> dict[str, str]:
         """The node of each node store on these nodes, by the name of the node store."""
@@ -51,17 +43,17 @@ class Address:
 
 
 class Members:
-    """Who is there, and who answers. For one thread."""
+    """Which node stores are there, and which answer. For one thread."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._nodes: dict[str, str] = {}
         self._handles: dict[str, Any] = {}
-        self._sought: set[str] = set()  # since the list of nodes was read
-        self._lost: dict[str, float] = {}  # until when those that did not answer are left alone at least
-        self._given_up: set[str] = set()  # those of them that were waited for in vain
-        self._strikes: Counter[str] = Counter()  # how often, since they last did
-        self._probes: dict[str, Any] = {}  # their signs of life, which nobody waits for
+        self._sought: set[str] = set()  # names for which no actor was found since the list of nodes was read
+        self._lost: dict[str, float] = {}  # the time until which a node store that did not answer is passed over
+        self._given_up: set[str] = set()  # lost node stores that were waited for in vain
+        self._strikes: Counter[str] = Counter()  # losses since the last answer
+        self._probes: dict[str, Any] = {}  # signs of life under way
         self._good_until = 0.0
 
     def names(self, *, patient: bool = False) -> list[str]:
@@ -110,7 +102,7 @@ class Members:
         self._good_until = 0.0
 
     def heard(self, name: str) -> None:
-        """A node store has done something of what it was asked for."""
+        """A node store has answered."""
         self._strikes.pop(name, None)
 
     def alive(self, names: Iterable[str]) -> set[str]:
@@ -128,11 +120,11 @@ class Members:
     def recover(self, names: Iterable[str], limit: float) -> None:
         """Wait until node stores answer again, or their nodes are gone; at most `limit` seconds.
 
-        Afterwards the owners of digests may be asked for anew: if the node is gone, others own its digests; if not,
-        it does, unless it did not come back in time.
+        Afterwards the owners of digests may be sought again: others own the digests of a node that is gone, and of a
+        node store that did not come back in time.
         """
         deadline = time.monotonic() + limit
-        pause = threading.Event()  # never set: Ray tells nobody that an actor has been restarted
+        pause = threading.Event()  # never set: Ray has no event for the restart of an actor
         # What was waited for in vain is not waited for again before it has given a sign of life.
         waited_for = set(names) - self._given_up
         while waited_for and time.monotonic() < deadline:
@@ -144,7 +136,7 @@ class Members:
                 waited_for.discard(name)
                 self._lost.pop(name, None)
             for name in waited_for:
-                self._handles.pop(name, None)  # it may have been made anew, under the same name
+                self._handles.pop(name, None)  # another may have been made under the same name
             if waited_for:
                 pause.wait(0.5)
         for name in waited_for:
@@ -154,7 +146,7 @@ class Members:
     def wait_for_any(self, limit: float) -> None:
         """Wait until there is any node store that may answer; at most `limit` seconds."""
         deadline = time.monotonic() + limit
-        pause = threading.Event()  # never set: nobody tells
+        pause = threading.Event()  # never set: Ray has no event for it
         while not self.names() and time.monotonic() < deadline:
             pause.wait(0.5)
             self._good_until = 0.0
@@ -166,7 +158,7 @@ class Members:
         self._good_until = now + _REFRESH
         try:
             nodes = list(alive_nodes())
-        except Exception as error:  # the head is out of reach: who was there before may still be
+        except Exception as error:  # the head is out of reach: the nodes of before may still be there
             warn_once(
                 logger, ("no list of nodes", type(error)), "the list of nodes cannot be had: %s", described(error)
             )
@@ -196,7 +188,7 @@ class Members:
             return False
         del self._probes[name]
         if not _succeeded(probe):
-            self._handles.pop(name)  # it may have been made anew, under the same name
+            self._handles.pop(name)  # another may have been made under the same name
             return False
         del self._lost[name]
         self._given_up.discard(name)

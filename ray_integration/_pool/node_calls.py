@@ -140,7 +140,7 @@ class NodeCalls(ABC, Generic[Key]):
             self._settle(call, error)
 
     def _pass_over(self, lost: list[NodeCall[Key]]) -> None:
-        """See to it that what is sent from now on goes to node stores that answer."""
+        """Make sure that later calls go to node stores that answer."""
         waited_for = {call.member for call in lost if self._waits_for(call)}
         for member in {call.member for call in lost} - waited_for:
             self.members.lose(member)

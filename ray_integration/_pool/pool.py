@@ -85,7 +85,7 @@ class NodePool:
         self.address = Address(f"bitstore-{own}", workers_per_node)
         dumps: Callable[[Any], bytes] = ray.cloudpickle.dumps
         self._keeper: Keeper | None = Keeper(self.address, dumps(store), private=private)
-        # Who drops the last reference to a pool stops its thread, and with the handles go private actors.
+        # With the last reference to a pool its thread stops, and with the handles go private actors.
         weakref.finalize(self, self._keeper.stopped.set)
         try:
             self._keeper.start(_START)

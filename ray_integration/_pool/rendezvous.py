@@ -1,7 +1,7 @@
 """Which node store a digest belongs to: rendezvous hashing, as pure functions.
 
-Each member has a score for each digest, and the one with the highest owns it. All who know the same members agree on
-the owner without asking anybody, and when a member goes, only its own digests move, each to its second highest.
+Each member has a score for each digest, and the one with the highest owns it. All processes that know the same members
+agree on the owner without a message, and when a member goes, only its own digests move, each to its second highest.
 
 The method: D. Thaler and C. Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM Transactions on
 Networking 6(1), 1998. The mixing function is that of SplitMix64 (G. Steele, D. Lea and C. Flood, OOPSLA 2014).
@@ -64,13 +64,13 @@ def split(digests: Sequence[str], members: Collection[str]) -> dict[str, list[in
 
 
 def successors(digest: str, members: Collection[str]) -> list[str]:
-    """All members, the owner of `digest` first, then those to whom it goes when those before are gone."""
+    """All members in the order in which they own `digest`: each when those before it are gone."""
     keys = _keys([digest])
     return sorted(members, key=lambda name: (-int(_scores(keys, name)[0]), name))
 
 
 def _keys(digests: Sequence[str]) -> Numbers:
-    # Hashed once more, because a store may be asked for any texts, and digests may be chosen by somebody.
+    # Hashed once more, because a store may be asked for any texts, and digests may be chosen with intent.
     import numpy
 
     return numpy.frombuffer(b"".join([_hash(digest) for digest in digests]), dtype="<u8").astype(numpy.uint64)

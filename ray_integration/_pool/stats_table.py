@@ -23,9 +23,9 @@ def stats_table(
     Parameters
     ----------
     tables
-        What `NodeStore.stats` told, by the name of the node store, which ends in the number of its worker.
+        What `NodeStore.stats` returned, by the name of the node store, which ends in the number of its worker.
     unanswered
-        Names of those that told nothing.
+        Names of node stores that returned nothing.
     """
     import pandas
 
@@ -33,7 +33,7 @@ def stats_table(
         {**row, "worker": int(name.rpartition("-")[2]), "tier": row["name"]} for name in tables for row in tables[name]
     ]
     counts = [name for name in TierStats("").as_dict() if name != "name"]
-    # Of no rows, too, the columns are these, and counts are numbers.
+    # Without rows, too, the columns are these, and counts are numbers.
     frame = pandas.DataFrame(rows, columns=[*_INDEX, *counts, "node_id"])
     frame = frame.astype({name: "int64" for name in counts if name != "breaker"} | {"worker": "int64"})
     frame = frame.sort_values(["node", "worker"], kind="stable").set_index(_INDEX)

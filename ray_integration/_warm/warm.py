@@ -51,7 +51,7 @@ def warm(
     what became of them. Each of them holds some 128 MB of blobs at a time, or one blob if that is larger.
 
     Digests that are missing or fail are counted in the report and noted in the ledger; they raise nothing. A node that
-    leaves is made up for: its digests go to those who own them then. Nodes that join are used for what is sent after.
+    leaves is made up for: its digests go to their next owners. Nodes that join get digests that are sent later.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _entries(hashes: Any, column: str | None, algorithm: Algorithm) -> Entries:
 def _is_dataset(hashes: Any) -> bool:
     import sys
 
-    # Whoever has a dataset has imported the module, and importing it takes seconds.
+    # A dataset exists only where the module is imported, and importing it takes seconds.
     module = sys.modules.get("ray.data")
     return module is not None and isinstance(hashes, module.Dataset)
 
