@@ -25,6 +25,7 @@ __all__ = [
     "NotFoundInStore",
     "StoreNotAvailable",
     "TooManyRequests",
+    "WriteConflict",
 ]
 
 
@@ -66,10 +67,13 @@ class StoreNotAvailable(BitstoreError):
     definite
         The service has answered, and would answer the same again (there is no such bucket, the blob is archived): it
         is not out, so there is nothing to wait for.
+    no_container
+        The bucket or folder does not exist: no blob is there, and none can be kept there.
     """
 
     unreachable: bool = False
     definite: bool = False
+    no_container: bool = False
 
     def __init__(self, store: object, reason: str | None = None) -> None:
         name = text_of(store)
@@ -78,7 +82,7 @@ class StoreNotAvailable(BitstoreError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        said = {name: True for name in ("unreachable", "definite") if getattr(self, name)}
+        said = {name: True for name in ("unreachable", "definite", "no_container") if getattr(self, name)}
         return (*super().__reduce__(), said) if said else super().__reduce__()
 
 
@@ -86,6 +90,13 @@ class AccessDenied(StoreNotAvailable, PermissionError):
     """A store refused to answer (401, 403), or there are no credentials to ask with.
 
     Whether the blob exists stays unknown.
+    """
+
+
+class WriteConflict(StoreNotAvailable):
+    """A blob cannot be written, because something is there that cannot be read: an archived object, say.
+
+    It concerns this blob alone: other blobs can be written.
     """
 
 

@@ -263,7 +263,7 @@ def test_a_cache_that_cannot_keep_is_not_asked_to_again_and_again() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_was_paid_for_is_always_tried_to_be_kept(nested: bool) -> None:
     held = blobs(40)
-    box, composite, source = FullBox(), Sha1Composite(), Sha1Composite()
+    box, composite, source = FullBox(), Sha1Composite(pay_unkept=True), Sha1Composite()
     source.append_source(API(held))
     composite.append_cache(box)
     composite.append_source(source if nested else API(held))

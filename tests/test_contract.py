@@ -43,7 +43,7 @@ from tests.stores import API, Box, Shelf, sha1
 ROOT = Path(__file__).parent.parent
 PROTOCOLS = (GetsInSteps, ExistsInSteps, PutsInSteps, HasVersions, DownloadsInSteps, CountsRequests)
 # What other libraries keep private, and no public name tells.
-FOREIGN = {"_expiry_time", "_replace"}
+FOREIGN = {"_expiry_time", "_replace", "_session"}
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:

@@ -25,12 +25,14 @@ class DigestComposite(DigestFormatMixin, Composite):
     ----------
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
-    call_when_uncertain
+    call_when_uncertain, pay_unkept
         See `Composite`.
     """
 
-    def __init__(self, *, algorithm: str | None = None, call_when_uncertain: bool = False) -> None:
-        super().__init__(call_when_uncertain=call_when_uncertain)
+    def __init__(
+        self, *, algorithm: str | None = None, call_when_uncertain: bool = False, pay_unkept: bool = False
+    ) -> None:
+        super().__init__(call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept)
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
 

@@ -23,7 +23,7 @@ from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._support.checks import check_seconds
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import parse_size
-from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable, WriteConflict
 from bitstore.steps import TOO_LARGE, Call, Found, Profile, Request, Response, Signer, Steps, TransferError, Write
 from bitstore.store import Store
 
@@ -249,10 +249,9 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         """Raise where a name is taken that has no blob to read: else each lookup would take it for missing again."""
         head = yield from self._ask_head(self._place(uri))
         if isinstance(head, Problem) and not (head.unreachable or head.status in (405, 501)):
-            conflict.message = (
-                f"it was not written, because the name is taken ({conflict}), but what is there cannot be read ({head})"
-            )
-            self._fail(f"PUT {uri}", conflict)
+            reason = f"it was not written: the name is taken ({conflict}), and what is there cannot be read ({head})"
+            text = without(reason, _proxy_secrets(self.proxy))
+            raise WriteConflict(self, self._redacted(f"PUT {uri}: {text}")) from conflict.cause
 
     def _ask_optional(
         self, asked: Asked, features: WriteFeatures, bucket: str, headers: Mapping[str, str | None]
@@ -342,6 +341,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         failure = (AccessDenied if problem.refused else StoreNotAvailable)(self, self._redacted(f"{what}: {text}"))
         failure.unreachable = problem.unreachable
         failure.definite = problem.definite
+        failure.no_container = problem.no_bucket
         raise failure from problem.cause
 
     def _redacted(self, text: str) -> str:

@@ -43,6 +43,8 @@ class Tier:
 class Chain(KeepsPerProcess, Store):
     """What a composite consists of. `bitstore._tiers.composite` says how it is asked."""
 
+    # Whether this is the free part of a composite, of which the rest may be asked for money.
+    _is_free_part = False
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
 
@@ -125,7 +127,14 @@ class Chain(KeepsPerProcess, Store):
         caches = [tier.store for tier in self.tiers if tier.is_cache]
         return caches[-1] if caches else None
 
-    def view(self, change: Callable[[Tier], Tier | None], *, keep: bool = True, own_stats: bool = False) -> Self:
+    def view(
+        self,
+        change: Callable[[Tier], Tier | None],
+        *,
+        keep: bool = True,
+        own_stats: bool = False,
+        free_part: bool = False,
+    ) -> Self:
         """A composite with the same options and other tiers, which shares its circuit breakers with this one.
 
         Lookups in progress are not shared: the two may give different answers.
@@ -139,6 +148,8 @@ class Chain(KeepsPerProcess, Store):
             Whether the caches are written.
         own_stats
             Whether the view counts for itself; else both count in the same statistics.
+        free_part
+            Whether what is left out costs money: then a key that no tier of the view takes is missing for free.
         """
         changed = {tier: replacement for tier in self.tiers if (replacement := change(tier)) is not None}
         part = copy.copy(self)
@@ -147,6 +158,7 @@ class Chain(KeepsPerProcess, Store):
             for tier, keepers in self._chain
             if tier in changed
         )
+        part._is_free_part = free_part or self._is_free_part
         part._live().share(self._live(), own_stats=own_stats)
         return part
 

@@ -12,11 +12,19 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
-from bitstore._tiers.keep import keep_steps
-from bitstore._tiers.question import Question, Said
+from bitstore._tiers.keep import cannot_keep_steps, keep_steps
+from bitstore._tiers.question import NOT_ASKED, NOT_KEPT, Question, Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.views import free_part
-from bitstore.errors import InvalidDataFound, LookupFailed, LookupTimedOut, NotFoundInStore
+from bitstore.errors import (
+    AccessDenied,
+    InvalidDataFound,
+    LookupFailed,
+    LookupTimedOut,
+    NotFoundInStore,
+    StoreNotAvailable,
+    described,
+)
 from bitstore.steps import Cancelled, Found, Steps, Wait
 from bitstore.store import Store
 
@@ -36,16 +44,21 @@ class Composite(ChecksOptions, Chain):
     call_when_uncertain
         Ask paid tiers (API sources) although an earlier tier failed and may hold the blob after all.
         Off by default, so that an outage of a bucket never becomes a bill.
+    pay_unkept
+        Ask paid tiers although it is known that none of the caches above them can keep what they return. Off by
+        default, so that a blob that cannot be kept is not paid for at each lookup.
     """
 
     call_when_uncertain = False
+    pay_unkept = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         warn_of_unused(cls, {"_write_to_cache": "override `put` of the cache instead"})
 
-    def __init__(self, *, call_when_uncertain: bool = False) -> None:
+    def __init__(self, *, call_when_uncertain: bool = False, pay_unkept: bool = False) -> None:
         self.call_when_uncertain = call_when_uncertain
+        self.pay_unkept = pay_unkept
 
     def is_valid(self, uri: Any) -> bool:
         """Whether any tier understands `uri`."""
@@ -53,6 +66,8 @@ class Composite(ChecksOptions, Chain):
 
     def canonical(self, uri: Any) -> Any:
         """`uri` itself: what its spellings are, only the tiers know."""
+        if not any(tier.read for tier in self.tiers):
+            raise self._nothing_asked(uri)
         self._check_valid(uri)
         return uri
 
@@ -93,6 +108,7 @@ class Composite(ChecksOptions, Chain):
         key: Any,
         paid_for: frozenset[str] = frozenset(),
         look: Callable[[Store, Any], Steps[Found]] | None = None,
+        kept: bool = False,
     ) -> Steps[Found]:
         live = self._live()
         while (flight := live.flights.lead(key)) is not None:
@@ -109,7 +125,7 @@ class Composite(ChecksOptions, Chain):
                 return found
         outcome: Found | Exception | None = None
         try:
-            found = yield from self._walk(key, live, look or live.look, paid_for)
+            found = yield from self._walk(key, live, look or live.look, paid_for, kept)
             if not isinstance(found.data, Partial):  # what went to a file is no answer for others
                 outcome = found
             return found
@@ -147,6 +163,7 @@ class Composite(ChecksOptions, Chain):
         live: Live,
         look: Callable[[Store, Any], Steps[Found]] = steps_of_get,
         paid_for: frozenset[str] = frozenset(),
+        kept: bool = False,
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
         said = Said(self, key)
@@ -156,9 +173,14 @@ class Composite(ChecksOptions, Chain):
             question = Question(tier, live, said)
             try:
                 store = self._store_to_ask(question, key, paid_for)
-                if store is None:
+                if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):
+                    store = yield from self._store_worth_paying(question, store, live, keepers, key)
+                if store is None or not question.admitted():
                     continue
-                found = yield from look(store, key)
+                if (kept or keepers) and isinstance(store, Composite) and store._keeps_nothing():
+                    found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
+                else:
+                    found = yield from look(store, key)
                 if not found.matched and tier.is_cache and self._must_match(tier):
                     raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
             except InvalidDataFound as error:
@@ -178,6 +200,8 @@ class Composite(ChecksOptions, Chain):
                 if keepers and not isinstance(found.data, Partial):
                     yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
                 return found if found.source == tier.name else found._replace(source=tier.name)
+        if said.is_empty and not self._is_free_part:
+            raise self._nothing_asked(key)
         raise said.error(live, self.tiers)
 
     def _store_to_ask(self, question: Question, key: Any, paid_for: frozenset[str]) -> Store | None:
@@ -192,9 +216,44 @@ class Composite(ChecksOptions, Chain):
         if said.failures and not self.call_when_uncertain and costs(tier.store):
             store = free_part(tier.store)  # of a composite, what costs nothing is still asked
             if store is None:
-                question.skip()
-                return None
-        return store if question.admitted() else None
+                question.skip(NOT_ASKED)
+        return store
+
+    def _store_worth_paying(
+        self, question: Question, store: Store, live: Live, keepers: tuple[Tier, ...], key: Any
+    ) -> Steps[Store | None]:
+        """`store`, or what costs nothing of it while no cache can keep what it returns; None: `question` knows why."""
+        said = question.said
+        if not (live.unwritable or live.refused or said.failures):
+            return store
+        if isinstance(store, Chain) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store)):
+            return store  # it keeps what it pays for, and knows whether it can
+        reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
+        if reasons is None:
+            return store
+        said.waits += tuple(live.writers[name] for name, error in reasons.items() if _may_pass(live, name, error))
+        why = NOT_KEPT + "; ".join(f"{name}: {described(error)}" for name, error in reasons.items())
+        free: Store | None = free_part(store)
+        if free is None:
+            question.skip(why)
+        said.left_out = why
+        return free
+
+    def _keeps_nothing(self) -> bool:
+        """Whether a cache of this composite is known not to keep what was paid for."""
+        live = self._live()
+        return bool(live.unwritable or live.refused)
+
+    def _nothing_asked(self, key: Any) -> LookupFailed:
+        """The error of a lookup in which no tier could be asked: it says nothing about the blob."""
+        read = [tier.name for tier in self.tiers if tier.read]
+        if not self.tiers:
+            reason = "the composite has no tiers: add them with append_source and append_cache"
+        elif not read:
+            reason = "none of its tiers is read: add a source with append_source, or a cache without read=False"
+        else:
+            reason = f"no tier takes this key: is_valid says no in {', '.join(read)}"
+        return LookupFailed(self, key, [(self.label, StoreNotAvailable(self.label, reason))])
 
     def _must_match(self, tier: Tier) -> bool:
         """Whether bytes in a cache that do not match their digest cannot be right."""
@@ -202,21 +261,28 @@ class Composite(ChecksOptions, Chain):
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
         key = self.canonical(uri)
+        asked = False
         failures: list[tuple[str, BaseException]] = []
         for tier in self.tiers:
             try:
-                if (
-                    tier.read
-                    and not tier.paid
-                    and tier.store.is_valid(key)
-                    and (yield from steps_of_exists(tier.store, key))
-                ):
+                if not tier.read or not tier.store.is_valid(key):
+                    continue
+                asked = True  # a paid tier, too, would be asked by `get`
+                if not tier.paid and (yield from steps_of_exists(tier.store, key)):
                     return True
             except Exception as error:  # as in _walk
                 failures.append((tier.name, error))
         if failures:
             raise LookupFailed(self, key, failures) from failures[-1][1]
+        if not asked and not self._is_free_part:
+            raise self._nothing_asked(key)
         return False
+
+
+def _may_pass(live: Live, name: str, error: BaseException) -> bool:
+    """Whether a cache that cannot keep a blob may be able to soon."""
+    definite = isinstance(error, AccessDenied) or (isinstance(error, StoreNotAvailable) and error.definite)
+    return name in live.unwritable and not definite
 
 
 class _Answer:

@@ -1,19 +1,23 @@
-"""What a composite found, kept in its caches."""
+"""What a composite found, kept in its caches; and whether it is known that they cannot keep it."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from bitstore._lookup.asking import steps_of_put, steps_of_version
 from bitstore._support.once import warn_once
 from bitstore._tiers.chain import Tier, costs
-from bitstore._tiers.runtime import Live
-from bitstore.errors import described
+from bitstore._tiers.runtime import Live, Unwritten
+from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable, WriteConflict, described
 from bitstore.steps import OVERWRITE, Cancelled, Steps, Write
 from bitstore.store import Store
 
-__all__ = ["keep_steps"]
+__all__ = ["cannot_keep_steps", "keep_steps"]
+
+# What a cache raises for one blob: bytes that do not match, data that it does not take. Others may be kept.
+_OF_THE_BLOB = (NotFoundInStore, TypeError, ValueError, WriteConflict)
 
 logger = logging.getLogger("bitstore")
 
@@ -63,18 +67,99 @@ def keep_steps(
             return  # the bytes are here, so the lookup is in time although the cache is not
         except Exception as error:  # a cache that cannot keep never fails a lookup that has its bytes
             stats.count("write_failures")
-            if ticket is not None:
-                breaker.failed(ticket, error)
-            warn_once(
-                logger,
-                ("could not keep", tier.name, type(error)),
-                "cache %s could not keep a blob (%s); lookups go on, further failures are only counted",
-                tier.name,
-                described(error),
-            )
+            _failed(live, tier, ticket, (key, data), error, paid=costs(origin.store))
         else:
             breaker.succeeded()
+            live.unwritable.pop(tier.name, None)
             stats.count("writes")
+
+
+def cannot_keep_steps(
+    live: Live, keepers: tuple[Tier, ...], key: Any, failures: Mapping[str, BaseException]
+) -> Steps[dict[str, BaseException] | None]:
+    """Why no cache can keep the blob of `key`, by the name of the cache; None: one can, or none should.
+
+    Only what is known counts. A cache that could not keep a blob is given that blob once more, unless its breaker is
+    open: so a cache that is back is noticed without another call of a paid source. `failures` are the errors of this
+    lookup: a cache whose bucket does not exist cannot keep anything either.
+    """
+    reasons: dict[str, BaseException] = {}
+    for tier in keepers:
+        if not tier.store.is_valid(key):
+            continue
+        reason = failures.get(tier.name)
+        if not getattr(reason, "no_container", False):
+            refused = live.refused[tier.name].get(key) if tier.name in live.refused else None
+            reason = refused or (yield from _unwritable(live, tier))
+        if reason is None:
+            return None
+        reasons[tier.name] = reason
+    return reasons or None
+
+
+def _unwritable(live: Live, tier: Tier) -> Steps[Exception | None]:
+    """Why `tier` takes no blob, after another attempt; None: it does, or is to be tried with the next blob."""
+    unwritten = live.unwritable.get(tier.name)
+    if unwritten is None:
+        return None
+    breaker = live.writers[tier.name]
+    probe = breaker.state != "closed"
+    ticket = breaker.admit()
+    if ticket is None:
+        return unwritten.error
+    if unwritten.data is None:
+        breaker.abandoned(ticket)
+        return None
+    try:
+        yield from steps_of_put(tier.store, unwritten.key, unwritten.data, _KEEP)
+    except (Cancelled, GeneratorExit):
+        breaker.abandoned(ticket)
+        raise
+    except Exception as error:  # as in `keep_steps`
+        breaker.failed(ticket, error)
+        unwritten.error = error
+        if probe and not _is_of_the_cache(error):
+            unwritten.data = None
+        return error
+    breaker.succeeded()
+    live.unwritable.pop(tier.name, None)
+    live.counts[tier.name].count("writes")
+    return None
+
+
+def _failed(live: Live, tier: Tier, ticket: int | None, blob: tuple[Any, Any], error: Exception, *, paid: bool) -> None:
+    """Note that `tier` could not keep `blob`, and warn of it once."""
+    key, data = blob
+    breaker = live.writers[tier.name]
+    conflict = isinstance(error, WriteConflict)
+    if conflict:
+        live.counts[tier.name].count("conflicts")
+    if isinstance(error, _OF_THE_BLOB):
+        if ticket is not None:
+            breaker.abandoned(ticket)
+        if paid:
+            live.refused[tier.name][key] = error
+    else:
+        if ticket is not None:
+            breaker.failed(ticket, error)
+        if paid or breaker.state != "closed":
+            live.unwritable.setdefault(tier.name, Unwritten(key, data, error))
+    warn_once(
+        logger,
+        ("could not keep", tier.name, type(error)),
+        "cache %s could not keep a blob%s (%s); %s, further failures are only counted",
+        tier.name,
+        " that it had called missing" if conflict else " that was paid for" if paid else "",
+        described(error),
+        "what cannot be kept is not paid for again unless pay_unkept=True" if paid else "lookups go on",
+    )
+
+
+def _is_of_the_cache(error: Exception) -> bool:
+    """Whether another blob would fare the same."""
+    return isinstance(error, AccessDenied) or (
+        isinstance(error, StoreNotAvailable) and (error.unreachable or error.no_container)
+    )
 
 
 def _takes_only_bytes(cache: Store) -> bool:

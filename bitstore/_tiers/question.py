@@ -27,18 +27,19 @@ from bitstore.errors import (
 )
 from bitstore.steps import Found
 
-__all__ = ["Question", "Said"]
+__all__ = ["NOT_ASKED", "NOT_KEPT", "Question", "Said"]
 
 logger = logging.getLogger("bitstore")
 
-_NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
+NOT_KEPT = "not asked, because no cache can keep what it returns (pay_unkept=False): "
 _LEFT_ALONE = "left alone for now, after repeated failures"
 
 
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_key", "_store", "bad", "failures", "may_pass", "missing")
+    __slots__ = ("_key", "_store", "bad", "failures", "left_out", "may_pass", "missing", "waits")
 
     def __init__(self, store: object, key: Any) -> None:
         self._store = store
@@ -48,6 +49,13 @@ class Said:
         self.missing: tuple[str, ...] = ()
         self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
         self.may_pass = False  # whether a failure may be over by the next try
+        self.waits: tuple[Breaker, ...] = ()  # breakers of the writes of caches that cannot keep what would be paid for
+        self.left_out = ""  # why only the free part of a composite was asked, where that is not NOT_ASKED
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no tier has said anything."""
+        return not self.failures and not self.missing
 
     def timed_out(self, tier: Tier) -> LookupTimedOut:
         timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
@@ -60,7 +68,7 @@ class Said:
             return NotFoundInStore(self._store, self._key)
         failed = LookupFailed(self._store, self._key, failures, self.missing)
         inner = [error for _, error in failures if isinstance(error, LookupFailed)]
-        waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner]
+        waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner, *self.waits]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
         soon = PROBE_PAUSE if self.may_pass else None
         if not any(error.paid_for for error in inner):  # else each try would be paid for, for nothing
@@ -102,7 +110,7 @@ class Question:
             self._stats.count("misses")
             self.said.missing += (self.tier.name,)
         else:  # the rest of it may have the blob
-            self.skip()
+            self.skip(self.said.left_out or NOT_ASKED)
 
     def answered_wrong(self, error: InvalidDataFound) -> None:
         self._breaker.succeeded()
@@ -129,10 +137,10 @@ class Question:
             self._breaker.failed(self._ticket, error)
             self.said.may_pass = True
 
-    def skip(self) -> None:
-        """It would cost money, and what failed above it may have the blob."""
+    def skip(self, reason: str) -> None:
+        """The tier would cost money, and is not asked for this `reason`."""
         self._stats.count("skipped")
-        self.said.failures += ((self.tier.name, StoreNotAvailable(self.tier.name, _NOT_ASKED)),)
+        self.said.failures += ((self.tier.name, StoreNotAvailable(self.tier.name, reason)),)
 
     def abandon(self) -> None:
         if self._ticket is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from cachetools import LRUCache
+
 from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.single_flight import Flights
 from bitstore._tiers.stats import TierCounts
 from bitstore.steps import Found, Steps
 
-__all__ = ["Live"]
+__all__ = ["Live", "Unwritten"]
 
 T = TypeVar("T")
 
@@ -22,6 +24,19 @@ class _ByTier(dict[str, T]):
 
     def __missing__(self, name: str) -> T:
         return self.setdefault(name, self._make(name))
+
+
+class Unwritten:
+    """The first blob that a cache could not keep: to write it is how a later lookup finds out whether the cache can."""
+
+    __slots__ = ("data", "error", "key")
+
+    def __init__(self, key: Any, data: Any, error: Exception) -> None:
+        self.key = key
+        # None: the cache may have refused this one blob, so the next blob is the test.
+        self.data = data
+        # What the last attempt said.
+        self.error = error
 
 
 class Live:
@@ -35,11 +50,16 @@ class Live:
         self.breakers = _ByTier(Breaker)
         # Breakers of writes to caches: a cache that cannot keep may still answer.
         self.writers = _ByTier(lambda name: Breaker(f"cache {name} (writes)"))
+        # Caches that could not keep what was paid for, or whose writes are left alone.
+        self.unwritable: dict[str, Unwritten] = {}
+        # Blobs that were paid for and that a cache refused, each for a reason of its own, with that reason.
+        self.refused: dict[str, LRUCache[Any, Exception]] = _ByTier(lambda name: LRUCache(10_000))
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 
     def share(self, whole: Live, *, own_stats: bool) -> None:
         """Use the tables of `whole`, of which this composite is a view; with `own_stats` all but the counts."""
         self.breakers, self.writers = whole.breakers, whole.writers
+        self.unwritable, self.refused = whole.unwritable, whole.refused
         if not own_stats:
             self.counts = whole.counts

@@ -26,11 +26,15 @@ class TierStats:
     invalid
         Bytes that did not match their digest (each also counted as a miss of a cache or a failure of a source).
     skipped
-        Lookups in which a paid tier was not asked because an earlier tier's failure left the answer open.
+        Lookups in which a paid tier was not asked, because an earlier tier's failure left the answer open or because
+        no cache could keep what it returns.
     bytes
         Bytes of the hits.
     writes, write_failures
         Blobs kept in this cache, and those that it could not keep.
+    conflicts
+        Write failures of blobs that the cache had just called missing, although something is there that cannot be
+        read, such as an archived object.
     requests, retries
         HTTP requests that the tier's raw store has sent, and how many of them were sent again after a failure.
         Tiers that share one raw store show the same numbers.
@@ -48,6 +52,7 @@ class TierStats:
     bytes: int = 0
     writes: int = 0
     write_failures: int = 0
+    conflicts: int = 0
     requests: int = 0
     retries: int = 0
     breaker: str = "closed"

@@ -16,10 +16,10 @@ def free_part(store: Any) -> Any | None:
 
     What the part says is missing may yet be had for money, from `store`.
     """
-    return without(store, is_paid)
+    return without(store, is_paid, free=True)
 
 
-def without(store: Any, unwanted: Callable[[Any], bool]) -> Any | None:
+def without(store: Any, unwanted: Callable[[Any], bool], *, free: bool = False) -> Any | None:
     """`store` without the tiers whose stores are `unwanted`; itself if none is; None if nothing is left to ask."""
     if unwanted(store):
         return None
@@ -30,7 +30,8 @@ def without(store: Any, unwanted: Callable[[Any], bool]) -> Any | None:
         inner = inside[tier]
         return tier if inner is tier.store else None if inner is None else replace(tier, store=inner)
 
-    inside = {tier: without(tier.store, unwanted) for tier in store.tiers}
+    inside = {tier: without(tier.store, unwanted, free=free) for tier in store.tiers}
     if all(inner is tier.store for tier, inner in inside.items()):
         return store
-    return store.view(change) if any(tier.read for tier, inner in inside.items() if inner is not None) else None
+    left = any(tier.read for tier, inner in inside.items() if inner is not None)
+    return store.view(change, free_part=free) if left else None

@@ -49,6 +49,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     algorithm: str
     tier: list[dict[str, Any]]
     call_when_uncertain: bool = False
+    pay_unkept: bool = False
 
 
 def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
@@ -163,7 +164,7 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
         raise ConfigError(f"{name}: algorithm = {file.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
     if not file.tier:
         raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
-    composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain)
+    composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain, pay_unkept=file.pay_unkept)
     context = Context(file.algorithm, folder, from_file)
     taken: set[str] = set()
     for number, table in enumerate(file.tier, start=1):

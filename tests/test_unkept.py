@@ -1,0 +1,290 @@
+"""Nothing is paid for that cannot be kept, and a lookup in which nothing was asked is no absence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    Composite,
+    DiskCache,
+    InvalidURI,
+    LookupFailed,
+    MemoryCache,
+    NotFoundInStore,
+    S3Raw,
+    Sha1Cache,
+    Sha1Composite,
+    Store,
+    StoreNotAvailable,
+)
+from bitstore._tiers.breaker import FAILURES
+from bitstore._tiers.views import free_part
+from bitstore.config import load
+from bitstore.errors import AccessDenied, WriteConflict
+from tests.servers import SeaweedS3
+from tests.stores import API, Box, Shelf, blobs, sha1
+
+pytestmark = pytest.mark.usefixtures("skipped_pauses")
+
+HELD = blobs(40)
+DIGEST, *OTHERS = HELD
+
+
+def broken(error: Exception | None = None) -> Box:
+    box = Box()
+    box.fail_put = error or OSError("no room")
+    return box
+
+
+def chain(*tiers: Store, **options: Any) -> Sha1Composite:
+    composite = Sha1Composite(**options)
+    for tier in tiers:
+        (composite.append_cache if isinstance(tier, (Box, MemoryCache)) else composite.append_source)(tier)
+    return composite
+
+
+def get(store: Sha1Composite, digest: str, folder: Path) -> bytes:
+    return store.get(digest)
+
+
+def get_many(store: Sha1Composite, digest: str, folder: Path) -> bytes:
+    (blob,) = store.get_many([digest], patience=0)
+    if blob.error is not None:
+        raise blob.error
+    data: bytes = blob.data
+    return data
+
+
+def download(store: Sha1Composite, digest: str, folder: Path) -> bytes:
+    store.download(digest, folder / "out")
+    return (folder / "out").read_bytes()
+
+
+WAYS = pytest.mark.parametrize("look", [get, get_many, download])
+
+
+class TestPayOnlyForWhatIsKept:
+    @WAYS
+    @pytest.mark.parametrize("nested", [False, True])
+    @pytest.mark.parametrize("error", [OSError("no room"), AccessDenied("box", "PUT: 403"), TypeError("no")], ids=repr)
+    def test_a_blob_that_cannot_be_kept_is_paid_for_once(
+        self, look: Callable[..., bytes], nested: bool, error: Exception, tmp_path: Path
+    ) -> None:
+        api = API(HELD)
+        store = chain(broken(error), chain(api) if nested else api)
+        assert look(store, DIGEST, tmp_path) == HELD[DIGEST]
+        for _ in range(3):
+            with pytest.raises(LookupFailed, match=f"no cache can keep .*pay_unkept=False.*{re.escape(str(error))}"):
+                look(store, DIGEST, tmp_path)
+        assert api.calls == [DIGEST]
+
+    def test_other_blobs_are_not_paid_for_either(self) -> None:
+        api = API(HELD)
+        store = chain(broken(), api)
+        answers = list(store.get_many(HELD, in_flight=1, patience=0))
+        assert len(api.calls) == 1 == sum(blob.found for blob in answers)
+        assert not any(blob.missing for blob in answers)
+        assert store.stats()["API"].skipped >= len(HELD) - 1
+
+    @WAYS
+    def test_pay_unkept_brings_the_old_way_back(self, look: Callable[..., bytes], tmp_path: Path) -> None:
+        for nested in (False, True):
+            api = API(HELD)
+            store = chain(broken(), chain(api) if nested else api, pay_unkept=True)
+            assert [look(store, DIGEST, tmp_path) for _ in range(3)] == [HELD[DIGEST]] * 3
+            assert len(api.calls) == 3
+
+    def test_the_configuration_says_so_too(self, tmp_path: Path) -> None:
+        file = tmp_path / "stores.toml"
+        tier = f'[[tier]]\nname = "files"\nurl = "file://{tmp_path}/blobs/"\n'
+        for line, expected in (("", False), ("pay_unkept = true\n", True)):
+            file.write_text(f'algorithm = "sha1"\n{line}{tier}')
+            assert load(file).pay_unkept is expected
+
+    def test_one_cache_that_keeps_is_enough(self) -> None:
+        api = API(HELD)
+        store = chain(broken(), MemoryCache(), api)
+        assert [store.get(digest) for digest in HELD] == list(HELD.values())
+        inner = chain(broken(), api := API(HELD))
+        above = chain(Box(), inner)
+        assert [above.get(digest) for digest in HELD] == list(HELD.values()), "the outer cache keeps it"
+        below = chain(broken(), chain(Box(), api := API(HELD)))
+        assert [below.get(digest) for digest in HELD] == list(HELD.values()), "the inner cache keeps it"
+        assert len(api.calls) == len(HELD)
+
+    def test_without_a_cache_above_there_is_nothing_to_keep(self) -> None:
+        api = API(HELD)
+        store = Sha1Composite()
+        store.append_source(api)
+        store.append_cache(broken())
+        assert [store.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
+        uncached = Sha1Composite()
+        uncached.append_cache(broken())
+        uncached.append_source(API(HELD), cache_result=False)
+        assert [uncached.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
+
+    def test_a_cache_that_is_back_is_noticed_without_another_call(self) -> None:
+        box, api = broken(), API(HELD)
+        store = chain(box, api)
+        store.get(DIGEST)
+        with pytest.raises(LookupFailed):
+            store.get(OTHERS[0])
+        box.fail_put = None
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
+        assert set(box.held) == {DIGEST, OTHERS[0]}, "what was paid for first is kept in the end"
+        assert store.get(DIGEST) == HELD[DIGEST] and len(api.calls) == 2
+
+    def test_one_blob_that_is_refused_does_not_stop_the_others(self) -> None:
+        class Picky(Box):
+            def put(self, uri: str, data: bytes) -> None:
+                if uri == DIGEST:
+                    raise StoreNotAvailable(self, "HTTP 400: too large")
+                super().put(uri, data)
+
+        box, api = Picky(), API(HELD)
+        store = chain(box, api)
+        store.get(DIGEST)
+        writers = store._live().writers
+        for _ in range(FAILURES):
+            writers["Picky"]._probe_at = 0.0
+            with pytest.raises(LookupFailed):
+                store.get(OTHERS[0])
+        writers["Picky"]._probe_at = 0.0
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
+        assert store.get(OTHERS[1]) == HELD[OTHERS[1]] and api.calls == [DIGEST, *OTHERS[:2]]
+
+    def test_a_conflict_is_counted_and_concerns_its_blob_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Archive(Box):
+            def put(self, uri: str, data: bytes) -> None:
+                if uri == DIGEST:
+                    raise WriteConflict(self, "archived: restore it first")
+                super().put(uri, data)
+
+        api = API(HELD)
+        store = chain(Archive(), api)
+        assert store.get(DIGEST) == HELD[DIGEST]
+        with pytest.raises(LookupFailed, match="archived: restore it first"):
+            store.get(DIGEST)
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]] and api.calls == [DIGEST, OTHERS[0]]
+        stats = store.stats()["Archive"]
+        assert (stats.conflicts, stats.write_failures, stats.writes) == (1, 1, 1)
+        assert "that it had called missing" in caplog.text
+
+    def test_free_tiers_of_a_composite_are_still_asked(self) -> None:
+        api = API(HELD)
+        inner = chain(Shelf({OTHERS[0]: HELD[OTHERS[0]]}), api)
+        store = chain(broken(), inner)
+        store.get(DIGEST)
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
+        with pytest.raises(LookupFailed, match="no cache can keep"):
+            store.get(OTHERS[1])
+        assert api.calls == [DIGEST]
+
+    def test_a_slip_in_the_name_of_a_bucket_is_one_call(self, s3: SeaweedS3) -> None:
+        raw = S3Raw(None, **_where(s3))
+        api = API(HELD)
+        store = Sha1Composite()
+        store.append_cache(Sha1Cache(raw, "s3://no-such-bucket-here/"), read=False)
+        store.append_source(api)
+        answers = list(store.get_many(list(HELD)[:5], in_flight=1, patience=0))
+        assert [blob.found for blob in answers].count(True) == 1 == len(api.calls)
+
+    def test_a_bucket_that_does_not_exist_is_known_before_the_first_call(self, s3: SeaweedS3) -> None:
+        raw = S3Raw(None, **_where(s3))
+        api = API(HELD)
+        store = Sha1Composite(call_when_uncertain=True)
+        store.append_cache(Sha1Cache(raw, "s3://no-such-bucket-here/"))
+        store.append_source(api)
+        with pytest.raises(LookupFailed, match="no cache can keep"):
+            store.get(DIGEST)
+        assert api.calls == []
+
+
+def _where(s3: SeaweedS3) -> dict[str, Any]:
+    return {"endpoint_url": s3.endpoint_url, "region": "us-east-1"}
+
+
+@pytest.fixture(autouse=True)
+def _credentials(request: pytest.FixtureRequest) -> None:
+    if "s3" in request.fixturenames:
+        request.getfixturevalue("aws_env")
+
+
+class TestNothingAsked:
+    """What no tier was asked for is not known to be missing."""
+
+    @pytest.mark.parametrize("make", [Composite, Sha1Composite])
+    def test_an_empty_composite_knows_nothing(self, make: Callable[[], Composite], tmp_path: Path) -> None:
+        unread = make()
+        unread.append_cache(Box(), read=False)
+        for store, advice in ((make(), "append_source"), (unread, "without read=False")):
+            for ask in (
+                store.get, store.exists, lambda uri, store=store: next(iter(store.get_many([uri]))).error,
+                lambda uri, store=store: store.download(uri, tmp_path / "x"),
+            ):  # fmt: skip
+                try:
+                    answer: Any = ask(DIGEST)
+                except LookupFailed as error:
+                    answer = error
+                assert isinstance(answer, LookupFailed) and advice in str(answer)
+            assert str(answer).startswith(DIGEST)
+
+    def test_a_key_that_no_tier_takes_is_not_missing(self) -> None:
+        class Picky(Shelf):
+            def is_valid(self, uri: Any) -> bool:
+                return False
+
+        store = Sha1Composite()
+        store.append_source(Picky(), name="picky")
+        with pytest.raises(LookupFailed, match="is_valid says no in picky"):
+            store.get(DIGEST)
+        with pytest.raises(LookupFailed):
+            store.exists(DIGEST)
+        outer = Sha1Composite()
+        outer.append_source(store, name="inner")
+        with pytest.raises(LookupFailed, match="is_valid says no in picky"):
+            outer.get(DIGEST)
+        plain = Composite()
+        plain.append_source(Picky())
+        with pytest.raises(InvalidURI):
+            plain.get(DIGEST)
+
+    def test_a_tier_that_takes_the_key_and_lacks_it_is_enough(self) -> None:
+        class Picky(Shelf):
+            def is_valid(self, uri: Any) -> bool:
+                return False
+
+        store = Sha1Composite()
+        store.append_source(Picky())
+        store.append_source(Shelf())
+        with pytest.raises(NotFoundInStore):
+            store.get(DIGEST)
+        assert store.exists(DIGEST) is False
+
+    def test_what_only_a_paid_tier_takes_is_missing_for_free(self) -> None:
+        class Picky(Shelf):
+            def is_valid(self, uri: Any) -> bool:
+                return False
+
+        store = Sha1Composite()
+        store.append_source(Picky())
+        store.append_source(API(HELD))
+        part = free_part(store)
+        assert part is not None and store.exists(DIGEST) is False
+        with pytest.raises(NotFoundInStore):
+            part.get(DIGEST)
+        unread = Sha1Composite()
+        unread.append_cache(Box(), read=False)
+        unread.append_source(API(HELD))
+        assert free_part(unread) is None
+
+    def test_a_cache_whose_folder_cannot_be_is_an_error(self, tmp_path: Path) -> None:
+        store = Sha1Composite()
+        store.append_cache(DiskCache(tmp_path))
+        with pytest.raises(NotFoundInStore):
+            store.get(sha1(b"nowhere"))
