@@ -433,7 +433,7 @@ def test_too_many_requests_has_an_end(limited: bool) -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("api", per_minute=100, clock=clock) if limited else None)
     source.answers = [TooManyRequests() for _ in range(20)]
-    with pytest.raises(LimitReached, match="it answers that there are too many requests") as caught:
+    with pytest.raises(LimitReached, match="the API answers that there are too many requests") as caught:
         drive(steps_of_get(source, DIGESTS[0]), clock)
     assert [round(each - 1000) for each in source.times] == [0, 1, 3]
     assert isinstance(caught.value.__cause__, TooManyRequests) and caught.value.retry_in == 4
