@@ -186,7 +186,7 @@ def test_bars_are_bounded_and_end_with_their_profile() -> None:
     assert not bars.hold(0, request("http://999.example/", profile), 5.0)
     del profile
     gc.collect()
-    assert not bars
+    assert not bars._until
 
 
 # ---------------------------------------------------------------------- how many, in which order

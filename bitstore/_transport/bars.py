@@ -17,6 +17,7 @@ class Bars:
     def __init__(self) -> None:
         # By profile; then by the transport's level and the origin: seconds on `time.monotonic()` at which the bar ends.
         self._until: WeakKeyDictionary[Profile, dict[tuple[int, str], float]] = WeakKeyDictionary()
+        self.any = False  # whether there has ever been one: cheaper to look at than `hold` with each request
 
     def add(self, level: int, request: Request, until: float) -> None:
         """Bar the transport from the origin of `request` up to a time on `time.monotonic()`."""
@@ -24,9 +25,7 @@ class Bars:
         if len(ends) >= _MOST_ORIGINS:
             del ends[next(iter(ends))]
         ends[level, request.origin] = until
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
+        self.any = True
 
     def hold(self, level: int, request: Request, now: float) -> bool:
         """Whether the transport is barred from the origin of `request` at this time."""

@@ -23,33 +23,31 @@ class SocketBudget:
             Called when another transport needs sockets and this one has more than half of them: it should close those
             that carry nothing.
         """
-        share = Share(self, spare)
+        share = Share(self.most, spare, self._shares)
         self._shares.append(share)
         return share
-
-    def _left_by_others(self, share: Share) -> int:
-        return self.most - sum(other.taken for other in self._shares if other is not share)
-
-    def _spare(self, share: Share) -> None:
-        for other in self._shares:
-            if other is not share and other.taken > self.most // 2:
-                other.spare()
 
 
 class Share:
     """The sockets of one transport."""
 
-    def __init__(self, budget: SocketBudget, spare: Callable[[], object]) -> None:
+    def __init__(self, most: int, spare: Callable[[], object], shares: list[Share]) -> None:
         self.taken = 0  # sockets that the transport has open, as far as it knows; the transport counts
-        self.spare = spare
-        self._budget = budget
+        self._most = most  # of all transports together
+        self._spare = spare
+        self._shares = shares  # of all transports, with this one
 
     @property
     def most(self) -> int:
         """How many sockets the transport may have open now: all that the others have not taken."""
-        return self._budget._left_by_others(self)
+        left = self._most + self.taken
+        for share in self._shares:
+            left -= share.taken
+        return left
 
     def claim(self) -> int:
         """`most`, after other transports have closed what they do not need."""
-        self._budget._spare(self)
+        for share in self._shares:
+            if share is not self and share.taken > self._most // 2:
+                share._spare()
         return self.most

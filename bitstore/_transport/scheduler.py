@@ -59,6 +59,7 @@ class Scheduler:
     ) -> None:
         self.active = 0  # exchanges that a transport carries
         self._transports = tuple(transports)
+        self._levels = tuple(enumerate(transports))
         self._pace = pace
         self._waiter = waiter
         self._answered = answered
@@ -117,9 +118,9 @@ class Scheduler:
         """Find the transport for an exchange, behind the one that has declined it."""
         self.active += 1
         request = exchange.request
-        for level in range(exchange.level + 1, len(self._transports)):
-            transport = self._transports[level]
-            if self._pace.limit < transport.least or (self._bars and self._bars.hold(level, request, self._now)):
+        limit, bars = self._pace.limit, self._bars
+        for level, transport in self._levels[exchange.level + 1 :]:
+            if limit < transport.least or (bars.any and bars.hold(level, request, self._now)):
                 continue
             exchange.level = level
             try:
@@ -137,24 +138,29 @@ class Scheduler:
         self._failed(owner, error)
 
     def _end(self, exchange: Exchange, outcome: Response | Declined | TransferError) -> None:
+        if not isinstance(outcome, Response):
+            self._end_badly(exchange, outcome)
+            return
+        self.active -= 1
+        self._pace.ended(len(outcome.body), bool(self._waiting))
+        if outcome.status in (429, 503):
+            self._pace.slow_down()
+        if exchange.peer is not None:
+            for level, transport in self._levels:
+                if level != exchange.level:
+                    transport.learn(exchange.request, *exchange.peer)
+        owner = exchange.owner
+        owner.exchange = None
+        if self._waiting:
+            self._start_waiting()
+        self._answered(owner, outcome)
+
+    def _end_badly(self, exchange: Exchange, outcome: Declined | TransferError) -> None:
         if isinstance(outcome, TransferError):
             self._fail(exchange, outcome)
             self._start_waiting()
             return
         self.active -= 1
-        if isinstance(outcome, Declined):
-            if outcome.seconds:
-                self._bars.add(exchange.level, exchange.request, self._now + outcome.seconds)
-            self._start(exchange)
-            return
-        self._pace.ended(len(outcome.body), bool(self._waiting))
-        if outcome.status in (429, 503):
-            self._pace.slow_down()
-        if exchange.peer is not None:
-            for level, transport in enumerate(self._transports):
-                if level != exchange.level:
-                    transport.learn(exchange.request, *exchange.peer)
-        owner = exchange.owner
-        owner.exchange = None
-        self._start_waiting()
-        self._answered(owner, outcome)
+        if outcome.seconds:
+            self._bars.add(exchange.level, exchange.request, self._now + outcome.seconds)
+        self._start(exchange)

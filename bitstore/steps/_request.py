@@ -157,7 +157,8 @@ class Request:
     @property
     def origin(self) -> str:
         """Scheme, host and port as in the URL; empty if no path follows them."""
-        return self.url[: max(0, self.url.find("/", 8))]  # behind the scheme
+        end = self.url.find("/", 8)  # behind the scheme
+        return self.url[:end] if end > 0 else ""
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url})"

@@ -39,12 +39,13 @@ def dial(family: int, address: Any) -> socket.socket:
 class Channel:
     """A socket without blocking (`dial`), and TLS on top of it where there is a `context`."""
 
-    __slots__ = ("_connected", "_context", "_server_name", "_socket", "fd", "not_yet", "read", "send")
+    __slots__ = ("_connected", "_context", "_server_name", "_socket", "fd", "not_yet", "read", "secure", "send")
 
     def __init__(self, made: socket.socket, context: ssl.SSLContext | None, server_name: str | None) -> None:
         self.fd: int = made.fileno()
         # What `read` and `send` raise when they would have to wait.
         self.not_yet: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
+        self.secure = context is not None  # whether TLS is on top of the socket
         self._connected = False
         self._context = context
         self._server_name = server_name
@@ -95,14 +96,10 @@ class Channel:
         except (OSError, ValueError):
             raise Unreachable from None
 
-    @property
-    def secure(self) -> bool:
-        """Whether TLS is on top of the socket."""
-        return self._context is not None
-
     def pending(self) -> int:
         """Bytes that TLS has taken from the socket already."""
-        return 0 if self._context is None else self._socket.pending()
+        left: int = self._socket.pending()
+        return left
 
     def close(self) -> None:
         """Close the socket, without a goodbye."""

@@ -72,11 +72,6 @@ class Connection:
         """Whether it may carry anything."""
         return self._state != _CLOSED
 
-    @property
-    def idle(self) -> bool:
-        """Whether it waits for its next request."""
-        return self._state == _IDLE
-
     def quiet(self) -> bool:
         """Whether this idle connection can carry a request. Closes it if the server has closed it, or says anything.
 
@@ -223,7 +218,7 @@ class Connection:
         """Forget the exchange, which has ended well. False: the connection cannot carry another one."""
         self.exchange = self.origin = None
         self._used = True
-        if self._last or self._channel.pending():
+        if self._last or (self._channel.secure and self._channel.pending()):
             self.close()
             return False
         self._state = _IDLE

@@ -115,10 +115,9 @@ class Origin:
         """The connection that was used last, if it can be used again."""
         while self.idle:
             connection = self.idle.pop()
-            if connection.idle:
-                if now - connection.since < _LONGEST_IDLE and connection.quiet():
-                    return connection
-                connection.close()
+            if now - connection.since < _LONGEST_IDLE and connection.quiet():
+                return connection
+            connection.close()
         return None
 
     def __del__(self) -> None:
