@@ -556,7 +556,7 @@ def test_nothing_waits_for_the_collector(case: Case) -> None:
     try:
         assert raw.get(case.uri) == BLOB
         assert [blob.data == BLOB for blob in raw.get_many([case.uri])] == [True]
-        wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
+        wait_until(lambda: not [each for each in threading.enumerate() if each.name == "bitstore-transfer"])
         assert [each for each in lookups() if id(each) not in of_others] == []
     finally:
         gc.enable()

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
+from bitstore._lookup.retry import TRANSIENT_CODES
 from bitstore._transport.transports import perform
-from bitstore.steps import Profile, Request, TransferError
+from bitstore.steps import REFUSED, Profile, Request, TransferError
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Close, Cut, Reset, ResetAfter
 
@@ -175,3 +176,19 @@ class TestLimits:
             assert len(repr(each)) + len(repr(each.args)) + len("".join(traceback.format_exception(each))) < 3000
             assert (type(each), each.code, each.status, str(each)) == (TransferError, 18, 200, str(error))
         assert len(pickle.dumps(error)) < 1000
+
+
+@pytest.mark.parametrize("options", [{"url": "http://127.0.0.1:1/a\0b"}, {"method": "GE\0T"}, {"headers": ("X: \0",)}])
+def test_a_request_that_libcurl_refuses_fails_without_being_repeated(options: dict[str, Any]) -> None:
+    with pytest.raises(TransferError, match="libcurl refuses the request") as caught:
+        perform(Request(Profile(), **{"url": "http://127.0.0.1:1/", **options}))
+    assert caught.value.code == REFUSED and caught.value.code not in TRANSIENT_CODES
+    assert caught.value.__cause__ is None and caught.value.__context__ is None  # which may show a header
+
+
+@pytest.mark.parametrize("option", ["connect_timeout", "stall_timeout", "total_timeout"])
+def test_limits_of_time_may_be_far_away(api: CountedAPI, option: str) -> None:
+    api.blobs = {DIGEST: BLOB}
+    for seconds in (1e9, 1e30):
+        profile = Profile(**{option: seconds})  # type: ignore[arg-type]
+        assert perform(Request(profile, api.blob_url(DIGEST))).body == BLOB

@@ -135,7 +135,9 @@ class Scheduler:
         self.active -= 1
         owner = exchange.owner
         owner.exchange = None
-        self._failed(owner, error)
+        # Its frames lead up to `turn`, which refers to the error: such a cycle would keep what had come of a large blob
+        # in memory until the collector finds it.
+        self._failed(owner, error.with_traceback(None))
 
     def _end(self, exchange: Exchange, outcome: Response | Declined | TransferError) -> None:
         if not isinstance(outcome, Response):

@@ -25,9 +25,9 @@ def configured(profile: Profile, method: str) -> Any:
     curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
     curl.setopt(pycurl.TCP_KEEPALIVE, 1)
-    curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(profile.connect_timeout * 1000)))
+    curl.setopt(pycurl.CONNECTTIMEOUT_MS, milliseconds(profile.connect_timeout))
     curl.setopt(pycurl.LOW_SPEED_LIMIT, TRICKLE)
-    curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(profile.stall_timeout)))
+    curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(min(profile.stall_timeout, _LONGEST_SECONDS))))
     if profile.total_timeout is not None:
         curl.setopt(pycurl.TIMEOUT_MS, milliseconds(profile.total_timeout))
     trusted = authorities(profile)
