@@ -235,3 +235,21 @@ def test_a_credential_process_that_hangs(world: World, monkeypatch: pytest.Monke
     go.touch()
     assert store.get("s3://bucket/k") == b"x"
     assert runs.read_text() == "."
+
+
+SECRET = "PLANTEDsecret0123456789"
+HALF = {
+    "STS": Answer(200, f"<Credentials><SecretAccessKey>{SECRET}</SecretAccessKey><SessionTok".encode()),
+    "GCS": Answer(200, json.dumps({"id_token": SECRET, "expires_in": 3600}).encode(), JSON),
+    "container": Answer(200, f'{{"AccessKeyId": "A", "SecretAccessKey": "{SECRET}", "Tok'.encode()),
+}
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_half_an_answer_shows_no_secret(
+    kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.rules.add(HALF[kind])
+    with pytest.raises(StoreNotAvailable) as caught:
+        world.store(kind, monkeypatch, tmp_path, retry=Retry(attempts=1)).get(uri(kind))
+    assert SECRET not in f"{caught.value} {caught.value!r}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bitstore import Composite, Sha1Composite, Store
+from bitstore import Composite, FileRaw, Sha1Composite, Store
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
@@ -147,3 +147,30 @@ def test_a_file_that_is_still_written_keeps_its_descriptor(tmp_path: Path, monke
     assert (tmp_path / "another").read_bytes() == b""
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_a_file_that_is_still_read_keeps_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    seen: list[str] = []
+    file = tmp_path / "large"
+    file.write_bytes(bytes(2 * 1024 * 1024))
+    read = os.read
+
+    def slow(fd: int, size: int) -> bytes:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            go_on.wait(60)
+            seen.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            ended.set()
+        return read(fd, size)
+
+    monkeypatch.setattr(os, "read", slow)
+    with pytest.raises(Cancelled):
+        run(FileRaw().get_steps(file.as_uri()), timeout=SHORT)
+    assert reading.wait(60)
+    with open(tmp_path / "another", "wb"):
+        go_on.set()
+        assert ended.wait(60)
+    assert seen == [str(file)]
+    monkeypatch.undo()
+    assert run(FileRaw().get_steps(file.as_uri()), timeout=60).data == file.read_bytes()

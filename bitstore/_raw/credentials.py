@@ -139,5 +139,9 @@ def show(credentials: Any) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """The error of another library in one line."""
-    return f"{type(error).__name__}: {str(error)[:300]}"
+    """The error of another library in a line, without the answer of a service, which may hold half of a secret."""
+    text = str(error)
+    if len(error.args) > 1 and isinstance(error.args[1], dict):  # google-auth adds the answer
+        text = str(error.args[0])
+    text = text.partition("\nb'")[0].partition('\nb"')[0]  # so does botocore where it cannot parse one
+    return f"{type(error).__name__}: {text[:300]}"

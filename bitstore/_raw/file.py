@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -70,14 +72,9 @@ class FileRaw(RawStore):
     def get_steps(self, uri: Any) -> Steps[Found]:
         path = self._path(uri)
         try:
-            descriptor, size = _open(path)
-            try:
-                if size <= _READ_INLINE:
-                    data = _read(descriptor, size)
-                else:
-                    data = yield Call(_read, descriptor, size)
-            finally:
-                os.close(descriptor)
+            data = _read(path, _READ_INLINE)
+            if data is None:
+                data = yield Call(_read, path, None)
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(data, self.label)
@@ -85,11 +82,7 @@ class FileRaw(RawStore):
     def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         path = self._path(uri)
         try:
-            descriptor, _ = _open(path)
-            try:
-                yield Call(partial.copy, descriptor)
-            finally:
-                os.close(descriptor)
+            yield Call(_copy, path, partial)
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(partial, self.label)
@@ -195,27 +188,43 @@ def _below(path: bytes, root: bytes) -> bool:
     return path.startswith(root.rstrip(b"/") + b"/")
 
 
-def _open(path: bytes) -> tuple[int, int]:
+# What these open they close themselves: a lookup that runs out of time leaves the call that still reads, and must not
+# close its descriptor, whose number soon stands for another file.
+
+
+@contextlib.contextmanager
+def _opened(path: bytes) -> Iterator[tuple[int, int]]:
+    """The descriptor and the size of a regular file."""
     descriptor = os.open(path, _READ)
     try:
         status = os.fstat(descriptor)
         check_regular(status)
-    except BaseException:
+        yield descriptor, status.st_size
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor, status.st_size
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    """The whole file: up to its end, for it may have grown or shrunk since `size` was looked up."""
-    data = os.read(descriptor, size + 1)
-    if len(data) == size:  # and the end was seen, because one byte more was asked for
-        return data
-    chunks = [data]
-    while data:
-        data = os.read(descriptor, _READ_INLINE)
-        chunks.append(data)
-    return b"".join(chunks)
+def _read(path: bytes, most: int | None) -> bytes | None:
+    """The whole file: up to its end, for it may have grown or shrunk since its size was looked up.
+
+    None: it has more than `most` bytes.
+    """
+    with _opened(path) as (descriptor, size):
+        if most is not None and size > most:
+            return None
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:  # and the end was seen, because one byte more was asked for
+            return data
+        chunks = [data]
+        while data:
+            data = os.read(descriptor, _READ_INLINE)
+            chunks.append(data)
+        return b"".join(chunks)
+
+
+def _copy(path: bytes, partial: Partial) -> None:
+    with _opened(path) as (descriptor, _):
+        partial.copy(descriptor)
 
 
 def _version(path: bytes) -> str:
