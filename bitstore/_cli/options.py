@@ -23,8 +23,8 @@ from bitstore.config import ConfigError, from_urls, load
 __all__ = ["LIST", "ListOptions", "LookupOptions", "StoreOptions", "as_command"]
 
 LIST = (
-    "A text file (one hash a line or what sha1sum prints, # begins a comment, also gzip-compressed), a Parquet file, "
-    "or - for standard input."
+    "A list: one hash a line or what sha1sum, md5 and openssl print (# is a comment), CSV with a header, JSON lines "
+    "(also compressed: gzip, zstd, xz, bzip2), a Parquet file; or - for standard input."
 )
 
 
@@ -97,7 +97,10 @@ class ListOptions:
     """How a list is read."""
 
     column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of a Parquet list (default: sha1, digest, hash, ...).")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Column (or key) of a table that holds the hashes (default: sha1, digest, ...)."
+        ),
     ] = None
     algorithm: Annotated[
         str | None,

@@ -37,7 +37,7 @@ class DigestComposite(DigestFormatMixin, Composite):
             self.algorithm = digest_algorithm(algorithm).name
 
     def append_cache(self, cache: Store, read: bool = True, *, name: str | None = None) -> None:
-        """See `Composite.append_cache`. A cache that can use it is told the algorithm (`use_algorithm`)."""
+        """See `Composite.append_cache`. A cache with `use_algorithm` learns the algorithm by it."""
         if hasattr(cache, "use_algorithm"):
             cache.use_algorithm(self.algorithm)
         super().append_cache(cache, read, name=name)

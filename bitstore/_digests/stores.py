@@ -242,7 +242,7 @@ class DigestCache(DigestStore):
     _makes_container = True
 
     def put(self, digest: str, data: bytes) -> None:
-        """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for a `digest` that is none."""
+        """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for an invalid `digest`."""
         self._check_valid(digest)
         try:
             super().put(digest, data)

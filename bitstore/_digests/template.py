@@ -24,11 +24,6 @@ class KeyTemplate:
     text
         The prefix or pattern.
 
-    Attributes
-    ----------
-    shown
-        The same as it may be told, without passwords and signatures.
-
     Raises
     ------
     ValueError
@@ -39,6 +34,7 @@ class KeyTemplate:
         if not isinstance(text, str):
             raise TypeError(f"expected a prefix or key template as str, got {type(text).__name__}")
         self.text = text
+        # The text without passwords and signatures, for errors and statistics.
         self.shown = redact_url(text)
         self._parts: list[str | slice] = []
         covered = 0

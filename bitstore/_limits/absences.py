@@ -1,4 +1,4 @@
-"""What a source said lately that it lacks."""
+"""Blobs that a source has lately answered to be missing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Absences(KeepsPerProcess):
     Parameters
     ----------
     seconds
-        For how long each is remembered.
+        For how long a digest is remembered.
     most
-        How many are remembered.
+        How many digests are remembered; the oldest are forgotten first.
     clock
         Seconds that only grow; for tests.
     """

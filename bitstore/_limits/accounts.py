@@ -63,7 +63,7 @@ class MemoryAccount:
 class FileAccount:
     """Counts in an SQLite file (https://sqlite.org/lockingv3.html), which any number of processes may share.
 
-    A call is in the file before it is granted, so whoever is killed at whatever moment, no more are made than allowed.
+    A call is in the file before it is granted, so no more are made than allowed, whichever process is killed and when.
     The file may hold the accounts of many sources. It must be on a disk of this machine: SQLite's locks are not to be
     trusted over a network.
 
@@ -122,7 +122,7 @@ class FileAccount:
             # One connection for each transaction: it costs a tenth of a millisecond, and none crosses a fork.
             # Autocommit, so that the transaction is the one that is begun here.
             with closing(sqlite3.connect(self._path, timeout=_LOCK_SECONDS, isolation_level=None)) as file:
-                file.execute("BEGIN IMMEDIATE")  # nobody else reads or writes until the commit
+                file.execute("BEGIN IMMEDIATE")  # no other process reads or writes until the commit
                 file.execute("CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, calls TEXT NOT NULL)")
                 row = file.execute("SELECT calls FROM account WHERE name = ?", (self._name,)).fetchone()
                 if row is not None:

@@ -39,12 +39,12 @@ class _Made(NamedTuple):
 
 
 class Limit(KeepsPerProcess, ABC):
-    """What an API source may do, wherever its calls are counted. Pickles as its configuration.
+    """How many calls an API source may make, wherever they are counted. Pickles as its configuration.
 
     Parameters
     ----------
     name
-        Of the account with the API, in errors and where calls are counted.
+        Name of the account with the API, in errors and where calls are counted.
     terms
         How many calls are allowed.
     state
@@ -116,7 +116,7 @@ class Limit(KeepsPerProcess, ABC):
     def _attempt(
         self, store: object, place: Place, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> Verdict | _Made:
-        """Count a call and make it, both in the thread that is to make it: no other work comes in between."""
+        """Count a call and make it, both in one thread: no other work comes in between."""
         try:
             verdict = self._here().account.take()
         except AccountError as error:
@@ -127,10 +127,10 @@ class Limit(KeepsPerProcess, ABC):
         return _Made(function(*args))
 
     def _bearable(self, store: object, verdict: Verdict, until: float | None) -> float:
-        """Seconds to wait. Raises `LimitReached` where it would be too long."""
+        """Seconds to wait for the turn. Raises `LimitReached` where they are more than `wait` allows."""
         retry_in = verdict.retry_in
         if retry_in is None or (until is not None and clock.monotonic() + retry_in > until):
-            opens = "it does not open again" if retry_in is None else f"it opens again in {_told(retry_in)}"
+            opens = "it does not open again" if retry_in is None else f"it opens again in {_span(retry_in)}"
             raise LimitReached(store, f"limit {self.name!r}: {verdict.reason}; {opens}", retry_in)
         return max(_SHORTEST_SLEEP, retry_in)
 
@@ -144,26 +144,26 @@ class Limit(KeepsPerProcess, ABC):
         live = self._live.get()
         return live if live is not None else self._live.set_once(_Live(Line(), self._new_account()))
 
-    def _told(self) -> list[str]:
-        told = [repr(self.name)]
-        if terms := self.terms.told():
-            told.append(terms)
+    def _repr_options(self) -> list[str]:
+        options = [repr(self.name)]
+        if terms := str(self.terms):
+            options.append(terms)
         if self.wait != WAIT:
-            told.append(f"wait={self.wait!r}")
+            options.append(f"wait={self.wait!r}")
         if self.state is not None:
-            told.append(f"state={self.state!r}")
-        return told
+            options.append(f"state={self.state!r}")
+        return options
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._told())})"
+        return f"{type(self).__name__}({', '.join(self._repr_options())})"
 
 
 class CallLimit(Limit):
-    """What an API source may do, counted in this process or on this machine: `Sha1APISource(limit=CallLimit(...))`.
+    """How many calls an API source may make: `Sha1APISource(limit=CallLimit(...))`, counted here or on one machine.
 
-    A lookup waits for its turn, in the order of arrival and without a thread, where that is known to come within
-    `wait` seconds. Else, as where the calls of a day or the budget are used up, it fails at once with `LimitReached`,
-    whose `retry_in` says when it is worth trying again: a failure, never an absence.
+    A lookup waits for its turn, in the order of arrival and without a thread, where the turn is known to come within
+    `wait` seconds. Else, as where the calls of a day or the budget are used up, the lookup fails at once with
+    `LimitReached`, whose `retry_in` says when another try makes sense: a failure, never an absence.
 
     The windows slide: no more than `per_minute` calls are granted in any 60 seconds. They are counted a little longer
     than that (a second, for a minute or a day), for the time that a call takes to reach the API; so a steady stream
@@ -172,7 +172,7 @@ class CallLimit(Limit):
     Parameters
     ----------
     name
-        Of the account with the API. In one state file, equal names count together.
+        Name of the account with the API. In one state file, equal names count together.
     per_second, per_minute, per_day
         Calls in any span of that length; None: no such limit.
     budget
@@ -239,6 +239,6 @@ def _pause(error: TooManyRequests, again: int) -> float:
     return _FIRST_PAUSE * 2**again if error.retry_after is None else error.retry_after
 
 
-def _told(seconds: float) -> str:
+def _span(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.1f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"

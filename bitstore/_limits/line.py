@@ -1,4 +1,4 @@
-"""A line in which lookups wait: the first of it acts for all, the others wait for their turn without a thread."""
+"""A line in which lookups wait for their turn without a thread: only the first of the line acts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
 
     @property
     def first(self) -> bool:
-        """Whether all who came before have left."""
+        """Whether all places before this one have been left."""
         return self._line.is_first(self)
 
     def on_landing(self, callback: Callable[[], object]) -> None:
@@ -28,12 +28,12 @@ class Place:
         self._line.call_when_first(self, callback)
 
     def leave(self) -> None:
-        """Let the next one go on. Any number of times, from any thread."""
+        """Make the next place the first. May be called again, and from any thread."""
         self._line.leave(self)
 
 
 class Line:
-    """First come, first served."""
+    """Places in the order of arrival. For any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class Line:
         return len(self._places)
 
     def enter(self) -> Place:
-        """A place at the end."""
+        """A new place at the end of the line."""
         place = Place(self)
         with self._lock:
             self._places[place] = None

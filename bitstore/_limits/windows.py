@@ -22,23 +22,17 @@ _LONGEST_HOLD = 86400.0  # seconds: a server that asks for a longer pause is ask
 
 @dataclass(frozen=True)
 class Terms:
-    """What a source allows; None: as much as you like.
+    """What a source allows; None: no such limit."""
 
-    Attributes
-    ----------
-    per_second, per_minute, per_day
-        Calls in any span of that length.
-    budget
-        Calls in all.
-    """
-
+    # Calls in any span of that length.
     per_second: int | None = None
     per_minute: int | None = None
     per_day: int | None = None
+    # Calls in all, ever.
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of calls."""
+        """Raise TypeError or ValueError where a value is no number of calls."""
         for name, value in vars(self).items():
             if value is None:
                 continue
@@ -47,26 +41,19 @@ class Terms:
             if value < (0 if name == "budget" else 1):
                 raise ValueError(f"{name}={value}: must be at least {0 if name == 'budget' else 1}")
 
-    def told(self) -> str:
-        """As in a constructor call."""
+    def __str__(self) -> str:
+        """The limits as in a constructor call; "" if there are none."""
         return ", ".join(f"{name}={value}" for name, value in vars(self).items() if value is not None)
 
 
 class Verdict(NamedTuple):
-    """The answer to who wants to make a call.
+    """The answer of an account to the question for one call."""
 
-    Attributes
-    ----------
-    granted
-        The call is counted, and may be made.
-    retry_in
-        Seconds until it is worth asking again; None: that will not help.
-    reason
-        What is used up, in words.
-    """
-
+    # Whether the call is counted, and may be made.
     granted: bool
+    # Seconds until the account may grant a call; None: it never will.
     retry_in: float | None = None
+    # What is used up, in words.
     reason: str = ""
 
 
@@ -76,14 +63,17 @@ GRANTED = Verdict(True)
 class Windows:
     """The calls that count at a moment. Not for several threads at once.
 
-    It never looks at a clock: who uses it says what time it is. Time that goes backwards opens nothing; the account
-    then goes on from the earlier time, and a call counts for a whole window from there.
+    The caller says what time it is: a `Windows` never looks at a clock. Time that goes backwards opens nothing; the
+    account continues from the earlier time, and a call counts for a whole window from there.
     """
 
     def __init__(self) -> None:
-        self._calls = 0  # ever
+        # Calls in all, ever.
+        self._calls = 0
+        # Time until which no call is granted, because the source has asked for a pause.
         self._held_until = 0.0
-        self._windows: dict[str, list[list[float]]] = {name: [] for name in _SECONDS}  # [forgotten at, calls]
+        # By window: pairs of the time at which calls are forgotten and their number, the oldest first.
+        self._windows: dict[str, list[list[float]]] = {name: [] for name in _SECONDS}
 
     def take(self, terms: Terms, now: float) -> Verdict:
         """Count a call at the time `now`, if `terms` have room for it."""
@@ -106,7 +96,7 @@ class Windows:
         self._held_until = max(self._held_until, now + min(seconds, _LONGEST_HOLD))
 
     def use_up(self, terms: Terms, now: float) -> None:
-        """Count as if all that `terms` allow had been called right now, because nobody knows what was."""
+        """Count as if all that `terms` allow had been called at the time `now`: the true count is lost."""
         most = max(0, *(value or 0 for value in vars(terms).values()))
         self._count(now, most)
 
@@ -144,12 +134,12 @@ class Windows:
             del entries[:over]
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """The account for JSON."""
         return {"calls": self._calls, "held_until": self._held_until, "windows": self._windows}
 
     @classmethod
     def from_dict(cls, kept: Any) -> Windows:
-        """What `as_dict` told. Raises ValueError for anything else: an account that cannot be read is no empty one."""
+        """The account that `as_dict` returned. ValueError for anything else: an unreadable account is not empty."""
         self = cls()
         try:
             self._calls = int(kept["calls"])
@@ -164,7 +154,7 @@ class Windows:
 def _number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return number
 
 

@@ -84,6 +84,8 @@ class Algorithm:
 
     def read(self, value: Any) -> tuple[str | None, str]:
         """The lower-case digest that `value` names, and ""; or None, and the reason. Never raises."""
+        if isinstance(value, str) and (match := self._is_uri(value)) is not None:
+            return match[1].lower(), ""
         if is_null(value):
             return None, "null"
         try:

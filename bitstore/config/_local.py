@@ -19,23 +19,15 @@ __all__ = ["Context", "DiskTier", "LimitTable", "MemoryTier", "PythonTier", "Rea
 
 @dataclass(frozen=True)
 class Context:
-    """What the tiers of one file share.
+    """What the tiers of one file share."""
 
-    Attributes
-    ----------
-    algorithm
-        Name of the digests' algorithm.
-    folder
-        Where relative paths begin.
-    from_file
-        Whether a file says it all; else a command line does, in which the shell has expanded variables.
-    raw_stores
-        Raw stores made so far, by class and options: tiers with the same ones share credentials and connections.
-    """
-
+    # Name of the algorithm of the digests.
     algorithm: str
+    # Folder in which relative paths begin.
     folder: Path
+    # Whether the tiers are those of a file; else of a command line, in which the shell has expanded variables.
     from_file: bool = True
+    # Raw stores made so far, by class and options: tiers with equal options share credentials and connections.
     raw_stores: dict[str, Store] = field(default_factory=dict)
 
     def path(self, text: str, key: str) -> str:
@@ -45,23 +37,17 @@ class Context:
 
 
 class Tier(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every tier has.
+    """What every tier has."""
 
-    Attributes
-    ----------
-    name
-        Its name in statistics and errors.
-    is_cache
-        Whether it keeps what the tiers below it return.
-    """
-
+    # The kind of tier, for errors.
     what: ClassVar[str] = "a tier"
 
+    # Name of the tier in statistics and errors.
     name: str
 
     @property
     def is_cache(self) -> bool:
-        """Whether lookups fill it."""
+        """Whether lookups keep in the tier what the tiers below it return."""
         return True
 
     def append_options(self) -> dict[str, Any]:
@@ -143,13 +129,13 @@ class LimitTable(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     wait: float = WAIT
 
     def limit(self, context: Context) -> CallLimit:
-        """The limit."""
+        """The limit that the table describes."""
         state = None if self.state is None else context.path(self.state, "state")
         return CallLimit(**{**msgspec.structs.asdict(self), "state": state})
 
 
 class PythonTier(ReadTier, kw_only=True):
-    """Whatever store a user's own function makes."""
+    """A store that a user's own function makes."""
 
     what: ClassVar[str] = "a tier with python = ..."
 
@@ -185,9 +171,9 @@ class PythonTier(ReadTier, kw_only=True):
             raise ValueError(f"python = {self.python!r}: {error}") from error
         try:
             store: Store = found()
-        except Exception as error:  # whatever their function raises, the tier's name must stand beside it
+        except Exception as error:  # the tier's name must stand beside any error of a user's function
             raise ValueError(f"python = {self.python!r} raised {type(error).__name__}: {error}") from error
-        # Stores of a file verify unless it says otherwise; one that knows nothing of it cannot be told.
+        # Stores of a file verify unless it says otherwise; others have no such attribute.
         if isinstance(store, VerifyDigestMixin):
             store.verify = self.verify is not False  # type: ignore[attr-defined]
         elif self.verify is not None:

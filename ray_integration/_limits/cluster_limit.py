@@ -68,8 +68,8 @@ class CallKeeper:
     def _check(self, terms: Terms) -> None:
         if terms != self._terms:
             raise AccountError(
-                f"this process says {terms.told() or 'no limit'}, but the keeper of the limit in this cluster was made "
-                f"with {self._terms.told() or 'no limit'}: give one name the same numbers everywhere, or "
+                f"this process says {str(terms) or 'no limit'}, but the keeper of the limit in this cluster was made "
+                f"with {str(self._terms) or 'no limit'}: give one name the same numbers everywhere, or "
                 "end the keeper with ClusterLimit.shutdown() first"
             )
         if self._broken is not None:
