@@ -10,14 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bitstore._digests.columns import column_values, holds_digests
+from bitstore._digests.columns import column_values
+from ray_integration._digest_column import check_digest_type, no_digests
 
 if TYPE_CHECKING:
     import numpy
     import pandas
     import pyarrow
 
-__all__ = ["Batch", "check_digest_type", "open_batch"]
+__all__ = ["Batch", "open_batch"]
 
 _RAW_BYTES = (16, 20, 32)  # bytes of a raw md5, sha1 and sha256
 
@@ -79,7 +80,7 @@ class _PandasBatch(Batch):
             if series.dtype == dtype:  # text of Arrow that is not UTF-8 is bytes only if pandas does not convert it
                 return column_values(series.array.__arrow_array__())
         elif not (dtype.kind in "OSV" or isinstance(dtype, pandas.StringDtype) or series.isna().all()):
-            raise _no_digests(column, dtype)
+            raise no_digests(column, dtype)
         return list(series.tolist())
 
     def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> pandas.DataFrame:
@@ -107,7 +108,7 @@ class _NumpyBatch(Batch):
         # "T" is NumPy 2's StringDType; a column of nothing but nulls may come as floats that are all nan.
         text = kind in "OUTSV" or (kind == "f" and bool(numpy.isnan(array).all()))
         if array.ndim != 1 or not text:
-            raise _no_digests(column, array.dtype if array.ndim == 1 else f"{array.ndim}-dimensional {array.dtype}")
+            raise no_digests(column, array.dtype if array.ndim == 1 else f"{array.ndim}-dimensional {array.dtype}")
         if kind == "S" and array.dtype.itemsize in _RAW_BYTES:
             # NumPy leaves out the zeros at the end of such a value, and a raw digest may end in zeros.
             return [value.ljust(array.dtype.itemsize, b"\0") for value in array.tolist()]
@@ -133,15 +134,3 @@ def open_batch(batch: Any) -> Batch:
         "expected a batch as pyarrow.Table, pandas.DataFrame or dict of NumPy arrays "
         f"(batch_format='pyarrow', 'pandas' or 'numpy'), got {type(batch).__module__}.{type(batch).__qualname__}"
     )
-
-
-def check_digest_type(column: str, dtype: pyarrow.DataType) -> None:
-    """Raise TypeError unless a column of this Arrow type can hold digests, or Python objects."""
-    import pyarrow
-
-    if not (isinstance(dtype, pyarrow.BaseExtensionType) or holds_digests(dtype)):
-        raise _no_digests(column, dtype)
-
-
-def _no_digests(column: str, dtype: object) -> TypeError:
-    return TypeError(f"column '{column}' has the type {dtype}, but it must hold digests: text or bytes")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from bitstore._tiers.chain import costs
 from ray_integration._cluster import cpus_of_nodes
+from ray_integration._digest_column import check_digest_type
 from ray_integration._fetch.batch_udf import Errors, FetchBlobs, Routing
-from ray_integration._fetch.batches import check_digest_type
 from ray_integration._fetch.placement import check_placement, default_actors, default_cpus
 from ray_integration._pool.pool import NodePool
 from ray_integration._pool.portable import check_portable

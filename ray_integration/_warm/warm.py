@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from bitstore._digests.columns import column_values, holds_digests
+from bitstore._digests.columns import column_values
 from bitstore._support.digests import Algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
@@ -15,6 +15,7 @@ from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
 from bitstore._warming.run import Entries, Fill, Warming, numbered
+from ray_integration._digest_column import check_digest_type
 from ray_integration._node.keeping import KeepOrder
 from ray_integration._pool.pool import NodePool, PoolError
 from ray_integration._pool.portable import check_portable
@@ -178,6 +179,5 @@ def _rows(ds: Dataset, column: str, algorithm: Algorithm) -> Entries:
 def _texts(batches: Iterable[Any], column: str) -> Iterator[Any]:
     for batch in batches:
         values = batch.column(column)
-        if not holds_digests(values.type):
-            raise TypeError(f"column '{column}' has the type {values.type}, but it must hold digests: text or bytes")
+        check_digest_type(column, values.type)
         yield from column_values(values)
