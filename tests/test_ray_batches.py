@@ -286,6 +286,19 @@ def test_a_batch_of_no_known_format_is_an_error() -> None:
         list(FetchBlobs(Counted())([1]))
 
 
+@pytest.mark.parametrize(
+    "batch",
+    [
+        pyarrow.Table.from_arrays([pyarrow.array(["0" * 40]), pyarrow.array(["1" * 40])], names=["sha1", "sha1"]),
+        pandas.DataFrame([["0" * 40, "1" * 40]], columns=["sha1", "sha1"]),
+    ],
+    ids=["arrow", "pandas"],
+)
+def test_two_columns_of_one_name_are_an_error_that_names_them(batch: Any) -> None:
+    with pytest.raises(ValueError, match="2 columns are called 'sha1': rename all but one; there are 'sha1', 'sha1'"):
+        list(FetchBlobs(MadeStore(10))(batch))
+
+
 def test_missing_and_taken_columns_are_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match=r"no column 'sha1'; the dataset has 'hash', 'n'"):
         list(FetchBlobs(Counted())(pyarrow.table({"hash": ["x"], "n": [1]})))

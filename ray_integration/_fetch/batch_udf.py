@@ -181,6 +181,10 @@ class FetchBlobs:
         """Raise ValueError unless a dataset with these columns has the column of digests and room for the new ones."""
         if self.column not in names:
             raise ValueError(f"there is no column '{self.column}'; the dataset has {_quoted(names)}")
+        if (count := list(names).count(self.column)) > 1:
+            raise ValueError(
+                f"{count} columns are called '{self.column}': rename all but one; there are {_quoted(names)}"
+            )
         for option in ("data_column", "source_column", "error_column"):
             if (name := getattr(self, option)) in names:
                 raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")

@@ -172,6 +172,8 @@ def _rows(ds: Dataset, column: str, algorithm: Algorithm) -> Entries:
     names = [] if schema is None else list(schema.names)
     if schema is not None and column not in names:
         raise ValueError(f"there is no column '{column}'; the dataset has {', '.join(map(repr, names))}")
+    if names.count(column) > 1:
+        raise ValueError(f"{names.count(column)} columns of the dataset are called '{column}': rename all but one")
     batches = ds.select_columns([column]).iter_batches(batch_size=_READ_ROWS, batch_format="pyarrow")
     return numbered(_texts(batches, column), algorithm)
 
