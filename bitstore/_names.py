@@ -35,6 +35,7 @@ from bitstore._raw.http import HTTPRaw as HTTPRaw
 from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
 from bitstore._raw.s3 import S3Raw as S3Raw
 from bitstore._tiers.composite import Composite as Composite
+from bitstore._tiers.stats import TierStats as TierStats
 from bitstore.blob import Blob as Blob
 from bitstore.errors import AccessDenied as AccessDenied
 from bitstore.errors import BitstoreError as BitstoreError
@@ -46,4 +47,6 @@ from bitstore.errors import LookupTimedOut as LookupTimedOut
 from bitstore.errors import NotFoundInStore as NotFoundInStore
 from bitstore.errors import StoreNotAvailable as StoreNotAvailable
 from bitstore.errors import TooManyRequests as TooManyRequests
+from bitstore.errors import WriteConflict as WriteConflict
+from bitstore.store import SteppedStore as SteppedStore
 from bitstore.store import Store as Store

@@ -242,7 +242,7 @@ class LookupFailed(StoreNotAvailable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params
-        portable = [(name, _portable(name, error)) for name, error in failures]
+        portable = [(name, portable(name, error)) for name, error in failures]
         # With what tells whether to try again: those who wait for another's lookup get a copy of its error.
         state = {"retry_in": self.retry_in, "down_for": self.down_for, "paid_for": self.paid_for}
         return type(self), (store, uri, portable, missing), state
@@ -262,7 +262,7 @@ def _key(uri: object) -> str:
     return redact_url(text_of(uri))
 
 
-def _portable(name: str, error: BaseException) -> BaseException:
+def portable(name: str, error: BaseException) -> BaseException:
     """The error itself where it survives a round trip through pickle, else one that tells the same."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -11,9 +11,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-from bitstore import Composite, MemoryCache, NotFoundInStore, StoreNotAvailable
+from bitstore import Composite, MemoryCache, NotFoundInStore, SteppedStore, StoreNotAvailable
 from bitstore.steps import FileSink, Found, Profile, Request, Response, Sleep, Steps, TransferError, Write
-from bitstore.store import SteppedStore
 from bitstore.testing import check_store
 
 

@@ -56,8 +56,8 @@ def get_many(store: Sha1Composite, digest: str, folder: Path) -> bytes:
     (blob,) = store.get_many([digest], patience=0)
     if blob.error is not None:
         raise blob.error
-    data: bytes = blob.data
-    return data
+    assert blob.data is not None
+    return blob.data
 
 
 def download(store: Sha1Composite, digest: str, folder: Path) -> bytes:

@@ -111,7 +111,7 @@ class _Run:
     def take(self, blob: Blob) -> None:
         """Put one answer where it belongs."""
         error: BaseException | None = blob.error
-        data = blob.data
+        data: Any = blob.data
         if error is None and not isinstance(data, bytes):
             if isinstance(data, (bytearray, memoryview)):
                 data = bytes(data)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
-from bitstore._lookup.asking import scope_of
+from bitstore._lookup.asking import scope_of, size_of
 from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome, failed, outcome_of
 from bitstore._warming.parts import Target, dry_part, filled, keepers
@@ -94,7 +94,7 @@ class _Kept:
                 if not cache.is_valid(blob.uri):
                     reason += " (it takes nothing in this process)"
                 elif local and not suspect and isinstance(most, int):
-                    reason += f" (it holds {most:,} bytes, and this blob has {len(blob.data):,})"
+                    reason += f" (it holds {most:,} bytes, and this blob has {size_of(blob.data):,})"
             except Exception as error:  # whatever a user's cache raises, we do not know that it has the blob
                 reason = f"{name} could not keep it ({described(error)})"
             self._accounted[name] += suspect
