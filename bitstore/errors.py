@@ -242,10 +242,10 @@ class LookupFailed(StoreNotAvailable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params
-        portable = [(name, portable(name, error)) for name, error in failures]
+        told = [(name, portable(name, error)) for name, error in failures]
         # With what tells whether to try again: those who wait for another's lookup get a copy of its error.
         state = {"retry_in": self.retry_in, "down_for": self.down_for, "paid_for": self.paid_for}
-        return type(self), (store, uri, portable, missing), state
+        return type(self), (store, uri, told, missing), state
 
 
 class LookupTimedOut(LookupFailed, TimeoutError):

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.listings import Listing, Listings
