@@ -23,7 +23,7 @@ class Liar(bytes):
         return b"others"
 
 
-def test_bytes_that_lie_about_their_length(tmp_path: Path) -> None:
+def test_bytes_that_lie_about_their_length_are_counted_in_full(tmp_path: Path) -> None:
     disk, memory = DiskCache(tmp_path, 2000, algorithm="sha1"), MemoryCache(2000)
     for digest, data in blobs(10, 900, "salt").items():
         for cache in (disk, memory):
@@ -33,7 +33,7 @@ def test_bytes_that_lie_about_their_length(tmp_path: Path) -> None:
     assert memory.stats()["bytes"] == 1800 and memory.stats()["evicted"] == 8
 
 
-def test_processes_with_different_bounds(tmp_path: Path) -> None:
+def test_the_smaller_bound_of_two_processes_holds_after_its_write(tmp_path: Path) -> None:
     """Each keeps its own when it writes; the folder never has more than the largest of them."""
     large, small = DiskCache(tmp_path, 10_000, algorithm="sha1"), DiskCache(tmp_path, 3000, algorithm="sha1")
     for number, (digest, data) in enumerate(blobs(80, 900, "salt").items()):
@@ -71,13 +71,8 @@ def test_the_bound_of_a_disk_cache_may_be_changed_in_use(tmp_path: Path) -> None
     assert cache.max_size == 2000
 
 
-def test_that_of_a_memory_cache_may_not() -> None:
-    with pytest.raises(AttributeError, match="max_size"):
-        MemoryCache().max_size = 5  # type: ignore[misc]
-
-
-def test_a_folder_as_another_version_may_have_left_it(tmp_path: Path) -> None:
-    """The blobs' names are the format; whatever cannot be read of the ledger is counted anew."""
+def test_a_folder_of_another_version_is_read_and_bounded(tmp_path: Path) -> None:
+    """The blobs' names are the format; whatever cannot be read of the ledger is counted again."""
     held = blobs(6, 900, "salt")
     for digest, data in held.items():
         place = tmp_path / "sha1" / digest[:3]

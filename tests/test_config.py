@@ -37,7 +37,7 @@ def tier(lines: str, name: str = "a", algorithm: str = "sha1") -> str:
     return f'algorithm = "{algorithm}"\n[[tier]]\nname = "{name}"\n{lines}'
 
 
-def test_example(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRROR_TOKEN", "hush-hush")
     store = load(Path(__file__).parents[1] / "examples" / "bitstore.toml")
     assert isinstance(store, Sha1Composite)
@@ -92,7 +92,7 @@ def test_tiers_fill_each_other(tmp_path: Path) -> None:
     assert store.stats()["memory"].hits == 1
 
 
-def test_real_s3(aws_env: SeaweedS3, bucket: str) -> None:
+def test_stores_of_a_file_verify_unless_it_says_otherwise(aws_env: SeaweedS3, bucket: str) -> None:
     aws_env.put(bucket, f"files/{SHA1}", DATA)
     aws_env.put(bucket, "files/" + "0" * 40, b"these bytes have another digest")
     store = loads(tier(f'url = "s3://{bucket}/files/"\nendpoint_url = "{aws_env.endpoint_url}"\nconnect_timeout = 3'))
@@ -119,7 +119,7 @@ def test_relative_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert disk.folder == tmp_path / "conf" / "blobs"
 
 
-def test_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_path_the_usual_places_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     with pytest.raises(ConfigError, match=r"neither \./bitstore\.toml nor .*bitstore\.toml.*BITSTORE_CONFIG"):
@@ -136,7 +136,7 @@ def test_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
-def test_urls(tmp_path: Path) -> None:
+def test_urls_become_tiers_of_their_own_name(tmp_path: Path) -> None:
     store = from_urls(["s3://a/b/", "gs://c/"], algorithm="sha256", cache=str(tmp_path / "cache"), anonymous=True)
     assert isinstance(store, Sha256Composite)
     assert list(store.stats()) == ["disk cache", "s3://a/b/", "gs://c/"]

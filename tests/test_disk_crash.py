@@ -67,7 +67,7 @@ def test_no_file_operation_is_left_out() -> None:
     assert used - harmless == set(OPERATIONS.split())
 
 
-def test_kills_at_random(tmp_path: Path) -> None:
+def test_kills_at_random_break_no_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "kills", tmp_path / "cache", 50, "--seed", time.time_ns())
     assert figures["kills"] >= 50
     assert figures["bytes_over_the_bound"] == 0
@@ -111,7 +111,7 @@ DiskCache(sys.argv[1], 3000).put("large", b"x" * 2900)
 """
 
 
-def test_what_a_killed_writer_had_reserved_keeps_nobody_from_writing(tmp_path: Path) -> None:
+def test_what_a_killed_writer_had_reserved_is_free_again(tmp_path: Path) -> None:
     """Nor is another process needed to clean up after it: those that are at work do."""
     cache = DiskCache(tmp_path / "cache", 3000)
     cache.put("small", b"v")
@@ -123,7 +123,7 @@ def test_what_a_killed_writer_had_reserved_keeps_nobody_from_writing(tmp_path: P
     assert cache.stats()["bytes"] == 900 + (1 if cache.exists("small") else 0)
 
 
-def test_many_processes(tmp_path: Path) -> None:
+def test_many_processes_keep_the_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "crowd", tmp_path / "cache", 30, "--processes", 16, "--seed", time.time_ns())
     assert figures["bytes_over_the_bound"] == 0
 
@@ -141,7 +141,7 @@ def test_killed_at_every_system_call(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_hundreds_of_kills_at_random(tmp_path: Path) -> None:
+def test_hundreds_of_kills_at_random_break_no_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "kills", tmp_path / "cache", 500, "--seed", time.time_ns(), timeout=1500)
     assert figures["kills"] >= 500
     assert figures["bytes_over_the_bound"] == 0
@@ -150,7 +150,7 @@ def test_hundreds_of_kills_at_random(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(24 * 3600)
-def test_many_processes_for_long(tmp_path: Path) -> None:
+def test_many_processes_keep_the_bound_for_long(tmp_path: Path) -> None:
     seconds = float(os.environ.get("BITSTORE_SOAK_SECONDS", "600"))
     given = ("disk_crowd", "crowd", tmp_path / "cache", seconds, "--processes", 16, "--seed", time.time_ns())
     figures = run(*given, timeout=2 * seconds + 300)

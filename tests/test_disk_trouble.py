@@ -194,7 +194,7 @@ def test_any_file_operation_may_fail(tmp_path: Path, code: int, lasting: bool) -
 # -- disks of all kinds
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_fails_no_lookup(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -233,7 +233,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
             pytest.skip("no user namespaces here: ENOSPC is tested by failing file operations only")
 
 
-def test_a_disk_that_is_remounted_read_only(scene: Scene) -> None:
+def test_a_disk_that_is_remounted_read_only_fails_no_lookup(scene: Scene) -> None:
     old = time.time() - 10**6
     for path in scene.paths():
         os.utime(path, (old, old))  # so that each read would mark its use
@@ -258,7 +258,7 @@ def test_a_disk_that_is_remounted_read_only(scene: Scene) -> None:
         pytest.skip("no user namespaces here: rights are tested by other tests")
 
 
-def test_a_device_mounted_over_a_file(scene: Scene) -> None:
+def test_a_device_mounted_over_a_file_fails_no_lookup(scene: Scene) -> None:
     """It can be neither read (it never ends) nor moved away."""
 
     def use() -> int:
@@ -280,7 +280,7 @@ def test_a_device_mounted_over_a_file(scene: Scene) -> None:
 # -- rights
 
 
-def test_rights_are_lost_on_the_way(public: Path) -> None:
+def test_rights_that_are_lost_on_the_way_fail_no_lookup(public: Path) -> None:
     scene = Scene(public)
     lookups_go_on(scene.store, scene.shelf)
     asked = len(scene.shelf.asked)
@@ -311,7 +311,7 @@ def test_rights_are_lost_on_the_way(public: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
-def test_a_stranger_makes_the_folder_anew(public: Path) -> None:
+def test_a_folder_that_another_user_made_again_is_not_used(public: Path) -> None:
     """The folder was deleted (as cleaners of /tmp do), and somebody else has put his own in its place."""
     scene = Scene(public)
     keys = DiskCache(scene.folder)
@@ -410,7 +410,7 @@ def test_a_file_is_replaced_and_healed(scene: Scene, what: str, how: Callable[[P
 
 @pytest.mark.parametrize("how", [by_link, by_file, by_pipe, by_device], ids=lambda how: how.__name__)
 @pytest.mark.parametrize("what", ["", "sha1", "fan", "tmp", "ledger"])
-def test_a_folder_is_replaced(scene: Scene, what: str, how: Callable[[Path, Path], None]) -> None:
+def test_a_folder_that_is_replaced_fails_no_lookup(scene: Scene, what: str, how: Callable[[Path, Path], None]) -> None:
     if what == "" and how is by_link:
         return  # the cache is where its path leads: whoever makes a link of it has moved it
     damage(scene.paths()[0].parent if what == "fan" else scene.folder / what, how, scene.outside)
@@ -432,7 +432,7 @@ def test_a_folder_is_replaced(scene: Scene, what: str, how: Callable[[Path, Path
     assert snapshot(scene.outside) == before
 
 
-def test_the_folder_is_deleted_again_and_again(scene: Scene) -> None:
+def test_a_folder_that_is_deleted_again_and_again_fails_no_lookup(scene: Scene) -> None:
     heard, before = Heard(), snapshot(scene.outside)
     for inner in ("", "sha1", "tmp", "ledger", ""):
         shutil.rmtree(scene.folder / inner)
@@ -451,7 +451,7 @@ YEAR = 365 * 86400.0
 
 
 @pytest.mark.parametrize("jump", [10 * YEAR, -10 * YEAR, 7200.0, -7200.0], ids=["+10y", "-10y", "+2h", "-2h"])
-def test_the_clock_jumps(tmp_path: Path, jump: float) -> None:
+def test_a_clock_that_jumps_breaks_no_bound(tmp_path: Path, jump: float) -> None:
     """All files keep the times that the old clock gave them. None is lost, and no more go than must."""
     cache = DiskCache(tmp_path / "cache", 20 * SIZE, algorithm="sha1")
     blobs = [blob(number, SIZE) for number in range(30)]

@@ -1,4 +1,4 @@
-"""Lists of hashes of any length and any kind: bounded memory, nothing lost, and a clear error for what is none."""
+"""Lists of hashes of any length: bounded memory, no entry lost, and a clear error for a file that is no list."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ READ = """
 
 @linux
 @pytest.mark.parametrize("count", [1_000_000, pytest.param(100_000_000, marks=pytest.mark.soak)])
-def test_a_long_list_in_bounded_memory(count: int) -> None:
+def test_a_long_list_is_read_in_bounded_memory(count: int) -> None:
     block, times = lines(count, wrong_every=1000)
     started = time.monotonic()
     total, wrong, last, peak = through_a_pipe(READ, block, times)
@@ -106,7 +106,7 @@ LOOK_UP = """
 
 @linux
 @pytest.mark.parametrize("count", [100_000, pytest.param(5_000_000, marks=pytest.mark.soak)])
-def test_a_long_list_looked_up_in_bounded_memory(count: int) -> None:
+def test_a_long_list_is_looked_up_in_bounded_memory(count: int) -> None:
     """`get_many` of a generator: what is no digest is an answer of its own and stops nothing."""
     block, times = lines(count, wrong_every=1000)
     started = time.monotonic()
@@ -119,7 +119,7 @@ def test_a_long_list_looked_up_in_bounded_memory(count: int) -> None:
 
 @linux
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(1000 * MB, marks=pytest.mark.soak)])
-def test_one_huge_line(size: int, tmp_path: Path) -> None:
+def test_a_huge_line_is_one_entry_and_the_lines_around_it_count(size: int, tmp_path: Path) -> None:
     """In a file with a hole, which takes no room on the disk; the lines before and after it count."""
     path = tmp_path / "list.txt"
     with path.open("wb") as file:
@@ -137,7 +137,7 @@ def test_one_huge_line(size: int, tmp_path: Path) -> None:
 
 
 @linux
-def test_a_parquet_file_of_one_huge_row_group(tmp_path: Path) -> None:
+def test_a_huge_row_group_is_read_in_parts(tmp_path: Path) -> None:
     """A million rows that were written as one piece are not read as one."""
     path = tmp_path / "list.parquet"
     column = pa.array([RAW[:-3] + number.to_bytes(3, "big") for number in range(MB)], pa.binary(20))
@@ -167,7 +167,7 @@ TEXT = f"{GOOD}\n{OTHER}\n"
      f"\\{GOOD}  a\\\\b\n{OTHER}  -\n".encode()],
     ids=["plain", "no-end", "crlf", "bom", "bom-crlf-no-end", "upper", "comments", "sha1sum", "sha1sum-escaped"],
 )  # fmt: skip
-def test_texts_of_other_programs(content: bytes, tmp_path: Path) -> None:
+def test_texts_of_other_programs_are_read(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(content)
     for algorithm in (None, "sha1"):
@@ -182,7 +182,7 @@ def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
         HashList(str(path), algorithm="sha1")
 
 
-def test_an_empty_list(tmp_path: Path) -> None:
+def test_an_empty_list_needs_an_algorithm(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"")
     assert list(HashList(str(path), algorithm="sha1")) == []
@@ -190,13 +190,13 @@ def test_an_empty_list(tmp_path: Path) -> None:
         HashList(str(path))
 
 
-def test_lines_that_are_not_quite_those_of_sha1sum(tmp_path: Path) -> None:
+def test_lines_unlike_those_of_sha1sum_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"{GOOD}\n{GOOD} name\n{GOOD}a  name\n{GOOD}  \nx {GOOD}  name\n{GOOD},name\n")
     assert [entry.digest for entry in HashList(str(path))] == [GOOD, GOOD, None, GOOD, None, None]
 
 
-def test_wrong_lines_have_their_numbers(tmp_path: Path) -> None:
+def test_invalid_lines_have_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\n# a comment\n" + GOOD.encode() + b"\nnonsense\n\xff\xfe\n\n" + OTHER.encode() + b"\n\0\n")
     entries = list(HashList(str(path), algorithm="sha1"))
@@ -222,7 +222,7 @@ def test_wrong_lines_have_their_numbers(tmp_path: Path) -> None:
      pa.array([RAW, None, bytes.fromhex(OTHER)]).dictionary_encode()],
     ids=lambda column: str(column.type).split("<values=")[-1].split(",")[0],
 )  # fmt: skip
-def test_columns_of_digests(column: Any, tmp_path: Path) -> None:
+def test_columns_of_text_and_bytes_are_read(column: Any, tmp_path: Path) -> None:
     """Text or bytes, in any of their forms; a null is a row that is no digest."""
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"n": pa.array([1, 2, 3]), "SHA1": column}), path)
@@ -232,7 +232,7 @@ def test_columns_of_digests(column: Any, tmp_path: Path) -> None:
         assert entries[1].text == "null"
 
 
-def test_a_column_that_is_not_there(tmp_path: Path) -> None:
+def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"a": pa.array([GOOD]), "b": pa.array([1])}), path)
     with pytest.raises(ListError, match=r"has the columns 'a', 'b', and no 'c'"):
@@ -243,7 +243,7 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
         HashList(str(path), column="b")
 
 
-def test_a_parquet_file_that_breaks_off(tmp_path: Path) -> None:
+def test_a_parquet_file_that_breaks_off_names_the_row(tmp_path: Path) -> None:
     """Its end is whole, so it opens; what is damaged in the middle is told with the row."""
     path = tmp_path / "list.parquet"
     digests = [f"{number:040x}" for number in range(50_000)]

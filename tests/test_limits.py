@@ -126,7 +126,7 @@ def test_no_span_has_more_calls_than_allowed(seed: int) -> None:
     assert most_within(86400, granted) <= (terms.per_day or 0)
 
 
-def test_what_is_refused_is_granted_when_it_was_told() -> None:
+def test_a_refused_call_is_granted_when_the_verdict_said() -> None:
     terms = Terms(per_second=2, per_minute=4, per_day=500)
     windows = Windows()
     now = 7e8
@@ -152,7 +152,7 @@ def test_a_clock_set_back_closes_for_no_longer_than_a_window() -> None:
     assert not refused.granted and refused.retry_in is not None and 60 <= refused.retry_in < 62
 
 
-def test_an_account_that_is_none_is_refused() -> None:
+def test_an_invalid_account_is_refused() -> None:
     whole = Windows().as_dict()
     accounts: list[Any] = [
         None,
@@ -263,7 +263,7 @@ def test_threads_share_a_limit() -> None:
     assert (outcomes.count(b"x"), outcomes.count(b"late"), len(source.calls)) == (50, 150, 50)
 
 
-def test_who_runs_out_of_time_waiting_has_not_called() -> None:
+def test_a_lookup_that_runs_out_of_time_in_line_has_not_called() -> None:
     source = API(dict.fromkeys(DIGESTS, b"x"))
     source.limit = CallLimit("api", per_minute=1)
     store = Sha1Composite()
@@ -276,7 +276,7 @@ def test_who_runs_out_of_time_waiting_has_not_called() -> None:
     assert source.calls == DIGESTS[:1]
 
 
-def test_it_works_after_fork_and_pickles_as_its_configuration(tmp_path: Path) -> None:
+def test_a_limit_works_after_fork_and_pickles_as_its_configuration(tmp_path: Path) -> None:
     source = API(dict.fromkeys(DIGESTS, b"x"))
     source.limit = CallLimit("api", budget=3, per_minute=9, state=tmp_path / "state", wait=5)
     assert source.get(DIGESTS[0]) == b"x"
@@ -299,7 +299,7 @@ def test_it_works_after_fork_and_pickles_as_its_configuration(tmp_path: Path) ->
             each.get(DIGESTS[3])
 
 
-def test_numbers_that_make_no_sense() -> None:
+def test_numbers_that_make_no_sense_are_refused() -> None:
     for options, told in (
         ({"per_second": 0}, "per_second=0: must be at least 1"),
         ({"per_minute": -4}, "per_minute=-4"),
@@ -395,7 +395,7 @@ def test_an_account_that_was_known_and_is_lost_begins_used_up(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_too_many_requests_is_tried_again_when_it_was_told(limited: bool) -> None:
+def test_too_many_requests_is_repeated_after_the_pause_it_asks_for(limited: bool) -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(7)]
@@ -455,7 +455,7 @@ def test_a_pause_that_is_too_long_ends_the_calls(limited: bool) -> None:
     assert limited or "limit" not in str(caught.value)
 
 
-def test_retry_after_as_it_came(timed_api: TimedAPI) -> None:
+def test_retry_after_is_read_in_seconds_and_as_a_date(timed_api: TimedAPI) -> None:
     timed_api.blobs = blobs(1)
     (digest,) = timed_api.blobs
     timed_api.rules.add(Answer(429, b"", {"Retry-After": "1"}), times=1)
@@ -518,7 +518,7 @@ def test_absences_are_forgotten_by_age_and_number() -> None:
 # ------------------------------------------------------------------ the line
 
 
-def test_line_is_first_come_first_served_whoever_leaves() -> None:
+def test_a_line_keeps_its_order_whichever_place_is_left() -> None:
     line = Line()
     places = [line.enter() for _ in range(5000)]
     came: list[int] = []
@@ -535,7 +535,7 @@ def test_line_is_first_come_first_served_whoever_leaves() -> None:
     assert came[-1] == -1
 
 
-def test_line_wakes_each_of_many_threads_once() -> None:
+def test_a_line_wakes_each_of_many_threads_once() -> None:
     line = Line()
     served: list[int] = []
 
@@ -556,7 +556,7 @@ def test_line_wakes_each_of_many_threads_once() -> None:
 # ------------------------------------------------------------------ rates of buckets
 
 
-def test_rate_spreads_requests() -> None:
+def test_a_rate_spreads_requests() -> None:
     clock = Clock()
     limit = RateLimit(per_second=100, clock=clock)
     times = []
@@ -571,7 +571,7 @@ def test_rate_spreads_requests() -> None:
             RateLimit(per_second=wrong)  # type: ignore[arg-type]
 
 
-def test_rate_halves_and_comes_back_step_by_step() -> None:
+def test_a_rate_halves_and_comes_back_step_by_step() -> None:
     clock = Clock()
     limit = RateLimit(per_second=100, clock=clock)
     assert limit.rate == 100
@@ -654,7 +654,7 @@ def test_every_request_takes_its_turn(
     assert f"limit={turns!r}" in repr(store)
 
 
-def test_bad_limits_of_buckets() -> None:
+def test_limits_of_buckets_that_make_no_sense_are_refused() -> None:
     with pytest.raises(TypeError, match="expected a RateLimit or a ClusterRate"):
         S3Raw(limit=CallLimit("x"))  # type: ignore[arg-type]
     for make in (S3Raw, GSRaw):
@@ -691,7 +691,7 @@ def config(lines: str) -> str:
     return f'algorithm = "sha1"\n[[tier]]\nname = "a"\n{lines}'
 
 
-def test_limits_in_a_file() -> None:
+def test_limits_of_a_configuration_are_those_of_its_stores() -> None:
     python = 'python = "tests.test_limits:api_of_file"\n'
     store = loads(config(python + 'remember_missing = 60\nlimit = { name = "vt", per_minute = 4, state = "l.sqlite" }'))
     (api,) = store.sources

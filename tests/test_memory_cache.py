@@ -1,3 +1,5 @@
+"""A cache in memory: keys, its bound, threads, forks and steps."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +15,7 @@ from bitstore._lookup.run import run
 from bitstore.errors import InvalidURI, NotFoundInStore
 
 
-def test_miss_hit_empty_and_awkward_keys() -> None:
+def test_any_text_is_a_key() -> None:
     cache = MemoryCache()
     for key in ["a", "s3://bucket/a b", "\0\n../../x", "\udcff", "\u00e9" * 500]:
         with pytest.raises(NotFoundInStore):
@@ -26,7 +28,7 @@ def test_miss_hit_empty_and_awkward_keys() -> None:
 
 
 @pytest.mark.parametrize("key", ["", None, 5, b"a", ["a"]])
-def test_bad_keys(key: Any) -> None:
+def test_what_is_no_text_is_no_key(key: Any) -> None:
     cache = MemoryCache()
     for ask in (cache.get, cache.exists, cache.delete):
         with pytest.raises(InvalidURI):
@@ -35,18 +37,18 @@ def test_bad_keys(key: Any) -> None:
         cache.put(key, b"")
 
 
-def test_only_bytes() -> None:
+def test_only_bytes_are_kept() -> None:
     with pytest.raises(TypeError, match="holds bytes only, not str"):
         MemoryCache().put("a", "text")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, "0GB", "much", -1, None])
-def test_bad_sizes(size: Any) -> None:
+def test_a_size_that_makes_no_sense_is_refused(size: Any) -> None:
     with pytest.raises(ValueError, match="max_size"):
         MemoryCache(size)
 
 
-def test_least_recently_used_goes_first_and_bytes_are_bounded() -> None:
+def test_the_least_recently_used_goes_first_and_bytes_are_bounded() -> None:
     cache = MemoryCache(100)
     for key in "abcde":
         cache.put(key, key.encode() * 20)
@@ -65,7 +67,7 @@ def test_least_recently_used_goes_first_and_bytes_are_bounded() -> None:
     }
 
 
-def test_too_large_is_skipped_and_leaves_no_old_value() -> None:
+def test_a_blob_that_is_too_large_is_skipped_and_leaves_no_old_value() -> None:
     cache = MemoryCache("10B")
     cache.put("a", b"old")
     cache.put("a", b"x" * 11)
@@ -81,7 +83,7 @@ def test_tiny_blobs_are_bounded_by_number() -> None:
     assert cache.get("2999") == b""
 
 
-def test_replace_delete_clear() -> None:
+def test_replaced_deleted_and_cleared_blobs_leave_the_count() -> None:
     cache = MemoryCache()
     cache.put("a", b"1")
     cache.put("a", b"22")
@@ -94,7 +96,7 @@ def test_replace_delete_clear() -> None:
     assert cache.stats()["bytes"] == 0
 
 
-def test_pickle_takes_the_configuration_only() -> None:
+def test_a_pickle_has_the_configuration_only() -> None:
     cache = MemoryCache("1MB")
     cache.put("a", b"secret bytes")
     packed = pickle.dumps(cache)
@@ -105,7 +107,7 @@ def test_pickle_takes_the_configuration_only() -> None:
     copy.put("b", b"1")
 
 
-def test_fork_starts_empty_even_if_a_thread_holds_the_lock() -> None:
+def test_a_fork_starts_empty_even_if_a_thread_holds_the_lock() -> None:
     cache = MemoryCache()
     cache.put("a", b"1")
     contents = cache._contents.get()
@@ -123,7 +125,7 @@ def test_fork_starts_empty_even_if_a_thread_holds_the_lock() -> None:
     assert cache.get("a") == b"1"
 
 
-def test_steps_need_no_driver_to_do_anything() -> None:
+def test_steps_end_before_the_first_one() -> None:
     cache = MemoryCache()
     run(steps_of_put(cache, "a", b"1"))
     found = run(steps_of_get(cache, "a"))
@@ -133,7 +135,7 @@ def test_steps_need_no_driver_to_do_anything() -> None:
         next(steps_of_get(cache, "b"))
 
 
-def test_threads_share_it_and_counters_are_exact() -> None:
+def test_threads_share_a_cache_and_its_counters_are_exact() -> None:
     cache = MemoryCache(5000)
 
     def work(number: int) -> None:
@@ -155,7 +157,7 @@ def test_threads_share_it_and_counters_are_exact() -> None:
     assert stats["bytes"] <= 5000
 
 
-def test_subclass_that_overrides_get_is_asked() -> None:
+def test_a_subclass_that_overrides_get_is_asked_by_steps() -> None:
     class Counting(MemoryCache):
         asked = 0
 
@@ -169,7 +171,7 @@ def test_subclass_that_overrides_get_is_asked() -> None:
     assert cache.asked == 1
 
 
-def test_every_algorithm_is_fine() -> None:
+def test_every_algorithm_is_taken() -> None:
     cache = MemoryCache()
     cache.use_algorithm("sha1")
     cache.use_algorithm("sha256")
