@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from urllib.parse import quote
 from weakref import WeakSet
 
@@ -37,12 +38,13 @@ class Handle:
     handles and their connections.
     """
 
-    __slots__ = ("__weakref__", "chunks", "curl", "hurried", "lines", "proxies", "request", "streams")
+    __slots__ = ("__weakref__", "chunks", "curl", "home", "hurried", "lines", "proxies", "request", "streams")
 
     def __init__(self, profile: Profile, method: str) -> None:
         self.chunks: list[bytes] = []  # of the body, unless the request's sink takes it
         self.lines: list[bytes] = []  # of all heads, where they are collected
         self.request: Request | None = None  # None: idle
+        self.home: deque[Handle] | None = None  # where it goes back to; None: it is there, or on its way
         self.hurried = False  # whether this request has a time limit of its own
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
         # Choose the proxy of each request; None: it is the same for all.

@@ -39,35 +39,38 @@ class HandlePool:
             Seconds for the whole exchange; None: the limits of the request's profile alone.
         """
         try:
-            handle = self._kept(request) or self._new(request)
+            idle = self._idle_of(request)
+            try:
+                handle = idle.pop()
+            except IndexError:  # no look before: another thread may take the last one in between
+                handle = self._new(request)
             handle.prepare(request, timeout)
-            return handle
         except Exception as error:  # pycurl raises all sorts of errors for what it cannot pass on
             refusal = f"libcurl refuses the request: {error}"
+        else:
+            handle.home = idle
+            return handle
         # Outside of the handler: such an error may hold the header or the URL that was refused.
         raise TransferError(REFUSED, refusal)
 
-    def _kept(self, request: Request) -> Handle | None:
-        idle = self._idle.get(request.profile)
-        try:
-            return None if idle is None else idle[request.method].pop()
-        except (KeyError, IndexError):
-            return None
+    def _idle_of(self, request: Request) -> deque[Handle]:
+        by_method = self._idle.get(request.profile)
+        if by_method is None:
+            by_method = self._idle.setdefault(request.profile, {})
+        idle = by_method.get(request.method)
+        return by_method.setdefault(request.method, deque(maxlen=self.MAX_IDLE)) if idle is None else idle
 
     def _new(self, request: Request) -> Handle:
         handle = Handle(request.profile, request.method)
         self._configure(handle.curl)
         return handle
 
-    def give(self, handle: Handle, request: Request) -> None:
-        """Take back the handle that carried `request`."""
-        idle = self._idle.get(request.profile)
-        if idle is None:
-            idle = self._idle.setdefault(request.profile, {})
-        kept = idle.get(request.method)
-        if kept is None:
-            kept = idle.setdefault(request.method, deque(maxlen=self.MAX_IDLE))
-        kept.append(handle)
+    @staticmethod
+    def give(handle: Handle) -> None:
+        """Take back a handle whose transfer has ended."""
+        home, handle.home = handle.home, None
+        if home is not None:
+            home.append(handle)
 
 
 _pools: PerProcess[HandlePool] = PerProcess()

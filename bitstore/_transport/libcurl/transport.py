@@ -59,7 +59,7 @@ class Libcurl:
         del self._carried[handle.curl]
         self._multi.remove_handle(handle.curl)
         handle.clear()
-        self._handles.give(handle, exchange.request)
+        self._handles.give(handle)
 
     def patience(self) -> float:
         """Seconds until libcurl wants to look at its own clocks."""
@@ -90,7 +90,7 @@ class Libcurl:
         except TransferError as error:
             return error
         finally:
-            self._handles.give(handle, exchange.request)
+            self._handles.give(handle)
 
     def learn(self, request: Request, address: str, port: int) -> None:
         """Learn nothing: libcurl finds addresses by itself."""
@@ -148,7 +148,7 @@ class Libcurl:
             if interruptible:
                 handle.curl.setopt(pycurl.NOPROGRESS, 1)
             handle.clear()
-            pool.give(handle, request)
+            pool.give(handle)
         return response
 
 
