@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,6 +30,9 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _SAFE = "/?:@!$&'()*+,;=%~[]|\"<>\\^`{}"
+_SEEN_FOR = 60.0  # seconds for which a bucket that was there is taken to be there
+_MOST_BUCKETS = 1000  # that are remembered
+_BUCKET_SERVICE = re.compile(r"x-amz-|x-goog-|x-guploader-|x-ms-")  # headers of S3, Google Cloud Storage and Azure
 _SECRET_WORD = 8  # characters; shorter words of headers are names of schemes and the like
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -59,13 +63,24 @@ def _number_of_redirects(name: str, number: Any) -> int:
 class _State:
     """What one process has: the headers, and the profiles that carry them and that do not."""
 
-    __slots__ = ("features", "headers", "own", "stranger")
+    __slots__ = ("_seen", "features", "headers", "own", "stranger")
 
     def __init__(self, headers: dict[str, str], own: Profile, stranger: Profile) -> None:
         self.headers = headers
         self.features = WriteFeatures()
+        self._seen: dict[str, float] = {}  # by bucket: `time.monotonic()` when an answer last said that it is there
         self.own = own  # for the host of the URL
         self.stranger = stranger  # for hosts that a redirect leads to
+
+    def see(self, url: str) -> None:
+        """Note that the bucket of `url` is there, as an answer has said of a blob that is not."""
+        if len(self._seen) > _MOST_BUCKETS:
+            self._seen.clear()
+        self._seen[_bucket(url)] = time.monotonic()
+
+    def saw(self, url: str) -> bool:
+        """Whether an answer has said so lately."""
+        return time.monotonic() - self._seen.get(_bucket(url), float("-inf")) < _SEEN_FOR
 
 
 class HTTPRaw(WireStore[_State]):
@@ -126,7 +141,8 @@ class HTTPRaw(WireStore[_State]):
 
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         url = asked.place
-        profile = self._state().own
+        state = self._state()
+        profile = state.own
         followed = 0
         seen = {url}
         while True:
@@ -138,7 +154,7 @@ class HTTPRaw(WireStore[_State]):
                 if isinstance(target, Problem):
                     return target
                 if _origin(target) != _origin(url):
-                    profile = self._state().stranger  # and it stays so, also if the way leads back
+                    profile = state.stranger  # and it stays so, also if the way leads back
                 followed += 1
                 seen.add(target)
                 url = target
@@ -147,11 +163,15 @@ class HTTPRaw(WireStore[_State]):
                 return response
             if 200 <= response.status < 300:
                 return unasked(response.status)
-            if asked.method == "HEAD" and response.status not in (404, 410) and response.status not in _REDIRECTS:
-                # Refused for its method, or with no body to tell what is wrong: one byte of the blob tells.
-                asked = asked.one_byte()
-                continue
+            if asked.method == "HEAD" and response.status not in _REDIRECTS:
+                absent = response.status in (404, 410)
+                if not (absent and (_of_no_bucket_service(response) or state.saw(url))):
+                    # Refused for its method, or with no body to tell what is wrong: one byte of the blob tells.
+                    asked = asked.one_byte()
+                    continue
             problem = plain_problem(response)
+            if problem.missing:
+                state.see(url)
             if response.status in _REDIRECTS:
                 problem.message = f"more than {self.follow_redirects} redirects in a row"
             problem.message = without(problem.message, self._secrets())
@@ -195,6 +215,17 @@ _SUCCESS = {
     "HEAD": frozenset({200, 203, 204}),
     "PUT": frozenset({200, 201, 204}),
 }
+
+
+def _of_no_bucket_service(response: Response) -> bool:
+    """Whether it is a plain web server that answers, where a blob is missing because it is missing."""
+    headers = response.headers
+    return "xml" not in headers.get("content-type", "") and not any(map(_BUCKET_SERVICE.match, headers))
+
+
+def _bucket(url: str) -> str:
+    """Host and first part of the path: enough of a URL to name its bucket, in whichever of the two it stands."""
+    return "/".join(url.split("/", 4)[:4])
 
 
 def _origin(url: str) -> tuple[str, str]:
