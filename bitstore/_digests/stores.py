@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bitstore._digests.api_source import DigestAPISource
+from bitstore._digests.codings import looks_coded, other_forms
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
@@ -39,6 +40,10 @@ __all__ = [
 logger = logging.getLogger("bitstore")
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
+
+
+def _may_be_coded(data: Any) -> bool:
+    return isinstance(data, bytes) and looks_coded(data)
 
 
 class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
@@ -160,15 +165,43 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except NotFoundInStore as error:
             yield from self._check_container()
             raise NotFoundInStore(self, digest) from error
-        data = found.data
-        if self.compression is not None:
-            data = self._expand(data, digest)
-        if self.verify:
-            if len(data) <= _HASH_INLINE:
-                data = self._verify_data(data, digest)
-            else:
-                data = yield Call(self._verify_data, data, digest)
+        received = found.data
+        if not (self.verify or self.compression is not None or _may_be_coded(received)):
+            return Found(received, template.shown, found.etag, found.matched)
+        if len(received) <= _HASH_INLINE:
+            data = self._decoded(received, digest)
+        else:
+            data = yield Call(self._decoded, received, digest)
         return Found(data, template.shown, found.etag, found.matched or self.verify)
+
+    def _decoded(self, received: Any, digest: str) -> Any:
+        """The blob that was received, expanded or not: with `verify`, the form that matches the digest."""
+        data = received
+        try:
+            if self.compression is not None:
+                data = self._expand(received, digest)
+            if not self.verify and (self.compression is not None or self._matches(data, digest)):
+                return data
+            if self.verify:
+                return self._verify_data(data, digest)
+        except InvalidDataFound:
+            form = self._other_form(received, data, digest)
+            if form is None:
+                raise
+            return form
+        form = self._other_form(received, data, digest)
+        return received if form is None else form
+
+    def _other_form(self, received: Any, data: Any, digest: str) -> bytes | None:
+        if not isinstance(received, bytes):
+            return None
+        if data is received and self.compression is not None:  # it could not be expanded
+            return received if self._matches(received, digest) else None
+        forms = other_forms(received, data, self.max_blob_size)
+        return next((form for form in forms if self._matches(form, digest)), None)
+
+    def _matches(self, data: Any, digest: str) -> bool:
+        return digest_algorithm(self.algorithm).of(data) == digest.lower()
 
     def _expand(self, data: bytes, digest: str) -> bytes:
         expander = codec(self.compression)
@@ -198,7 +231,18 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except NotFoundInStore as error:
             yield from self._check_container()
             raise NotFoundInStore(self, digest) from error
+        if found.data is partial and looks_coded((yield Call(partial.head))):
+            form = yield Call(self._form_of_file, partial, digest)
+            if form is not None:
+                yield Call(partial.fill, form)
         return Found(found.data, self.label)
+
+    def _form_of_file(self, partial: Partial, digest: str) -> bytes | None:
+        """The blob, where the file's bytes are not it but expand to it."""
+        if partial.digest(self.algorithm) == digest.lower():
+            return None
+        received = partial.whole()
+        return self._other_form(received, received, digest)
 
     def _check_container(self) -> Steps[None]:
         """Raise `StoreNotAvailable` where not only a blob is absent, but the folder of all of them."""

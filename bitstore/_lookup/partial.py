@@ -203,6 +203,19 @@ class Partial:
             self._guarded(os.lseek, self._fd, 0, os.SEEK_SET)
             return digest_algorithm(algorithm).of_pieces(lambda: self._guarded(os.read, self._fd, _PIECE))
 
+    def head(self, count: int = 16) -> bytes:
+        """The first bytes."""
+        with self._used():
+            self._guarded(os.lseek, self._fd, 0, os.SEEK_SET)
+            head: bytes = self._guarded(os.read, self._fd, count)
+        return head
+
+    def whole(self) -> bytes:
+        """All bytes."""
+        with self._used():
+            self._guarded(os.lseek, self._fd, 0, os.SEEK_SET)
+            return b"".join(iter(lambda: self._guarded(os.read, self._fd, _PIECE), b""))
+
     # ------------------------------------------------------------------ bytes from a server: a Sink
 
     def expect(self, url: str) -> None:
