@@ -31,7 +31,7 @@ from ray_integration import FetchBlobs, NodePool
 from ray_integration._node.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
 from ray_integration._pool.stats_table import stats_table
 from tests.ray_cluster import pytest_environment
-from tests.ray_stores import LockedStore, MadeStore, NotedAPI
+from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
 
 pytestmark = [
     pytest.mark.ray,
@@ -366,3 +366,23 @@ def test_measuring_needs_no_ray_in_the_process() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["None", "False"], done.stderr
+
+
+@pytest.mark.parametrize("routing", ["local", "owner"])
+@pytest.mark.parametrize("cache", ["full", "unusable"])
+def test_a_node_store_does_not_pay_again_for_what_no_cache_keeps(
+    local: None, tmp_path: Path, routing: Any, cache: str
+) -> None:
+    store = Sha1Composite()
+    folder = tmp_path / "file" / "cache"
+    store.append_cache(FullCache() if cache == "full" else DiskCache(folder, "1MB"), name="cache")
+    store.append_source(NotedAPI(tmp_path / "calls"), name="api")
+    (tmp_path / "file").write_text("no folder")
+    digests = [f"{number:040x}" for number in range(20)]
+    with NodePool(store, private=True) as pool:
+        fetching = FetchBlobs(store, pool=pool, routing=routing, patience=0, in_flight=1)
+        told = [row["error"] for _ in range(3) for piece in fetching(table_of(digests)) for row in piece.to_pylist()]
+    calls = (tmp_path / "calls").read_text().split()
+    assert len(calls) == len(set(calls)) < 5
+    assert told.count(None) == len(calls)
+    assert all(error is None or "pay_unkept=False" in error for error in told)

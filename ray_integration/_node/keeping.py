@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.outcome import Outcome, failed
 from bitstore._warming.parts import Target, filled, lean_part
-from ray_integration._node.usable import shared_part
+from ray_integration._node.usable import is_usable, shared_part
 
 __all__ = ["KeepOrder", "keep_on_node"]
 
@@ -48,7 +48,7 @@ def keep_on_node(
     node
         Id of this node.
     """
-    if not filled(store, order.target):
+    if not any(map(is_usable, filled(store, order.target).values())):
         # A node store works without a cache folder that it cannot use; for a warming that is no success.
         yield [failed(digest, f"node {node[:8]} has no cache that can be filled") for digest in digests]
         return

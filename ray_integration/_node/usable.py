@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
 from bitstore._lookup.asking import scope_of
+from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.views import without
 from bitstore.errors import StoreNotAvailable
 
-__all__ = ["shared_part", "usable_part"]
+__all__ = ["is_usable", "shared_part", "usable_part"]
 
 
 def shared_part(store: Any) -> Any | None:
@@ -21,20 +23,46 @@ def shared_part(store: Any) -> Any | None:
 def usable_part(store: Any) -> tuple[Any, list[str]]:
     """`store` without the disk caches that this machine cannot use, and why, for each.
 
-    A cache that can be read and not written stays.
+    A cache that can be read and not written stays. Where the store may cost money, a cache that cannot be used is only
+    not read: it has to refuse what was paid for, so that no more is paid for that no cache keeps.
     """
-    told: list[str] = []
+    notes: list[str] = []
+    useless: set[int] = set()  # by id, so that each cache is examined once
 
     def is_useless(inner: Any) -> bool:
         if not isinstance(inner, DiskCache):
             return False
         trouble, readable = _trouble(inner)
         if trouble is not None:
-            told.append(trouble if readable else f"goes on without its cache folder{trouble}")
+            notes.append(trouble if readable else f"goes on without its cache folder{trouble}")
+        if not readable:
+            useless.add(id(inner))
         return not readable
 
     part = without(store, is_useless)
-    return (store if part is None else part), told
+    if useless and costs(store):
+        part = _not_read(store, useless)
+    return (store if part is None else part), notes
+
+
+def is_usable(cache: Any) -> bool:
+    """Whether a node store that goes on without useless disk caches uses this one."""
+    return not isinstance(cache, DiskCache) or _trouble(cache)[1]
+
+
+def _not_read(store: Any, useless: set[int]) -> Any:
+    """A view of `store` that writes to these caches and does not read them."""
+    if not isinstance(store, Chain):
+        return store
+
+    def change(tier: Tier) -> Tier:
+        if id(tier.store) in useless:
+            return replace(tier, read=False)
+        inner = _not_read(tier.store, useless)
+        return tier if inner is tier.store else replace(tier, store=inner)
+
+    changed = {tier: change(tier) for tier in store.tiers}
+    return store if all(tier is new for tier, new in changed.items()) else store.view(changed.__getitem__)
 
 
 def _trouble(cache: DiskCache) -> tuple[str | None, bool]:
