@@ -26,7 +26,7 @@ COUNTERS = {
     "misses": "Lookups that the tier answered with: not here",
     "failures": "Lookups that the tier did not answer",
     "invalid": "Bytes that did not match their digest",
-    "skipped": "Lookups for which a paid tier was not asked, because an earlier tier had failed",
+    "skipped": "Lookups for which a paid tier was not asked: an earlier tier had failed, or no cache could keep it",
     "bytes": "Bytes of the blobs that the tier had",
     "writes": "Blobs that this cache has kept",
     "write_failures": "Blobs that this cache could not keep",
