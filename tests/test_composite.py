@@ -489,3 +489,62 @@ def test_data_that_cannot_be_verified_is_named() -> None:
 def test_an_uri_with_a_newline_shows_it() -> None:
     with pytest.raises(InvalidURI, match=r"^URI 'abc\\n' is invalid for Sha1Composite"):
         Sha1Composite().get("abc\n")
+
+
+def test_debug_logs_one_line_a_tier_and_lookup(caplog: pytest.LogCaptureFixture) -> None:
+    class Picky(Shelf):
+        def is_valid(self, uri: Any) -> bool:
+            return False
+
+    down = Shelf()
+    down.fail = OSError("down: https://host/?key=secret")
+    composite = Sha1Composite()
+    composite.append_cache(Box(), name="box")
+    composite.append_source(Picky(), name="picky")
+    composite.append_source(down, name="down")
+    composite.append_source(API({}), name="api")
+    composite.append_source(Shelf({DIGEST: DATA}), name="shelf")
+    composite.get(DIGEST)
+    assert caplog.text == ""
+    with caplog.at_level(logging.DEBUG, "bitstore"):
+        composite.get(DIGEST.upper())
+        box_hit = len(caplog.messages)
+        composite.cache.held.clear()  # type: ignore[union-attr]
+        composite.get(DIGEST)
+    assert caplog.messages[:box_hit] == [f"{DIGEST}: box: found, bytes: {len(DATA)}"]
+    lines = [line.removeprefix(f"{DIGEST}: ") for line in caplog.messages[box_hit:]]
+    assert lines[:3] == [
+        "box: missing", "picky: passed over, because its is_valid says no", "down: failed: OSError: down: https://host/?***"
+    ]  # fmt: skip
+    assert lines[3].startswith("api: not asked, because an earlier tier failed")
+    assert lines[4] == f"shelf: found, bytes: {len(DATA)}" and len(lines) == 5
+
+
+@pytest.mark.parametrize("make", [Box, lambda: Sha1Cache(Urls(), "x://")], ids=["cache", "Sha1Cache over it"])
+def test_a_cache_of_a_user_keeps_whatever_it_takes(make: Any) -> None:
+    for kept in ("a text", {"an": "object"}, DATA):
+        composite = Sha1Composite()
+        composite.append_cache(cache := make(), name="kept")
+        composite.append_source(Shelf({DIGEST: kept}))  # type: ignore[dict-item]
+        assert composite.get(DIGEST) == kept == cache.get(DIGEST) == composite.get(DIGEST)
+        assert composite.stats()["kept"].writes == 1
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        lambda: MemoryCache(), lambda: Sha1Cache(Urls(), "x://", verify=True),
+        lambda: Sha1Cache(Urls(), "x://", compression="gzip"), lambda: Sha1Cache(FileRaw(), "file:///nowhere/at/all/"),
+    ],
+)  # fmt: skip
+def test_caches_of_bytes_let_other_data_pass(cache: Any, caplog: pytest.LogCaptureFixture) -> None:
+    composite = Sha1Composite()
+    composite.append_cache(cache(), name="bytes", read=False)
+    composite.append_source(Shelf({DIGEST: "a text"}))  # type: ignore[dict-item]
+    assert composite.get(DIGEST) == "a text"  # type: ignore[comparison-overlap]
+    stats = composite.stats()["bytes"]
+    assert (stats.writes, stats.write_failures) == (0, 0) and caplog.text == ""
+
+
+class Urls(Box):
+    """A store of a user that is addressed by URL."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from bitstore import (
     StoreNotAvailable,
 )
 from bitstore.errors import AccessDenied
+from bitstore.steps import Call, Found, Steps
 from tests.stores import API, Box, Shelf, blobs, sha1
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
@@ -178,18 +181,30 @@ class TestDownloads:
         assert len(api.calls) == 1 or not cached
         assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
-    def test_a_download_that_streams_is_no_answer_for_others(self, tmp_path: Path) -> None:
-        """Its bytes went to a file of somebody else: who waited looks for himself."""
+    def test_a_get_that_waited_for_a_download_looks_for_itself(self, tmp_path: Path) -> None:
+        """The bytes of a download went to its file: the lookup that waited for it is answered with bytes of its own."""
+        entered, go_on = threading.Event(), threading.Event()
+
+        class GatedFile(FileRaw):
+            def download_steps(self, uri: Any, partial: Any) -> Steps[Found]:
+                entered.set()
+                yield Call(go_on.wait, 60)
+                return (yield from super().download_steps(uri, partial))
+
         api = API({})
         (tmp_path / DIGEST).write_bytes(DATA)
-        composite = chain(Sha1Store(FileRaw(), f"file://{tmp_path}/", verify=True), api)
-        with ThreadPoolExecutor(8) as pool:
-            downloads = [pool.submit(composite.download, DIGEST, tmp_path / f"out{number}") for number in range(8)]
-            gets = [pool.submit(composite.get, DIGEST) for _ in range(8)]
-            assert [get.result(60) for get in gets] == [DATA] * 8
-            assert all(download.result(60) for download in downloads)
-        assert [(tmp_path / f"out{number}").read_bytes() for number in range(8)] == [DATA] * 8
-        assert api.calls == []
+        composite = chain(Sha1Store(GatedFile(), f"file://{tmp_path}/", verify=True), api)
+        with ThreadPoolExecutor(2) as pool:
+            download = pool.submit(composite.download, DIGEST, tmp_path / "out")
+            assert entered.wait(60)
+            get = pool.submit(composite.get, DIGEST)
+            waiting = composite._live().flights._open[DIGEST]._callbacks
+            while not waiting:  # the get has found the download's flight
+                assert not get.done()
+                time.sleep(0.001)
+            go_on.set()
+            assert get.result(60) == DATA and download.result(60)
+        assert (tmp_path / "out").read_bytes() == DATA and api.calls == []
 
     def test_a_wrong_answer_of_another_is_not_written(self, tmp_path: Path) -> None:
         """The store does not verify, the download does: also what another lookup brought."""

@@ -31,7 +31,7 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
 )
-from bitstore._tiers.single_flight import Flights
+from bitstore._tiers.single_flight import Flight, Flights
 from bitstore.steps import Found
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Hang, Hold, s3_error
@@ -267,24 +267,33 @@ class TestLeaders:
             shelf.gate.set()
             leader.join(60)
 
-    def test_who_asks_just_when_it_lands(self) -> None:
-        """Either it shares the landed answer or it begins a fetch of its own: in no order does it wait for ever."""
-        for _ in range(300):
-            flights = Flights()
-            assert flights.lead("key") is None
-            landed = threading.Event()
+    def test_a_callback_after_the_landing_is_called_at_once(self) -> None:
+        flight, called = Flight(), []
+        flight.land(None)
+        flight.on_landing(lambda: called.append(1))
+        assert called == [1]
 
-            def follow(flights: Flights = flights, landed: threading.Event = landed) -> None:
-                flight = flights.lead("key")
-                if flight is None:
-                    flights.land("key", None)
-                    landed.set()
-                else:
-                    flight.on_landing(landed.set)
+    def test_a_callback_that_comes_between_the_landing_and_its_drain_is_called_once(self) -> None:
+        """Both sides drain one list: a callback that is appended while the other side drains has one caller."""
+        flight, called = Flight(), []
 
-            run(follow, lambda flights=flights: flights.land("key", Found(DATA, "x")))  # type: ignore[misc]
-            assert landed.wait(60)
-            assert len(flights) == 0
+        def first() -> None:  # the landing is here, and a second lookup comes just now
+            called.append("first")
+            flight.on_landing(lambda: called.append("second"))
+
+        flight.on_landing(first)
+        flight.land(None)
+        assert called == ["first", "second"]
+
+    def test_a_lookup_that_comes_between_the_landing_and_the_table_leads_itself(self) -> None:
+        """The flight leaves the table before it lands: no lookup waits for one that is over."""
+        flights, led = Flights(), []
+        assert flights.lead("key") is None
+        flight = flights.lead("key")
+        assert flight is not None
+        flight.on_landing(lambda: led.append(flights.lead("key")))
+        flights.land("key", Found(DATA, "x"))
+        assert led == [None] and len(flights) == 1
 
 
 class TestConsumers:

@@ -208,9 +208,10 @@ class Composite(ChecksOptions, Chain):
         """The tier's store, or what may be asked of it now; None: nothing, and `question` knows why."""
         tier, said = question.tier, question.said
         if not tier.store.is_valid(key):
+            question.passed_over()
             return None
         if tier.name in paid_for:
-            said.missing += (tier.name,)
+            question.known()
             return None
         store: Store | None = tier.store
         if said.failures and not self.call_when_uncertain and costs(tier.store):
@@ -236,7 +237,7 @@ class Composite(ChecksOptions, Chain):
         free: Store | None = free_part(store)
         if free is None:
             question.skip(why)
-        said.left_out = why
+        question.left_out = why
         return free
 
     def _keeps_nothing(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from bitstore._lookup.asking import size_of
 from bitstore._lookup.partial import Partial
 from bitstore._support.once import warn_once
+from bitstore._support.redact import redact, redact_url, text_of
 from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
 from bitstore._tiers.chain import Tier, costs
 from bitstore._tiers.runtime import Live
@@ -24,6 +25,7 @@ from bitstore.errors import (
     LookupTimedOut,
     NotFoundInStore,
     StoreNotAvailable,
+    described,
 )
 from bitstore.steps import Found
 
@@ -39,7 +41,7 @@ _LEFT_ALONE = "left alone for now, after repeated failures"
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_key", "_store", "bad", "failures", "left_out", "may_pass", "missing", "waits")
+    __slots__ = ("_key", "_loud", "_store", "bad", "failures", "may_pass", "missing", "waits")
 
     def __init__(self, store: object, key: Any) -> None:
         self._store = store
@@ -50,7 +52,13 @@ class Said:
         self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
         self.may_pass = False  # whether a failure may be over by the next try
         self.waits: tuple[Breaker, ...] = ()  # breakers of the writes of caches that cannot keep what would be paid for
-        self.left_out = ""  # why only the free part of a composite was asked, where that is not NOT_ASKED
+        self._loud = logger.isEnabledFor(logging.DEBUG)  # whether each tier's answer is logged
+
+    def log(self, tier: Tier, answer: str, detail: object = "") -> None:
+        """Log at level DEBUG what a tier has answered to this lookup."""
+        if self._loud:
+            text = described(detail) if isinstance(detail, BaseException) else redact(text_of(detail))
+            logger.debug("%s: %s: %s%s", redact_url(text_of(self._key)), tier.name, answer, text)
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +90,7 @@ class Said:
 class Question:
     """One tier, asked for one blob."""
 
-    __slots__ = ("_breaker", "_stats", "_ticket", "said", "tier")
+    __slots__ = ("_breaker", "_stats", "_ticket", "left_out", "said", "tier")
 
     def __init__(self, tier: Tier, live: Live, said: Said) -> None:
         self.tier = tier
@@ -90,6 +98,16 @@ class Question:
         self._stats = live.counts[tier.name]
         self._breaker = live.breakers[tier.name]
         self._ticket: int | None = None
+        self.left_out = NOT_ASKED  # why only the free part of a composite is asked, where that is so
+
+    def passed_over(self) -> None:
+        """The store does not take the key."""
+        self.said.log(self.tier, "passed over, because its is_valid says no")
+
+    def known(self) -> None:
+        """The tier has just said that it lacks the blob, in an earlier try of the same lookup."""
+        self.said.missing += (self.tier.name,)
+        self.said.log(self.tier, "missing, as it has said just now")
 
     def admitted(self) -> bool:
         """Whether the breaker lets the question pass; if not, that is a failure which may pass."""
@@ -102,15 +120,18 @@ class Question:
     def answered(self, found: Found) -> None:
         self._breaker.succeeded()
         data = found.data
-        self._stats.hit(data.size if isinstance(data, Partial) else size_of(data))
+        size = data.size if isinstance(data, Partial) else size_of(data)
+        self._stats.hit(size)
+        self.said.log(self.tier, "found, bytes: ", size)
 
     def answered_no(self, *, all_of_it: bool) -> None:
         self._breaker.succeeded()
         if all_of_it:
             self._stats.count("misses")
             self.said.missing += (self.tier.name,)
+            self.said.log(self.tier, "missing")
         else:  # the rest of it may have the blob
-            self.skip(self.said.left_out or NOT_ASKED)
+            self.skip(self.left_out)
 
     def answered_wrong(self, error: InvalidDataFound) -> None:
         self._breaker.succeeded()
@@ -120,6 +141,7 @@ class Question:
             return
         # As good as missing: it can be had below, and is then replaced here.
         self._stats.count("misses")
+        self.said.log(self.tier, "invalid, to be replaced: ", error.reason)
         self.said.bad += (self.tier,)
         self.said.missing += (self.tier.name,)
         text = "cache %s: %s; it will be replaced (said once; further ones are counted in stats())"
@@ -141,11 +163,14 @@ class Question:
         """The tier would cost money, and is not asked for this `reason`."""
         self._stats.count("skipped")
         self.said.failures += ((self.tier.name, StoreNotAvailable(self.tier.name, reason)),)
+        self.said.log(self.tier, reason)
 
     def abandon(self) -> None:
+        """The lookup ends, or goes on, without an answer of the tier."""
         if self._ticket is not None:
             self._breaker.abandoned(self._ticket)
 
     def _failure(self, error: Exception) -> None:
         self._stats.count("failures")
         self.said.failures += ((self.tier.name, error),)
+        self.said.log(self.tier, "failed: ", error)
