@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from bitstore import CallLimit, DiskCache, LimitReached, MemoryCache, RateLimit, Sha1APISource
+from bitstore import (
+    CallLimit,
+    DiskCache,
+    FileRaw,
+    LimitReached,
+    MemoryCache,
+    RateLimit,
+    Sha1APISource,
+    Sha1Store,
+    StoreNotAvailable,
+)
 from bitstore._limits.windows import Terms
 from ray_integration import ClusterLimit, ClusterRate
 
@@ -93,6 +103,25 @@ def test_trust_in_a_foreign_folder_acts_at_once(tmp_path: Path) -> None:
         cache.get(DIGEST)
     cache.allow_foreign_owner = True
     assert cache.get(DIGEST) == DATA
+
+
+def test_options_of_a_digest_store_act_at_once(tmp_path: Path) -> None:
+    store = Sha1Store(FileRaw(), f"file://{tmp_path}/")
+    store.compression = "gzip"
+    store.put(DIGEST, DATA)
+    assert (tmp_path / DIGEST).read_bytes().startswith(b"\x1f\x8b")
+    store.max_blob_size = "5B"
+    with pytest.raises(StoreNotAvailable, match="more than 5 bytes"):
+        store.get(DIGEST)
+    store.max_blob_size = 10
+    assert store.get(DIGEST) == DATA
+    copy = pickle.loads(pickle.dumps(store))
+    assert (copy.compression, copy.max_blob_size) == ("gzip", 10)
+    with pytest.raises(ValueError, match="unknown compression 'rar'"):
+        store.compression = "rar"
+    with pytest.raises(ValueError, match="max_blob_size 'much' is not a size"):
+        store.max_blob_size = "much"
+    assert (store.compression, store.max_blob_size) == ("gzip", 10)
 
 
 def test_the_size_of_a_memory_cache_cannot_be_set() -> None:

@@ -19,7 +19,7 @@ __all__ = ["DigestComposite"]
 
 
 class DigestComposite(DigestFormatMixin, Composite):
-    """A composite addressed by digest, or by `<algorithm>://<digest>`.
+    """A composite addressed by digest, or by `<algorithm>://<digest>`. For the forms of a digest see `DigestStore`.
 
     Parameters
     ----------

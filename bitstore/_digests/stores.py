@@ -67,14 +67,18 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     Attributes
     ----------
-    base_store, prefix, verify
-        As given; they may be changed at any time.
+    base_store, prefix, verify, compression, max_blob_size
+        As given; they may be set at any time, and act from the next call on.
+
+    Notes
+    -----
+    A digest is text (either case), or bytes: the raw digest, or its text. Scalars of NumPy and Arrow are taken too.
     """
 
     verify: bool = False
     _scope: Scope | None = None
-    compression: str | None = None
-    max_blob_size: int = 5 * 1024**4
+    _compression: str | None = None
+    _max_blob_size: int = 5 * 1024**4
     _makes_container = False  # whether the folder of the blobs is made by the first write
 
     def __init__(
@@ -89,13 +93,31 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     ) -> None:
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
-        codec(compression)
         _check_fits(base_store, prefix, digest_algorithm(self.algorithm).length)
         self.base_store = base_store
         self.prefix = prefix
         self.verify = verify
         self.compression = compression
-        self.max_blob_size = parse_size(max_blob_size)
+        self.max_blob_size = max_blob_size
+
+    @property
+    def compression(self) -> str | None:
+        """Name of the codec of the bucket's bytes. ValueError where it is set to an unknown one."""
+        return self._compression
+
+    @compression.setter
+    def compression(self, name: str | None) -> None:
+        codec(name)
+        self._compression = name
+
+    @property
+    def max_blob_size(self) -> int:
+        """Bytes beyond which a blob is not expanded. May be set as a text."""
+        return self._max_blob_size
+
+    @max_blob_size.setter
+    def max_blob_size(self, size: int | str) -> None:
+        self._max_blob_size = parse_size(size, name="max_blob_size")
 
     @property
     def label(self) -> str:
