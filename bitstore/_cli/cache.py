@@ -22,9 +22,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The cache folder.")
 
 def _open(folder: Path) -> DiskCache:
     # The ledger tells a cache from a folder of the user's own that happens to look like one.
-    if not (folder / "ledger").is_dir():
-        refuse(f"{folder} is no cache folder: it has no ledger")
     with refusing():
+        if not (folder / "ledger").is_dir():
+            refuse(f"{folder} is no cache folder: it has no ledger")
         return DiskCache(folder)
 
 

@@ -64,6 +64,9 @@ class StoreOptions:
         ConfigError
             The options do not go together, or name what cannot be.
         """
+        for name, value in self._with_urls():
+            if value == "":
+                raise ConfigError(f"{name} is empty: give it a value, or leave it out")
         if not self.store:
             for name, value in self._with_urls():
                 if value:

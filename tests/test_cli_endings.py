@@ -1,0 +1,295 @@
+"""Exit codes keep their word: 1 means that something is missing, damaged or no digest, whatever else goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bitstore._cli import main
+
+COMMAND = [sys.executable, "-m", "bitstore"]
+BODY = b"a blob"
+DIGEST = hashlib.sha1(BODY).hexdigest()
+ABSENT = "0" * 40
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a shelf, a configuration, lists, and a cache of which a file is damaged."""
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / DIGEST).write_bytes(BODY)
+    (tmp_path / "list").write_text(f"{DIGEST}\n")
+    (tmp_path / "more").write_text(f"{DIGEST}\n{ABSENT}\n")
+    (tmp_path / "b.toml").write_text(
+        f'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\npath = "cache"\n[[tier]]\nname = "shelf"\n'
+        f'url = "{(tmp_path / "shelf").as_uri()}/"\n'
+    )
+    subprocess.run([*COMMAND, "get", DIGEST, "-o", "x", "--config", "b.toml"], cwd=tmp_path, check=True, timeout=60)
+    return tmp_path
+
+
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], args: list[str]) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the command, run in this process, which takes less time."""
+    monkeypatch.setattr(sys, "argv", ["bitstore", *args])
+    code = main()
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def shell(place: Path, line: str) -> tuple[int, bytes, str]:
+    """Exit code, standard output and standard error of a line of bash, in which `bitstore` is the command."""
+    line = line.replace("bitstore ", f"{sys.executable} -m bitstore ", 1)
+    done = subprocess.run(["bash", "-c", line], cwd=place, capture_output=True, timeout=120, check=False)
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+LOST = ["2>&-", "2>/dev/full", "0<&- 1>&- 2> >(true)"]
+RUNS = [
+    (f"get {DIGEST} -o one --config b.toml", 0),
+    (f"get {ABSENT} -o one --config b.toml", 1),
+    ("fetch list -o out --config b.toml", 0),
+    ("fetch more -o out --config b.toml", 1),
+    ("fetch list -o out.parquet --config b.toml", 0),
+    ("warm list --config b.toml", 0),
+    ("warm more --config b.toml", 1),
+    ("nonsense", 3),
+    ("fetch list --nonsense", 3),
+]
+
+
+@pytest.mark.parametrize(("command", "code"), RUNS)
+def test_lost_messages_change_no_exit_code(place: Path, command: str, code: int) -> None:
+    for lost in LOST:
+        assert (lost, shell(place, f"bitstore {command} {lost}")[0]) == (lost, code)
+    if code == 0 and command.startswith("get"):
+        assert (place / "one").read_bytes() == BODY  # and no message is in the file that got the free descriptor
+    if code == 0 and "-o out " in command:
+        assert (place / "out" / DIGEST).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("command", ["--version", "fetch --help", "cache stats cache"])
+def test_standard_output_that_is_full_is_a_failure(place: Path, command: str) -> None:
+    code, _, err = shell(place, f"bitstore {command} >/dev/full")
+    assert (code, err) == (2, "bitstore: cannot write to standard output: No space left on device\n")
+    assert shell(place, f"bitstore {command} >/dev/full 2>/dev/full")[0] == 2
+    assert shell(place, f"bitstore {command} >&-")[0] == 0
+    assert shell(place, f"(trap '' PIPE; bitstore {command}; echo $? >code) | true")[0] == 0
+    assert (place / "code").read_text() in ("141\n", "0\n")  # the reader may be quick, or late
+
+
+def test_damage_is_1_and_a_folder_that_cannot_be_read_is_not(place: Path) -> None:
+    (blob,) = (path for path in (place / "cache").rglob(DIGEST) if path.is_file())
+    blob.write_bytes(b"damage")
+    assert shell(place, "bitstore cache verify cache")[0] == 1
+    assert shell(place, "bitstore cache verify cache")[0] == 0
+    (place / "cache/sha1").rename(place / "elsewhere")
+    (place / "cache/sha1").symlink_to("sha1")
+    code, _, err = shell(place, f"bitstore get {DIGEST} --config b.toml")
+    assert code in (0, 2), err
+
+
+LONG = "n" * 256
+BAD = [
+    f"get {DIGEST} --timeout nan",
+    f"get {DIGEST} --timeout inf",
+    f"get {DIGEST} --timeout 0",
+    f"get {DIGEST} -o ''",
+    f"get {DIGEST} -o {LONG}",
+    f"get {DIGEST} -o list/below",
+    f"get {DIGEST} -o none/below",
+    "get ''",
+    "get '\\udcff\\n'",
+    f"get {DIGEST[:-1]}",
+    f"get {DIGEST} {DIGEST}",
+    f"get {DIGEST} -o",
+    "fetch",
+    "fetch list",
+    "fetch list -o ''",
+    "fetch '' -o out",
+    "fetch list -o list",
+    f"fetch list -o {LONG}",
+    f"fetch {LONG} -o out",
+    "fetch -o out --retry ''",
+    "fetch list -o out --fan-out 9",
+    "fetch list -o out --in-flight 0",
+    "fetch list -o out --in-flight x",
+    "fetch list -o out --timeout nan",
+    "fetch list -o out --max-failures -1",
+    "fetch list -o out --existing keep",
+    "fetch list -o out --algorithm sha1",
+    "fetch list -o list/x.parquet",
+    "fetch b.toml -o out",
+    "warm",
+    "warm b.toml",
+    "warm list --timeout inf",
+    "warm list --ledger ''",
+    "warm list --ledger list",
+    "warm list --ledger shelf",
+    f"warm list --ledger {LONG}",
+    "warm list --target owner",
+    "warm list --ray nowhere:1 --target everywhere",
+]
+
+
+OTHER_BAD = [
+    "",
+    "nonsense",
+    "--nonsense",
+    "demo --blobs x",
+    "demo --blobs 1",
+    "version more",
+    "cache",
+    "cache nonsense",
+    "cache stats",
+    "cache stats none",
+    "cache stats list",
+    "cache stats ''",
+    f"cache stats {LONG}",
+    "cache verify shelf",
+    "cache prune cache",
+    "cache prune cache --max-size ''",
+    "cache prune cache --max-size -1",
+    "cache clear cache",
+    "cache clear shelf --yes",
+    f"get {DIGEST} --store ''",
+    f"get {DIGEST} --store file://none",
+    f"get {DIGEST} --store 'file:///x/{{digest'",
+    f"get {DIGEST} --store file:///x/ --cache ''",
+    f"get {DIGEST} --store file:///x/ --cache list",
+    f"get {DIGEST} --store file:///x/ --cache {LONG}",
+    f"get {DIGEST} --store file:///x/ --compression none",
+    f"get {DIGEST} --store file:///x/ --anonymous",
+    f"get {DIGEST} --config shelf",
+    f"get {DIGEST} --config {LONG}",
+    f"get {DIGEST} --config ''",
+    "fetch list -o out --store file:///x/ --algorithm sha3",
+    "fetch list -o out --store file:///x/ --cache ''",
+]
+
+
+@pytest.mark.parametrize("line", [*(f"{line} --config b.toml" for line in BAD), *OTHER_BAD])
+def test_bad_arguments_are_refused(
+    place: Path, line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.iterdir())
+    code, out, err = here(monkeypatch, capfd, shlex.split(line))
+    assert (code, out) == (3, ""), err
+    assert err
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_list_from_standard_input_that_is_closed_is_refused(place: Path) -> None:
+    code, _, err = shell(place, "bitstore fetch - -o out --config b.toml 0<&-")
+    assert (code, err) == (3, "bitstore: standard input is closed: name a file that holds the list\n")
+
+
+MODULES = {
+    "exits at import": "import sys\nsys.exit(1)",
+    "fails at import": "1 / 0",
+    "is no store": "Mine = 5",
+    "fails when made": "class Mine:\n  def __init__(self): raise KeyError('no')",
+    "exits": "import sys\nfrom bitstore import Store\nclass Mine(Store):\n  def is_valid(self, uri): return True\n"
+    "  def get(self, uri): sys.exit(1)",
+    "is_valid fails": "from bitstore import Store\nclass Mine(Store):\n  def is_valid(self, uri): return 1 / 0\n"
+    "  def get(self, uri): return b''",
+    "gives text": "from bitstore import Store\nclass Mine(Store):\n  def is_valid(self, uri): return True\n"
+    "  def get(self, uri): return 'text'",
+}
+
+
+@pytest.mark.parametrize("kind", list(MODULES))
+@pytest.mark.parametrize("command", [f"get {DIGEST} -o one", "fetch list -o out", "warm list"])
+def test_a_store_of_the_users_own_that_misbehaves_is_no_absence(
+    place: Path, kind: str, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (place / "mine.py").write_text(MODULES[kind])
+    (place / "m.toml").write_text(
+        'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\npath = "cache"\n'
+        '[[tier]]\nname = "mine"\npython = "mine:Mine"\n'
+    )
+    for blob in (place / "cache").rglob(DIGEST):
+        blob.unlink()
+    code, _, err = here(monkeypatch, capfd, [*command.split(), "--config", "m.toml"])
+    assert code in (2, 3), err
+    assert err
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "code"),
+    [
+        ("typer", "--version", 3),
+        ("msgspec", "--version", 3),
+        ("pyarrow", f"get {DIGEST} -o one", 0),
+        ("tqdm", "fetch list -o out", 0),
+        ("pyarrow", "fetch list -o out", 0),
+        ("pyarrow", "fetch list -o x.parquet", 3),
+        ("ray", "warm list", 0),
+        ("pyarrow", "warm list --ledger l", 3),
+        ("ray", "warm list --ray local --target local", 3),
+        ("boto3", f"get {ABSENT} --config s3.toml", 2),
+        ("google", f"get {ABSENT} --config gs.toml", 2),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(place: Path, package: str, line: str, code: int) -> None:
+    for scheme in ("s3", "gs"):
+        (place / f"{scheme}.toml").write_text(f'algorithm = "sha1"\n[[tier]]\nname = "b"\nurl = "{scheme}://b/"\n')
+    program = f"import sys; sys.modules[{package!r}] = None; from bitstore._cli import main; sys.exit(main())"
+    args = line.split() + ([] if "--config" in line or line == "--version" else ["--config", "b.toml"])
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], cwd=place, capture_output=True, timeout=120, check=False
+    )
+    err = done.stderr.decode()
+    assert "Traceback" not in err
+    assert done.returncode == code, err
+    assert package in err or code == 0
+
+
+STUCK = """
+from bitstore import Store
+from pathlib import Path
+from threading import Event
+
+class Stuck(Store):
+    def is_valid(self, uri):
+        return True
+
+    def get(self, uri):
+        Path("called").touch()
+        Event().wait()
+"""
+
+
+@pytest.mark.parametrize("args", [["get", DIGEST], ["fetch", "list", "-o", "out"], ["warm", "list"]])
+def test_interrupt_ends_a_command_that_waits_with_130(place: Path, args: list[str]) -> None:
+    (place / "stuck.py").write_text(STUCK)
+    (place / "s.toml").write_text(
+        'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\npath = "other"\n'
+        '[[tier]]\nname = "stuck"\npython = "stuck:Stuck"\n'
+    )
+    os.mkfifo(place / "called")
+    process = subprocess.Popen(
+        [*COMMAND, *args, "--config", "s.toml"],
+        cwd=place,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    try:
+        with (place / "called").open("rb"):  # opens when the store is asked
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert b"Traceback" not in err
