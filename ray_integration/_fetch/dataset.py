@@ -49,7 +49,8 @@ def fetch_blobs(
 ) -> Dataset:
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
-    Nothing is fetched before the dataset that this returns is consumed. Ray keeps the order of the rows only if
+    Nothing is fetched before the dataset that this returns is consumed; its `limit` and `take` fetch only the blobs of
+    those rows, its `count` and `schema` none. Ray keeps the order of the rows only if
     `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
 
     Parameters
