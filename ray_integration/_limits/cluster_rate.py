@@ -105,21 +105,21 @@ def _fair(most: float, wants: list[int]) -> float:
     return float(max(wants))
 
 
-class _Live:
+class _Share:
     """What one process has of the rate."""
 
     def __init__(self, central: Central) -> None:
         self.central = central
-        # Not its pid alone: those of two nodes may be the same.
+        # The pid alone is not enough: two nodes may have the same.
         self.name = f"{os.getpid()}-{current().token}"
         self.line = Line()
-        self.rate: float | None = None
+        self.rate: float | None = None  # of the whole cluster, in requests per second, as the last lease says
         self._lock = threading.Lock()
         self._left = 0
         self._good_until = 0.0
-        self._used = 0  # since it last asked
+        self._used = 0  # requests sent since the last lease
         self._refused = False
-        self.ask_at = 0.0
+        self.ask_at = 0.0  # when more may be asked for, by the monotonic clock
 
     def spend(self) -> bool:
         """Take the right to send one request, if there is one left."""
@@ -185,7 +185,7 @@ class ClusterRate(KeepsPerProcess):
             raise ValueError(f"name={name!r}: a rate needs a name, such as that of the bucket")
         self.name = name
         self.per_second = checked_rate(per_second)
-        self._live: PerProcess[_Live] = PerProcess()
+        self._share: PerProcess[_Share] = PerProcess()
 
     @property
     def rate(self) -> float | None:
@@ -194,18 +194,18 @@ class ClusterRate(KeepsPerProcess):
 
     def turn_steps(self) -> Steps[None]:
         """Wait until a request may go. Raises `StoreNotAvailable` where the actor does not answer."""
-        live = self._here()
-        if not live.line and live.spend():
+        share = self._here()
+        if not share.line and share.spend():
             return
-        place = live.line.enter()
+        place = share.line.enter()
         try:
             if not place.first:
                 yield Wait(place)
-            while not live.spend():
-                pause = live.ask_at - time.monotonic()
+            while not share.spend():
+                pause = share.ask_at - time.monotonic()
                 if pause > 0:
                     yield Sleep(pause)
-                yield Call(self._ask, live)
+                yield Call(self._ask, share)
         finally:
             place.leave()
 
@@ -217,15 +217,15 @@ class ClusterRate(KeepsPerProcess):
         """End the actor, for all processes: the next request makes another, with its number."""
         self._central().end()
 
-    def _ask(self, live: _Live) -> None:
+    def _ask(self, share: _Share) -> None:
         try:
-            live.ask(self.per_second)
+            share.ask(self.per_second)
         except (Unreachable, ValueError) as error:
             raise StoreNotAvailable(f"rate {self.name!r}", str(error)) from error
 
-    def _here(self) -> _Live:
-        live = self._live.get()
-        return live if live is not None else self._live.set_once(_Live(self._central()))
+    def _here(self) -> _Share:
+        share = self._share.get()
+        return share if share is not None else self._share.set_once(_Share(self._central()))
 
     def _central(self) -> Central:
         per_second = self.per_second

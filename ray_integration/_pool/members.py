@@ -21,10 +21,10 @@ __all__ = ["Address", "Members"]
 logger = logging.getLogger("bitstore")
 
 _REFRESH = 2.0  # seconds for which the list of nodes is good, at least
-# And for each node so many more: every process asks the one head of the cluster, for a list that is as long as the
-# cluster is large. Without it 1000 processes would ask for half a million entries a second.
+# Seconds for which the list is good, for each node in it: every process asks the one head of the cluster for a list as
+# long as the cluster is large. Without this, 1000 processes would ask for half a million entries a second.
 _REFRESH_PER_NODE = 0.04
-# Seconds for which a node store that did not answer is passed over; twice as long each time that it does it again.
+# Seconds for which a node store that did not answer is passed over; doubled with each further loss, up to the most.
 _LEFT_ALONE = 10.0
 _LEFT_ALONE_MOST = 320.0
 _ANSWER = 15.0  # seconds that a node store may take for a sign of life
@@ -57,16 +57,15 @@ class Members:
         self._good_until = 0.0
 
     def names(self, *, patient: bool = False) -> list[str]:
-        """The node stores that are there and not known not to answer.
+        """The node stores that are there and, as far as is known, answer.
 
-        With `patient` those too that may soon answer again, which is where a digest is sought that would cost money
-        anywhere else.
+        With `patient` also those that may soon answer again: a digest that costs money anywhere else is sought there.
         """
         self._refresh()
         return self._answering(self._nodes, self._given_up if patient else self._lost)
 
     def nearest(self) -> list[str]:
-        """Those of this process's node; one of another node, always the same, where this one has none."""
+        """The node stores of this process's node; one of another node, always the same, where this node has none."""
         import ray
 
         here = ray.get_runtime_context().get_node_id()
