@@ -262,8 +262,29 @@ def test_home_and_variables_are_expanded_in_file_urls(url: str, folder: str, mac
 
 
 @pytest.mark.parametrize(
+    ("url", "prefix"),
+    [
+        ("s3://$NAME/files/", "s3://x/files/"),
+        ("s3://b/${NAME}y/", "s3://b/xy/"),
+        ("s3://b/$BRACES/{digest}", f"s3://b/a{{b}}/{SHA1}"),
+        ("gs://$NAME-b/$NAME/", "gs://x-b/x/"),
+        ("s3://b/$$NAME/", "s3://b/$NAME/"),
+        ("s3://b/costs5$/", "s3://b/costs5$/"),
+        ("http://host/$NAME/", "http://host/$NAME/"),
+    ],
+)
+def test_variables_are_expanded_in_urls_of_buckets(
+    url: str, prefix: str, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRACES", "a{b}")
+    assert loads(tier(f'url = "{url}"')).sources[0].url(SHA1) == prefix.removesuffix(SHA1) + SHA1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     "lines",
     [
+        'url = "s3://$NOT_SET/x/"',
+        'url = "gs://b/${NOT_SET}/"',
         'cache = "disk"\npath = "$NOT_SET/blobs"',
         'cache = "disk"\npath = "${NOT_SET}/blobs"',
         'url = "https://host/"\nca_bundle = "$NOT_SET"',

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
 
 __all__ = ["expand_home", "expand_path", "expand_variables"]
 
@@ -13,7 +13,7 @@ _VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)")
 _IN_BRACES = re.compile(r"\$\{([^{}]*)\}")
 
 
-def expand_variables(text: str, key: str, *, only_in_braces: bool = False, in_url: bool = False) -> str:
+def expand_variables(text: str, key: str, *, only_in_braces: bool = False, encode: Callable[[str], str] = str) -> str:
     """`text` with the values of the environment variables that it names.
 
     Parameters
@@ -24,8 +24,8 @@ def expand_variables(text: str, key: str, *, only_in_braces: bool = False, in_ur
         The value's key, for errors.
     only_in_braces
         Only `${NAME}` is a variable, and nothing else has a meaning.
-    in_url
-        Values are percent-encoded for a URL, and braces doubled for a key template.
+    encode
+        Makes of a variable's value what stands in the text.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def expand_variables(text: str, key: str, *, only_in_braces: bool = False, in_ur
         if found is None:
             literal = "" if only_in_braces else " ($$ stands for a dollar sign)"
             raise ValueError(f"{key}: the environment variable {name} is not set, and {match[0]} needs it{literal}")
-        return quote(found) if in_url else found
+        return encode(found)
 
     return (_IN_BRACES if only_in_braces else _VARIABLE).sub(value, text)
 

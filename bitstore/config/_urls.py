@@ -38,8 +38,8 @@ class _URLTier(ReadTier, kw_only=True):
         return {key: value for key, value in options.items() if value is not None}
 
     def prefix(self, context: Context) -> str:
-        """The URL prefix or key template."""
-        return self.url
+        """The URL prefix or key template, in a file with its environment variables expanded."""
+        return expand_variables(self.url, "url", encode=_in_template) if context.from_file else self.url
 
     def store(self, context: Context) -> Store:
         raw_class, options = self.raw_class(), self.raw_options(context)
@@ -69,7 +69,7 @@ class FileTier(_URLTier, kw_only=True):
         """`file:///...` with the home and variables that the file names expanded."""
         if not context.from_file:
             return self.url
-        scheme, separator, path = expand_variables(self.url, "url", in_url=True).partition("://")
+        scheme, separator, path = expand_variables(self.url, "url", encode=quote).partition("://")
         if path.lstrip("/").startswith("~"):
             user, slash, rest = path.lstrip("/").partition("/")
             path = f"{quote(str(expand_home(user, 'url')))}{slash}{rest}"
@@ -161,6 +161,10 @@ class HTTPTier(_WireTier, kw_only=True):
     headers: dict[str, str] | None = None
     follow_redirects: int | None = None
 
+    def prefix(self, context: Context) -> str:
+        """The URL as it is: a dollar sign has no other meaning in the path of a web server."""
+        return self.url
+
     def raw_class(self) -> type[Store]:
         from bitstore._raw.http import HTTPRaw
 
@@ -177,3 +181,8 @@ class HTTPTier(_WireTier, kw_only=True):
 
 
 SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, "https": HTTPTier, "file": FileTier}
+
+
+def _in_template(value: str) -> str:
+    """`value` with its braces doubled, so that a key template takes them literally."""
+    return value.replace("{", "{{").replace("}", "}}")
