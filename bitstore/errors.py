@@ -205,9 +205,6 @@ class LookupFailed(StoreNotAvailable):
         `(tier name, error)` of each tier that failed, in the order they were asked.
     missing
         Names of the tiers that said that they do not hold the blob.
-
-    Attributes
-    ----------
     retry_in
         Seconds after which it is worth asking again, because a tier that failed may answer by then; None: it
         is not known to help.
@@ -218,16 +215,16 @@ class LookupFailed(StoreNotAvailable):
         Names of the tiers among `missing` that cost money or quota: who asks again soon need not ask these.
     """
 
-    retry_in: float | None = None
-    down_for: float = 0.0
-    paid_for: frozenset[str] = frozenset()
-
     def __init__(
         self,
         store: object,
         uri: object,
         failures: Sequence[tuple[str, BaseException]],
         missing: Sequence[str] = (),
+        *,
+        retry_in: float | None = None,
+        down_for: float = 0.0,
+        paid_for: frozenset[str] = frozenset(),
     ) -> None:
         reason = "; ".join(f"{name}: {described(error)}" for name, error in failures)
         if missing:
@@ -239,6 +236,9 @@ class LookupFailed(StoreNotAvailable):
         self.reason = reason
         self.failures = list(failures)
         self.missing = list(missing)
+        self.retry_in = retry_in
+        self.down_for = down_for
+        self.paid_for = paid_for
 
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params

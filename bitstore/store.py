@@ -124,17 +124,10 @@ class Store(ABC):
             One per input, duplicates included.
         """
         from bitstore._lookup.batch import get_many
+        from bitstore._lookup.options import LookupOptions
 
-        return get_many(
-            self,
-            uris,
-            ordered=ordered,
-            errors=errors,
-            timeout=timeout,
-            in_flight=in_flight,
-            max_bytes=max_bytes,
-            patience=patience,
-        )
+        options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)
+        return get_many(self, uris, options, ordered=ordered, errors=errors)
 
     def download(
         self,

@@ -118,6 +118,11 @@ class TestAnswers:
         with pytest.raises(NotFoundInStore):
             list(store.get_many(wanted, errors="raise"))
 
+    @pytest.mark.parametrize("patience", ["long", -1, float("nan"), None])
+    def test_patience_is_checked_at_once(self, api: CountedAPI, patience: Any) -> None:
+        with pytest.raises(ValueError, match=r"patience=.*must be a number of seconds"):
+            over(api).get_many([], patience=patience)
+
     def test_options_are_checked_at_once(self, api: CountedAPI) -> None:
         store = over(api)
         for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}):

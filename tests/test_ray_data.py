@@ -363,6 +363,6 @@ def test_the_example_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [
-        f"row 1000: missing: {'0' * 40}: Sha1Composite does not contain it",
+        f"row 1000: missing: {'0' * 40}: missing in Sha1Composite",
         "1000 of 1001 blobs found",
     ]

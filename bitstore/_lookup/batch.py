@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 from bitstore._lookup.asking import Errors, canonical_of, label_of, size_of, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
+from bitstore._lookup.options import LookupOptions
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import waited
 from bitstore._support import clock
 from bitstore._support.redact import redact, redact_url, text_of
-from bitstore._support.sizes import parse_size
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Cancelled, Found, Sleep, Steps
@@ -35,33 +35,14 @@ _LARGE = 1024 * 1024
 
 
 def get_many(
-    store: Any,
-    uris: Iterable[Any],
-    *,
-    ordered: bool,
-    errors: Errors,
-    timeout: float | None,
-    in_flight: int | None,
-    max_bytes: int | str,
-    patience: float,
+    store: Any, uris: Iterable[Any], options: LookupOptions, *, ordered: bool, errors: Errors
 ) -> Iterator[Blob]:
     """See `Store.get_many`. Raises at once, not at the first answer, for options that make no sense."""
     if errors not in get_args(Errors):
         raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
     if isinstance(uris, (str, bytes)):
         raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
-    if in_flight is not None and in_flight < 1:
-        raise ValueError(f"in_flight={in_flight}: must be at least 1")
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
-    window = _Window(
-        store,
-        iter(uris),
-        timeout=timeout,
-        most=in_flight,
-        max_bytes=parse_size(max_bytes),
-        patience=patience,
-    )
+    window = _Window(store, iter(uris), options)
     answers = window.in_order() if ordered else window.as_they_come()
     return _report(window, answers, errors)
 
@@ -132,24 +113,15 @@ class _Window:
     `deliver`. Each counter is written by one side alone, so only the transfer threads need a lock among themselves.
     """
 
-    def __init__(
-        self,
-        store: Any,
-        uris: Iterator[Any],
-        *,
-        timeout: float | None,
-        most: int | None,
-        max_bytes: int,
-        patience: float,
-    ) -> None:
+    def __init__(self, store: Any, uris: Iterator[Any], options: LookupOptions) -> None:
         self._store = store
         self._canonical = canonical_of(store)
         self._of_key = steps_of_key(store)
         self._uris = uris
-        self.timeout = timeout
-        self._most = most
-        self._max_bytes = max_bytes
-        self._patience = patience
+        self.timeout = options.timeout
+        self._most = options.in_flight
+        self._max_bytes = options.bytes_held
+        self._patience = options.patience
         self.loop = loop()  # for the next lookup
         self._delivery = threading.Lock()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from bitstore._lookup.asking import canonical_of, methods_of, steps_of_get
+from bitstore._lookup.options import check_timeout
 from bitstore._lookup.partial import CannotWrite, Partial
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
@@ -16,8 +17,7 @@ __all__ = ["download", "steps_of_download", "through_memory", "verified"]
 
 def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
     """See `Store.download`."""
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    check_timeout(timeout)
     key = canonical_of(store)(uri)
     partial = Partial(path, verify=verify)
     try:

@@ -74,15 +74,21 @@ class Said:
         failures = self.failures
         if not failures:
             return NotFoundInStore(self._store, self._key)
-        failed = LookupFailed(self._store, self._key, failures, self.missing)
         inner = [error for _, error in failures if isinstance(error, LookupFailed)]
         waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner, *self.waits]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
         soon = PROBE_PAUSE if self.may_pass else None
-        if not any(error.paid_for for error in inner):  # else each try would be paid for, for nothing
-            failed.retry_in = min((pause for each in waits if (pause := each.retry_in) is not None), default=soon)
-        failed.down_for = max(each.down_for for each in waits)
-        failed.paid_for = frozenset(tier.name for tier in tiers if tier.name in self.missing and costs(tier.store))
+        pause = min((left for each in waits if (left := each.retry_in) is not None), default=soon)
+        failed = LookupFailed(
+            self._store,
+            self._key,
+            failures,
+            self.missing,
+            # A try that would be paid for, for nothing, is not worth it.
+            retry_in=None if any(error.paid_for for error in inner) else pause,
+            down_for=max(each.down_for for each in waits),
+            paid_for=frozenset(tier.name for tier in tiers if tier.name in self.missing and costs(tier.store)),
+        )
         failed.__cause__ = failures[-1][1]
         return failed
 

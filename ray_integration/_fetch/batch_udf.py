@@ -7,6 +7,7 @@ from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal, TypeAlias, get_args
 
+from bitstore._lookup.options import LookupOptions
 from bitstore._support.digests import is_null
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
@@ -134,14 +135,9 @@ class FetchBlobs:
                 raise TypeError(f"a column is named by a non-empty str, not by {name!r}")
         if len({column, *added}) < 4:
             raise ValueError(f"column '{column}' and the new columns {_quoted(added)} must all have different names")
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
-        if in_flight is not None and in_flight < 1:
-            raise ValueError(f"in_flight={in_flight}: must be at least 1")
+        LookupOptions(timeout=timeout, in_flight=in_flight, patience=patience)  # checks them
         if batch_rows is not None and batch_rows < 1:
             raise ValueError(f"batch_rows={batch_rows}: must be at least 1")
-        if not patience >= 0:
-            raise ValueError(f"patience={patience}: must be at least 0 seconds")
         if routing is None:
             routing = "direct" if pool is None else "local"
         if routing not in get_args(Routing):

@@ -66,7 +66,7 @@ def _reason(kind: str, error: Exception) -> str:
         store: Any = getattr(error, "store", None)
         name = store if isinstance(store, str) else getattr(store, "label", type(store).__name__)
         invalid = error.reason if isinstance(error, InvalidDataFound) else None
-        return f"{name} does not contain it" if invalid is None else f"{name} holds invalid data: {invalid}"
+        return f"missing in {name}" if invalid is None else f"invalid data: {invalid} (in {name})"
     if isinstance(error, LookupFailed) and error.reason:
         return error.reason
     return str(error) if kind == "invalid" else described(error)

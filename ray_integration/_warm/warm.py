@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bitstore._digests.columns import column_values
+from bitstore._lookup.options import LookupOptions
 from bitstore._support.digests import Algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
@@ -110,10 +111,7 @@ def warm(
 
     if target not in ("shared", "owner", "local"):
         raise ValueError(f"target={target!r}: choose one of 'shared', 'owner', 'local'")
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
-    if in_flight is not None and in_flight < 1:
-        raise ValueError(f"in_flight={in_flight}: must be at least 1")
+    LookupOptions(timeout=timeout, in_flight=in_flight)  # checks them
     algorithm = check_target(store, target)
     check_portable(store)
     identity = fingerprint(store)

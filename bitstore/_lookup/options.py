@@ -1,0 +1,50 @@
+"""The options of lookups in batches, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bitstore._support.sizes import parse_size
+
+__all__ = ["LookupOptions", "check_timeout"]
+
+
+@dataclass(frozen=True)
+class LookupOptions:
+    """How the lookups of one batch are performed; `Store.get_many` describes each option.
+
+    Raises
+    ------
+    ValueError
+        An option makes no sense; the text names it and what would.
+    """
+
+    # Seconds that one lookup may take in all; None: no limit.
+    timeout: float | None = None
+    # Lookups under way or waiting to be taken; None: chosen by the library.
+    in_flight: int | None = None
+    # Bytes of blobs that may be held at once, as a number or a text such as "256MB".
+    max_bytes: int | str = "256MB"
+    # Seconds from the beginning of an outage for which lookups are tried again.
+    patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_timeout(self.timeout)
+        if self.in_flight is not None and self.in_flight < 1:
+            raise ValueError(f"in_flight={self.in_flight}: must be at least 1")
+        patience: Any = self.patience
+        if not isinstance(patience, (int, float)) or not patience >= 0:
+            raise ValueError(f"patience={patience!r}: must be a number of seconds, at least 0")
+        parse_size(self.max_bytes)
+
+    @property
+    def bytes_held(self) -> int:
+        """`max_bytes` as a number."""
+        return parse_size(self.max_bytes)
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ValueError unless `timeout` is None or a number of seconds above 0."""
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
