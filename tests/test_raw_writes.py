@@ -261,3 +261,33 @@ def test_outages_of_edge_proxies_pass(status: int) -> None:
 
     with ScriptedServer(answer) as server:
         assert HTTPRaw(retry=Retry(attempts=2, first_delay=0)).get(f"{server.url}/k") == DATA
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def test_messages_begin_with_the_key_that_was_asked() -> None:
+    for reply, text in ((s3_refusal(403, "AccessDenied"), "403"), (s3_refusal(400, "InvalidRequest"), "400")):
+        with ScriptedServer(lambda asked, reply=reply: reply) as server:  # type: ignore[misc]
+            for store, uri in stores(server):
+                store.forbidden_is_missing = False
+                for operation in (store.get, store.exists):
+                    with pytest.raises(StoreNotAvailable) as caught:
+                        operation(uri)
+                    assert str(caught.value).startswith(f"{uri}: {text}")
+                    assert str(caught.value).endswith(f"({store!r} is not available)")
+
+
+def test_a_prefix_without_its_slash_that_finds_nothing_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedServer(lambda asked: s3_refusal(404, "NoSuchKey")) as server:
+        raw = stores(server)[0][0]
+        for prefix, told in (("s3://b/files", 1), ("s3://b/files/", 0), ("s3://b/sha1-", 0)):
+            caplog.clear()
+            for _ in range(2):
+                store = Sha1Store(raw, prefix)
+                with pytest.raises(NotFoundInStore):
+                    store.get(DIGEST)
+                assert not store.exists(DIGEST)
+            texts = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+            assert len(texts) == told
+            assert all(f"s3://b/files{DIGEST}" in text and "'s3://b/files/'" in text for text in texts)

@@ -10,7 +10,7 @@ from bitstore._digests.codings import looks_coded, other_forms
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
-from bitstore._digests.template import key_template
+from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._lookup.asking import (
     counts_of,
     scope_of,
@@ -25,6 +25,7 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.once import warn_once
+from bitstore._support.redact import redact_url
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
@@ -40,6 +41,17 @@ __all__ = [
 logger = logging.getLogger("bitstore")
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
+
+
+_found_under: set[str] = set()  # prefixes without a slash under which something was found
+
+
+def _point_out(template: KeyTemplate, digest: str) -> None:
+    """Warn of a prefix without its slash under which nothing was found so far."""
+    if template.text not in _found_under:
+        text = "nothing found under '%s': digests are appended to it as it is (%s); for a folder write '%s/'"
+        url = redact_url(template.url(digest.lower()))
+        warn_once(logger, ("prefix", template.text), text, template.shown, url, template.shown)
 
 
 def _may_be_coded(data: Any) -> bool:
@@ -186,7 +198,11 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             raise
         except NotFoundInStore as error:
             yield from self._check_container()
+            if template.lacks_slash:
+                _point_out(template, digest)
             raise NotFoundInStore(self, digest) from error
+        if template.lacks_slash:
+            _found_under.add(template.text)
         received = found.data
         if not (self.verify or self.compression is not None or _may_be_coded(received)):
             return Found(received, template.shown, found.etag, found.matched)
@@ -274,8 +290,13 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     def exists_steps(self, digest: str) -> Steps[bool]:
         there = yield from steps_of_exists(self.base_store, self._url(digest))
+        template = key_template(self.prefix)
         if not there:
             yield from self._check_container()
+            if template.lacks_slash:
+                _point_out(template, self._text(digest))
+        elif template.lacks_slash:
+            _found_under.add(template.text)
         return there
 
     def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:

@@ -67,6 +67,8 @@ class KeyTemplate:
         self._parts = [part for part in self._parts if part != ""]
         # By far the most templates are a plain prefix, and this is done for every blob at every tier.
         self._prefix = text if fields == 0 else None
+        # A plain prefix whose end looks like the name of a folder, and to which digests are appended as it is.
+        self.lacks_slash = fields == 0 and text[-1:].isalnum()
 
     def _covers_digest(self) -> bool:
         longest = 128

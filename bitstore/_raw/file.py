@@ -145,7 +145,7 @@ class FileRaw(RawStore):
                 self._check_folder(uri, Path(os.fsdecode(top) if self.root is None else self.root))
             self._check_link(uri)
             raise NotFoundInStore(self, uri) from error
-        raise self._failure(f"GET {uri}", error) from error
+        raise self._failure(uri, error) from error
 
     def container_steps(self, uri: str, *, made_by_writes: bool) -> Steps[None]:
         """Steps that raise `StoreNotAvailable` where the folder of all URLs that begin with `uri` is not there.
@@ -175,8 +175,9 @@ class FileRaw(RawStore):
                 raise self._lost(uri, f"{link} is a link to {link.readlink()}, which is not there")
 
     def _lost(self, uri: str, reason: str) -> StoreNotAvailable:
-        failure = StoreNotAvailable(self, f"GET {uri}: {reason}")
+        failure = StoreNotAvailable(self, f"{uri}: {reason}")
         failure.definite = True
+        failure.no_container = self.root is not None and not Path(self.root).is_dir()
         return failure
 
     def _failure(self, what: str, error: OSError) -> StoreNotAvailable:

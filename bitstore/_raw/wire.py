@@ -327,6 +327,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
         method, _, uri = what.partition(" ")
+        subject = what if method == "PUT" or not uri else uri
         text = without(str(problem), _proxy_secrets(self.proxy))
         if problem.no_bucket:
             bucket = "/".join(uri.split("/", 3)[:3])
@@ -338,7 +339,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
                 f"; {self._list_right} is lacking, without which a missing blob is refused, too. "
                 "Grant it, or count such refusals as missing: forbidden_is_missing=True"
             )
-        failure = (AccessDenied if problem.refused else StoreNotAvailable)(self, self._redacted(f"{what}: {text}"))
+        failure = (AccessDenied if problem.refused else StoreNotAvailable)(self, self._redacted(f"{subject}: {text}"))
         failure.unreachable = problem.unreachable
         failure.definite = problem.definite
         failure.no_container = problem.no_bucket
