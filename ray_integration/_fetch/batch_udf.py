@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal, TypeAlias, get_args
 
 from bitstore._lookup.options import LookupOptions
-from bitstore._support.digests import is_null
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
-from bitstore.errors import InvalidURI
 from bitstore.store import Store
 from ray_integration._fetch.batches import Batch, open_batch
 from ray_integration._fetch.buffers import BufferPool
 from ray_integration._fetch.columns import Columns
 from ray_integration._fetch.gc_freeze import freeze_after_imports
 from ray_integration._fetch.router import Router
+from ray_integration._fetch.row_key import row_key
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._node.row_answer import RowAnswer, answer_of
 from ray_integration._pool.pool import NodePool
@@ -236,7 +235,7 @@ class FetchBlobs:
 
     def _answers(self, values: list[Any]) -> Generator[RowAnswer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
-        keys = [self._key(value) for value in values]
+        keys = [row_key(self.store, self.column, value) for value in values]
         first: dict[Any, str] = {}
         for key, value in zip(keys, values, strict=True):
             if not isinstance(key, RowAnswer):
@@ -299,29 +298,6 @@ class FetchBlobs:
                 del blob
                 yield answer
                 del answer
-
-    def _key(self, value: Any) -> Any:
-        """What rows that ask for the same blob share; the answer itself where the row names none."""
-        if is_null(value):
-            return RowAnswer.without_blob("invalid", "null", ValueError(f"column '{self.column}' has no digest here"))
-        if not isinstance(value, str) and not isinstance(getattr(self.store, "algorithm", None), str):
-            if not isinstance(value, bytes):  # only stores of digests know raw bytes
-                wrong = TypeError(f"column '{self.column}' must hold text here, not {type(value).__name__}")
-                return RowAnswer.without_blob("invalid", value, wrong)
-            try:
-                value = value.decode()
-            except UnicodeDecodeError:
-                return RowAnswer.without_blob("invalid", value, ValueError(f"column '{self.column}' is not UTF-8 here"))
-        canonical = getattr(self.store, "canonical", None)
-        if canonical is None:
-            return value
-        try:
-            key = canonical(value)
-        except (InvalidURI, TypeError, ValueError) as error:
-            return RowAnswer.without_blob("invalid", value, error)
-        except Exception as error:  # a user's own store may fail in any way, and fails this row only
-            return RowAnswer.without_blob("failed", value, error)
-        return key if isinstance(key, Hashable) else value
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_router": None, "_metrics": None, "_buffers": BufferPool()}
