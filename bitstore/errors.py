@@ -209,10 +209,10 @@ class LookupFailed(StoreNotAvailable):
         Seconds after which it is worth asking again, because a tier that failed may answer by then; None: it
         is not known to help.
     down_for
-        Seconds for which a tier has answered nobody, where that looks like an outage: it is unreachable, or left
+        Seconds for which a tier has answered no lookup, where that looks like an outage: it is unreachable, or left
         alone after repeated failures. 0: there is no such tier.
     paid_for
-        Names of the tiers among `missing` that cost money or quota: who asks again soon need not ask these.
+        Names of the tiers among `missing` that cost money or quota: the next try need not ask these.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class LookupFailed(StoreNotAvailable):
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params
         told = [(name, portable(name, error)) for name, error in failures]
-        # With what tells whether to try again: those who wait for another's lookup get a copy of its error.
+        # With what says whether to try again: lookups that wait for another one get a copy of its error.
         state = {"retry_in": self.retry_in, "down_for": self.down_for, "paid_for": self.paid_for}
         return type(self), (store, uri, told, missing), state
 

@@ -140,7 +140,7 @@ class Store(ABC):
         """Write the blob to the file `path`, in bounded memory where the store streams, and say where it came from.
 
         The file appears under its name when it is whole. What has come of an unfinished download stays beside
-        it and is gone on with by the next one, as long as the server holds the same version. Caches that stand
+        it and is resumed by the next one, as long as the server holds the same version. Caches that stand
         above a streaming tier are not filled.
 
         Parameters
@@ -201,7 +201,7 @@ class SteppedStore(Store):
 
     @abstractmethod
     def get_steps(self, uri: Any, /) -> Steps[Found]:
-        """See `bitstore.steps.GetsInSteps`."""
+        """The lookup of `uri` as steps, as `bitstore.steps.GetsInSteps` describes them."""
 
     def get(self, uri: Any) -> Any:
         """The bytes stored under `uri`. Raises what the steps raise, and `InvalidURI`."""

@@ -24,11 +24,11 @@ __all__ = ["get_many"]
 
 logger = logging.getLogger("bitstore")
 
-_LOOKUPS = 128  # at least so many in the window, unless the caller says otherwise
-_PER_TRANSFER = 2  # and so many for each transfer that may be under way,
-_SPARE = 64  # and these besides: while some transfers end, the consumer has yet to take what others brought
-_TRIES = 2  # more of a lookup that failed although others were answered
-_FIRST_LOOKUPS = 16  # in the window before anything is known of the blobs' sizes
+_LOOKUPS = 128  # lookups in the window at least, unless the caller says otherwise
+_PER_TRANSFER = 2  # lookups in the window for each transfer that may be under way
+_SPARE = 64  # further lookups in the window: answers that the consumer has yet to take must not hold up transfers
+_TRIES = 2  # further tries of a lookup that failed although others were answered
+_FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
 # mostly copies bytes, which two do at the same time.
 _LARGE = 1024 * 1024
@@ -37,7 +37,7 @@ _LARGE = 1024 * 1024
 def get_many(
     store: Any, uris: Iterable[Any], options: LookupOptions, *, ordered: bool, errors: Errors
 ) -> Iterator[Blob]:
-    """See `Store.get_many`. Raises at once, not at the first answer, for options that make no sense."""
+    """The answers of `Store.get_many`. Options that make no sense raise at once, not at the first answer."""
     if errors not in get_args(Errors):
         raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
     if isinstance(uris, (str, bytes)):
@@ -131,10 +131,10 @@ class _Window:
         self._exhausted = False
         self._closed = False
         self._broken: Exception | None = None  # what the caller's iterable raised
-        self._answered = 0  # lookups, by the transfer threads
-        self._bytes_in = 0  # bytes of their blobs
+        self._answered = 0  # lookups that have ended; written by the transfer threads
+        self._bytes_in = 0  # bytes of the blobs of those lookups; written by the transfer threads
         self._bytes_out = 0  # bytes of the blobs yielded
-        self._large = False  # whether those are, on average
+        self._large = False  # whether the blobs so far are large on average
         self._portion = 1  # inputs that are read at a time, once the window has been full
 
     def as_they_come(self) -> Iterator[Blob]:
@@ -211,19 +211,19 @@ class _Window:
         """Submit a lookup once more that failed because of a tier which may answer soon.
 
         An outage (a tier is unreachable, or left alone after repeated failures) is waited for once, not by each
-        input anew: `patience` counts from its beginning. A blob that fails while others are answered gets a few
+        input again: `patience` counts from its beginning. A blob that fails while others are answered gets a few
         more tries.
         """
         error = lookup.error
         if not isinstance(error, LookupFailed) or isinstance(error, LookupTimedOut):
             return False
         now = clock.monotonic()
-        # An outage that began after the last failure says that the tier has answered somebody in between.
+        # An outage that began after the last failure says that the tier has answered in between.
         lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
         lookup.failed_at = now
         if error.retry_in is None or lookup.tries > _TRIES or error.down_for + error.retry_in > self._patience:
             return False
-        # A little later than the probe, whose answer then holds for all who come after it.
+        # A little later than the probe, whose answer then holds for all lookups after it.
         pause = error.retry_in * max(1, lookup.tries) + random.uniform(0.05, 0.25)
         lookup.again(self._later(lookup, pause, error.paid_for))
         # `close` sets the flag before it looks for what is unfinished: so it finds this lookup, or we see the flag.

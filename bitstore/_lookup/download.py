@@ -16,7 +16,7 @@ __all__ = ["download", "steps_of_download", "through_memory", "verified"]
 
 
 def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
-    """See `Store.download`."""
+    """Write one blob to the file `path`, as `Store.download` does."""
     check_timeout(timeout)
     key = canonical_of(store)(uri)
     partial = Partial(path, verify=verify)
@@ -28,7 +28,7 @@ def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: flo
                 partial.discard()
                 raise
             except BaseException:
-                if not partial.size:  # nothing to go on from
+                if not partial.size:  # nothing to resume from
                     partial.discard()
                 raise
             partial.finish()
@@ -51,7 +51,7 @@ def steps_of_download(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
 
 
 def through_memory(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
-    """The same by way of `get`, for stores that know no other."""
+    """Bring the blob of `uri` into `partial` by way of `get`, for stores without `download_steps`."""
     found = yield from steps_of_get(store, uri)
     yield Call(partial.fill, found.data)
     return found
@@ -60,7 +60,7 @@ def through_memory(store: Any, uri: Any, partial: Partial) -> Steps[Found]:
 def verified(store: Any, algorithm: str, digest: str, partial: Partial, look: Any) -> Steps[Found]:
     """The steps that `look()` makes, and then the check that the file has this digest. Raises `InvalidDataFound`.
 
-    A file of which a part is from an earlier download may have been damaged meanwhile: then all of it comes anew.
+    A file of which a part is from an earlier download may have been damaged meanwhile: then all of it is fetched again.
     """
     while True:
         found: Found = yield from look()

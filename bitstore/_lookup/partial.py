@@ -1,4 +1,4 @@
-"""A file on its way: beside its target until it is whole, so that a download can go on after any kind of end."""
+"""A file on its way: beside its target until it is whole, so that a download can be resumed after any kind of end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Partial:
 
     They lie in `.bitstore-<hash of the name>.partial` in the target's folder, and what they are the beginning
     of in a file `.origin` next to it. Each state on the disk between two system calls is one from which a later
-    download can go on, or sees that it must begin anew.
+    download can resume, or sees that it must start again.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Partial:
         if self.target.is_dir():
             raise IsADirectoryError(f"'{self.target}' is a folder: name a file to download to")
         self.target = target_of(self.target)
-        if not self.target.parent.exists():  # else the error would name the partial file, of which nobody knows
+        if not self.target.parent.exists():  # else the error would name the partial file
             raise FileNotFoundError(errno.ENOENT, "there is no folder to download to", str(self.target.parent))
         self._take()
         try:
@@ -149,7 +149,7 @@ class Partial:
             fd = os.open(self._path, _OPEN, 0o666)
             try:
                 alone = _lock(fd)
-                # Whoever had the lock before may have finished: then what we hold is the target, or gone.
+                # The process that had the lock before may have finished: then this file is the target, or gone.
                 mine = alone and _same(self._path, fd)
                 regular = stat.S_ISREG(os.fstat(fd).st_mode)
             except BaseException:
@@ -189,7 +189,7 @@ class Partial:
         with self._used():
             self.restart()
             if hasattr(os, "copy_file_range"):
-                # The kernel copies, or shares the blocks where the file system can. Where it refuses, we go on below.
+                # The kernel copies, or shares the blocks where the file system can. Else the loop below copies.
                 with contextlib.suppress(OSError):
                     while count := os.copy_file_range(source, self._fd, 1 << 30, self.size, self.size):
                         self.size += count
@@ -283,7 +283,7 @@ class Partial:
 
     def advanced(self) -> bool:
         """See `bitstore.steps.Sink`."""
-        # Without an ETag the next try begins anew, so nothing is gained. Nor is it by coming as far as before.
+        # Without an ETag the next try starts again, so nothing is gained. Nor is it by coming as far as before.
         origin = self._origin
         further = origin is not None and gets_on(self.size - self._furthest, self.size, origin["size"])
         if further:
@@ -325,7 +325,7 @@ class Partial:
         if not _STRONG(etag):
             return
         self._origin = _Origin(url=self._url, etag=etag, size=int(length) if _LENGTH(length) else None)
-        if self._shared:  # written before the first byte is, so it is whole where there is anything to go on from
+        if self._shared:  # written before the first byte is, so it is whole where there is anything to resume from
             self._guarded(self._origin_path.write_text, json.dumps(self._origin))
 
     def _read_origin(self) -> _Origin | None:
@@ -356,7 +356,7 @@ def _lock(fd: int) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody else has it, or the file system knows no locks
+    except OSError:  # another process has it, or the file system knows no locks
         return False
     return True
 

@@ -22,7 +22,7 @@ FAILURES = 5
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 PROBE_LIMIT = 30.0  # seconds after which a probe that has not reported no longer keeps others back
-# Seconds without a failure after which the next one begins another outage, as nobody knows what was in between. The
+# Seconds without a failure after which the next one begins another outage: what was in between is not known. The
 # longest pause and all tries of a call take less.
 FORGOTTEN = 120.0
 PROBE_PAUSE = 0.25  # seconds after which to ask again while it is not known whether the store answers
@@ -45,12 +45,12 @@ class Breaker:
         self._name = name
         self._clock = clock or runtime_clock.monotonic
         self._lock = threading.Lock()
-        self._failures = 0  # in a row
+        self._failures = 0  # failures in a row
         self._openings = 0  # how often it has opened, or stayed open after a probe
         self._open = False
-        self._failing_since = 0.0  # the first of them, in this outage
-        self._failing_at = 0.0  # the last of them, or of the probes
-        self._looks_out = False  # whether one of them said that the store is unreachable
+        self._failing_since = 0.0  # when the first failure of this outage came, on `clock`
+        self._failing_at = 0.0  # when the last failure or probe came, on `clock`
+        self._looks_out = False  # whether a failure of this outage said that the store is unreachable
         self._pause = FIRST_PAUSE
         self._probe_at = 0.0  # the next probe may go then
         self._probing_until = 0.0  # a probe is under way, and no other may go until then

@@ -119,8 +119,8 @@ class Composite(ChecksOptions, Chain):
                     "another lookup of this blob was under way, and did not end within the time limit"
                 )
                 raise LookupTimedOut(self, key, [(self.label, waited)]) from None
-            # A leader that was closed or ran out of its caller's time takes nobody with it: one of those
-            # that waited fetches anew. What it found, or its error, is the answer for all.
+            # A leader that was closed or ran out of its caller's time ends no other lookup: one of those that waited
+            # fetches again. What it found, or its error, is the answer for all.
             if (found := flight.result) is not None:
                 return found
         outcome: Found | Exception | None = None

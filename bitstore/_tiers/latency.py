@@ -19,14 +19,14 @@ __all__ = ["Latencies"]
 class Latencies:
     """Measures some of the lookups of composites in this process.
 
-    A composite that nobody measures pays nothing for this. `get` and `get_many` are measured, `download` is not.
+    A composite that is not measured pays nothing for this. `get` and `get_many` are measured, `download` is not.
 
     Parameters
     ----------
     every
         Measure one in so many lookups of each tier.
     most
-        Samples that are kept; if nobody takes them, the oldest go.
+        Samples that are kept; beyond that the oldest go.
     """
 
     def __init__(self, *, every: int = 16, most: int = 10_000) -> None:

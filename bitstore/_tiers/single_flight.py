@@ -41,7 +41,7 @@ class Flight:
             self._drain()
 
     def land(self, outcome: Found | Exception | None) -> None:
-        """Make `outcome` known to all who wait."""
+        """Make `outcome` known to all lookups that wait."""
         self.outcome = outcome
         self.landed = True
         if self._callbacks:
@@ -60,7 +60,7 @@ class Flights:
     """The fetches in progress of one composite in one process.
 
     A lookup calls `lead`; if it gets None, it fetches and then calls `land`, whatever happens. If it gets
-    somebody else's flight, it waits for that (`Wait(flight)`) and asks for its `result`.
+    the flight of another lookup, it waits for that (`Wait(flight)`) and asks for its `result`.
     """
 
     def __init__(self) -> None:
@@ -70,14 +70,14 @@ class Flights:
         return len(self._open)
 
     def lead(self, key: Any) -> Flight | None:
-        """None: the caller is now the one who fetches `key`. Else the flight of who does."""
+        """None: the caller now fetches `key`. Else the flight of the lookup that does."""
         mine = Flight()
         flight = self._open.setdefault(key, mine)
         return None if flight is mine else flight
 
     def land(self, key: Any, outcome: Found | Exception | None) -> None:
         """End the flight of `key` and tell those that wait; None: the leader gave up without an answer."""
-        # First out of the table, then landed: who comes in between starts a fetch of its own
+        # First out of the table, then landed: a lookup that comes in between starts a fetch of its own
         # rather than waiting for one that is over.
         self._open.pop(key).land(outcome)
 

@@ -1,10 +1,4 @@
-"""The steps of a lookup, as data.
-
-A lookup is written once, as a generator that *yields* what it needs (an HTTP request, a blocking
-call, a pause, another lookup's result) and is *sent* the answer. It holds no thread and no socket, so
-the same code serves two drivers: `bitstore._lookup.run.run` performs the steps one after another in
-the caller's thread, and `bitstore._lookup.loop.Loop` drives thousands of lookups in one thread.
-"""
+"""The steps of a lookup, as data."""
 
 from __future__ import annotations
 
@@ -28,7 +22,7 @@ class Call:
 
 
 class Sleep:
-    """Go on after `seconds`."""
+    """Resume after `seconds`."""
 
     __slots__ = ("seconds",)
 
@@ -44,7 +38,7 @@ class Landing(Protocol):
 
 
 class Wait:
-    """Go on when `event` has happened."""
+    """Resume when `event` has happened."""
 
     __slots__ = ("event",)
 

@@ -48,7 +48,7 @@ def check_store(
     Parameters
     ----------
     make_store
-        Makes the store, anew at each call.
+        Makes a new store at each call.
     addresses
         What its names are: `"sha1"`, `"sha256"`, `"md5"`, or the URL prefix below which it may be tried, such
         as `"s3://bucket/trial/"`.

@@ -85,7 +85,7 @@ def forks(trial: Trial) -> None:
         children = [_Child(partial(_use, trial, store, blobs)) for _ in range(_CHILDREN)]
         try:
             if store is used:
-                # Who shares a connection or a lock with its children notices when all use it at once.
+                # A store that shares a connection or a lock with its children fails when all use it at once.
                 must(not (problem := _use(trial, used, blobs)), f"in the parent, after a fork: {problem}")
             deadline = time.monotonic() + trial.limit
             for child in children:

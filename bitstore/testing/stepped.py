@@ -107,7 +107,7 @@ def _performed(steps: Any, what: str) -> Any:
 
 
 def _checked(steps: Any, what: str) -> Steps[Any]:
-    """The same steps; AssertionError where one of them is no step."""
+    """Pass on each step of `steps`. AssertionError where one of them is no step."""
     must(hasattr(steps, "send"), f"{what} returned {type(steps).__name__} instead of a generator of steps")
     answer: Any = None
     error: BaseException | None = None
