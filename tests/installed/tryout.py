@@ -136,6 +136,8 @@ def command_line() -> None:
     code, told = command("--version")
     assert code == 0 and told.strip() == importlib.metadata.version("epic-bitstore"), told
     assert command("--help")[0] == 0
+    code, told = command("get")
+    assert code == 3 and "Missing argument" in told, told
     Path("list.txt").write_text(f"{DIGEST}\n")
     code, told = command("fetch", "list.txt", "-o", "out.parquet", "--store", f"{Path.cwd().as_uri()}/None/")
     assert code == 0, told
