@@ -24,6 +24,7 @@ from bitstore._raw.gs import GSOptions
 from bitstore._raw.http import HTTPOptions
 from bitstore._raw.options import options_of
 from bitstore._raw.s3 import S3Options
+from bitstore.config import loads
 from tests.scripted_server import Asked, Reply, ScriptedServer
 
 WIRE = [(S3Raw, S3Options), (GSRaw, GSOptions), (HTTPRaw, HTTPOptions)]
@@ -213,3 +214,17 @@ def test_root_set_later_holds_from_the_next_lookup(tmp_path: Path) -> None:
     store.root = str(tmp_path / "inside")
     with pytest.raises(InvalidURI):
         store.get(f"file://{tmp_path}/k")
+
+
+def test_configuration_files_know_what_is_to_count_as_missing(tmp_path: Path) -> None:
+    def tier(url: str, line: str) -> Any:
+        text = f'algorithm = "sha1"\n[[tier]]\nname = "a"\nurl = "{url}"\n{line}\n'
+        composite: Any = loads(text)
+        return composite.tiers[0].store
+
+    wanted = {"s3://b/": "missing_bucket", "gs://b/": "missing_bucket", "https://h/": "missing_bucket"}
+    for url, name in {**wanted, f"file://{tmp_path}/": "missing_folder"}.items():
+        assert getattr(tier(url, f'{name} = "missing"').base_store, name) == "missing"
+        assert getattr(tier(url, "").base_store, name) == "failure"
+    store = tier("s3://b/", 'request_checksum_calculation = "when_required"').base_store
+    assert store.request_checksum_calculation == "when_required"

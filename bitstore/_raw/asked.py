@@ -23,7 +23,7 @@ class Asked(NamedTuple):
     probe: bool = False  # only the head of the answer matters
 
     def one_byte(self) -> Asked:
-        """The same question in place of a HEAD: its answer has a body, which tells what is wrong."""
+        """The question by GET in place of HEAD: the answer has a body, which tells what is wrong."""
         return self._replace(method="GET", headers=(*self.headers, "Range: bytes=0-0"), limit=1, probe=True)
 
     @property

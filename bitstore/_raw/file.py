@@ -24,7 +24,7 @@ _URL = re.compile(r"file://(?:localhost)?(/[^\x00\r\n\ud800-\udfff]*)").fullmatc
 _READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer thread
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
-# O_NONBLOCK: opening a named pipe would otherwise wait for somebody to write to it.
+# O_NONBLOCK: opening a named pipe would otherwise wait for a writer.
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -133,7 +133,7 @@ class FileRaw(RawStore):
         real = os.path.realpath(path)
         if not _below(real, os.path.realpath(os.fsencode(self.root))):
             raise InvalidURI(self, uri, hint=self._hint())
-        return real  # and not `path`, whose links somebody may change before it is opened
+        return real  # and not `path`, whose links may change before it is opened
 
     def _hint(self) -> str:
         return self.URI_HINT if self.root is None else f"{self.URI_HINT} below {self.root}"

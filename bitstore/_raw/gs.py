@@ -73,11 +73,12 @@ class GSRaw(WireStore[_State]):
     endpoint_url
         Address of the service; None: STORAGE_EMULATOR_HOST, or Google's.
     forbidden_is_missing
-        Count 403 as missing: the service answers so for a missing object to those who may not list the bucket
-        (and 401 to those who send no token).
+        Count 403 (without a token 401) as missing, where it speaks of `storage.objects.*`: the service answers so for
+        a missing object without the right to list the bucket. Refusals of other kinds stay failures.
     user_project
         The project that pays for requests to buckets of others.
-    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry, limit
+    missing_bucket, max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy,
+    retry, limit
         As for `S3Raw`.
     """
 

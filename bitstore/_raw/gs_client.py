@@ -84,7 +84,7 @@ def _words(error: Exception) -> tuple[str, str]:
 
 
 def _without_credentials(error: Exception) -> bool:
-    """Whether the client found that nobody gives it a token, and not that it could not ask."""
+    """Whether the client found that there is no token for it, and not that it could not ask."""
     try:
         from google.auth.exceptions import GoogleAuthError
     except ImportError:

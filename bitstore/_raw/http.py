@@ -92,10 +92,11 @@ class HTTPRaw(WireStore[_State]):
         Sent with every request, such as `{"Authorization": "..."}`; to no other host than the URL's own.
         They are configuration: they pickle with the store, and are never shown.
     forbidden_is_missing
-        Count 403 as missing.
+        Count 403 as missing, unless its text speaks of something else than this object (a quota, an account, a key).
     follow_redirects
         How many redirects in a row are followed; 0: none. Never from https to http.
-    max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy, retry, limit
+    missing_bucket, max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy,
+    retry, limit
         As for `S3Raw`.
     """
 
@@ -211,7 +212,7 @@ class HTTPRaw(WireStore[_State]):
 
 
 _SUCCESS = {
-    "GET": frozenset({200, 203}),  # a 206 nobody asked for would be a part of the blob
+    "GET": frozenset({200, 203}),  # an unasked 206 would be a part of the blob
     "HEAD": frozenset({200, 203, 204}),
     "PUT": frozenset({200, 201, 204}),
 }

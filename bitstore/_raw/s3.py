@@ -211,7 +211,7 @@ class S3Raw(WireStore[Routes]):
         headers = {
             "Content-Type": "application/octet-stream",
             "x-amz-content-sha256": digest.hex(),
-            # The same once more in words that services check which do not look at the line above.
+            # The digest again, in a header that is checked by services which do not check the one above.
             "x-amz-checksum-sha256": b2a_base64(digest, newline=False).decode(),
             "x-amz-acl": self.acl,
             "x-amz-storage-class": self.storage_class,

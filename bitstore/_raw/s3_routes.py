@@ -113,7 +113,7 @@ class Routes:
             return self._route(route.bucket, route.index)
 
     def corrected(self, route: Route, seconds: float) -> Route:
-        """The same route, with signatures from now on dated `seconds` later than by the local clock."""
+        """The route, with signatures from now on dated `seconds` later than by the local clock."""
         with self._lock:
             self._skew = seconds
             for signer in self._signers:
@@ -121,7 +121,7 @@ class Routes:
         return route
 
     def renewed(self, route: Route) -> Route | None:
-        """The same route with credentials built again; None where that was just done and did not help."""
+        """The route with credentials built again; None where that was just done and did not help."""
         with self._lock:
             if not self._entries[route.index].renew(route.identity):
                 return None

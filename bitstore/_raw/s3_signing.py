@@ -2,7 +2,7 @@
 
 Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
-libcurl can sign too, but takes twice the time for it (it derives the key anew for each request), knows only the local
+libcurl can sign too, but takes twice the time for it (it derives the key again for each request), knows only the local
 clock, and cannot send the path as it is (keys with `.` or `..` segments).
 """
 

@@ -57,13 +57,15 @@ class FileTier(_URLTier, kw_only=True):
 
     what: ClassVar[str] = "a tier with a file:// URL"
 
+    missing_folder: str | None = None
+
     def raw_class(self) -> type[Store]:
         from bitstore._raw.file import FileRaw
 
         return FileRaw
 
     def raw_options(self, context: Context) -> dict[str, Any]:
-        return {}
+        return {} if self.missing_folder is None else {"missing_folder": self.missing_folder}
 
     def prefix(self, context: Context) -> str:
         """`file:///...` with the home and variables that the file names expanded."""
@@ -80,6 +82,7 @@ class _WireTier(_URLTier, kw_only=True):
     """What all stores behind HTTP know."""
 
     forbidden_is_missing: bool | None = None
+    missing_bucket: str | None = None
     connect_timeout: float | None = None
     stall_timeout: float | None = None
     ca_bundle: str | None = None
@@ -116,6 +119,7 @@ class S3Tier(_WireTier, kw_only=True):
     storage_class: str | None = None
     server_side_encryption: str | None = None
     kms_key_id: str | None = None
+    request_checksum_calculation: str | None = None
 
     def raw_class(self) -> type[Store]:
         from bitstore._raw.s3 import S3Raw
