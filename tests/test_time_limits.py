@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from bitstore import Composite, FileRaw, Sha1Composite, Store
+from bitstore import Blob, Composite, FileRaw, Sha1Composite, Store
+from bitstore._lookup.loops import loop
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
+from bitstore._lookup.workers import Workers
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Call, Cancelled, Steps
 
@@ -92,26 +94,60 @@ def test_many_calls_that_block_hold_back_no_other(gate: threading.Event) -> None
     assert chain.get(KEY, timeout=60) == DATA
 
 
-def test_a_call_that_found_no_thread_in_time_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_whose_calls_hang_holds_back_no_other(gate: threading.Event) -> None:
+    slow = composite(Blocking(gate))
+    for _ in range(2):
+        [blob] = slow.get_many([KEY], timeout=SHORT, patience=0)
+        assert isinstance(blob.error, LookupTimedOut)
+        if (driver := loop()._thread) is not None:
+            driver.join(30)  # and with it the threads for calls are gone
+    quick = Blocking(threading.Event())
+    answers: list[Blob] = []
+    quick.gate.set()
+    thread = threading.Thread(target=lambda: answers.extend(composite(quick).get_many([KEY])), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [blob.data for blob in answers] == [DATA] and not gate.is_set()
+
+
+def test_hung_calls_of_a_batch_leave_threads_to_the_others(gate: threading.Event) -> None:
+    """As many as there are threads hang; the lookups behind them are answered."""
+
+    class Picky(Blocking):
+        def get(self, uri: Any) -> bytes:
+            return super().get(uri) if str(uri).startswith("hang") else DATA
+
+    chain = Composite()
+    chain.append_source(Picky(gate))
+    keys = [f"hang {number}" for number in range(40)] + [f"key {number}" for number in range(40)]
+    found = {blob.uri: blob for blob in chain.get_many(keys, timeout=1.0, in_flight=41, patience=0)}
+    assert {key for key, blob in found.items() if blob.data == DATA} == set(keys[40:]) and not gate.is_set()
+
+
+def test_a_call_that_is_given_up_leaves_its_thread_to_another(gate: threading.Event) -> None:
+    workers, done, begun = Workers(1), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        gate.wait(60)
+
+    job = workers.submit(hang, (), lambda *_: None)
+    assert begun.wait(30)
+    workers.submit(done.set, (), lambda *_: None)
+    assert not done.is_set()
+    workers.give_up(job)
+    assert done.wait(30) and not gate.is_set()
+    workers.stop()
+
+
+def test_a_call_that_found_no_thread_in_time_is_not_made(gate: threading.Event) -> None:
     """It may cost money, and nobody would have its answer."""
-    from bitstore._lookup import run as module
-    from bitstore._lookup.workers import Workers
-    from bitstore._support.per_process import PerProcess
-
-    threads: PerProcess[Workers] = PerProcess()
-    workers = threads.set_once(Workers(1))
-    monkeypatch.setattr(module, "_threads", threads)
-    gate, made = threading.Event(), threading.Event()
-
-    def steps(function: Any) -> Steps[Any]:
-        return (yield Call(function))
-
-    for function in (gate.wait, made.set):
-        with pytest.raises(Cancelled):
-            run(steps(function), timeout=SHORT)
+    workers, made, ended = Workers(1), threading.Event(), threading.Event()
+    workers.submit(gate.wait, (60,), lambda *_: None)
+    workers.give_up(workers.submit(made.set, (), lambda *_: None))
     gate.set()
-    assert run(steps(lambda: "next"), timeout=60) == "next"
-    assert not made.is_set()
+    workers.submit(ended.set, (), lambda *_: None)
+    assert ended.wait(30) and not made.is_set()
     workers.stop()
 
 

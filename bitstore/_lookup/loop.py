@@ -135,6 +135,7 @@ class Loop:
                     self._thread = None
                     self._timers.clear()
                     self.workers.stop()
+                    self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
                     return False
         self._poller.about_to_wait()
         pause = 0.0 if inbox else self._timers.pause(_LONGEST_PAUSE)
@@ -180,11 +181,12 @@ class Loop:
             self.scheduler.begin(task, step, task.until)
         elif type(step) is Call:
             ticket = task.ticket
-            self.workers.submit(
+            job = self.workers.submit(
                 step.function,
                 step.args,
                 lambda result, error: self._post(self._resume, task, ticket, result, error),
             )
+            task.call = ticket, job
         elif type(step) is Wait:
             ticket = task.ticket
             step.event.on_landing(lambda: self._post(self._resume, task, ticket, None, None))
@@ -213,6 +215,7 @@ class Loop:
     def _resume(self, task: Task, ticket: int, value: Any, error: BaseException | None) -> None:
         if task.finished or task.ticket != ticket:
             return  # the answer to a step that was given up
+        task.call = None
         if error is None:
             self._advance(task, task.steps.send, value)
         else:
@@ -245,8 +248,11 @@ class Loop:
             self._advance(task, task.steps.throw, error)
 
     def _abandon(self, task: Task) -> None:
-        """End the exchange of `task`, if it has one, and those of its parts."""
+        """End the exchange or the call of `task`, if it has one, and those of its parts."""
         self._drop_parts(task)
+        if task.call is not None and task.call[0] == task.ticket:
+            self.workers.give_up(task.call[1])
+        task.call = None
         self.scheduler.abandon(task)
 
     def _time_out(self, task: Task) -> None:

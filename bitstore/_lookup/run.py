@@ -9,14 +9,9 @@ from typing import Any, TypeVar
 
 from bitstore._lookup.workers import Workers, waited
 from bitstore._support import clock
-from bitstore._support.per_process import PerProcess
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Sleep, Steps, Together, TransferError, Wait
 
 __all__ = ["run"]
-
-_MOST_CALLS = 256  # blocking calls with a time limit that may be under way at once; more wait for a thread
-
-_threads: PerProcess[Workers] = PerProcess()  # of calls with a time limit
 
 T = TypeVar("T")
 
@@ -87,20 +82,16 @@ def _perform(step: Any, deadline: float | None) -> Any:
 def _within(step: Call, left: float) -> Any:
     """The result of a blocking call, which is left to itself when time is up."""
     ended: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-    given_up = False
-
-    def call() -> Any:
-        return None if given_up else step.function(*step.args)  # it has waited for a thread, and may be paid for
-
-    workers = _threads.get() or _threads.set_once(Workers(_MOST_CALLS))
+    workers = Workers(1)
     try:
-        workers.submit(call, (), lambda result, error: ended.put((result, error)))
+        job = workers.submit(step.function, step.args, lambda result, error: ended.put((result, error)))
     except RuntimeError:  # the system gives no thread: better without a limit than not at all
-        return call()
+        return step.function(*step.args)
+    workers.stop()  # after this one call
     try:
         result, error = waited(lambda: ended.get(timeout=left))
     except queue.Empty:
-        given_up = True
+        workers.give_up(job)
         raise Cancelled("timeout") from None
     if error is None:
         return result

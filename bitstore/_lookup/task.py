@@ -9,6 +9,7 @@ from bitstore._support import clock
 from bitstore.steps import Steps
 
 if TYPE_CHECKING:
+    from bitstore._lookup.workers import Job
     from bitstore._transport.transport import Exchange
 
 __all__ = ["Task"]
@@ -28,7 +29,19 @@ class Task:
         Seconds from the moment the loop takes it up; None: no limit.
     """
 
-    __slots__ = ("deliver", "error", "exchange", "finished", "parts", "result", "steps", "ticket", "timeout", "until")
+    __slots__ = (
+        "call",
+        "deliver",
+        "error",
+        "exchange",
+        "finished",
+        "parts",
+        "result",
+        "steps",
+        "ticket",
+        "timeout",
+        "until",
+    )
 
     def __init__(
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
@@ -38,6 +51,7 @@ class Task:
         self.timeout = timeout
         self.until: float | None = None  # deadline in seconds on `clock.monotonic()`
         self.exchange: Exchange | None = None  # under way, or waiting for a place; the scheduler sets it
+        self.call: tuple[int, Job] | None = None  # the last blocking call, with its ticket
         self.parts: Sequence[Task] = ()  # of a `Together` that the steps wait for
         self.ticket = 0  # grows with each step, so that an answer to an abandoned step is known as such
         self.finished = False  # whether `result` and `error` are final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -9,27 +10,45 @@ from typing import Any, TypeVar
 
 from bitstore._support.per_process import Process, current
 
-__all__ = ["Workers", "waited"]
+__all__ = ["Job", "Workers", "waited"]
 
-_Job = tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any, BaseException | None], object]]
+_MOST_LEFT = 256  # calls whose result is not awaited any longer, in place of which more threads may be started
 
 T = TypeVar("T")
+
+
+class Job:
+    """One call, and what becomes of it."""
+
+    __slots__ = ("args", "done", "function", "given_up", "running")
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], object]
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.done = done
+        self.running = False
+        self.given_up = False
 
 
 class Workers:
     """Up to `limit` threads, started when needed and stopped by `stop`.
 
     Calls wait in order when all threads are busy. A thread that waits for other lookups (`waited`) is not counted:
-    those lookups may need a thread themselves, and if all threads were waiting, all would wait for ever.
+    those lookups may need a thread themselves, and if all threads were waiting, all would wait for ever. Nor is one
+    whose call was given up: calls that hang must not take the threads from those that do not.
     """
 
     def __init__(self, limit: int = 32) -> None:
         self.limit = limit
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._waiting = 0  # of the threads
+        self._left = 0  # of the threads: those in calls that were given up
         self._unfinished = 0
+        self._stopped = False
 
     @property
     def busy(self) -> bool:
@@ -38,7 +57,7 @@ class Workers:
 
     def submit(
         self, function: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], object]
-    ) -> None:
+    ) -> Job:
         """Run `function(*args)` in a thread, then there `done(result, error)`.
 
         Raises
@@ -54,12 +73,27 @@ class Workers:
             with self._lock:
                 self._unfinished -= 1
             raise
-        self._jobs.put((function, args, done))
+        job = Job(function, args, done)
+        self._jobs.put(job)
+        return job
+
+    def give_up(self, job: Job) -> None:
+        """Do not make the call of `job` unless it has begun: it may cost money. One that has begun goes on."""
+        with self._lock:
+            if job.given_up:
+                return
+            job.given_up = True
+            self._left += job.running
+        if job.running:
+            with contextlib.suppress(RuntimeError):  # no other thread can be had
+                self._grow()
 
     def _grow(self) -> None:
         """Start a thread if there is work for it."""
         with self._lock:
-            if self._threads >= min(self._unfinished, self.limit + self._waiting):
+            if self._stopped or self._threads >= min(
+                self._unfinished, self.limit + self._waiting + min(self._left, _MOST_LEFT)
+            ):
                 return
             self._threads += 1
         try:
@@ -73,16 +107,20 @@ class Workers:
     def _work(self) -> None:
         _mine.process, _mine.workers = current(), self
         while (job := self._jobs.get()) is not None:
-            function, args, done = job
+            with self._lock:
+                job.running = not job.given_up
             result, error = None, None
-            try:
-                result = function(*args)
-            except BaseException as raised:  # whatever it is, a lookup waits for it
-                error = raised
+            if job.running:
+                try:
+                    result = job.function(*job.args)
+                except BaseException as raised:  # whatever it is, a lookup waits for it
+                    error = raised
             with self._lock:
                 self._unfinished -= 1
-            done(result, error)
-            del job, function, args, done, result, error  # an idle thread must not keep a blob alive
+                self._left -= job.running and job.given_up
+                job.running = False
+            job.done(result, error)
+            del job, result, error  # an idle thread must not keep a blob alive
 
     def wait(self, until: Callable[[], T]) -> T:
         """What `until()` returns; another thread may work instead of the calling one while that waits."""
@@ -96,9 +134,10 @@ class Workers:
                 self._waiting -= 1
 
     def stop(self) -> None:
-        """Let every thread end when it has done what was submitted so far."""
+        """Let every thread end when it has done what was submitted so far. Nothing may be submitted after this."""
         with self._lock:
             threads, self._threads = self._threads, 0
+            self._stopped = True
         for _ in range(threads):
             self._jobs.put(None)
 
