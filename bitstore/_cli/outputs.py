@@ -158,7 +158,7 @@ class ParquetFile(Output):
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise OutputError(f"to write {path}: pip install 'epic-bitstore[cli]'") from error
+            raise OutputError(f"to write {path} needs pyarrow: pip install 'epic-bitstore[cli]'") from error
         self.path = path
         self._pa: Any = pa
         self._schema = pa.schema([("digest", pa.string()), ("data", pa.large_binary()), ("source", pa.string())])

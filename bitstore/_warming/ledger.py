@@ -61,7 +61,7 @@ class Ledger:
             import pyarrow.parquet as pq
         except ImportError as error:
             raise LedgerError(
-                f"the ledger {os.fspath(path)} is of Parquet files: pip install 'epic-bitstore[cli]'"
+                f"the ledger {os.fspath(path)} is Parquet, which needs pyarrow: pip install 'epic-bitstore[cli]'"
             ) from error
         self.path = Path(path)
         self._pa: Any = pa
