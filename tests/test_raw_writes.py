@@ -12,6 +12,7 @@ from bitstore import (
     DiskCache,
     GSRaw,
     HTTPRaw,
+    LookupFailed,
     NotFoundInStore,
     Retry,
     S3Raw,
@@ -185,7 +186,9 @@ def test_a_conflict_is_counted_and_told_by_a_composite(caplog: pytest.LogCapture
         store.append_source(API())
         assert store.get(DIGEST) == DATA
         stats = store.stats()["cache"]
-        assert (stats.writes, stats.write_failures) == (0, 1)
+        assert (stats.writes, stats.write_failures, stats.conflicts) == (0, 1, 1)
+        with pytest.raises(LookupFailed, match=r"no cache can keep .*the name is taken"):
+            store.get(DIGEST)  # it is not paid for again
     assert "the name is taken" in caplog.text
 
 
