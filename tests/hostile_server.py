@@ -1,4 +1,4 @@
-"""A server that sends more than anybody should take: endless bodies and endless headers, one thread a connection."""
+"""A server that sends more than a client should take: endless bodies and endless headers, one thread a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK = b"100000\r\n" + _PIECE + b"\r\n"
 
 
 class HostileServer(RawServer):
-    """What it does depends on the last part of the path, see `_send_what`. `sent` counts the bytes it got rid of."""
+    """What it sends depends on the last part of the path, see `_send_what`. `sent` counts the bytes that were taken."""
 
     def __init__(self) -> None:
         super().__init__(self._misbehave)
@@ -53,7 +53,7 @@ class HostileServer(RawServer):
             self._send(peer, b"HTTP/1.1 301 x\r\nLocation: %b/\xf3\r\nContent-Length: 0\r\n\r\n" % self.url.encode())
         elif what == "%F3":
             self._send(peer, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        elif what == "part":  # which nobody has asked for
+        elif what == "part":  # which was not asked for
             self._send(peer, b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello")
         elif what == "nothing":
             self._send(peer, b"HTTP/1.1 204 No Content\r\n\r\n")

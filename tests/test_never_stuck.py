@@ -132,7 +132,7 @@ class TestTimeouts:
 
     def test_no_such_host(self) -> None:
         store = HTTPRaw()
-        # A label of more than 63 characters is no name: the resolver says so without asking anybody.
+        # A label of more than 63 characters is no name: the resolver says so without asking a server.
         assert "resolve" in answered(store, f"http://{'x' * 70}.example/blob").lower()
         assert store.stats()["requests"] <= 2
 
@@ -477,7 +477,7 @@ def test_certificates(tls: str, authority: tuple[Path, Path], monkeypatch: pytes
 
 
 def test_a_redirect_never_leaves_https(tls: str, authority: tuple[Path, Path], api: CountedAPI) -> None:
-    """Also not on a detour: what was asked for by https must not be read, or changed, by who listens."""
+    """Also not on a detour: what was asked for by https must not be read, or changed, on the way."""
     api.blobs = {SHA1: DATA}
     store = HTTPRaw(ca_bundle=authority[0], headers={"Authorization": "Bearer sesame"})
     plain = api.blob_url(SHA1)
@@ -503,7 +503,7 @@ def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.Monk
 
 
 def test_one_of_many_writers_wins(s3: SeaweedS3, shared_bucket: str) -> None:
-    """`If-None-Match: *` for the writes of caches: the first stays, and nobody is told of a failure."""
+    """`If-None-Match: *` for the writes of caches: the first stays, and no writer fails."""
     name, store = f"s3://{shared_bucket}/{secrets.token_hex(8)}", raw(s3)
 
     def write(number: int) -> None:

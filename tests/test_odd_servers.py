@@ -47,7 +47,7 @@ def one_byte(peer: socket.socket, head: bytes, count: int) -> bool:
 
 
 @pytest.mark.parametrize("answer", [same_bytes, one_byte])
-def test_cut_for_ever(answer: Answerer, tmp_path: Path) -> None:
+def test_a_blob_that_is_cut_at_each_try_fails(answer: Answerer, tmp_path: Path) -> None:
     """Each try brings bytes, and none brings the blob much nearer."""
     with RawServer(answer) as server:
         store = HTTPRaw(retry=QUICK)
@@ -89,7 +89,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     ],
     ids=["length and chunks", "chunks and length", "1.0", "1.0 with length", "100", "103"],
 )
-def test_odd_but_whole(answer: bytes, stays: bool) -> None:
+def test_whole_answers_in_odd_forms_are_blobs(answer: bytes, stays: bool) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
         peer.sendall(answer)
         return stays

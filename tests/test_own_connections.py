@@ -38,7 +38,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not only where many are under way."""
+    """Use our own connections also where few exchanges are under way."""
     prefer_own_connections(monkeypatch)
 
 
@@ -86,7 +86,7 @@ def test_asks_as_libcurl_asks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "?a=b", "?a=/b"])
-def test_urls_without_a_path(path: str) -> None:
+def test_urls_without_a_path_are_libcurls(path: str) -> None:
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         assert [fetched(store, [server.url + path]) for _ in range(3)] == [[b"hello"]] * 3
@@ -160,7 +160,7 @@ def test_one_connection_carries_many() -> None:
         assert store.stats() == {"requests": 301, "retries": 0}
 
 
-def test_larger_blobs_in_pieces() -> None:
+def test_blobs_that_come_in_pieces_keep_their_connection() -> None:
     """The kernel may tell once more of an answer that was taken already: that is no reason to give a connection up."""
     body = random.Random(1).randbytes(400_000)
 
@@ -187,7 +187,7 @@ def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest
         [after] = own_connections(server.port)
         assert not before.open and after is not before
         monkeypatch.setattr("bitstore._transport.sockets.origin._STALE_SECONDS", 0.0)
-        assert fetched(store, [url]) == [b"hello"]  # by libcurl, which asks for the address anew
+        assert fetched(store, [url]) == [b"hello"]  # by libcurl, which looks up the address again
         assert own_connections(server.port) == []
 
 
@@ -206,8 +206,8 @@ def test_an_unclear_answer_is_for_libcurl_and_so_are_the_next() -> None:
         assert len(server.heads) == heads + 1 and own_connections(server.port) == []
 
 
-def test_what_nobody_asked_for_is_never_the_next_answer() -> None:
-    """A server, or who speaks for it, that answers twice: at once, or later, when the connection is idle."""
+def test_a_second_answer_is_never_the_next_one() -> None:
+    """A server, or a proxy before it, that answers twice: at once, or later, when the connection is idle."""
     wrong = HELLO.replace(b"hello", b"wrong")
     late: list[socket.socket] = []
 
@@ -228,7 +228,7 @@ def test_what_nobody_asked_for_is_never_the_next_answer() -> None:
             assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
 
 
-def test_what_came_meanwhile_is_never_the_next_answer() -> None:
+def test_bytes_that_came_meanwhile_are_never_the_next_answer() -> None:
     """The transfer thread was busy with something else, and has not heard of it."""
     peers: list[socket.socket] = []
 
@@ -251,8 +251,8 @@ def test_what_came_meanwhile_is_never_the_next_answer() -> None:
         assert over.wait(30) and task.result.body == b"hello" and server.connections == 3
 
 
-def test_an_end_that_came_with_the_answer() -> None:
-    """The kernel told of both at once, and who has but half closed a connection is silent at a further request."""
+def test_an_end_that_came_with_the_answer_makes_the_connection_useless() -> None:
+    """The kernel reported both at once, and a server that has half closed a connection is silent from then on."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
         peer.sendall(HELLO)
@@ -329,7 +329,7 @@ def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
         assert len(own_connections(server.port)) == 1 and not loop().scheduler.active
 
 
-def test_who_sends_without_end_is_not_heard_without_end() -> None:
+def test_a_server_that_sends_without_end_leaves_others_their_turn() -> None:
     """Others have their turn in between, and time limits are kept."""
     connection, far = asking(Profile())
     buffer = bytearray(16)
@@ -346,7 +346,7 @@ def test_who_sends_without_end_is_not_heard_without_end() -> None:
     connection.close()
 
 
-def test_who_is_given_up_with_more_to_say_is_not_asked_for_it_for_ever() -> None:
+def test_a_closed_connection_has_no_more_to_say() -> None:
     connection, far = asking(Profile())
     buffer = bytearray(16)
     with far:
@@ -389,7 +389,7 @@ def test_a_connection_that_does_not_come_about_in_time_is_given_up() -> None:
     connection.close()
 
 
-def test_who_answers_before_being_asked_is_heard() -> None:
+def test_an_answer_that_came_before_the_question_is_heard() -> None:
     """The kernel tells of it together with the connection, and of nothing more."""
     connection, far = asking(Profile())
     buffer = bytearray(1000)
@@ -434,7 +434,7 @@ def test_connections_end_with_their_store() -> None:
 
 
 def test_bound_of_connections() -> None:
-    """Of all servers together; who has none to spare closes an idle one."""
+    """The bound holds for all servers together; an idle connection is closed where there is none to spare."""
     driver = Loop(Pace(least=2, first=8, most=8))
 
     def whole(url: str) -> Steps[Response]:
@@ -527,8 +527,8 @@ def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("says_goodbye", [False, True])
-def test_an_end_without_a_goodbye_is_none(says_goodbye: bool, tmp_path: Path) -> None:
-    """A body until the end of the connection may have been cut by anybody on the way, unless TLS says it is the end."""
+def test_a_body_without_length_is_whole_only_with_a_goodbye_of_tls(says_goodbye: bool, tmp_path: Path) -> None:
+    """A body until the end of the connection may have been cut on the way, unless TLS says it is the end."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
         peer.sendall(HELLO if b"/first" in head else b"HTTP/1.1 200 OK\r\n\r\nhello")
@@ -592,7 +592,7 @@ def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.Monk
         assert own_connections(server.port) == []
 
 
-def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
+def test_a_request_that_cannot_be_signed_fails_alone() -> None:
     class Moody:
         works = True
 
@@ -620,7 +620,7 @@ def test_a_request_that_cannot_be_signed_is_nobody_elses_trouble() -> None:
         assert len(own_connections(server.port)) == 1
 
 
-def test_who_never_shakes_hands_is_given_up(tmp_path: Path) -> None:
+def test_a_handshake_that_never_comes_is_given_up(tmp_path: Path) -> None:
     """A server that was reached before, and by now takes connections without a word: neither way waits for long."""
     bundle, mine = issued(tmp_path)
     with RawServer(echo, tls=tls(mine)) as server:

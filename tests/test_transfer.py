@@ -43,7 +43,7 @@ class TestResume:
         proxy.rules.add(Cut(100_000), times=1)
         proxy.rules.add(ResetAfter(150_000), times=1)
         assert HTTPRaw(retry=QUICK).get(url) == BLOB
-        # The first try does not collect headers, so the second starts anew; the third asks for the rest only.
+        # The first try does not collect headers, so the second starts again; the third asks for the rest only.
         asked = ranges(proxy)
         assert asked[:2] == ["", ""] and asked[2].startswith("bytes=") and len(asked) == 3
         assert int(asked[2][6:-1]) > 0
