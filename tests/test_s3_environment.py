@@ -116,7 +116,7 @@ from bitstore._raw.s3 import S3Raw
 assert S3Raw().get("s3://{bucket}/k") == b"x"
 assert not {{"boto3", "botocore"}} & set(sys.modules)
 """
-    who = s3.reader
+    reader = s3.reader
     environment = {**os.environ, "AWS_ENDPOINT_URL_S3": s3.endpoint_url}
-    environment |= {"AWS_ACCESS_KEY_ID": who.access_key, "AWS_SECRET_ACCESS_KEY": who.secret_key}
+    environment |= {"AWS_ACCESS_KEY_ID": reader.access_key, "AWS_SECRET_ACCESS_KEY": reader.secret_key}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)

@@ -291,7 +291,7 @@ def test_the_ledger_of_a_warming_tells_none(
 
 
 def test_a_fingerprint_holds_nothing_of_a_secret() -> None:
-    """Otherwise whoever sees the name of a node's store could try out passwords against it."""
+    """Otherwise passwords could be tried against the name of a node's store."""
 
     def of(secret: str) -> str:
         composite = Sha1Composite()

@@ -84,7 +84,7 @@ def test_signed_urls_in_a_batch(status: int | None, api: CountedAPI, caplog: pyt
 
 
 def test_a_download_that_breaks_off_leaves_no_signed_url(tmp_path: Path) -> None:
-    """What it leaves lies beside the file, for as long as nobody goes on."""
+    """What it leaves lies beside the file, until the download is resumed."""
     import http.server
     import threading
 
@@ -178,7 +178,7 @@ def test_what_is_no_secret_is_told() -> None:
 
 
 def test_the_state_of_a_limit_holds_names_and_numbers(tmp_path: Path) -> None:
-    """Not what is called, nor with what: the file may be read by whoever administers the machine."""
+    """Names and numbers only: the file may be read by administrators of the machine."""
     state = tmp_path / "limits.sqlite"
 
     class Keyed(API):
@@ -239,7 +239,7 @@ def test_the_name_of_a_pool_cannot_be_tried_against(where: str) -> None:
 @pytest.mark.parametrize(
     "header", ["Authorization", "X-Api-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Auth-Token"]
 )
-def test_nor_for_headers(header: str) -> None:
+def test_headers_with_secrets_do_not_name_a_pool(header: str) -> None:
     assert fingerprint(HTTPRaw(headers={header: "one"})) == fingerprint(HTTPRaw(headers={header: "two"}))
 
 
@@ -265,7 +265,7 @@ def run(folder: Path, *args: str, **environment: str) -> tuple[int, str]:
 
 
 def test_the_command_and_what_it_leaves(tmp_path: Path, api: CountedAPI) -> None:
-    api.rules.add(Answer(403))  # a refusal, for which nobody waits
+    api.rules.add(Answer(403))  # a refusal, which is not waited for
     (tmp_path / "bitstore.toml").write_text(f"""
         algorithm = "sha1"
         [[tier]]

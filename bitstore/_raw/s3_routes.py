@@ -85,7 +85,7 @@ class Routes:
     def choose(self, bucket: str, tried: Collection[int] = ()) -> tuple[Route | None, list[Unusable]]:
         """A fresh route with the first usable entry outside `tried`, and why entries before it are unusable.
 
-        Raises `Unusable` where none is, and one of them may be after an outage.
+        Raises `Unusable` where all are unusable, and at least one for an outage only.
         """
         unusable: list[Unusable] = []
         with self._lock:
