@@ -12,6 +12,7 @@ from bitstore import (
     DiskCache,
     GSRaw,
     HTTPRaw,
+    InvalidURI,
     LookupFailed,
     NotFoundInStore,
     Retry,
@@ -224,6 +225,11 @@ def test_buckets_that_the_regional_address_cannot_serve_are_refused_by_name(buck
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
         with pytest.raises(StoreNotAvailable, match=f"'{bucket}' is .*, which the address https://.* cannot serve"):
             operation(f"s3://{bucket}/k")
+
+
+def test_an_access_point_arn_is_refused_with_what_to_write_instead() -> None:
+    with pytest.raises(InvalidURI, match="by its alias"):
+        S3Raw("anonymous").get("s3://arn:aws:s3:us-east-1:123456789012:accesspoint/name/k")
 
 
 # ---------------------------------------------------------------------- a slip in a bucket's name

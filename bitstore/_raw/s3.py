@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from binascii import b2a_base64
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
@@ -21,6 +21,7 @@ from bitstore._raw.s3_exchange import REGION, exchange
 from bitstore._raw.s3_routes import Routes
 from bitstore._raw.wire import WireOptions, WireStore
 from bitstore._support.compat import warn_of_unused
+from bitstore.errors import InvalidURI
 from bitstore.steps import Call, Found, Request, Response, Steps, TransferError, Write
 
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ class S3Raw(WireStore[Routes]):
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is `s3://bucket/key`."""
         return isinstance(uri, str) and _URL(uri) is not None
+
+    def _refuse(self, uri: Any) -> NoReturn:
+        if isinstance(uri, str) and uri.startswith("s3://arn:"):
+            raise InvalidURI(self, uri, hint="an access point is addressed by its alias: s3://alias-s3alias/key")
+        super()._refuse(uri)
 
     # ------------------------------------------------------------------ lookups as steps
 
