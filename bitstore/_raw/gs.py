@@ -17,7 +17,8 @@ from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
 from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, gcs_problem, unasked, without, without_credentials
-from bitstore._raw.wire import WireOptions, WireStore
+from bitstore._raw.wire import WireStore
+from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.steps import Call, Profile, Response, Steps, Write
 

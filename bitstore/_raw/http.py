@@ -12,7 +12,8 @@ from bitstore._raw.asked import Asked
 from bitstore._raw.features import WriteFeatures
 from bitstore._raw.options import Option, in_header
 from bitstore._raw.problems import Problem, plain_problem, unasked, without
-from bitstore._raw.wire import WireOptions, WireStore
+from bitstore._raw.wire import WireStore
+from bitstore._raw.wire_options import WireOptions
 from bitstore._support.redact import redact_url
 from bitstore.steps import Profile, Response, Steps, Write
 

@@ -19,7 +19,8 @@ from bitstore._raw.s3_client import S3Client
 from bitstore._raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
 from bitstore._raw.s3_exchange import REGION, exchange
 from bitstore._raw.s3_routes import Routes
-from bitstore._raw.wire import WireOptions, WireStore
+from bitstore._raw.wire import WireStore
+from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.errors import InvalidURI
 from bitstore.steps import Call, Found, Request, Response, Steps, TransferError, Write

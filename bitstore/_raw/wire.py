@@ -8,100 +8,40 @@ import re
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
 from bitstore._lookup.partial import Partial
-from bitstore._lookup.retry import Rate, Retry, Tally, send
+from bitstore._lookup.retry import Retry, Tally, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.features import WriteFeatures
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.parts import in_parts, refuses
 from bitstore._raw.problems import Problem, transfer_problem, without
-from bitstore._support.checks import check_seconds
+from bitstore._raw.wire_options import (
+    RETRY,
+    bundle,
+    proxy_url,
+    rate,
+    retries,
+    seconds,
+    seconds_or_none,
+    size,
+    threshold,
+)
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.sizes import parse_size
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable, WriteConflict
 from bitstore.steps import TOO_LARGE, Call, Found, Profile, Request, Response, Signer, Steps, TransferError, Write
 from bitstore.store import Store
 
-__all__ = ["WireOptions", "WireStore"]
+__all__ = ["WireStore"]
 
-_PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
-_RETRY = Retry()
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})  # another write is under way
 
 S = TypeVar("S")
-
-
-class WireOptions(TypedDict, total=False):
-    """The options that all stores behind HTTP have. `S3Raw` explains them."""
-
-    forbidden_is_missing: bool
-    missing_bucket: Literal["failure", "missing"]
-    max_blob_size: int | str | None
-    range_threshold: int | str | None
-    connect_timeout: float
-    stall_timeout: float
-    total_timeout: float | None
-    ca_bundle: str | os.PathLike[str] | None
-    proxy: str | None
-    retry: Retry | None
-    limit: Rate | None
-
-
-def _size(name: str, size: Any) -> Any:
-    if size is not None:
-        parse_size(size, name=name)
-    return size
-
-
-def _threshold(name: str, size: Any) -> Any:
-    if size is not None and parse_size(size, name=name) == 0:
-        raise ValueError(f"{name} is a size of at least 1 byte, or None: fetch no blob in parts")
-    return size
-
-
-def _seconds(name: str, value: Any) -> Any:
-    check_seconds(name, value)
-    return value
-
-
-def _seconds_or_none(name: str, value: Any) -> Any:
-    return None if value is None else _seconds(name, value)
-
-
-def _bundle(name: str, path: Any) -> str | None:
-    if path is None:
-        return None
-    file: str = os.fspath(path)
-    if not Path(file).exists():
-        raise ValueError(f"{name}: there is no file or folder {file!r}")
-    return file
-
-
-def _proxy(name: str, proxy: Any) -> str | None:
-    if proxy is not None and (not isinstance(proxy, str) or not _PRINTABLE(proxy)):
-        raise ValueError(f"{name} must look like 'http://host:port', without blanks and control characters")
-    return proxy
-
-
-def _retry(name: str, retry: Any) -> Retry:
-    if retry is None:
-        return _RETRY
-    if not isinstance(retry, Retry):
-        raise TypeError(f"{name} is a Retry, such as Retry(attempts=2), not {type(retry).__name__}")
-    return retry
-
-
-def _rate(name: str, limit: Any) -> Rate | None:
-    if limit is not None and not hasattr(limit, "turn_steps"):
-        raise TypeError(f"{name}={limit!r}: expected a RateLimit or a ClusterRate")
-    rate: Rate | None = limit
-    return rate
 
 
 class _Sizes(NamedTuple):
@@ -126,15 +66,15 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     forbidden_is_missing = Option[bool](False)
     missing_bucket = Option[Literal["failure", "missing"]]("failure", one_of("failure", "missing"))
-    max_blob_size = Option["int | str | None"](None, _size)
-    range_threshold = Option["int | str | None"]("64MB", _threshold)
-    connect_timeout = Option[float](5.0, _seconds)
-    stall_timeout = Option[float](15.0, _seconds)
-    total_timeout = Option["float | None"](None, _seconds_or_none)
-    ca_bundle = Option["str | None"](None, _bundle)
-    proxy = Option["str | None"](None, _proxy)
-    retry = Option[Retry](_RETRY, _retry)
-    limit = Option["Rate | None"](None, _rate)
+    max_blob_size = Option["int | str | None"](None, size)
+    range_threshold = Option["int | str | None"]("64MB", threshold)
+    connect_timeout = Option[float](5.0, seconds)
+    stall_timeout = Option[float](15.0, seconds)
+    total_timeout = Option["float | None"](None, seconds_or_none)
+    ca_bundle = Option["str | None"](None, bundle)
+    proxy = Option["str | None"](None, proxy_url)
+    retry = Option[Retry](RETRY, retries)
+    limit = Option[Any](None, rate)
 
     client: Any = None  # of the caller, instead of our own requests (S3Raw, GSRaw)
     _sizes: _Sizes

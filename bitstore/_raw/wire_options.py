@@ -1,0 +1,95 @@
+"""The options that all stores behind HTTP have: their types, and what checks their values."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from bitstore._lookup.retry import Rate, Retry
+from bitstore._support.checks import check_seconds
+from bitstore._support.sizes import parse_size
+
+__all__ = [
+    "RETRY",
+    "WireOptions",
+    "bundle",
+    "proxy_url",
+    "rate",
+    "retries",
+    "seconds",
+    "seconds_or_none",
+    "size",
+    "threshold",
+]
+
+RETRY = Retry()  # where the constructor is given none
+_PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
+
+
+class WireOptions(TypedDict, total=False):
+    """The options that all stores behind HTTP have. `S3Raw` explains them."""
+
+    forbidden_is_missing: bool
+    missing_bucket: Literal["failure", "missing"]
+    max_blob_size: int | str | None
+    range_threshold: int | str | None
+    connect_timeout: float
+    stall_timeout: float
+    total_timeout: float | None
+    ca_bundle: str | os.PathLike[str] | None
+    proxy: str | None
+    retry: Retry | None
+    limit: Rate | None
+
+
+def size(name: str, value: Any) -> Any:
+    if value is not None:
+        parse_size(value, name=name)
+    return value
+
+
+def threshold(name: str, value: Any) -> Any:
+    if value is not None and parse_size(value, name=name) == 0:
+        raise ValueError(f"{name} is a size of at least 1 byte, or None: fetch no blob in parts")
+    return value
+
+
+def seconds(name: str, value: Any) -> Any:
+    check_seconds(name, value)
+    return value
+
+
+def seconds_or_none(name: str, value: Any) -> Any:
+    return None if value is None else seconds(name, value)
+
+
+def bundle(name: str, path: Any) -> str | None:
+    if path is None:
+        return None
+    file: str = os.fspath(path)
+    if not Path(file).exists():
+        raise ValueError(f"{name}: there is no file or folder {file!r}")
+    return file
+
+
+def proxy_url(name: str, proxy: Any) -> str | None:
+    if proxy is not None and (not isinstance(proxy, str) or not _PRINTABLE(proxy)):
+        raise ValueError(f"{name} must look like 'http://host:port', without blanks and control characters")
+    return proxy
+
+
+def retries(name: str, retry: Any) -> Retry:
+    if retry is None:
+        return RETRY
+    if not isinstance(retry, Retry):
+        raise TypeError(f"{name} is a Retry, such as Retry(attempts=2), not {type(retry).__name__}")
+    return retry
+
+
+def rate(name: str, limit: Any) -> Rate | None:
+    if limit is not None and not hasattr(limit, "turn_steps"):
+        raise TypeError(f"{name}={limit!r}: expected a RateLimit or a ClusterRate")
+    found: Rate | None = limit
+    return found
