@@ -183,8 +183,9 @@ def test_version(bitstore: Callable[..., Ran]) -> None:
 
 
 def test_config_decides_the_algorithm(bitstore: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
     (tmp_path / "bitstore.toml").write_text(
-        'algorithm = "sha256"\n[[tier]]\nname = "shelf"\nurl = "file:///nowhere/here/"\n'
+        f'algorithm = "sha256"\n[[tier]]\nname = "shelf"\nurl = "{(tmp_path / "shelf").as_uri()}/"\n'
     )
     assert bitstore("get", "0" * 64).code == 1
     ran = bitstore("get", "0" * 40)

@@ -21,7 +21,7 @@ class Distinct:
     Parameters
     ----------
     algorithm
-        Of all digests.
+        The algorithm of all digests.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -39,12 +39,12 @@ class Distinct:
             self._sort()
 
     def update(self, digests: Iterable[str]) -> None:
-        """Take in many."""
+        """Take in many digests."""
         for digest in digests:
             self.add(digest)
 
     def remove(self, others: Distinct) -> None:
-        """Drop all that `others` has too."""
+        """Drop the digests that `others` has too."""
         for number, bucket in enumerate(self._buckets):
             left = self._split(bucket) - self._split(others._buckets[number])
             self._buckets[number] = bytearray(b"".join(sorted(left)))
