@@ -19,8 +19,9 @@ _PATH = re.compile(r"\b(\w+://[^/\s'\"]*)/[^\s'\"]*")
 _MISSING = re.compile(r" \(missing in [^()]*\)$")
 _TOKEN = re.compile(r"(?=[\w+/=-]*[0-9])[\w+/=-]{16,}")
 _TIME = re.compile(r"[0-9]+(?:[.:][0-9]+)+|[0-9]+(?= m?s\b)")
-# What a tier that is left alone says before the error that it is left alone for.
-_REPEATED = re.compile(r"(?:[^:; ][^:;]* is not available: )?left alone for now, after repeated failures: ")
+# What a tier that is left alone says around the error that it is left alone for.
+_NAME = r"(?:[^()]|\([^()]*\))+"
+_REPEATED = re.compile(rf"left alone for now, after repeated failures: (.*?) \({_NAME} is not available\)(?=;|$)")
 
 
 class Cause(NamedTuple):
@@ -86,5 +87,5 @@ class Causes:
 
 
 def _kind(digest: str, error: str) -> str:
-    text = _REPEATED.sub("", _MISSING.sub("", error)).replace(digest, "<token>")
+    text = _REPEATED.sub(r"\1", _MISSING.sub("", error)).replace(digest, "<token>")
     return _TIME.sub("#", _TOKEN.sub("<token>", _PATH.sub(r"\1/<key>", text)))
