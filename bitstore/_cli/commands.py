@@ -15,7 +15,7 @@ from bitstore._cli.fetching import FetchReport, fetch
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, StoreOptions, as_command
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
-from bitstore._cli.terminal import CODES, INTERRUPTED, End, crashed, fail, no_reader, refusing, say, show, told
+from bitstore._cli.terminal import CODES, INTERRUPTED, End, crashed, fail, in_words, no_reader, refusing, say, show
 from bitstore._cli.warming import warm
 from bitstore._cli.warnings import warnings_said
 from bitstore._digests.hash_list import ListError
@@ -63,7 +63,7 @@ def run() -> int:
     except OSError as error:  # commands report their own: this is about the lines that they show
         if isinstance(error, BitstoreError):
             return crashed(error)
-        return no_reader(f"cannot write to standard output: {told(error)}")
+        return no_reader(f"cannot write to standard output: {in_words(error)}")
     except SystemExit as end:  # the framework's own, or that of a user's module
         return no_reader() if isinstance(end.__context__, BrokenPipeError) else crashed(end)
     except Exception as error:  # a defect: whether the blobs are there is unknown

@@ -11,7 +11,7 @@ from typing import Any
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import Output, OutputError, Unfit
-from bitstore._cli.terminal import say, told
+from bitstore._cli.terminal import in_words, say
 from bitstore._cli.warnings import warnings_said
 from bitstore._digests.hash_list import Entry, ListError
 from bitstore._support.redact import redact
@@ -226,7 +226,7 @@ def _finish(report: FetchReport, output: Output, listings: Listings, *, retrying
         try:
             listing.publish()
         except OSError as error:
-            report.stopped = report.stopped or f"cannot write {listing.path}: {told(error)}"
+            report.stopped = report.stopped or f"cannot write {listing.path}: {in_words(error)}"
 
 
 def _per_tier(store: Composite) -> list[str]:

@@ -211,7 +211,7 @@ class ParquetFile(Output):
                 self._draft.publish(partial)
         except OSError as error:
             if self._broken:
-                return None  # has been told
+                return None  # its first error is the report
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         return partial
 

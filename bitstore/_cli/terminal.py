@@ -20,12 +20,12 @@ __all__ = [
     "end_streams",
     "fail",
     "hold_descriptors",
+    "in_words",
     "no_reader",
     "refuse",
     "refusing",
     "say",
     "show",
-    "told",
 ]
 
 CODES = (
@@ -73,7 +73,7 @@ def show(text: str) -> None:
 
 def fail(code: int, error: object) -> NoReturn:
     """Say what is wrong, and end with `code`."""
-    say(f"bitstore: {told(error)}")
+    say(f"bitstore: {in_words(error)}")
     raise End(code)
 
 
@@ -116,7 +116,7 @@ def end_streams(code: int) -> int:
     except BrokenPipeError:
         code = no_reader()
     except (OSError, ValueError) as error:
-        code = no_reader(f"cannot write to standard output: {told(error)}")
+        code = no_reader(f"cannot write to standard output: {in_words(error)}")
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -125,7 +125,7 @@ def end_streams(code: int) -> int:
     return code
 
 
-def told(error: object) -> str:
+def in_words(error: object) -> str:
     """An error in words, without its number."""
     if isinstance(error, OSError) and not isinstance(error, BitstoreError) and error.strerror:
         name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
