@@ -167,8 +167,8 @@ class TestAnswers:
         assert len(api.requests) == 45
 
 
-@pytest.mark.usefixtures("skipped_pauses")
 class TestOutage:
+    @pytest.mark.usefixtures("skipped_pauses")
     def test_a_short_one_fails_nothing(self, api: CountedAPI) -> None:
         api.blobs = blobs(200)
         api.rules.add(Answer(500), times=45)
@@ -178,6 +178,7 @@ class TestOutage:
         assert len(api.requests) <= 200 + 45
 
     @pytest.mark.parametrize("fault", [Answer(503), Reset(), Answer(429)], ids=["503", "reset", "429"])
+    @pytest.mark.usefixtures("skipped_pauses")
     def test_the_last_lookup_waits_as_well(self, api: CountedAPI, fault: Any) -> None:
         """Alone it makes too few failures for its tier to be left alone."""
         api.blobs = blobs(1)
@@ -212,6 +213,7 @@ class TestOutage:
         assert [blob.uri for blob in answers if blob.failed] == [bad]
         assert api.calls[bad] == 3 * 3
 
+    @pytest.mark.usefixtures("skipped_pauses")
     def test_a_long_one_is_waited_for_once(self, api: CountedAPI) -> None:
         """And the store that is down is left alone: 400 lookups make few requests."""
         api.blobs = blobs(400)
