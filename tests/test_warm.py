@@ -21,7 +21,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bitstore import DiskCache, FileRaw, MemoryCache, Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store, Store
+from bitstore import (
+    AccessDenied,
+    DiskCache,
+    FileRaw,
+    MemoryCache,
+    Sha1APISource,
+    Sha1Cache,
+    Sha1Composite,
+    Sha1Store,
+    Store,
+)
 from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
 from bitstore._warming.distinct import Distinct
@@ -367,14 +377,16 @@ def test_progress_says_a_line_while_no_answer_comes() -> None:
 
 def test_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> None:
     def refuse(digest: str) -> bytes | None:
-        raise OSError(f"no right to read {digest}")
+        raise AccessDenied("the API", f"no right to read {digest}")  # a refusal, for which no lookup waits
 
     shelf.api.api_get = refuse  # type: ignore[method-assign]
     digests = [digest_of(f"only there {number}") for number in range(500)]
     report = shelf.warm(digests, max_failures=20, ledger=shelf.folder / "ledger")
     assert (report.failed, report.complete, report.exit_code) == (20, False, 2)
     assert "20 lookups in a row failed for one cause" in str(report.stopped)
-    assert f"  20 x api: OSError: no right to read {rows_of(shelf.folder / 'ledger')[0][0]}" in str(report)
+    assert f"  20 x api: the API is not available: no right to read {rows_of(shelf.folder / 'ledger')[0][0]}" in str(
+        report
+    )
     assert shelf.warm(digests).failed == 500
 
 
