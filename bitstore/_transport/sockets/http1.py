@@ -34,7 +34,7 @@ _LONGEST_HEAD = 64 * 1024
 _LONGEST_LINE = 8 * 1024  # of a chunk's size, or of what follows the last chunk
 # A line of any text, and then fields, each on one line.
 _LINES = re.compile(rb"[^\r\n\0]*\r\n(?:[!-9;-~]+:[^\r\n\0]*\r\n)*").fullmatch
-_ABSOLUTE = re.compile(rb"https?://[a-z0-9.-]+(:[1-9][0-9]{0,4})?/[!-~]*").fullmatch
+_ABSOLUTE = re.compile(rb"[a-z][a-z0-9]*://[a-z0-9._-]+(:[1-9][0-9]{0,4})?/[!-~]*").fullmatch
 _PATH = re.compile(rb"/(?!/)[!-~]*").fullmatch
 _LONGEST_PAUSE = 21600.0  # seconds; as libcurl reads Retry-After
 
