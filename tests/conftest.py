@@ -17,7 +17,7 @@ from bitstore._support import once
 from tests.clock import SkippingClock
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
 
-# Whatever the person who runs the tests has set up (keys, proxies, clusters, caches) must not reach them.
+# Whatever is set up for the user of this machine (keys, proxies, clusters, caches) must not reach them.
 _PERSONAL = re.compile(
     r"AWS_|GOOGLE_|GCLOUD_|GCE_|CLOUDSDK_|STORAGE_EMULATOR_HOST|BOTO|BITSTORE_(?!SOAK_)|RAY_|XDG_|((http|https|all|no|ftp)_proxy$)",
     re.IGNORECASE,
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         HOME=home,
         AWS_CONFIG_FILE=f"{home}/aws-config",
         AWS_SHARED_CREDENTIALS_FILE=f"{home}/aws-credentials",
-        # No test asks a cloud's metadata address who it is: it may not exist, or exist and answer.
+        # No test asks a cloud's metadata address for an identity: it may not exist, or exist and answer.
         AWS_EC2_METADATA_DISABLED="true",
         NO_GCE_CHECK="true",
         GCE_METADATA_HOST="127.0.0.1:9",

@@ -46,7 +46,7 @@ class Board:
         self._memory = mmap.mmap(-1, 8 * (slots + 1))
 
     def count(self, slot: int) -> None:
-        """One more operation of a worker. (Nobody else writes to its slot.)"""
+        """One more operation of a worker. (No other worker writes to its slot.)"""
         struct.pack_into("<q", self._memory, 8 * slot, self.operations(slot) + 1)
 
     def operations(self, slot: int) -> int:
@@ -100,7 +100,7 @@ class Worker:
         assert status == 0, f"a worker failed: {status}"
 
     def end(self) -> None:
-        """Kill it, if it is still there: nobody must outlive a test that fails."""
+        """Kill it, if it is still there: no worker must outlive a test that fails."""
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 os.kill(self.pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ class Worker:
 
 
 class Watch:
-    """Looks at the folder while nobody moves, and remembers the most that it has seen."""
+    """Looks at the folder while no worker moves, and remembers the most that it has seen."""
 
     def __init__(self, folder: Path, max_size: int, workers: list[Worker]) -> None:
         self._folder = folder
@@ -149,7 +149,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def check_at_rest(folder: Path, max_size: int) -> int:
-    """Open the folder anew, when nobody else is there: all that must be true of it. Returns how many files it has."""
+    """Open the folder again, when no worker is left: all that must be true of it. Returns how many files it has."""
     files = final_files(folder)
     for path in files:
         assert is_whole(path) or path.read_bytes().startswith(MARK), f"{path} is not whole"
@@ -189,7 +189,7 @@ def churn(folder: Path, blobs: list[tuple[str, bytes]], seed: int, done: Callabl
             with contextlib.suppress(OSError), open(folder / "sha1" / key[:3] / key, "r+b", buffering=0) as file:
                 file.write(MARK)
             with contextlib.suppress(NotFoundInStore):
-                assert cache.get(key) == data, "wrong bytes"  # put right by somebody in between
+                assert cache.get(key) == data, "wrong bytes"  # put right by another worker in between
         elif action < 0.55:
             cache.prune(BOUND // 2)
         elif action < 0.555:

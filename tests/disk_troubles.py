@@ -113,7 +113,7 @@ def _callers(frame: FrameType | None) -> str:
 
 
 def snapshot(folder: Path) -> dict[str, object]:
-    """All that can be told of the files in a folder."""
+    """All that the files in a folder show."""
     told: dict[str, object] = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         found = path.lstat()

@@ -216,7 +216,7 @@ def by_strace(folder: Path, what: str, serial: int, turn: int, *, call: str) -> 
 
 
 def check(folder: Path, what: str, serial: int, turn: int) -> DiskCache:
-    """All that must be true after a kill; returns the cache, opened anew."""
+    """All that must be true after a kill; returns the cache, opened again."""
     for path in final_files(folder):
         damaged = what in ("heal", "mend") and not any(path.read_bytes())
         assert is_whole(path) or damaged, f"{path} is not whole, killed at {turn}"

@@ -55,7 +55,7 @@ class Fault:
     seen
         What it comes to, by kind of store.
     refused
-        Nobody listens.
+        No server listens.
     """
 
     name: str
@@ -167,7 +167,7 @@ def cells() -> Iterator[Cell]:
 
 def _cell(fault: Fault, kind: Kind, position: int, home: Home) -> Cell:
     verdict, cost, _ = fault.seen[kind]
-    # Bad bytes in a cache are as good as none; in a source, nobody knows.
+    # Bad bytes in a cache are as good as none; in a source, they say nothing.
     open_question = verdict == "failed" or (verdict == "invalid" and position < 4)
     calls = [1] * 4
     calls[position - 1] = cost

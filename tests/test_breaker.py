@@ -51,7 +51,7 @@ def test_one_probe_at_a_time() -> None:
     assert breaker.state == "half-open"
     assert breaker.admit() is not None
     assert [breaker.admit() for _ in range(10)] == [None] * 10
-    assert breaker.retry_in == PROBE_PAUSE  # it may be over soon: nobody should wait long for it
+    assert breaker.retry_in == PROBE_PAUSE  # it may be over soon: no lookup should wait long for it
     breaker.succeeded()
     assert breaker.retry_in is None and breaker.admit() is not None
 
@@ -107,7 +107,7 @@ def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_outage_of_long_ago_is_not_the_one_of_now() -> None:
-    """Nobody has asked in between: who comes now has all his patience, whether it had opened then or not."""
+    """No lookup came in between: a new one has all its patience, whether the breaker had opened then or not."""
     clock = Clock()
     few, many = Breaker("store", clock=clock), opened(clock)
     unreachable = StoreNotAvailable("store")

@@ -683,7 +683,7 @@ def test_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: P
     with subprocess.Popen(command, cwd=tmp_path, stderr=its) as process:
         os.close(its)
         shown = b""
-        with contextlib.suppress(OSError):  # how a terminal tells that nobody writes to it any more
+        with contextlib.suppress(OSError):  # a terminal ends so when its last writer is gone
             while piece := os.read(ours, 65536):
                 shown += piece
     os.close(ours)

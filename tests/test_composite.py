@@ -289,7 +289,7 @@ class TestVerification:
     def test_bad_bytes_never_reach_a_verifying_cache(self, tmp_path: Any) -> None:
         cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/", verify=True)
         composite = chain(("cache", cache), Shelf({DIGEST: b"wrong"}))
-        assert composite.get(DIGEST) == b"wrong"  # nobody asked the source to verify
+        assert composite.get(DIGEST) == b"wrong"  # the source does not verify
         assert list(tmp_path.iterdir()) == []
         cache.put(DIGEST, b"wrong")
         assert list(tmp_path.iterdir()) == []

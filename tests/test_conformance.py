@@ -222,7 +222,7 @@ def test_composite_of_folders(tmp_path: Path) -> None:
         composite.append_source(FileRaw())
         return composite
 
-    # Blobs under URLs are overwritten by nobody here: a cache need not notice that, so `put` is not checked.
+    # Blobs under URLs are never overwritten here: a cache need not notice that, so `put` is not checked.
     check_store(chain, f"file://{tmp_path}/files/", put=FileRaw().put, wrong=(), keys=["plain", "a b", "ä"])
 
 

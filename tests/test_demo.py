@@ -62,7 +62,7 @@ def test_false_claims_are_noticed(monkeypatch: pytest.MonkeyPatch, spoil: str, c
         fill(self, blobs)
         victim = next((self.root / "bucket-1/files").iterdir())
         if spoil == "api":
-            self.api.api_get(victim.name)  # somebody paid for what a bucket has
+            self.api.api_get(victim.name)  # paid for although a bucket has it
         elif spoil == "bytes":
             victim.write_bytes(b"other bytes")
         elif spoil == "place":

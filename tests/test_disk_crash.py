@@ -86,7 +86,7 @@ for number in itertools.count():
 
 
 def test_what_was_kept_is_found_after_a_kill(tmp_path: Path) -> None:
-    """Whole files are half of it: a cache that begins anew after each crash keeps its promises, too, and is no use."""
+    """Whole files are half of it: a cache that is empty after each crash keeps its promises, too, and is no use."""
     kept: set[str] = set()
     for _ in range(3):
         command = [sys.executable, "-c", ENDLESS_WRITER, str(tmp_path / "cache")]

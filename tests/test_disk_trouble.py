@@ -1,4 +1,4 @@
-"""A cache on a disk that fails, is full, belongs to others, or holds what nobody expects: lookups go on."""
+"""A cache on a disk that fails, is full, belongs to others, or holds unexpected files: lookups go on."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Scene:
         self.store = self.open()
 
     def open(self) -> Sha1Composite:
-        """The composite anew, over the same cache."""
+        """A new composite over the same cache."""
         store = Sha1Composite()
         store.append_cache(self.cache)
         store.append_source(self.shelf)
@@ -310,9 +310,9 @@ def test_rights_that_are_lost_on_the_way_fail_no_lookup(public: Path) -> None:
         scene.folder.chmod(0o700)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_folder_that_another_user_made_again_is_not_used(public: Path) -> None:
-    """The folder was deleted (as cleaners of /tmp do), and somebody else has put his own in its place."""
+    """The folder was deleted (as cleaners of /tmp do), and another user's folder is in its place."""
     scene = Scene(public)
     keys = DiskCache(scene.folder)
     keys.put("a key", b"right")
@@ -335,7 +335,7 @@ def test_a_folder_that_another_user_made_again_is_not_used(public: Path) -> None
     assert DiskCache(scene.folder, allow_foreign_owner=True).get("a key") == b"forged"
 
 
-# -- what nobody expects
+# -- unexpected files
 
 
 def by_link(path: Path, outside: Path) -> None:
@@ -396,7 +396,7 @@ def test_a_file_is_replaced_and_healed(scene: Scene, what: str, how: Callable[[P
         fresh = DiskCache(scene.folder, BOUND, algorithm="sha1")
         known = fresh.stats()["bytes"]
         assert known == scene.cache.stats()["bytes"] and known is not None
-        assert known >= total_bytes(scene.folder), "nobody has told it of the file that was taken away"
+        assert known >= total_bytes(scene.folder), "the cache knows that a file was taken away"
         damage(path if what == "blob" else next((scene.folder / "ledger").iterdir()), how, scene.outside)
         fresh.put(*blob(0, SIZE))  # over it
         assert fresh.verify_all().damaged == 0
@@ -412,7 +412,7 @@ def test_a_file_is_replaced_and_healed(scene: Scene, what: str, how: Callable[[P
 @pytest.mark.parametrize("what", ["", "sha1", "fan", "tmp", "ledger"])
 def test_a_folder_that_is_replaced_fails_no_lookup(scene: Scene, what: str, how: Callable[[Path, Path], None]) -> None:
     if what == "" and how is by_link:
-        return  # the cache is where its path leads: whoever makes a link of it has moved it
+        return  # the cache is where its path leads: a link in its place moves it
     damage(scene.paths()[0].parent if what == "fan" else scene.folder / what, how, scene.outside)
     before = snapshot(scene.outside)
 

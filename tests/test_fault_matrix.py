@@ -74,7 +74,7 @@ class Tier:
     server
         What makes its faults and counts its requests.
     raw, dead
-        Stores of its kind: through that server, and to a port where nobody listens.
+        Stores of its kind: through that server, and to a port on which no server listens.
     prefix
         Where its blobs are.
     write, read
@@ -233,7 +233,7 @@ def _held(cache: DiskCache, digest: str) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def dead_end() -> Iterator[str]:
-    """The address of a port that is taken and where nobody listens."""
+    """The address of a port that is taken and on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"

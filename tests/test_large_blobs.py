@@ -178,7 +178,7 @@ class TestParts:
         head = {"Content-Range": f"bytes 600000-1000002/{len(BLOB)}", "ETag": '"another"'}
         case.proxy.rules.add(Answer(206, bytes(400_003), head), skip=2, times=1)
         assert case.raw().get(case.uri) == BLOB
-        assert len(case.ranges) == 5  # begun anew
+        assert len(case.ranges) == 5  # begun again
 
     def test_a_blob_that_changes_once_is_fetched_in_parts_again(self, case: Case) -> None:
         case.proxy.rules.add(s3_error(412, "PreconditionFailed"), skip=2, times=1)

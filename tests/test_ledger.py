@@ -77,7 +77,7 @@ def test_what_stands_behind_the_end_is_void_and_said_again(tmp_path: Path) -> No
     one, late = ledger(tmp_path), ledger(tmp_path)
     one.reserve(10)
     late.reserve(10)
-    with newest(tmp_path).open("ab") as file:  # one who ended the generation was killed before he made the next
+    with newest(tmp_path).open("ab") as file:  # its writer was killed before it made the next generation
         file.write(pack(END, 0, 0, 0))
     assert late.reserve(5) == 25
     assert one.reserve(5) == 30
@@ -186,7 +186,7 @@ def test_a_count_that_overlaps_another_is_void(tmp_path: Path) -> None:
     early, late = one.begin_count(), two.begin_count()
     assert one.end_count(500, early) == 500
     assert two.end_count(300, late) == 500
-    with newest(tmp_path).open("ab") as file:  # one who looked just before the other had written his count
+    with newest(tmp_path).open("ab") as file:  # a process looked just before the other had written its count
         file.write(pack(COUNT, 300, late.grown, late.epoch))
     assert one.total() == ledger(tmp_path).total() == 500
 
@@ -223,7 +223,7 @@ def test_processes_that_rotate_all_the_time_lose_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("stale", ["what it has read", "what it has listed"])
 def test_a_generation_made_anew_too_late_counts_for_nobody(tmp_path: Path, stale: str) -> None:
-    """Who was about to make the next generation may do so long after: when it has been made, ended and deleted."""
+    """A process about to make the next generation may do so long after: when it has been made, ended and deleted."""
     quick, slow = ledger(tmp_path, max_bytes=256), ledger(tmp_path, max_bytes=256)
     quick.reserve(0)
     if stale == "what it has read":

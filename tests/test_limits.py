@@ -1,4 +1,4 @@
-"""Limits of API sources and buckets: what is counted, by whom, and what becomes of those who come too late."""
+"""Limits of API sources and buckets: what is counted, by which account, and what happens to late calls."""
 
 from __future__ import annotations
 
@@ -437,7 +437,7 @@ def test_too_many_requests_has_an_end(limited: bool) -> None:
         drive(steps_of_get(source, DIGESTS[0]), clock)
     assert [round(each - 1000) for each in source.times] == [0, 1, 3]
     assert isinstance(caught.value.__cause__, TooManyRequests) and caught.value.retry_in == 4
-    assert ("limit 'api'" in str(caught.value)) == limited  # no limit that nobody made is named
+    assert ("limit 'api'" in str(caught.value)) == limited  # no limit is named where none was set
     assert limited or "limit" not in str(caught.value)
 
 
@@ -525,7 +525,7 @@ def test_a_line_keeps_its_order_whichever_place_is_left() -> None:
     for number, place in enumerate(places):
         place.on_landing(lambda number=number: came.append(number))  # type: ignore[misc]
     assert came == [0] and places[0].first
-    for place in places[1:4999]:  # given up in the middle: nobody's turn comes by that
+    for place in places[1:4999]:  # given up in the middle: no turn comes by that
         place.leave()
     assert came == [0]
     places[0].leave()

@@ -218,7 +218,7 @@ def refuse(*_: object) -> None:
 
 
 class TestConsumers:
-    """Who does not close the iterator, in one way or another."""
+    """Callers that do not close the iterator, in one way or another."""
 
     def begun(self, api: CountedAPI) -> Iterator[Any]:
         rule = api.rules.add(Hang(), skip=1)

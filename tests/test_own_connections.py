@@ -509,7 +509,7 @@ def test_tls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", ["theirs", "elsewhere"])
 def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None:
-    """Who takes the place of a server that was reached before is asked for its certificate again."""
+    """A server in the place of one that was reached before is asked for its certificate again."""
     trusted, mine = issued(tmp_path)
     (tmp_path / other).mkdir()
     authority, theirs = issued(tmp_path / other, "127.0.0.2" if other == "elsewhere" else "127.0.0.1")

@@ -103,7 +103,7 @@ class TestOneDigest:
         assert caches[0].prune() <= 1000
 
     def test_the_blob_is_there_before_the_answer_is(self) -> None:
-        """Who is told of a paid blob can rely on its cache; meanwhile others wait instead of paying again."""
+        """A paid blob is in its cache before a lookup returns it; meanwhile others wait instead of paying again."""
         kept, api = Slow(), API({DIGEST: DATA})
         composite = Sha1Composite()
         composite.append_cache(kept)
@@ -135,7 +135,7 @@ class TestOneDigest:
 
 class TestLeaders:
     def test_leaders_that_give_up(self, api: CountedAPI) -> None:
-        """The leader runs out of its own time, and others with it; who has time takes over and gets the blob."""
+        """The leader and others run out of their own time; a lookup with time left takes over and gets the blob."""
         api.blobs = {DIGEST: DATA}
         rule = api.rules.add(Hang(), times=1)
         composite = Sha1Composite()
@@ -193,7 +193,7 @@ class TestLeaders:
         kept.go_on.set()
 
     def test_a_leader_that_is_killed_by_an_odd_exception(self) -> None:
-        """SystemExit out of a user's store ends its own thread, and nobody waits for ever."""
+        """SystemExit out of a user's store ends its own thread, and no lookup waits for ever."""
         composite = Sha1Composite()
 
         class Exits(Shelf):
@@ -407,7 +407,7 @@ class TestBuckets:
         assert all(blob.failed and isinstance(blob.error, PermissionError) for blob in results[2])
 
     def test_keys_expire_in_the_middle_of_a_burst(self, s3: SeaweedS3, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Many answers say so at once: the session is built anew once, and no lookup fails."""
+        """Many answers say so at once: the session is built again once, and no lookup fails."""
         import boto3
 
         bucket = s3.create_bucket()

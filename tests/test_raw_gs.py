@@ -205,7 +205,7 @@ def test_forbidden(case: Case) -> None:
     assert not lenient.exists(case.uri)
     assert isinstance(outcome(lambda: lenient.put(case.uri, b"x")), AccessDenied)
     case.proxy.clear()
-    # 401 is about the token and says nothing about the blob, except to those who send none.
+    # 401 is about the token and says nothing about the blob, except where none is sent.
     case.proxy.rules.add(json_error(401, "Invalid Credentials", "authError"))
     assert isinstance(outcome(lambda: lenient.get(case.uri)), AccessDenied)
     assert isinstance(outcome(lambda: case.store().get(case.uri)), AccessDenied)
@@ -403,7 +403,7 @@ def test_replacing(gcs: FakeGCS, gcs_bucket: str) -> None:
     assert etag is not None
     run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # another writer was faster
     assert store.get(uri) == b"good"
     run(steps_of_put(store, f"gs://{gcs_bucket}/gone", b"x", Write(replacing=etag)))
     assert not store.exists(f"gs://{gcs_bucket}/gone")

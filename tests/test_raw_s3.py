@@ -420,7 +420,7 @@ def test_replacing(s3: SeaweedS3, bucket: str) -> None:
     assert etag is not None
     run(steps_of_put(store, uri, b"good", Write(replacing=etag)))
     assert store.get(uri) == b"good"
-    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # somebody was faster
+    run(steps_of_put(store, uri, b"late", Write(replacing=etag)))  # another writer was faster
     assert store.get(uri) == b"good"
     run(steps_of_put(store, f"s3://{bucket}/gone", b"x", Write(replacing=etag)))
     assert not store.exists(f"s3://{bucket}/gone")

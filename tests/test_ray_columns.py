@@ -198,6 +198,6 @@ def test_an_actor_spares_the_collector_what_was_there_before_its_batches(ray: An
     assert first > 1000
     assert second > first  # what the first batch imported
     assert third <= second  # later garbage is collected
-    # Another process than an actor is somebody else's.
+    # A process that is no actor belongs to the user.
     frozen = Frozen()
     assert [frozen.after_batch() for _ in range(3)] == [here] * 3

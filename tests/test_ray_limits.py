@@ -155,7 +155,7 @@ def test_the_limit_of_a_day_holds_whatever_becomes_of_the_keeper(
         kills += 1
     outcomes = [outcome for ref in pending for outcome in ray.get(ref, timeout=LIMIT)] + other.result().split()
     assert set(outcomes) == {"missing", "LimitReached"}
-    # A grant may be lost with its keeper on the way to each of those who waited for one, and is never given again.
+    # A grant may be lost with its keeper on the way to each of the waiting callers, and is never given again.
     assert 500 - kills * 4 <= len(timed_api.times) <= 500
     assert outcomes.count("missing") == len(timed_api.times)
     limit.shutdown()  # what it counted is in the file, for the next one

@@ -102,7 +102,7 @@ def test_a_rate_is_divided_among_the_processes_that_ask() -> None:
                 ask_at[name] = clock.now + lease.again_in
     assert sum(given.values()) <= 100 * 20 + 50
     assert sum(given.values()) >= 0.8 * 100 * 20
-    assert given["c"] >= 5 * 30  # who wants little gets it
+    assert given["c"] >= 5 * 30  # a small demand is met
     assert min(given["a"], given["b"]) >= 0.6 * max(given["a"], given["b"])
 
 

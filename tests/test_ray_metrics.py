@@ -264,7 +264,7 @@ def test_rows_with_a_wrong_digest_say_so_and_the_rest_go_on(local: None, tmp_pat
             for row in rows[1:-1]:
                 assert row["error"].startswith("invalid: ")
                 assert repr(row["sha1"])[1:-1] in row["error"]
-    assert not (tmp_path / "calls").exists()  # nobody was paid for them
+    assert not (tmp_path / "calls").exists()  # none was paid for
 
 
 def exported() -> str:
@@ -354,7 +354,7 @@ def test_the_dashboard_shows_metrics_that_there_are() -> None:
 
 
 def test_measuring_needs_no_ray_in_the_process() -> None:
-    """Outside Ray there is nobody to tell: nothing is measured, and Ray is not imported."""
+    """Outside Ray nothing is measured, and Ray is not imported."""
     code = (
         "import sys\n"
         "from ray_integration import FetchBlobs\n"

@@ -178,7 +178,7 @@ def test_owner_routing_fetches_each_digest_once_in_the_cluster(cluster: RayClust
         actors = callers(cluster, store, ["n0", "n1", "n2", "n0"], pool=pool, routing="owner")
         check(fetch_all(actors, MANY), MANY)
         gets = world.gets()
-        # The blobs: once. What it lacks is asked for again by each batch in which it occurs, as nobody remembers that.
+        # The blobs: once. What it lacks is asked for again by each batch in which it occurs: no store remembers that.
         assert {digest: gets[digest] for digest in IN_BUCKET} == dict.fromkeys(IN_BUCKET, 1)
         assert {digest: world.api.calls[digest] for digest in IN_API} == dict.fromkeys(IN_API, 1)
         # Each on one disk only, and all disks in use.

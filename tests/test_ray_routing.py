@@ -118,6 +118,6 @@ def test_the_list_of_nodes_is_asked_for_less_often_on_large_clusters(
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert pauses
     assert all(least - 0.01 <= pause <= most + 0.11 for pause in pauses)
-    members.lose("pool-node-1-0")  # whoever did not answer: it is asked for at once
+    members.lose("pool-node-1-0")  # it did not answer: it is asked for at once
     members._refresh()
     assert asked[-1] == now

@@ -141,7 +141,7 @@ def test_a_call_that_is_given_up_leaves_its_thread_to_another(gate: threading.Ev
 
 
 def test_a_call_that_found_no_thread_in_time_is_not_made(gate: threading.Event) -> None:
-    """It may cost money, and nobody would have its answer."""
+    """It may cost money, and its answer would be lost."""
     workers, made, ended = Workers(1), threading.Event(), threading.Event()
     workers.submit(gate.wait, (60,), lambda *_: None)
     workers.give_up(workers.submit(made.set, (), lambda *_: None))

@@ -101,7 +101,7 @@ def no_reader(message: str | None = None) -> int:
 
 
 def crashed(error: BaseException) -> int:
-    """Say what nobody foresaw, in one line. Returns the exit code."""
+    """Report an unforeseen error in one line. Returns the exit code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
     say(f"bitstore: unexpected error, please report it: {type(error).__name__}: {error}{where}")

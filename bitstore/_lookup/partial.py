@@ -161,7 +161,7 @@ class Partial:
             os.close(fd)
             if not alone or not regular:
                 break
-        # Somebody else downloads to the same target right now: each into a file of its own, and the last one stays.
+        # Another process downloads to the same target right now: each into a file of its own, and the last one stays.
         self._path = self.target.parent / f".bitstore-{name}-{os.getpid()}-{secrets.token_hex(8)}.partial"
         self._fd = os.open(self._path, _OPEN | os.O_EXCL, 0o666)
 

@@ -120,7 +120,7 @@ def obtained(retry: Retry, function: Callable[..., T], *args: Any) -> Steps[T]:
             result: T = yield Call(function, *args)
             return result
         except Unusable as error:
-            # An outage is remembered for a while: until that is over, another try would only be told of it.
+            # An outage is remembered for a while: until that is over, another try would only meet it again.
             pause = OUT_FOR + retry.delay(attempt)
             late = clock.monotonic() - started + pause > retry.budget
             if not error.outage or attempt >= retry.attempts or late:

@@ -58,7 +58,7 @@ class Signer:
     Parameters
     ----------
     access_key, secret_key, token
-        Who signs; the token only of temporary credentials.
+        The credentials that sign; only temporary ones have a token.
     region
         Where the bucket is.
     headers

@@ -121,7 +121,7 @@ class ClusterLimit(Limit):
         As for `bitstore.CallLimit`. Processes with different numbers for one name get errors that tell both.
     state
         Absolute path of the file (SQLite) on the head's node, on a local disk; None: `limits.sqlite` in the folder for
-        state of the user who runs the cluster.
+        state of the user that runs the cluster.
 
     Raises
     ------
