@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from bitstore._caches.disk import DiskCache
 from bitstore._lookup.asking import scope_of
 from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.views import without
@@ -30,7 +29,7 @@ def usable_part(store: Any) -> tuple[Any, list[str]]:
     useless: set[int] = set()  # by id, so that each cache is examined once
 
     def is_useless(inner: Any) -> bool:
-        if not isinstance(inner, DiskCache):
+        if not _has_folder(inner):
             return False
         trouble, readable = _trouble(inner)
         if trouble is not None:
@@ -47,7 +46,12 @@ def usable_part(store: Any) -> tuple[Any, list[str]]:
 
 def is_usable(cache: Any) -> bool:
     """Whether a node store that goes on without useless disk caches uses this one."""
-    return not isinstance(cache, DiskCache) or _trouble(cache)[1]
+    return not _has_folder(cache) or _trouble(cache)[1]
+
+
+def _has_folder(store: Any) -> bool:
+    """Whether `store` is a cache in a folder of its node: `DiskCache`, or a user's own with these two attributes."""
+    return scope_of(store) == "node" and hasattr(type(store), "folder")
 
 
 def _not_read(store: Any, useless: set[int]) -> Any:
@@ -65,7 +69,7 @@ def _not_read(store: Any, useless: set[int]) -> Any:
     return store if all(tier is new for tier, new in changed.items()) else store.view(changed.__getitem__)
 
 
-def _trouble(cache: DiskCache) -> tuple[str | None, bool]:
+def _trouble(cache: Any) -> tuple[str | None, bool]:
     """What is wrong with the folder, if anything; whether it can be read nevertheless."""
     try:
         folder = cache.folder
