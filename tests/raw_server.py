@@ -80,8 +80,12 @@ class RawServer:
             ending.enter_context(peer)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
-                peer = ending.enter_context(self._tls.wrap_socket(peer, server_side=True))
+                wrapped = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+                peer = ending.enter_context(wrapped)
                 self._open.append(peer)
+                if self.over.is_set():  # checked after the append: else neither this thread nor `__exit__` would end it
+                    return
+                wrapped.do_handshake()
             while True:
                 head = b""
                 while b"\r\n\r\n" not in head:

@@ -86,8 +86,15 @@ def test_repetitions_are_logged_at_a_lower_level(caplog: pytest.LogCaptureFixtur
     assert caplog.records[0].filename == "test_warnings.py"
 
 
-def test_library_handles_no_logs() -> None:
-    assert logging.getLogger("bitstore").handlers == []
+def test_the_library_adds_no_log_handler() -> None:
+    """In a process of its own, because other tests add handlers to this one."""
+    code = (
+        "import logging, bitstore, ray_integration\n"
+        "for name in bitstore.__all__: getattr(bitstore, name)\n"
+        "print(logging.getLogger('bitstore').handlers)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.ray
