@@ -89,11 +89,15 @@ def test_not_a_str(uri: Any) -> None:
     assert not FileRaw().is_valid(uri)
 
 
-def test_below_a_file_is_missing(tmp_path: Path) -> None:
+def test_below_a_file_or_a_dangling_link_nothing_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted")
+    for path, reason in (("file/below", "there is no folder"), ("link/some/where/below", "which is not there")):
+        for operation in (FileRaw().get, FileRaw().exists, FileRaw(root=tmp_path).get):
+            with pytest.raises(StoreNotAvailable, match=reason):
+                operation(f"{tmp_path.as_uri()}/{path}")
     with pytest.raises(NotFoundInStore):
-        FileRaw().get(f"{tmp_path.as_uri()}/file/below")
-    assert not FileRaw().exists(f"{tmp_path.as_uri()}/file/below")
+        FileRaw(missing_folder="missing").get(f"{tmp_path.as_uri()}/file/below")
     with pytest.raises(StoreNotAvailable):
         FileRaw().put(f"{tmp_path.as_uri()}/file/below", b"y")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,54 @@ class TestPayOnlyForWhatIsKept:
             with pytest.raises(LookupFailed, match=f"no cache can keep .*pay_unkept=False.*{re.escape(str(error))}"):
                 look(store, DIGEST, tmp_path)
         assert api.calls == [DIGEST]
+
+    @WAYS
+    @pytest.mark.parametrize("depth", [1, 2])
+    def test_a_blob_that_no_cache_of_several_composites_can_keep_is_paid_for_once(
+        self, look: Callable[..., bytes], depth: int, tmp_path: Path
+    ) -> None:
+        api = API(HELD)
+        store = chain(broken(), api)
+        for _ in range(depth):
+            store = chain(broken(), store)
+        assert look(store, DIGEST, tmp_path) == HELD[DIGEST]
+        for _ in range(3):
+            with pytest.raises(LookupFailed, match="no cache can keep"):
+                look(store, DIGEST, tmp_path)
+        assert api.calls == [DIGEST]
+
+    def test_a_second_cache_inside_that_keeps_is_enough(self, tmp_path: Path) -> None:
+        api = API(HELD)
+        store = chain(broken(), chain(broken(), Box(), api))
+        for digest in list(HELD)[:5] * 2:
+            assert store.get(digest) == HELD[digest]
+        assert api.calls == list(HELD)[:5]
+
+    def test_a_blob_is_not_paid_for_again_to_test_its_cache(self) -> None:
+        box, api = broken(StoreNotAvailable("box", "HTTP 400")), API(HELD)
+        store = chain(box, api)
+        store.get(DIGEST)
+        for _ in range(3 * FAILURES):
+            store._live().writers["Box"]._probe_at = 0.0
+            with pytest.raises(LookupFailed, match="no cache can keep"):
+                store.get(DIGEST)
+        assert api.calls == [DIGEST]
+        box.fail_put = None
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]], "another blob finds out that the cache is back"
+        assert store.get(DIGEST) == HELD[DIGEST] and api.calls == [DIGEST, OTHERS[0], DIGEST]
+
+    def test_no_blob_is_paid_for_to_test_a_disk_that_is_full(self) -> None:
+        box, api = broken(OSError(errno.ENOSPC, "no room")), API(HELD)
+        store = chain(box, api)
+        store.get(DIGEST)
+        for digest in OTHERS:
+            store._live().writers["Box"]._probe_at = 0.0
+            with pytest.raises(LookupFailed, match="no cache can keep"):
+                store.get(digest)
+        box.fail_put = None
+        store._live().writers["Box"]._probe_at = 0.0
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
+        assert api.calls == [DIGEST, OTHERS[0]] and DIGEST in box.held
 
     def test_other_blobs_are_not_paid_for_either(self) -> None:
         api = API(HELD)
@@ -233,6 +282,16 @@ class TestNothingAsked:
                     answer = error
                 assert isinstance(answer, LookupFailed) and advice in str(answer)
             assert str(answer).startswith(DIGEST)
+
+    @pytest.mark.parametrize("make", [Composite, Sha1Composite])
+    def test_an_empty_composite_in_another_knows_nothing(self, make: Callable[[], Composite]) -> None:
+        for others in ([], [Shelf()]):
+            outer = make()
+            for store in (make(), *others):
+                outer.append_source(store)
+            for ask in (outer.get, outer.exists):
+                with pytest.raises(LookupFailed, match="append_source"):
+                    ask(DIGEST)
 
     def test_a_key_that_no_tier_takes_is_not_missing(self) -> None:
         class Picky(Shelf):

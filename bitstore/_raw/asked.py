@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
     def fits(self, status: int) -> bool:
         """Whether a success with this status is what was asked for."""
-        return self.method != "GET" or status == 200 or (status == 206 and self.partly)
+        return self.method in ("PUT", "POST") or status == 200 or (status == 206 and self.partly)
 
     def request(self, profile: Profile, url: str) -> Request:
         """The request that puts the question to `url`."""

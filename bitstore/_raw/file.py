@@ -22,7 +22,6 @@ __all__ = ["FileRaw"]
 
 _URL = re.compile(r"file://(?:localhost)?(/[^\x00\r\n\ud800-\udfff]*)").fullmatch
 _READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer thread
-_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 # O_NONBLOCK: opening a named pipe would otherwise wait for a writer.
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -139,12 +138,15 @@ class FileRaw(RawStore):
         return self.URI_HINT if self.root is None else f"{self.URI_HINT} below {self.root}"
 
     def _missing_or_failed(self, uri: str, error: OSError) -> NoReturn:
-        if error.errno in _MISSING:
-            if self.missing_folder == "failure":
+        lenient = self.missing_folder == "missing"
+        if error.errno == errno.ENOENT or (error.errno == errno.ENOTDIR and lenient):
+            if not lenient:
                 top = b"/".join(self._path(uri).split(b"/")[:2])
                 self._check_folder(uri, Path(os.fsdecode(top) if self.root is None else self.root))
-            self._check_link(uri)
+            self._check_links(uri)
             raise NotFoundInStore(self, uri) from error
+        if error.errno == errno.ENOTDIR:
+            self._check_folder(uri, Path(os.fsdecode(self._path(uri))).parent)
         raise self._failure(uri, error) from error
 
     def container_steps(self, uri: str, *, made_by_writes: bool) -> Steps[None]:
@@ -168,10 +170,12 @@ class FileRaw(RawStore):
             advice = "if its blobs are to count as missing: missing_folder='missing'"
             raise self._lost(uri, f"there is no folder {folder}; {advice}")
 
-    def _check_link(self, uri: str) -> None:
+    def _check_links(self, uri: str) -> None:
         file = Path(os.fsdecode(self._named(uri) or b""))
-        for link in (file, file.parent):
-            if link.is_symlink() and not link.exists():
+        for link in (file, *file.parents):
+            if link.exists():
+                return
+            if link.is_symlink():
                 raise self._lost(uri, f"{link} is a link to {link.readlink()}, which is not there")
 
     def _lost(self, uri: str, reason: str) -> StoreNotAvailable:
@@ -231,6 +235,8 @@ def _copy(path: bytes, partial: Partial) -> None:
 def _version(path: bytes) -> str:
     status = Path(os.fsdecode(path)).stat()
     check_regular(status)
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 

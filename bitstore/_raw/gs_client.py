@@ -10,7 +10,7 @@ from typing import Any
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.gs_credentials import is_outage
-from bitstore._raw.problems import Problem, gcs_meaning, too_large
+from bitstore._raw.problems import Problem, gcs_meaning, json_error, too_large
 from bitstore.steps import Response
 
 __all__ = ["GSClient"]
@@ -80,7 +80,8 @@ def _words(error: Exception) -> tuple[str, str]:
     first = details[0] if isinstance(details, (list, tuple)) and details and isinstance(details[0], dict) else {}
     # Google's client puts the request before the service's own words: "GET https://...: No such object: b/k".
     text = first.get("message") or _AFTERTHOUGHT.sub("", message.partition(": ")[2] or message)
-    return str(first.get("reason", "")), str(text)
+    # A media download that is refused puts the whole body there, of services that answer with JSON.
+    return json_error(str(text).encode("utf-8", "replace")) or (str(first.get("reason", "")), str(text))
 
 
 def _without_credentials(error: Exception) -> bool:

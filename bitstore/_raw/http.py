@@ -163,7 +163,7 @@ class HTTPRaw(WireStore[_State]):
                 continue
             if response.status in _SUCCESS[asked.method] or (asked.partly and response.status == 206):
                 return response
-            if 200 <= response.status < 300:
+            if 200 <= response.status < 300 and asked.method != "HEAD":
                 return unasked(response.status)
             if asked.method == "HEAD" and response.status not in _REDIRECTS:
                 absent = response.status in (404, 410)
@@ -214,7 +214,7 @@ class HTTPRaw(WireStore[_State]):
 
 _SUCCESS = {
     "GET": frozenset({200, 203}),  # an unasked 206 would be a part of the blob
-    "HEAD": frozenset({200, 203, 204}),
+    "HEAD": frozenset({200, 203}),
     "PUT": frozenset({200, 201, 204}),
 }
 
@@ -222,7 +222,8 @@ _SUCCESS = {
 def _of_no_bucket_service(response: Response) -> bool:
     """Whether it is a plain web server that answers, where a blob is missing because it is missing."""
     headers = response.headers
-    return "xml" not in headers.get("content-type", "") and not any(map(_BUCKET_SERVICE.match, headers))
+    kind = headers.get("content-type", "")
+    return "xml" not in kind and "json" not in kind and not any(map(_BUCKET_SERVICE.match, headers))
 
 
 def _bucket(url: str) -> str:

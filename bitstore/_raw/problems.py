@@ -21,6 +21,7 @@ __all__ = [
     "archive_problem",
     "gcs_meaning",
     "gcs_problem",
+    "json_error",
     "plain_problem",
     "s3_meaning",
     "s3_problem",
@@ -40,7 +41,23 @@ _XML_FIELD = re.compile(rb"<(Code|Message|Region|Header|ArgumentName|Details)>([
 
 # libcurl codes of transfers that brought no answer: no such host, no connection, timeout, TLS, nothing, send, receive.
 _SILENT = frozenset({6, 7, TIMED_OUT, 35, 52, 55, 56})
-_NO_BUCKET = frozenset({"NoSuchBucket", "NoSuchAccessPoint", "NoSuchWebsiteConfiguration", "ContainerNotFound"})
+# Codes of S3, Azure (also Data Lake and Files) and Oracle.
+_NO_BUCKET = frozenset(
+    {
+        "AccountNotFound",
+        "BucketNotFound",
+        "ContainerBeingDeleted",
+        "ContainerNotFound",
+        "FilesystemBeingDeleted",
+        "FilesystemNotFound",
+        "NamespaceNotFound",
+        "NoSuchAccessPoint",
+        "NoSuchBucket",
+        "NoSuchWebsiteConfiguration",
+        "ShareBeingDeleted",
+        "ShareNotFound",
+    }
+)
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
@@ -56,19 +73,24 @@ _BAD_KEYS = _EXPIRED | {
 }
 # A refusal that speaks of something else than the read of this object.
 _OTHER_REFUSAL = re.compile(
-    r"quota|billing|payment|exceeded|\bcaps?\b|rate.?limit|throttl|too many|captcha|block(ed|ing)|suspended|disabled"
-    r"|expired|signature|kms|ciphertext|\baccount\b|not signed up",
+    r"quota|billing|payment|balance|arrears|overdue|exceeded|\bcaps?\b|rate.?limit|limit reached|throttl|too many"
+    r"|captcha|just a moment|enable javascript|\bblock|\bbanned|suspended|disabled|deactivated|revoked|\blocked|frozen"
+    r"|expired|signature|not signed|kms|ciphertext|\baccount\b|subscription|licen[cs]e|\btrial\b|\bmfa\b|\bwaf\b"
+    r"|policy violation|\bcountry\b|your (region|location)|\bip\b|x-amz-date"
+    r"|(invalid|bad|wrong|unknown|missing) (\w+ )?(token|credentials?|(api|access).?key)|has ended",
     re.IGNORECASE,
 )
 _ACTION = re.compile(r"\bperform:? ?([\w-]+:\w+)", re.IGNORECASE)  # as IAM names the right that is lacking
+_LACKS = re.compile(r"\bdoes not have (\w+\.\w+\.\w+)", re.IGNORECASE)  # the same as Google names it
 _READS = re.compile(r"s3:(GetObject\w*|ListBucket\w*|HeadObject)", re.IGNORECASE)
 _GCS_READ_REFUSED = re.compile(r"\bstorage\.objects\.(get|list)\b")
 _GCS_MISSING = re.compile(
-    r"(not found|no such object\b.*|(the )?(requested |specified )?(object|entity|key)\b.*(not found|does not exist))"
+    r"(not found|no such object\b.*|(the )?(requested |specified )?(object|key)\b.*(not found|does not exist))"
     r"\.?",
     re.IGNORECASE | re.DOTALL,
 )
 _GCS_NO_BUCKET = re.compile(r"no such bucket|the specified bucket does not exist|bucket\b.{0,300}\bnot found", re.I)
+_CODES_IN_TEXT = re.compile(r'(?:\bCode: |"code": ?")(\w+)')  # a static website of S3, and services that answer in JSON
 _GCS_BUCKET_GONE = "The specified bucket does not exist"
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # storage classes that are not read at once
 _GCS_RATES = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
@@ -118,9 +140,7 @@ def s3_problem(response: Response) -> Problem:
     if fields is None:
         return s3_meaning(response.status, "", _excerpt(response.body))
     blamed = f"{fields.get('Header', '')} {fields.get('ArgumentName', '')}".strip()
-    return s3_meaning(
-        response.status, fields.get("Code", ""), fields.get("Message", ""), fields.get("Region"), header=blamed
-    )
+    return s3_meaning(response.status, fields.get("Code", ""), _told(fields), fields.get("Region"), header=blamed)
 
 
 def s3_meaning(status: int, code: str, message: str, region: str | None = None, *, header: str = "") -> Problem:
@@ -154,7 +174,7 @@ def gcs_problem(response: Response) -> Problem:
 
     Media downloads answer with plain text instead of JSON.
     """
-    reason, message = _json_error(response.body) or ("", _excerpt(response.body))
+    reason, message = json_error(response.body) or ("", _excerpt(response.body))
     return gcs_meaning(response.status, reason, message)
 
 
@@ -183,16 +203,16 @@ def plain_problem(response: Response) -> Problem:
     """
     status = response.status
     fields = _xml_error(response.body) or {}
-    parsed = _json_error(response.body)
+    parsed = json_error(response.body)
     text = _excerpt(response.body)
     code = fields.get("Code", "")
     if parsed is not None:
         forbidden = gcs_meaning(status, *parsed).forbidden
     elif code:
-        forbidden = s3_meaning(status, code, fields.get("Message", "")).forbidden
+        forbidden = s3_meaning(status, code, _told(fields)).forbidden
     else:
         forbidden = status == 403 and _read_refused(text)
-    words = {code, *re.findall(r"\bCode: (\w+)", text)}  # the second: a static website of S3
+    words = {code, *_CODES_IN_TEXT.findall(text)}
     no_bucket = bool(words & _NO_BUCKET) or (status == 404 and re.search(_GCS_BUCKET_GONE, text) is not None)
     archived = code in _ARCHIVED
     return Problem(
@@ -264,6 +284,9 @@ def without(text: str, secrets: Iterable[str | None]) -> str:
 
 def _read_refused(message: str) -> bool:
     """Whether a refusal may be of the read of this very object, as far as its text tells."""
+    lacks = _LACKS.search(message)
+    if lacks is not None:
+        return _GCS_READ_REFUSED.fullmatch(lacks[1]) is not None
     action = _ACTION.search(message)
     if action is not None:
         return _READS.fullmatch(action[1]) is not None
@@ -275,7 +298,13 @@ def _xml_error(body: bytes) -> dict[str, str] | None:
     return None if found is None else {name.decode(): _text(value) for name, value in _XML_FIELD.findall(found[1])}
 
 
-def _json_error(body: bytes) -> tuple[str, str] | None:
+def _told(fields: Mapping[str, str]) -> str:
+    # Google's XML API says in the details what is refused.
+    return f"{fields.get('Message', '')} {fields.get('Details', '')}".strip()
+
+
+def json_error(body: bytes) -> tuple[str, str] | None:
+    """Reason and message in an error body of Google's JSON APIs; None: the body is something else."""
     if len(body) > _LONGEST_BODY or not body.lstrip().startswith(b"{"):
         return None
     try:

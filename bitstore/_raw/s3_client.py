@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bitstore._raw.asked import Asked
-from bitstore._raw.problems import Problem, archive_problem, s3_meaning, too_large
+from bitstore._raw.problems import Problem, archive_problem, s3_meaning, too_large, unasked
 from bitstore.steps import Response
 
 __all__ = ["S3Client"]
@@ -50,21 +50,25 @@ class S3Client:
             size = answer.get("ContentLength")
             if max_bytes is not None and size is not None and size > max_bytes:
                 return too_large(max_bytes)
+            if (status := _status(answer)) != 200:
+                return unasked(status)
             return Response(200, body.read(), {}, 0.0)
 
     def _head(self, bucket: str, key: str) -> Response | Problem:
         def head() -> Response | Problem:
             answer = self._client.head_object(Bucket=bucket, Key=key, **self._options)
             headers = {name: answer[field] for field, name in _HEADERS.items() if answer.get(field)}
-            return archive_problem(headers) or Response(200, b"", headers, 0.0)
+            return archive_problem(headers) or Response(_status(answer), b"", headers, 0.0)
 
-        def one_byte() -> Response:
+        def one_byte() -> Response | Problem:
             answer = self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0", **self._options)
             answer["Body"].close()
+            if (status := _status(answer)) not in (200, 206):
+                return unasked(status)
             return Response(200, b"", {"etag": answer["ETag"]} if answer.get("ETag") else {}, 0.0)
 
         found = _tried(head)
-        if isinstance(found, Problem) and found.status and not found.archived:
+        if found.status not in (0, 200) and not (isinstance(found, Problem) and found.archived):
             # The answer to a HEAD has no body, so botocore can only name the status, and not what is missing.
             found = _tried(one_byte)
             if isinstance(found, Problem) and found.status == 416:  # the object is empty
@@ -93,5 +97,10 @@ def _problem(error: Exception) -> Problem:
     told = answer.get("Error") if isinstance(answer, dict) else None
     if not isinstance(answer, dict) or not isinstance(told, dict):
         return Problem(message=f"{type(error).__name__}: {str(error)[:300]}")
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return s3_meaning(int(status), str(told.get("Code", "")), str(told.get("Message", "")))
+    message, details = (str(told.get(name) or "") for name in ("Message", "Details"))
+    return s3_meaning(_status(answer, 0), str(told.get("Code", "")), f"{message} {details}".strip())
+
+
+def _status(answer: dict[str, Any], default: int = 200) -> int:
+    """The HTTP status of an answer; `default` where a mock names none."""
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", default))

@@ -129,10 +129,11 @@ def exchange(
                 return _scrubbed(response, route)
         if 200 <= response.status < 300:
             routes.remembered[bucket] = route
-            if not asked.fits(response.status):
+            if asked.fits(response.status):
+                routes.seen[bucket] = time.monotonic()
+                return (archive_problem(response.headers) if asked.method == "HEAD" else None) or response
+            if asked.method != "HEAD":
                 return unasked(response.status)
-            routes.seen[bucket] = time.monotonic()
-            return (archive_problem(response.headers) if asked.method == "HEAD" else None) or response
         if asked.method == "HEAD":
             # A proxy on the way answers in HTML: then the body must tell.
             plain = response.status == 404 and "html" not in response.headers.get("content-type", "")

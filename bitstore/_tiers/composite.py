@@ -61,8 +61,9 @@ class Composite(ChecksOptions, Chain):
         self.pay_unkept = pay_unkept
 
     def is_valid(self, uri: Any) -> bool:
-        """Whether any tier understands `uri`."""
-        return any(tier.store.is_valid(uri) for tier in self.tiers if tier.read)
+        """Whether any tier understands `uri`. True where no tier is read: the lookup then says so."""
+        read = [tier.store for tier in self.tiers if tier.read]
+        return not read or any(store.is_valid(uri) for store in read)
 
     def canonical(self, uri: Any) -> Any:
         """`uri` itself: what its spellings are, only the tiers know."""
@@ -177,7 +178,7 @@ class Composite(ChecksOptions, Chain):
                     store = yield from self._store_worth_paying(question, store, live, keepers, key)
                 if store is None or not question.admitted():
                     continue
-                if (kept or keepers) and isinstance(store, Composite) and store._keeps_nothing():
+                if (kept or (keepers and question.kept)) and isinstance(store, Composite) and store._keeps_nothing():
                     found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
                 else:
                     found = yield from look(store, key)
@@ -225,12 +226,14 @@ class Composite(ChecksOptions, Chain):
     ) -> Steps[Store | None]:
         """`store`, or what costs nothing of it while no cache can keep what it returns; None: `question` knows why."""
         said = question.said
-        if not (live.unwritable or live.refused or said.failures):
+        if not (live.unwritable or live.refused or live.doubted or said.failures):
             return store
-        if isinstance(store, Chain) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store)):
-            return store  # it keeps what it pays for, and knows whether it can
+        own = isinstance(store, Composite) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store))
+        if own and not store._keeps_nothing():  # type: ignore[attr-defined]
+            return store  # it keeps what it pays for
         reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
-        if reasons is None:
+        question.kept = reasons is None
+        if reasons is None or own:  # what has caches of its own knows whether one of them can keep it
             return store
         said.waits += tuple(live.writers[name] for name, error in reasons.items() if _may_pass(live, name, error))
         why = NOT_KEPT + "; ".join(f"{name}: {described(error)}" for name, error in reasons.items())
@@ -243,7 +246,7 @@ class Composite(ChecksOptions, Chain):
     def _keeps_nothing(self) -> bool:
         """Whether a cache of this composite is known not to keep what was paid for."""
         live = self._live()
-        return bool(live.unwritable or live.refused)
+        return bool(live.unwritable or live.refused or live.doubted)
 
     def _nothing_asked(self, key: Any) -> LookupFailed:
         """The error of a lookup in which no tier could be asked: it says nothing about the blob."""

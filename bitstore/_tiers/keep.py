@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,22 @@ __all__ = ["cannot_keep_steps", "keep_steps"]
 
 # What a cache raises for one blob: bytes that do not match, data that it does not take. Others may be kept.
 _OF_THE_BLOB = (NotFoundInStore, TypeError, ValueError, WriteConflict)
+
+# Errors of a file system that another blob would meet as well: full, not writable, not there, broken.
+_OF_THE_DISK = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
 
 logger = logging.getLogger("bitstore")
 
@@ -70,7 +87,7 @@ def keep_steps(
             _failed(live, tier, ticket, (key, data), error, paid=costs(origin.store))
         else:
             breaker.succeeded()
-            live.unwritable.pop(tier.name, None)
+            live.is_back(tier.name)
             stats.count("writes")
 
 
@@ -89,7 +106,8 @@ def cannot_keep_steps(
             continue
         reason = failures.get(tier.name)
         if not getattr(reason, "no_container", False):
-            refused = live.refused[tier.name].get(key) if tier.name in live.refused else None
+            tables = (table[tier.name] for table in (live.refused, live.doubted) if tier.name in table)
+            refused = next((error for table in tables if (error := table.get(key)) is not None), None)
             reason = refused or (yield from _unwritable(live, tier))
         if reason is None:
             return None
@@ -120,9 +138,10 @@ def _unwritable(live: Live, tier: Tier) -> Steps[Exception | None]:
         unwritten.error = error
         if probe and not _is_of_the_cache(error):
             unwritten.data = None
+            live.doubted[tier.name][unwritten.key] = error
         return error
     breaker.succeeded()
-    live.unwritable.pop(tier.name, None)
+    live.is_back(tier.name)
     live.counts[tier.name].count("writes")
     return None
 
@@ -157,8 +176,11 @@ def _failed(live: Live, tier: Tier, ticket: int | None, blob: tuple[Any, Any], e
 
 def _is_of_the_cache(error: Exception) -> bool:
     """Whether another blob would fare the same."""
-    return isinstance(error, AccessDenied) or (
-        isinstance(error, StoreNotAvailable) and (error.unreachable or error.no_container)
+    cause = error if error.__cause__ is None else error.__cause__
+    return (
+        isinstance(error, AccessDenied)
+        or (isinstance(error, StoreNotAvailable) and (error.unreachable or error.no_container))
+        or (isinstance(cause, OSError) and cause.errno in _OF_THE_DISK)
     )
 
 

@@ -96,7 +96,7 @@ class Said:
 class Question:
     """One tier, asked for one blob."""
 
-    __slots__ = ("_breaker", "_stats", "_ticket", "left_out", "said", "tier")
+    __slots__ = ("_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier")
 
     def __init__(self, tier: Tier, live: Live, said: Said) -> None:
         self.tier = tier
@@ -105,6 +105,7 @@ class Question:
         self._breaker = live.breakers[tier.name]
         self._ticket: int | None = None
         self.left_out = NOT_ASKED  # why only the free part of a composite is asked, where that is so
+        self.kept = True  # false: no cache above the tier can keep what it returns
 
     def passed_over(self) -> None:
         """The store does not take the key."""

@@ -54,12 +54,19 @@ class Live:
         self.unwritable: dict[str, Unwritten] = {}
         # Blobs that were paid for and that a cache refused, each for a reason of its own, with that reason.
         self.refused: dict[str, LRUCache[Any, Exception]] = _ByTier(lambda name: LRUCache(10_000))
+        # Blobs that were paid for, and that a cache may have refused or failed to write, until it writes another.
+        self.doubted: dict[str, LRUCache[Any, Exception]] = _ByTier(lambda name: LRUCache(10_000))
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
+
+    def is_back(self, name: str) -> None:
+        """Note that the cache called `name` has written a blob."""
+        self.unwritable.pop(name, None)
+        self.doubted.pop(name, None)
 
     def share(self, whole: Live, *, own_stats: bool) -> None:
         """Use the tables of `whole`, of which this composite is a view; with `own_stats` all but the counts."""
         self.breakers, self.writers = whole.breakers, whole.writers
-        self.unwritable, self.refused = whole.unwritable, whole.refused
+        self.unwritable, self.refused, self.doubted = whole.unwritable, whole.refused, whole.doubted
         if not own_stats:
             self.counts = whole.counts
