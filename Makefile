@@ -24,7 +24,7 @@ demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
 	@$(BIN)/bitstore demo $(ARGS)
 
 test: install-test ## Run the tests against real servers on this machine
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; an hour or more)
 	@$(BIN)/python benchmarks/run.py --output benchmarks/results $(ARGS)

@@ -63,7 +63,7 @@ def tested(version: str, base: Path, select: list[str]) -> tuple[str, bool]:
         "pytest",
         "-q",
         "-n",
-        "4",
+        "3",
         "--dist",
         "loadfile",
         f"--junitxml={report}",
