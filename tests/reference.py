@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from typing import get_origin
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
 MODULES = ["bitstore", "bitstore.config", "bitstore.steps", "bitstore.testing", "ray_integration"]
@@ -23,7 +24,8 @@ def public_names(module: str) -> list[str]:
 def summary(module: str, name: str) -> str:
     """The first line of a name's docstring; a constant's value or type."""
     value = getattr(importlib.import_module(module), name)
-    if inspect.isclass(value) or inspect.isroutine(value):
+    # An alias such as `Steps` passes for a class on Python 3.10.
+    if get_origin(value) is None and (inspect.isclass(value) or inspect.isroutine(value)):
         assert value.__doc__, f"{module}.{name} has no docstring"
         return str(inspect.cleandoc(value.__doc__).split("\n\n")[0].replace("\n", " "))
     short = repr(value) if len(repr(value)) < 20 else type(value).__name__
