@@ -236,6 +236,14 @@ def test_a_digest_that_fails_is_in_the_report_and_asked_for_again(
     del rule, put
 
 
+def test_a_warming_stops_where_everything_fails_for_one_cause(cluster: RayCluster, world: World) -> None:
+    world.api.rules.add(Answer(403))
+    report = warm(list(IN_API), world.store(), target="owner", max_failures=5)
+    assert (report.found, report.failed, report.complete, report.exit_code) == (0, 5, False, 2), report
+    assert str(report.stopped).startswith("5 lookups in a row failed for one cause: api: ")
+    assert "max_failures=5" in str(report.stopped)
+
+
 def test_a_warming_that_cannot_be_done_is_an_error_at_once(
     cluster: RayCluster, api: CountedAPI, tmp_path: Path
 ) -> None:
@@ -253,6 +261,8 @@ def test_a_warming_that_cannot_be_done_is_an_error_at_once(
         warm([], made(disk), target="shared")
     with pytest.raises(ValueError, match="'api' costs money, and no cache that all nodes share keeps what it returns"):
         warm([], made(disk), target="local")
+    with pytest.raises(ValueError, match="max_failures=0: must be at least 1, or None"):
+        warm([], made(disk), target="owner", max_failures=0)
     with pytest.raises(TypeError, match="only a composite of digests"):
         warm([], disk)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="target='disk'"):

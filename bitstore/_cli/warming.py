@@ -72,7 +72,7 @@ def warm(
             ledger=ledger,
             retry_missing=retry_missing,
             dry_run=dry_run,
-            max_failures=lookups.max_failures,
+            max_failures=lookups.max_failures or None,
             say=say,
         )
     interrupted: int | None = None

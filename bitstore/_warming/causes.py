@@ -67,7 +67,7 @@ class Causes:
         if not most or self.row < most:
             return None
         cause = self._by_kind.get(self._last or "", Cause(0, _OTHER, ""))
-        return f"{self.row:,} lookups in a row failed for one cause: {cause.error} (see --max-failures)"
+        return f"{self.row:,} lookups in a row failed for one cause: {cause.error} (max_failures={most})"
 
     def first(self) -> str | None:
         """The error of the first failure; None: there was no failure."""

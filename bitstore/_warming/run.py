@@ -73,6 +73,8 @@ class Warming:
     ------
     LedgerError
         See `Ledger`.
+    ValueError
+        `max_failures` is less than 1.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Warming:
         show: bool = True,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        if max_failures is not None and max_failures < 1:
+            raise ValueError(f"max_failures={max_failures}: must be at least 1, or None")
         self.report = WarmReport(target=target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
         self.progress = Progress("warm", self.report, shown=show, say=say)
         self._max_failures = max_failures

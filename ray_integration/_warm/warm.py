@@ -45,6 +45,7 @@ def warm(
     pool: NodePool | None = None,
     timeout: float | None = 600.0,
     in_flight: int | None = None,
+    max_failures: int | None = None,
 ) -> WarmReport:
     """Fill the caches of a cluster, each digest once.
 
@@ -87,6 +88,9 @@ def warm(
         Seconds that one lookup may take.
     in_flight
         Lookups under way in each call of a node store; None: chosen by the library.
+    max_failures
+        Failures of one cause in a row, from all nodes together, after which the warming stops; None: it never stops
+        for failures. `WarmReport.stopped` says why it stopped.
 
     Returns
     -------
@@ -127,6 +131,7 @@ def warm(
         ledger=ledger,
         retry_missing=retry_missing,
         dry_run=dry_run,
+        max_failures=max_failures,
         show=progress,
     )
     with NodePool(store, private=True) if pool is None else nullcontext(pool) as used:
