@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from bitstore._tiers.breaker import FAILURES
 from bitstore._tiers.views import free_part
 from bitstore.config import load
 from bitstore.errors import AccessDenied, WriteConflict
+from bitstore.steps import Call
 from tests.servers import SeaweedS3
 from tests.stores import API, Box, Shelf, blobs, sha1
 
@@ -64,6 +67,24 @@ def get_many(store: Sha1Composite, digest: str, folder: Path) -> bytes:
 def download(store: Sha1Composite, digest: str, folder: Path) -> bytes:
     store.download(digest, folder / "out")
     return (folder / "out").read_bytes()
+
+
+class Slow(API):
+    """Takes its time, so that calls overlap where they may; notes how many did."""
+
+    def __init__(self, held: dict[str, bytes]) -> None:
+        super().__init__(held)
+        self.under_way = self.most = 0
+        self.lock = threading.Lock()
+
+    def api_get(self, digest: str) -> bytes | None:
+        with self.lock:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        threading.Event().wait(0.02)
+        with self.lock:
+            self.under_way -= 1
+        return super().api_get(digest)
 
 
 WAYS = pytest.mark.parametrize("look", [get, get_many, download])
@@ -131,6 +152,65 @@ class TestPayOnlyForWhatIsKept:
         store._live().writers["Box"]._probe_at = 0.0
         assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
         assert api.calls == [DIGEST, OTHERS[0]] and DIGEST in box.held
+
+    @pytest.mark.parametrize("asked", ["the same blob", "new blobs"])
+    def test_probes_of_a_cache_that_refuses_without_a_reason_pay_for_few_blobs(self, asked: str) -> None:
+        box, api = broken(StoreNotAvailable("box", "HTTP 400")), API(held := blobs(130))
+        store = chain(box, api)
+        for digest in held:
+            store._live().writers["Box"]._probe_at = 0.0
+            with contextlib.suppress(LookupFailed):
+                store.get(digest if asked == "new blobs" else list(held)[bool(api.calls)])
+        assert len(api.calls) == len(set(api.calls)) <= 8
+        box.fail_put = None
+        store._live().writers["Box"]._probe_at = 0.0
+        for digest in reversed(held):  # another blob than the refused ones finds out that the cache is back
+            assert store.get(digest) == held[digest]
+
+    @pytest.mark.parametrize("lacking", [0, 20])
+    def test_a_batch_pays_for_few_blobs_until_a_cache_has_written(self, lacking: int) -> None:
+        api = Slow(dict(list(HELD.items())[lacking:]))
+        answers = list(chain(broken(), api).get_many(HELD, in_flight=40, patience=0))
+        assert [blob.missing for blob in answers].count(True) <= lacking
+        assert 1 <= sum(blob.found for blob in answers) <= max(1, lacking)
+
+    def test_a_batch_calls_side_by_side_once_a_cache_has_written(self) -> None:
+        together = threading.Barrier(8)
+
+        class Crowd(API):
+            def api_get(self, digest: str) -> bytes | None:
+                if self.calls:
+                    together.wait(30)
+                return super().api_get(digest)
+
+        held = dict(list(HELD.items())[:9])
+        store = chain(Box(), Crowd(held))
+        assert {blob.uri: blob.data for blob in store.get_many(held, in_flight=9)} == held
+
+    def test_absences_let_twice_as_many_calls_pass_each_round(self) -> None:
+        api = Slow({})
+        answers = list(chain(Box(), api).get_many(HELD, in_flight=40))
+        assert all(blob.missing for blob in answers)
+        assert api.most > 8
+
+    @pytest.mark.parametrize("end", ["closed", "out of time", "failed"])
+    def test_a_first_payer_that_gives_up_lets_others_pay(self, end: str) -> None:
+        api = API(HELD)
+        store = chain(Box(), api)
+        if end == "closed":
+            first = store.get_steps(DIGEST)
+            assert isinstance(next(first), Call)  # of the cache
+            first.throw(NotFoundInStore("box", DIGEST))  # it is about to call the API
+            first.close()
+        elif end == "out of time":
+            with pytest.raises(LookupFailed):
+                store.get(DIGEST, timeout=1e-9)
+        else:
+            api.fail = OSError("down")
+            with pytest.raises(LookupFailed):
+                store.get(DIGEST)
+            api.fail = None
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
 
     def test_other_blobs_are_not_paid_for_either(self) -> None:
         api = API(HELD)

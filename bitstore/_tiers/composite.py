@@ -201,6 +201,9 @@ class Composite(ChecksOptions, Chain):
                 if keepers and not isinstance(found.data, Partial):
                     yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
                 return found if found.source == tier.name else found._replace(source=tier.name)
+            finally:
+                if question.trial:
+                    live.trial.leave(settled=any(keeper.name in live.written for keeper in keepers))
         if said.is_empty and not self._is_free_part:
             raise self._nothing_asked(key)
         raise said.error(live, self.tiers)
@@ -226,15 +229,25 @@ class Composite(ChecksOptions, Chain):
     ) -> Steps[Store | None]:
         """`store`, or what costs nothing of it while no cache can keep what it returns; None: `question` knows why."""
         said = question.said
-        if not (live.unwritable or live.refused or live.doubted or said.failures):
-            return store
         own = isinstance(store, Composite) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store))
         if own and not store._keeps_nothing():  # type: ignore[attr-defined]
             return store  # it keeps what it pays for
-        reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
-        question.kept = reasons is None
-        if reasons is None or own:  # what has caches of its own knows whether one of them can keep it
-            return store
+        while True:
+            reasons = None
+            if live.unwritable or live.refused or live.doubted or said.failures:
+                reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
+            question.kept = reasons is None
+            if own:  # what has caches of its own knows whether one of them can keep it
+                return store
+            if reasons is not None:
+                break
+            if any(keeper.name in live.written for keeper in keepers):
+                return store
+            others = live.trial.enter()
+            if others is None:
+                question.trial = True
+                return store
+            yield Wait(others)
         said.waits += tuple(live.writers[name] for name, error in reasons.items() if _may_pass(live, name, error))
         why = NOT_KEPT + "; ".join(f"{name}: {described(error)}" for name, error in reasons.items())
         free: Store | None = free_part(store)

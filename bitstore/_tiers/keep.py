@@ -137,8 +137,11 @@ def _unwritable(live: Live, tier: Tier) -> Steps[Exception | None]:
         breaker.failed(ticket, error)
         unwritten.error = error
         if probe and not _is_of_the_cache(error):
-            unwritten.data = None
             live.doubted[tier.name][unwritten.key] = error
+            unwritten.probes += 1
+            # Another blob is the test, ever more rarely, because it has to be paid for: at probe 1, 2, 4, 8 and so on.
+            if unwritten.probes & (unwritten.probes - 1) == 0:
+                unwritten.data = None
         return error
     breaker.succeeded()
     live.is_back(tier.name)
@@ -162,7 +165,9 @@ def _failed(live: Live, tier: Tier, ticket: int | None, blob: tuple[Any, Any], e
         if ticket is not None:
             breaker.failed(ticket, error)
         if paid or breaker.state != "closed":
-            live.unwritable.setdefault(tier.name, Unwritten(key, data, error))
+            unwritten = live.unwritable.setdefault(tier.name, Unwritten(key, data, error))
+            if unwritten.data is None:
+                unwritten.key, unwritten.data, unwritten.error = key, data, error
     warn_once(
         logger,
         ("could not keep", tier.name, type(error)),

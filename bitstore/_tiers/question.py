@@ -96,7 +96,7 @@ class Said:
 class Question:
     """One tier, asked for one blob."""
 
-    __slots__ = ("_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier")
+    __slots__ = ("_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier", "trial")
 
     def __init__(self, tier: Tier, live: Live, said: Said) -> None:
         self.tier = tier
@@ -106,6 +106,7 @@ class Question:
         self._ticket: int | None = None
         self.left_out = NOT_ASKED  # why only the free part of a composite is asked, where that is so
         self.kept = True  # false: no cache above the tier can keep what it returns
+        self.trial = False  # whether no cache above the tier has written yet, so that few lookups may pay
 
     def passed_over(self) -> None:
         """The store does not take the key."""

@@ -11,6 +11,7 @@ from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.single_flight import Flights
 from bitstore._tiers.stats import TierCounts
+from bitstore._tiers.trial import Trial
 from bitstore.steps import Found, Steps
 
 __all__ = ["Live", "Unwritten"]
@@ -27,9 +28,9 @@ class _ByTier(dict[str, T]):
 
 
 class Unwritten:
-    """The first blob that a cache could not keep: to write it is how a later lookup finds out whether the cache can."""
+    """A blob that a cache could not keep: to write it is how a later lookup finds out whether the cache can."""
 
-    __slots__ = ("data", "error", "key")
+    __slots__ = ("data", "error", "key", "probes")
 
     def __init__(self, key: Any, data: Any, error: Exception) -> None:
         self.key = key
@@ -37,6 +38,8 @@ class Unwritten:
         self.data = data
         # What the last attempt said.
         self.error = error
+        # Probes that the cache has refused without a reason that another blob would meet as well.
+        self.probes = 0
 
 
 class Live:
@@ -56,11 +59,16 @@ class Live:
         self.refused: dict[str, LRUCache[Any, Exception]] = _ByTier(lambda name: LRUCache(10_000))
         # Blobs that were paid for, and that a cache may have refused or failed to write, until it writes another.
         self.doubted: dict[str, LRUCache[Any, Exception]] = _ByTier(lambda name: LRUCache(10_000))
+        # Caches that have written a blob.
+        self.written: set[str] = set()
+        # Paid lookups whose caches have not yet written a blob.
+        self.trial = Trial()
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 
     def is_back(self, name: str) -> None:
         """Note that the cache called `name` has written a blob."""
+        self.written.add(name)
         self.unwritable.pop(name, None)
         self.doubted.pop(name, None)
 
@@ -68,5 +76,6 @@ class Live:
         """Use the tables of `whole`, of which this composite is a view; with `own_stats` all but the counts."""
         self.breakers, self.writers = whole.breakers, whole.writers
         self.unwritable, self.refused, self.doubted = whole.unwritable, whole.refused, whole.doubted
+        self.written, self.trial = whole.written, whole.trial
         if not own_stats:
             self.counts = whole.counts
