@@ -145,6 +145,29 @@ def test_names_as_long_as_the_file_system_takes(tmp_path: Path, store: str) -> N
     assert bitstore(tmp_path, "fetch", LIST, "-o", "c" * 255, "--store", store)[0] == 1
 
 
+def test_names_that_are_no_text_are_written(tmp_path: Path, store: str) -> None:
+    name = os.fsdecode(b"\xff")
+    for number in (0, 1):
+        code, said = bitstore(tmp_path, "warm", LIST, "--store", store, "--cache", name, "--ledger", f"ledger{name}")
+        assert code == 0 and ("known by the ledger" in said) == bool(number), said
+    for to in (name, f"{name}.parquet"):
+        code, said = bitstore(tmp_path, "fetch", LIST, "-o", to, "--store", store)
+        assert code == 0 and (tmp_path / to).exists(), said
+
+
+def test_a_link_to_a_folder_without_rights_spoils_one_blob(tmp_path: Path, store: str) -> None:
+    (tmp_path / OUT).mkdir()
+    (tmp_path / "shut").mkdir(0)
+    (tmp_path / OUT / DIGEST).symlink_to("../shut/blob")
+    command = [*COMMAND, "fetch", LIST, "-o", OUT, "--store", store]
+    # Also the tests' own user may be one whom rights do not stop.
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run([*drop, *command], cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert b"stopped" not in done.stderr
+    assert (tmp_path / OUT / "failed.tsv").read_text() == f"{DIGEST}\tcannot write out/{DIGEST}: Permission denied\n"
+
+
 def test_a_retry_from_a_pipe_writes_its_failures_beside_the_blobs(tmp_path: Path, api: CountedAPI) -> None:
     api.rules.add(Answer(403))
     line = f"{sys.executable} -m bitstore fetch --retry <(printf '{DIGEST}\\tx\\n') -o out --store {api.url}/blob/"

@@ -131,6 +131,11 @@ def test_without_a_path_the_usual_places_are_looked_at(tmp_path: Path, monkeypat
         if place.name == "named.toml":
             monkeypatch.setenv("BITSTORE_CONFIG", str(place))
         assert list(load().stats()) == [f"t{number}"]
+    monkeypatch.delenv("BITSTORE_CONFIG")
+    Path("bitstore.toml").unlink()
+    Path("bitstore.toml").symlink_to("gone.toml")  # an older configuration must not take its place
+    with pytest.raises(ConfigError, match=r"cannot read the configuration bitstore\.toml: No such file"):
+        load()
     monkeypatch.setenv("BITSTORE_CONFIG", "gone.toml")
     with pytest.raises(ConfigError, match=r"cannot read the configuration gone\.toml: No such file"):
         load()
@@ -164,6 +169,17 @@ def test_urls_become_tiers_of_their_own_name(tmp_path: Path) -> None:
         (tier('url = "s3://b/"\npython = "a:b"'), "tier 'a': url and python exclude each other"),
         (tier('cache = "disc"'), "tier 'a': cache = 'disc': choose 'disk' or 'memory'"),
         (tier('cache = "disk"\nmax_size = "5 parrots"'), "tier 'a': max_size '5 parrots' is not a size"),
+        (tier('cache = "disk"\npath = ""'), "tier 'a': path is empty"),
+        (tier('url = "https://h/"\nca_bundle = ""'), "tier 'a': ca_bundle is empty"),
+        (tier('url = "s3://b/"\nprofile = ""'), "tier 'a': profile is empty"),
+        (tier('cache = "disk"\npath = "${A:-b}"'), "tier 'a': path: .*'A:-b' is no name of an environment variable"),
+        (tier('cache = "disk"\npath = "${}"'), "tier 'a': path: .*'' is no name of an environment variable"),
+        (tier('cache = "disk"\npath = "${HOME/b"'), r"tier 'a': path: .*'\$\{' without its '\}'"),
+        (tier("cache = 5"), "tier 'a': cache: expected str or bool, got int"),
+        (tier('url = "s3://b/"\nretry = 3'), "tier 'a': retry: expected table, got int"),
+        (tier('url = "s3://b/"\nretry = { attempts = "3" }'), "tier 'a': retry.attempts: expected int, got str"),
+        (tier('python = "tests.test_config:Paid"\nlimit = {}'), "tier 'a': limit: .*required field name"),
+        (tier('cache = "memory"', name="a\\nb"), "tier 1 has no name"),
         (tier('cache = "disk"\nmax_siez = 5'), "tier 'a': unknown key 'max_siez' \\(did you mean 'max_size'"),
         (tier('cache = "disk"\npath = "/dev/null"'), "tier 'a': .*/dev/null.* is a file"),
         (tier('url = "ftp://host/"'), "tier 'a': url = 'ftp://host/': its scheme is unknown; choose one of s3://, gs://"),
@@ -179,7 +195,7 @@ def test_urls_become_tiers_of_their_own_name(tmp_path: Path) -> None:
         (tier('url = "gs://b/"\nprofile = "x"'), "tier 'a': unknown key 'profile'.*gs:// URL takes: name"),
         (tier('url = "s3://b/"\nprofile = "x"\nanonymous = true'), "tier 'a': profile and anonymous exclude"),
         (tier('url = "s3://b/"\ncompression = "rar"'), "tier 'a': unknown compression 'rar'"),
-        (tier('url = "s3://b/"\nretry = { attemps = 1 }'), "tier 'a': unknown key 'attemps' .*'attempts'"),
+        (tier('url = "s3://b/"\nretry = { attemps = 1 }'), "tier 'a': unknown key 'retry.attemps' .*'attempts'"),
         (tier('url = "s3://b/"\nread = false'), "tier 'a': read belongs to a cache"),
         (tier('url = "s3://b/"\ncache = true\ncache_result = false'), "tier 'a': cache_result belongs to a source"),
         (tier('url = "http://b/"\nheaders = { A = "${NOT_THERE}" }'), "tier 'a': .*variable NOT_THERE is not set"),

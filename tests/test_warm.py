@@ -34,6 +34,7 @@ from bitstore import (
 )
 from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
+from bitstore._warming.causes import Causes
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
@@ -388,6 +389,30 @@ def test_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> Non
     (cause,) = (line for line in str(report).splitlines() if line.startswith("  20 x api: "))
     assert f"no right to read {first}" in cause and cause.endswith(f"(the first: {first})")
     assert shelf.warm(digests).failed == 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b: s3://b/{digest}: the body ended after {n} of {size} bytes",
+        "b: expected {size} bytes, got {n}",
+        "b: 1,{n:03} bytes are more than max_size",
+        "b: [Errno 5] Input/output error: '/data/{digest:.2}/{digest}'",
+        "b: HTTP 403 (request id {token})",
+        "b: refused at 2026-11-27T10:00:{n:02}.5Z, try in {n} s",
+        "b: no answer (attempt {n} of 9)",
+    ],
+)
+def test_causes_do_not_count_what_differs_from_blob_to_blob(text: str) -> None:
+    causes = Causes()
+    for n in range(1, 40):
+        digest = digest_of(str(n))
+        token = digest_of(f"token {n}")[:20].upper()
+        causes.add(digest, text.format(digest=digest, n=n, size=n * 1000, token=token))
+    assert len(list(causes)) == 1
+    causes.add("0" * 40, "b: HTTP 404")
+    causes.add("0" * 40, "b: HTTP 500")
+    assert len(list(causes)) == 3
 
 
 def test_what_cannot_be_warmed_is_told(shelf: Shelf, tmp_path: Path) -> None:

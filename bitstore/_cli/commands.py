@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def get(
             raise ConfigError(f"{digest!r} is no digest of {', '.join(ALGORITHMS)}")
         composite = stores.composite(guessed)
         composite.canonical(digest)
-        _check_file(target)
+        _check_file(target, output_file or "")
     try:
         with warnings_said(say):
             data = composite.get(digest, timeout=timeout)
@@ -127,12 +128,12 @@ def get(
         raise End(no_reader(f"cannot write the blob to standard output: {error.strerror or error}")) from error
 
 
-def _check_file(path: Path | None) -> None:
+def _check_file(path: Path | None, named: str) -> None:
     if path is None:
         if sys.stdout is None:
             raise OutputError("standard output is closed: name a file (--output)")
-    elif path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file")
+    elif path.is_dir() or named.endswith(os.sep):
+        raise OutputError(f"{named} is a folder: name a file")
     elif not is_special(path) and not (parent := target_of(path).parent).is_dir():
         raise OutputError(f"{path} cannot be written: there is no folder {parent}")
 
@@ -172,7 +173,7 @@ def fetch_command(
     """
     with refusing():
         lookups.check()
-        if not output_path:
+        if output_path in (None, "", "-"):
             raise OutputError("say where the blobs go: --output DIR, or --output FILE.parquet")
         if (hashes is None) == (retry is None):
             raise ListError("give either a list of hashes, or --retry with the failed.tsv of an earlier run")
@@ -180,7 +181,7 @@ def fetch_command(
             raise OutputError(f"--existing {existing}: choose skip, check or replace")
         policy: Existing = existing  # type: ignore[assignment]
         entries, composite = listed.open(retry or hashes or "", stores, failures=retry is not None)
-        target = output(Path(output_path), algorithm=entries.algorithm, fan_out=fan_out, existing=policy)
+        target = output(Path(output_path or ""), algorithm=entries.algorithm, fan_out=fan_out, existing=policy)
         listings = _listings(target, retry)
     report = fetch(
         composite,

@@ -130,7 +130,7 @@ class Folder(Output):
             write_whole(path, data)
         except OSError as error:
             message = f"cannot write {path}: {error.strerror or error}"
-            if error.errno in _TAKEN or (error.errno == errno.ENOENT and path.is_symlink()):
+            if error.errno in _TAKEN or (error.errno in (errno.ENOENT, errno.EACCES) and path.is_symlink()):
                 raise Unfit(message) from error
             raise OutputError(message) from error
 

@@ -44,12 +44,15 @@ class End(Exception):
 
 
 def hold_descriptors() -> None:
-    """Open the standard descriptors that were closed: else a blob's file gets their number, and messages with it."""
+    """Open the standard descriptors that were closed: else a blob's file gets their number, and messages with it.
+
+    They cannot be written: a blob for one of them is a failure.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            opened = os.open(os.devnull, os.O_RDONLY)  # the lowest free number
             os.set_inheritable(opened, True)
 
 

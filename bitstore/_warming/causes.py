@@ -14,11 +14,12 @@ _LONGEST = 300  # characters of a cause's text
 _SHOWN = 5  # causes in a summary
 _OTHER = "other causes"
 
-# What differs between two failures of one kind: keys, paths, request ids, times.
+# What differs between two failures of one kind: keys, paths, request ids, times, amounts.
 _PATH = re.compile(r"\b(\w+://[^/\s'\"]*)/[^\s'\"]*")
 _MISSING = re.compile(r" \(missing in [^()]*\)$")
 _TOKEN = re.compile(r"(?=[\w+/=-]*[0-9])[\w+/=-]{16,}")
-_TIME = re.compile(r"[0-9]+(?:[.:][0-9]+)+|[0-9]+(?= m?s\b)")
+_TIME = re.compile(r"[0-9]+(?:[.:][0-9]+)+")
+_AMOUNT = re.compile(r"\b[0-9][0-9,]*(?= (?:m?s|bytes?|of)\b)|(?:(?<=\bof )|(?<=\bgot ))[0-9][0-9,]*\b")
 # What a tier that is left alone says around the error that it is left alone for.
 _NAME = r"(?:[^()]|\([^()]*\))+"
 _REPEATED = re.compile(rf"left alone for now, after repeated failures: (.*?) \({_NAME} is not available\)(?=;|$)")
@@ -47,7 +48,7 @@ class Causes:
 
     def add(self, digest: str, error: str) -> None:
         """Count a failure."""
-        kind = _kind(digest, error)
+        kind = _kind(error)
         self.row = self.row + 1 if kind == self._last else 1
         self._last = kind
         if kind not in self._by_kind and len(self._by_kind) >= _KINDS:
@@ -86,6 +87,6 @@ class Causes:
         return lines
 
 
-def _kind(digest: str, error: str) -> str:
-    text = _REPEATED.sub(r"\1", _MISSING.sub("", error)).replace(digest, "<token>")
-    return _TIME.sub("#", _TOKEN.sub("<token>", _PATH.sub(r"\1/<key>", text)))
+def _kind(error: str) -> str:
+    text = _PATH.sub(r"\1/<key>", _REPEATED.sub(r"\1", _MISSING.sub("", error)))
+    return _AMOUNT.sub("#", _TIME.sub("#", _TOKEN.sub("<token>", text)))

@@ -113,7 +113,8 @@ class Ledger:
     def _earlier(self) -> Iterator[tuple[str, str]]:
         for part in self._parts():
             try:
-                with self._pq.ParquetFile(part) as file:
+                # Opened here: pyarrow takes no name that is not UTF-8.
+                with part.open("rb") as opened, self._pq.ParquetFile(opened) as file:
                     for batch in file.iter_batches(columns=["digest", "outcome"], batch_size=65536):
                         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
             except (OSError, self._pa.ArrowException) as error:
@@ -142,7 +143,8 @@ class Ledger:
         """The number of a part. Raises `LedgerError` if it is not one of this ledger."""
         try:
             check_regular(part.stat())  # to open a pipe would wait for a writer
-            schema = self._pq.read_schema(part)
+            with part.open("rb") as opened:
+                schema = self._pq.read_schema(opened)
             about = json.loads((schema.metadata or {}).get(_KEY, b"null"))
         except (OSError, ValueError, self._pa.ArrowException) as error:
             raise LedgerError(f"cannot read the ledger's part {part}: {error}") from error
@@ -165,7 +167,8 @@ class Ledger:
         try:
             with Draft(self.path / name) as draft:
                 table = self._pa.Table.from_arrays(columns, schema=self._schema)
-                self._pq.write_table(table, draft.path, compression="zstd")
+                with draft.path.open("xb") as opened:
+                    self._pq.write_table(table, opened, compression="zstd")
                 draft.publish()
         except OSError as error:
             raise LedgerError(f"cannot write the ledger {self.path}: {error.strerror or error}") from error

@@ -98,7 +98,7 @@ class Warming:
         self._algorithm = algorithm
         self._retry_missing = retry_missing
         self._ledger: Ledger | None = None
-        if ledger is not None and (not dry_run or any(Path(ledger).glob("part-*"))):
+        if ledger is not None and (not dry_run or _holds_something(Path(ledger))):
             self._ledger = Ledger(ledger, store=store_id, target=target)
 
     def run(self, entries: Entries, fill: Fill) -> WarmReport:
@@ -179,6 +179,10 @@ class Warming:
     def _note(self, outcome: Outcome) -> None:
         if self._ledger is not None and not self.report.dry_run:
             self._ledger.add(outcome)
+
+
+def _holds_something(path: Path) -> bool:
+    return any(path.glob("[!.]*")) if path.is_dir() else path.exists()
 
 
 def numbered(values: Iterable[Any], algorithm: Algorithm) -> Entries:

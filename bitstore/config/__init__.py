@@ -68,14 +68,15 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
     """
     try:
         found = _find() if path is None else Path(path).expanduser()
-    except (RuntimeError, ValueError) as error:
+        folder = found.absolute().parent
+    except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"cannot find the configuration: {error}") from error
     try:
         text = found.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the configuration {found}: {reason or error}") from error
-    return _composite(_parse(text, str(found)), str(found), found.absolute().parent)
+    return _composite(_parse(text, str(found)), str(found), folder)
 
 
 def loads(text: str, *, name: str = "configuration") -> DigestComposite:
@@ -93,7 +94,7 @@ def loads(text: str, *, name: str = "configuration") -> DigestComposite:
     ConfigError
         It says something that cannot be.
     """
-    return _composite(_parse(text, name), name, Path.cwd())
+    return _composite(_parse(text, name), name, _current_folder())
 
 
 def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **options: Any) -> DigestComposite:
@@ -122,7 +123,14 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
         tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
     if cache is not None:
         tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
-    return _composite({"algorithm": algorithm, "tier": tiers}, "command line", Path.cwd(), from_file=False)
+    return _composite({"algorithm": algorithm, "tier": tiers}, "command line", _current_folder(), from_file=False)
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be found: {error.strerror}") from error
 
 
 def _find() -> Path:
@@ -132,7 +140,7 @@ def _find() -> Path:
         return expand_path(named, VARIABLE)
     places = [Path(FILE_NAME), platformdirs.user_config_path("bitstore") / FILE_NAME]
     for place in places:
-        if place.exists():
+        if os.path.lexists(place):  # also a link to nowhere: an error says so when it is read
             return place
     raise ConfigError(
         f"no configuration found: there is neither ./{FILE_NAME} nor {places[1]}, and {VARIABLE} names no other file"
@@ -169,8 +177,10 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
     taken: set[str] = set()
     for number, table in enumerate(file.tier, start=1):
         called = table.get("name")
-        if not isinstance(called, str) or not called.strip():
-            raise ConfigError(f"{name}: tier {number} has no name: write name = '...', as statistics will call it")
+        if not isinstance(called, str) or not called.strip() or not called.isprintable():
+            raise ConfigError(
+                f"{name}: tier {number} has no name that can be shown: write name = '...', as statistics will call it"
+            )
         if called in taken:
             raise ConfigError(f"{name}: two tiers are called {called!r}: statistics could not tell them apart")
         taken.add(called)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["expand_home", "expand_path", "expand_variables"]
 
-_VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)")
+_VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)|\$\{")
 _IN_BRACES = re.compile(r"\$\{([^{}]*)\}")
 
 
@@ -30,16 +30,20 @@ def expand_variables(text: str, key: str, *, only_in_braces: bool = False, encod
     Raises
     ------
     ValueError
-        A variable is not set.
+        A variable is not set, or is no variable.
     """
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
             return "$"
-        name = match[match.lastindex or 0]
+        literal = "" if only_in_braces else " ($$ stands for a dollar sign)"
+        name = match[match.lastindex] if match.lastindex else None
+        if name is None:
+            raise ValueError(f"{key}: there is '${{' without its '}}'{literal}")
         found = os.environ.get(name)
         if found is None:
-            literal = "" if only_in_braces else " ($$ stands for a dollar sign)"
+            if not name.isidentifier():
+                raise ValueError(f"{key}: {name!r} is no name of an environment variable{literal}")
             raise ValueError(f"{key}: the environment variable {name} is not set, and {match[0]} needs it{literal}")
         return encode(found)
 

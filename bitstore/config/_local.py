@@ -32,6 +32,8 @@ class Context:
 
     def path(self, text: str, key: str) -> str:
         """`text` as an absolute path; `~` and, in a file, `$VARIABLE` are expanded, or ValueError names them."""
+        if not text.strip():
+            raise ValueError(f"{key} is empty: name a file or folder, or leave it out")
         path = expand_path(text, key) if self.from_file else expand_home(text, key)
         return str((self.folder / path).absolute())
 
@@ -163,15 +165,15 @@ class PythonTier(ReadTier, kw_only=True):
             raise ValueError(f"python = {self.python!r}: expected 'package.module:function'")
         try:
             found: Any = importlib.import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
-        except ImportError as error:
-            raise ValueError(f"python = {self.python!r}: {error} (is it installed, or on PYTHONPATH?)") from error
-        except AttributeError as error:
-            raise ValueError(f"python = {self.python!r}: {error}") from error
-        try:
+            try:
+                for part in name.split("."):
+                    found = getattr(found, part)
+            except AttributeError as error:
+                raise ValueError(f"python = {self.python!r}: {error}") from error
             store: Store = found()
-        except Exception as error:  # the tier's name must stand beside any error of a user's function
+        except ModuleNotFoundError as error:
+            raise ValueError(f"python = {self.python!r}: {error} (is it installed, or on PYTHONPATH?)") from error
+        except (Exception, SystemExit) as error:  # the tier's name must stand beside any error of a user's module
             raise ValueError(f"python = {self.python!r} raised {type(error).__name__}: {error}") from error
         # Stores of a file verify unless it says otherwise; others have no such attribute.
         if isinstance(store, VerifyDigestMixin):

@@ -27,25 +27,32 @@ def tier(table: dict[str, Any]) -> Tier:
     return checked
 
 
-def convert(table: dict[str, Any], kind: type[Any]) -> Any:
-    """`table` as a `kind`, with errors that a person can act on: raises ValueError."""
+def convert(table: dict[str, Any], kind: type[Any], place: str = "") -> Any:
+    """`table`, which stands at `place`, as a `kind`. Raises ValueError, which names the key and what would be right."""
     known = [each.name for each in dataclasses.fields(kind)] if kind is Retry else list(kind.__struct_fields__)
     for key, inner in _INNER.items():
         if isinstance(table.get(key), dict) and key in known:
-            convert(table[key], inner)
+            table = {**table, key: convert(table[key], inner, f"{key}.")}
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(
-                f"unknown key {key!r}{meant}; {getattr(kind, 'what', 'a retry table')} takes: {', '.join(known)}"
-            )
+            what = getattr(kind, "what", "a retry table")
+            raise ValueError(f"unknown key {place + key!r}{meant}; {what} takes: {', '.join(known)}")
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         match = _PLACE.fullmatch(str(error))
-        text, place = (match[1], f"{match[2]}: ") if match and match[2] else (str(error), "")
-        raise ValueError(place + text.replace(" | null", "").replace("`", "").replace("Expected", "expected")) from None
+        text, key = (match[1], place + match[2]) if match else (str(error), place.rstrip("."))
+        for word, ours in (
+            (" | null", ""),
+            ("`", ""),
+            ("Expected", "expected"),
+            ("object", "table"),
+            ("Object", "it is"),
+        ):
+            text = text.replace(word, ours)
+        raise ValueError(f"{key}: {text}" if key else text) from None
 
 
 def _nowhere(table: dict[str, Any]) -> str:
@@ -58,6 +65,8 @@ def _nowhere(table: dict[str, Any]) -> str:
 def _kind(table: dict[str, Any]) -> type[Tier]:
     cache = table.get("cache")
     local = isinstance(cache, str)
+    if not local and not isinstance(table.get("cache", False), bool):
+        raise ValueError(f"cache: expected str or bool, got {type(cache).__name__}")
     places = [key for key in ("url", "python") if key in table] + (["cache"] if local else [])
     if len(places) != 1:
         begun = f"{' and '.join(places)} exclude each other" if places else _nowhere(table)

@@ -129,6 +129,8 @@ class S3Tier(_WireTier, kw_only=True):
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
         profile, anonymous = options.pop("profile", None), options.pop("anonymous")
+        if profile == "":
+            raise ValueError("profile is empty: name a profile, or leave it out")
         if profile and anonymous:
             raise ValueError("profile and anonymous exclude each other: leave one out")
         if profile or anonymous:
