@@ -35,6 +35,11 @@ class Row(NamedTuple):
 
 _XML = {"Content-Type": "application/xml"}
 _GET = "Permission 'storage.objects.get' denied on resource (or it may not exist)."
+_NGINX = b"<html>\r\n<head><title>403 Forbidden</title></head>\r\n<body>\r\n<center><h1>403 Forbidden</h1></center>\r\n<hr><center>nginx/1.24.0</center>\r\n</body>\r\n</html>\r\n<!-- a padding to disable MSIE and Chrome friendly error page -->"
+_APACHE = b"<!DOCTYPE HTML><html><head><title>403 Forbidden</title></head><body><h1>Forbidden</h1><p>You don't have permission to access this resource.</p><hr><address>Apache/2.4.41 (Ubuntu) Server at h Port 80</address></body></html>"
+_PYTHON = b'<!DOCTYPE HTML><html><head><style type="text/css">:root { color-scheme: light dark; }</style><title>Error response</title></head><body><h1>Error response</h1><p>Error code: 403</p><p>Message: Forbidden.</p><p>Error code explanation: 403 - Request forbidden -- authorization will not help.</p></body></html>'
+_WEBSITE = b"<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1><ul><li>Code: AccessDenied</li><li>Message: Access Denied</li><li>RequestId: ABC</li><li>HostId: d/e=</li></ul><hr/></body></html>"
+_AKAMAI = b"<HTML><HEAD><TITLE>Access Denied</TITLE></HEAD><BODY><H1>Access Denied</H1>You don't have permission to access /k on this server.<P>Reference #18.1</BODY></HTML>"
 _HTML: Reply = (404, {"Content-Type": "text/html"}, b"<html>The page was not found</html>")
 
 
@@ -59,8 +64,10 @@ def _s3() -> list[Row]:
         Row("S3", "403 AccessDenied: kms:Decrypt", denied(lists.replace("s3:ListBucket", "kms:Decrypt")), "refused"),
         Row("S3", "403 AccessDenied: a KMS key", denied("The ciphertext refers to a customer master key that does not exist"), "refused"),
         Row("S3", "403 AccessDenied: a provider's cap", denied("Transaction cap exceeded, see the Caps & Alerts page"), "refused"),
-        Row("S3", "403 AccessDenied: a balance, a licence, a place, a key that is revoked", denied("Insufficient balance"), "refused"),
-        Row("S3", "403 AccessDenied: the key has been revoked", denied("The key has been revoked"), "refused"),
+        Row("S3", "403 AccessDenied without a text (Ceph)", denied(""), "refused", "missing"),
+        Row("S3", "403 AccessDenied: no right to access this object (Alibaba)", denied("You have no right to access this object because of bucket acl."), "refused", "missing"),
+        Row("S3", "403 AccessDenied: sts:AssumeRole and all other rights", denied(lists.replace("s3:ListBucket", "sts:AssumeRole")), "refused"),
+        Row("S3", "403 AccessDenied with any other text", denied("not entitled"), "refused"),
         Row("S3", "403 AccessDenied of Google: storage.objects.get", denied(f"Access denied.</Message><Details>x@y does not have storage.objects.get access. {_GET}</Details><Message>"), "refused", "missing"),
         Row("S3", "403 AccessDenied of Google: a bill", denied("Access denied.</Message><Details>The billing account is disabled in state absent</Details><Message>"), "refused"),
         Row("S3", "403 AccessDenied of Google: another right", denied("Access denied.</Message><Details>x@y does not have serviceusage.services.use access</Details><Message>"), "refused"),
@@ -69,6 +76,7 @@ def _s3() -> list[Row]:
         Row("S3", "403 InvalidAccessKeyId, SignatureDoesNotMatch", denied("no such key", "InvalidAccessKeyId"), "refused"),
         Row("S3", "403 in HTML (a proxy)", (403, {}, b"<html>no</html>"), "refused"),
         Row("S3", "401", denied("who are you", "Unauthorized", 401), "refused"),
+        Row("S3", "416, to every request", denied("no such range", "InvalidRange", 416), "failed"),
         Row("S3", "400", denied("bad", "InvalidRequest", 400), "failed"),
         Row("S3", "500 InternalError", denied("oops", "InternalError", 500), "failed"),
         Row("S3", "503 SlowDown", denied("slow down", "SlowDown", 503), "out"),
@@ -131,9 +139,16 @@ def _http() -> list[Row]:
         Row("HTTP", "403 AllAccessDisabled, SignatureDoesNotMatch, ExpiredToken", xml(403, "AllAccessDisabled"), "refused"),
         Row("HTTP", "403 of GCS: storage.objects.get", gcs_refusal(403, "forbidden", _GET), "refused", "missing"),
         Row("HTTP", "403 of GCS for another reason", gcs_refusal(403, "accountDisabled", "billing"), "refused"),
-        Row("HTTP", "403 whose text speaks of a quota, a bill, an account, a signature, a block", (403, {}, b"Sorry, you have been blocked"), "refused"),
-        Row("HTTP", "403 whose text speaks of a country, a token, a licence, a check of the browser", (403, {}, b"Access from your country is not allowed"), "refused"),
-        Row("HTTP", "403: an invalid token", (403, {}, b'{"message": "Invalid API token"}'), "refused"),
+        Row("HTTP", "403 without a text", (403, {}, b""), "refused", "missing"),
+        Row("HTTP", "403 of nginx", (403, {}, _NGINX), "refused", "missing"),
+        Row("HTTP", "403 of Apache", (403, {}, _APACHE), "refused", "missing"),
+        Row("HTTP", "403 of Python's web server", (403, {}, _PYTHON), "refused", "missing"),
+        Row("HTTP", "403 of a static website of S3", (403, {}, _WEBSITE), "refused", "missing"),
+        Row("HTTP", "403 in JSON: Forbidden", (403, {}, b'{"errors": [{"status": 403, "message": "Forbidden"}]}'), "refused", "missing"),
+        Row("HTTP", "403 of Akamai (a rule of the edge)", (403, {}, _AKAMAI), "refused"),
+        Row("HTTP", "403 with any other text: a country, a token, a check of the browser", (403, {}, b"Access from your country is not allowed"), "refused"),
+        Row("HTTP", "403 with a page of more than 4 kB", (403, {}, b"Forbidden" + b" " * 4096), "refused"),
+        Row("HTTP", "416, to every request", (416, {}, b""), "failed"),
         Row("HTTP", "401", (401, {}, b""), "refused"),
         Row("HTTP", "400, 405, 451 and others", (451, {}, b""), "failed"),
         Row("HTTP", "a redirect that cannot be followed", (302, {"Location": "ftp://x/"}, b""), "failed"),
@@ -183,8 +198,15 @@ next tier, and no paid source is asked on its word.
 - **out**: a failure that says nothing about the blob: it is tried again, then waited for within a batch's `patience`.
 
 The last column is the same with `forbidden_is_missing=True` and `missing_bucket="missing"` (files:
-`missing_folder="missing"`). `exists` comes to the same as `get`. Where the answer to HEAD has no body to tell, one byte
-is asked for. An object that HEAD says lies in an archive (`x-amz-storage-class: GLACIER`, not restored) is a failure.
+`missing_folder="missing"`). A 403 counts as missing only where its text is known to say no more than that access to
+this object is denied. Any other text is a refusal.
+
+`exists` comes to the same as `get`. A 404 to HEAD has no body to tell whether the bucket is still there, so one byte is
+asked for before a blob is missing: `exists` never takes a bucket that is gone for a missing blob. Only a plain web
+server is believed at once. A 416 counts as an empty blob where a request without a range brings one.
+
+An object that HEAD says lies in an archive (`x-amz-storage-class: GLACIER`, not restored) is a failure.
+
 A write with `If-None-Match: *` that finds its name taken (412) is a success where the object can be read. Otherwise it
 is an error, which composites count under `write_failures` and warn of.
 """

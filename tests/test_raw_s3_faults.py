@@ -163,7 +163,7 @@ def test_max_blob_size(case: Case) -> None:
 
 
 def test_forbidden_is_missing_means_access_denied_only(case: Case) -> None:
-    rule = case.proxy.rules.add(s3_error(403, "AccessDenied"))
+    rule = case.proxy.rules.add(s3_error(403, "AccessDenied", "Access Denied"))
     strict, lenient = case.store(), case.store(forbidden_is_missing=True)
     assert isinstance(outcome(lambda: strict.get(case.uri)), AccessDenied)
     assert isinstance(outcome(lambda: lenient.get(case.uri)), NotFoundInStore)

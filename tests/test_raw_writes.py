@@ -171,7 +171,7 @@ def test_a_taken_name_is_a_success_where_the_blob_can_be_read() -> None:
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_a_taken_name_without_a_readable_blob_is_a_conflict(kind: int) -> None:
     text = b"x does not have storage.objects.get access" if kind == 1 else b"Access Denied"
-    reply = s3_refusal(403, "AccessDenied") if kind == 0 else (403, {}, text)
+    reply = s3_refusal(403, "AccessDenied", "Access Denied") if kind == 0 else (403, {}, text)
     with ScriptedServer(taken(reply)) as server:
         store, uri = stores(server)[kind]
         with pytest.raises(NotFoundInStore):
@@ -181,7 +181,7 @@ def test_a_taken_name_without_a_readable_blob_is_a_conflict(kind: int) -> None:
 
 
 def test_a_conflict_is_counted_and_told_by_a_composite(caplog: pytest.LogCaptureFixture) -> None:
-    with ScriptedServer(taken(s3_refusal(403, "AccessDenied"))) as server:
+    with ScriptedServer(taken(s3_refusal(403, "AccessDenied", "Access Denied"))) as server:
         store = Sha1Composite()
         store.append_cache(Sha1Cache(stores(server)[0][0], "s3://b/"), name="cache")
         store.append_source(API())

@@ -27,6 +27,10 @@ _READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer 
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+# By folder: the device on which it was first seen, or last with something in it. An unmounted disk leaves its folder.
+_devices: dict[str, int] = {}
+
+
 def _absolute(name: str, folder: Any) -> str | None:
     if folder is not None and not Path(folder).is_absolute():
         raise ValueError(f"{name} must be an absolute path, not {os.fspath(folder)!r}")
@@ -45,7 +49,8 @@ class FileRaw(RawStore):
         `InvalidURI`. None: any file.
     missing_folder
         `"failure"`: where `root` is not there (a disk that is not mounted), or the folder of a digest store's prefix,
-        that is an error, because every blob would be missing. `"missing"`: all blobs in it count as missing.
+        that is an error, because every blob would be missing. So is a folder that was on another disk before, and is
+        empty now (a disk that was unmounted meanwhile). `"missing"`: all blobs in it count as missing.
     """
 
     URI_HINT = "file:///absolute/path"
@@ -129,6 +134,9 @@ class FileRaw(RawStore):
             raise InvalidURI(self, uri, hint=self._hint())
         if self.root is None:
             return path
+        if self.root not in _devices:
+            with contextlib.suppress(OSError):
+                _devices[self.root] = Path(self.root).stat().st_dev
         real = os.path.realpath(path)
         if not _below(real, os.path.realpath(os.fsencode(self.root))):
             raise InvalidURI(self, uri, hint=self._hint())
@@ -166,9 +174,14 @@ class FileRaw(RawStore):
 
     def _check_folder(self, uri: str, folder: Path) -> None:
         # Not as a `Call`: it is no slower than the opening of the file was.
+        advice = "if its blobs are to count as missing: missing_folder='missing'"
         if not folder.is_dir():
-            advice = "if its blobs are to count as missing: missing_folder='missing'"
             raise self._lost(uri, f"there is no folder {folder}; {advice}")
+        device = folder.stat().st_dev
+        if _devices.setdefault(str(folder), device) != device:
+            if not any(folder.iterdir()):
+                raise self._lost(uri, f"the folder {folder} is empty, and no longer on the disk it was on; {advice}")
+            _devices[str(folder)] = device
 
     def _check_links(self, uri: str) -> None:
         file = Path(os.fsdecode(self._named(uri) or b""))

@@ -15,8 +15,9 @@ from bitstore._raw.asked import Asked
 from bitstore._raw.credentials import Unusable, obtained
 from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
+from bitstore._raw.meanings import gcs_problem
 from bitstore._raw.options import Option, endpoint, in_header
-from bitstore._raw.problems import Problem, gcs_problem, unasked, without, without_credentials
+from bitstore._raw.problems import Problem, unasked, without, without_credentials
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.gs_credentials import is_outage
-from bitstore._raw.problems import Problem, gcs_meaning, json_error, too_large
+from bitstore._raw.meanings import gcs_meaning, json_error
+from bitstore._raw.problems import Problem, too_large, tried, unasked
 from bitstore.steps import Response
 
 __all__ = ["GSClient"]
@@ -42,9 +42,14 @@ class GSClient:
                 blob.reload()
                 if blob.size is not None and blob.size > max_bytes:
                     return too_large(max_bytes)
-            return Response(200, blob.download_as_bytes(), {}, 0.0)
+            data = blob.download_as_bytes()
+            if blob.size is None and not (blob.crc32c or blob.md5_hash):
+                blob.reload()  # the client has checked no hash, and takes a part that was not asked for as the whole
+            if isinstance(blob.size, int) and len(data) < blob.size and not blob.content_encoding:
+                return unasked(206)
+            return Response(200, data, {}, 0.0)
 
-        return _tried(head if asked.query else read)
+        return tried(head if asked.query else read, _problem)
 
     def put(self, bucket: str, key: str, data: bytes, generation: int | None) -> Response | Problem:
         """Write the object; with `generation`, only over that one (0: over none)."""
@@ -55,25 +60,25 @@ class GSClient:
             )
             return Response(200, b"", {}, 0.0)
 
-        return _tried(write)
+        return tried(write, _problem)
 
     def _blob(self, bucket: str, key: str) -> Any:
         return self._client.bucket(bucket, user_project=self._project).blob(key)
 
 
-def _tried(operation: Callable[[], Response | Problem]) -> Response | Problem:
-    try:
-        return operation()
-    except Exception as error:  # a caller's client may be a mock: whatever it raises is the answer
-        status = getattr(error, "code", 0)
-        status = int(status) if isinstance(status, int) else 0
-        message = str(error)[:300]
-        if not status:
-            return Problem(0, type(error).__name__, message, refused=_without_credentials(error), cause=error)
-        return replace(gcs_meaning(status, *_words(error)), message=message, cause=error)
+def _problem(error: BaseException) -> Problem:
+    status = getattr(error, "code", 0)
+    message = str(error)[:300]
+    if isinstance(status, int) and status:
+        return replace(gcs_meaning(int(status), *_words(error)), message=message)
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):  # of a RetryError: what the last try met
+        return replace(_problem(cause), message=message)
+    refused, outage = _of_credentials(error)
+    return Problem(0, type(error).__name__, message, refused=refused, outage=outage or _is_out(error))
 
 
-def _words(error: Exception) -> tuple[str, str]:
+def _words(error: BaseException) -> tuple[str, str]:
     """Reason and message of the service, in an exception of `google.api_core.exceptions`."""
     message = str(getattr(error, "message", error))
     details = getattr(error, "errors", None)
@@ -84,10 +89,24 @@ def _words(error: Exception) -> tuple[str, str]:
     return json_error(str(text).encode("utf-8", "replace")) or (str(first.get("reason", "")), str(text))
 
 
-def _without_credentials(error: Exception) -> bool:
-    """Whether the client found that there is no token for it, and not that it could not ask."""
+def _of_credentials(error: BaseException) -> tuple[bool, bool]:
+    """Whether the client found that there is no token for it, and whether it could not ask for one."""
     try:
         from google.auth.exceptions import GoogleAuthError
     except ImportError:
-        return False  # a mock where google-auth is not installed
-    return isinstance(error, GoogleAuthError) and not is_outage(error)
+        return False, False  # a mock where google-auth is not installed
+    if not isinstance(error, GoogleAuthError):
+        return False, False
+    outage = is_outage(error)
+    return not outage, outage
+
+
+def _is_out(error: BaseException) -> bool:
+    """Whether the client found no way to the service."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    try:
+        from requests import exceptions as known
+    except ImportError:
+        return False  # a mock where requests is not installed
+    return isinstance(error, (known.ConnectionError, known.Timeout, known.ChunkedEncodingError))

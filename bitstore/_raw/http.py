@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.features import WriteFeatures
+from bitstore._raw.meanings import plain_problem
 from bitstore._raw.options import Option, in_header
-from bitstore._raw.problems import Problem, plain_problem, unasked, without
+from bitstore._raw.problems import Problem, unasked, without
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.redact import redact_url
@@ -31,8 +31,6 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _SAFE = "/?:@!$&'()*+,;=%~[]|\"<>\\^`{}"
-_SEEN_FOR = 60.0  # seconds for which a bucket that was there is taken to be there
-_MOST_BUCKETS = 1000  # that are remembered
 _BUCKET_SERVICE = re.compile(r"x-amz-|x-goog-|x-guploader-|x-ms-")  # headers of S3, Google Cloud Storage and Azure
 _SECRET_WORD = 8  # characters; shorter words of headers are names of schemes and the like
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -64,24 +62,13 @@ def _number_of_redirects(name: str, number: Any) -> int:
 class _State:
     """What one process has: the headers, and the profiles that carry them and that do not."""
 
-    __slots__ = ("_seen", "features", "headers", "own", "stranger")
+    __slots__ = ("features", "headers", "own", "stranger")
 
     def __init__(self, headers: dict[str, str], own: Profile, stranger: Profile) -> None:
         self.headers = headers
         self.features = WriteFeatures()
-        self._seen: dict[str, float] = {}  # by bucket: `time.monotonic()` when an answer last said that it is there
         self.own = own  # for the host of the URL
         self.stranger = stranger  # for hosts that a redirect leads to
-
-    def see(self, url: str) -> None:
-        """Note that the bucket of `url` is there, as an answer has said of a blob that is not."""
-        if len(self._seen) > _MOST_BUCKETS:
-            self._seen.clear()
-        self._seen[_bucket(url)] = time.monotonic()
-
-    def saw(self, url: str) -> bool:
-        """Whether an answer has said so lately."""
-        return time.monotonic() - self._seen.get(_bucket(url), float("-inf")) < _SEEN_FOR
 
 
 class HTTPRaw(WireStore[_State]):
@@ -165,15 +152,12 @@ class HTTPRaw(WireStore[_State]):
                 return response
             if 200 <= response.status < 300 and asked.method != "HEAD":
                 return unasked(response.status)
-            if asked.method == "HEAD" and response.status not in _REDIRECTS:
-                absent = response.status in (404, 410)
-                if not (absent and (_of_no_bucket_service(response) or state.saw(url))):
-                    # Refused for its method, or with no body to tell what is wrong: one byte of the blob tells.
-                    asked = asked.one_byte()
-                    continue
+            absent = response.status in (404, 410) and _of_no_bucket_service(response)
+            if asked.method == "HEAD" and response.status not in _REDIRECTS and not absent:
+                # Refused for its method, or with no body to tell what is wrong: one byte of the blob tells.
+                asked = asked.one_byte()
+                continue
             problem = plain_problem(response)
-            if problem.missing:
-                state.see(url)
             if response.status in _REDIRECTS:
                 problem.message = f"more than {self.follow_redirects} redirects in a row"
             problem.message = without(problem.message, self._secrets())
@@ -224,11 +208,6 @@ def _of_no_bucket_service(response: Response) -> bool:
     headers = response.headers
     kind = headers.get("content-type", "")
     return "xml" not in kind and "json" not in kind and not any(map(_BUCKET_SERVICE.match, headers))
-
-
-def _bucket(url: str) -> str:
-    """Host and first part of the path: enough of a URL to name its bucket, in whichever of the two it stands."""
-    return "/".join(url.split("/", 4)[:4])
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Large blobs, fetched as several ranges at once.
+"""Large blobs: as several ranges at once, or into a file from where its bytes end.
 
 Ranges and preconditions: https://www.rfc-editor.org/rfc/rfc9110#name-range-requests. What makes it safe is the
 ETag: every part must name the one of the first, so that no two versions of a blob are ever mixed.
@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from bitstore._lookup.partial import Partial
 from bitstore._raw.problems import Problem, too_large
 from bitstore.steps import Response, Steps, Together
 
-__all__ = ["PART_BYTES", "Ask", "in_parts", "refuses"]
+__all__ = ["PART_BYTES", "Ask", "in_parts", "into"]
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
@@ -55,7 +56,7 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
     for _ in (1, 2):
         first = yield from ask((f"Range: bytes=0-{size - 1}",), size)
         if isinstance(first, Problem):
-            if first.too_large or refuses(first):  # all of it although a part was asked for; or it is empty now
+            if first.too_large or _refuses(first):  # all of it although a part was asked for; or it is empty now
                 break
             return first
         if first.status != 206:
@@ -71,14 +72,36 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
         except _Changed:
             continue
         except _Stopped as stopped:
-            if refuses(stopped.problem):
+            if _refuses(stopped.problem):
                 break
             return stopped.problem
     whole = yield from ask((), limit or 0)
     return whole.body if isinstance(whole, Response) else whole
 
 
-def refuses(problem: Problem) -> bool:
+def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Steps[Problem | None]:
+    """Bring the whole blob into `partial`, from where its bytes end. Returns what went wrong, if anything.
+
+    Raises
+    ------
+    CannotWrite
+        The disk does not take it.
+    """
+    for _ in range(3):
+        if partial.complete:
+            return None
+        answer = yield from ask()
+        partial.check()
+        if isinstance(answer, Response):
+            partial.ended(answer.status, answer.headers)
+            return None
+        if not (partial.stale or (partial.size and _refuses(answer))):
+            return answer
+        partial.restart()  # it was the beginning of another version, or the server continues none
+    return Problem(message="the blob was replaced while it was read, again and again")
+
+
+def _refuses(problem: Problem) -> bool:
     """Whether a server that has the blob may refuse only that a part of it was asked for."""
     return problem.status == 501 or (400 <= problem.status < 500 and problem.status not in (401, 403))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from bitstore._raw.asked import Asked
-from bitstore._raw.problems import Problem, archive_problem, s3_meaning, too_large, unasked
+from bitstore._raw.meanings import s3_meaning
+from bitstore._raw.problems import Problem, archive_problem, too_large, tried, unasked
+from bitstore._raw.s3_credentials import is_outage
 from bitstore.steps import Response
 
 __all__ = ["S3Client"]
@@ -41,8 +42,8 @@ class S3Client:
         """The answer to a question, as if it had come over the wire."""
         bucket, key = asked.place
         if asked.method == "GET":
-            return _tried(lambda: self._get(bucket, key, max_bytes))
-        return _tried(lambda: self._put(asked)) if asked.method == "PUT" else self._head(bucket, key)
+            return tried(lambda: self._get(bucket, key, max_bytes), _problem)
+        return tried(lambda: self._put(asked), _problem) if asked.method == "PUT" else self._head(bucket, key)
 
     def _get(self, bucket: str, key: str, max_bytes: int | None) -> Response | Problem:
         answer = self._client.get_object(Bucket=bucket, Key=key, **self._options)
@@ -60,19 +61,19 @@ class S3Client:
             headers = {name: answer[field] for field, name in _HEADERS.items() if answer.get(field)}
             return archive_problem(headers) or Response(_status(answer), b"", headers, 0.0)
 
-        def one_byte() -> Response | Problem:
-            answer = self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0", **self._options)
+        def some(**part: str) -> Response | Problem:
+            answer = self._client.get_object(Bucket=bucket, Key=key, **part, **self._options)
             answer["Body"].close()
-            if (status := _status(answer)) not in (200, 206):
+            if (status := _status(answer)) not in ((200, 206) if part else (200,)):
                 return unasked(status)
             return Response(200, b"", {"etag": answer["ETag"]} if answer.get("ETag") else {}, 0.0)
 
-        found = _tried(head)
+        found = tried(head, _problem)
         if found.status not in (0, 200) and not (isinstance(found, Problem) and found.archived):
             # The answer to a HEAD has no body, so botocore can only name the status, and not what is missing.
-            found = _tried(one_byte)
-            if isinstance(found, Problem) and found.status == 416:  # the object is empty
-                return Response(200, b"", {}, 0.0)
+            found = tried(lambda: some(Range="bytes=0-0"), _problem)
+            if found.status == 416:  # an empty object has no first byte
+                found = tried(some, _problem)
         return found
 
     def _put(self, asked: Asked) -> Response:
@@ -83,22 +84,43 @@ class S3Client:
         return Response(200, b"", {}, 0.0)
 
 
-def _tried(operation: Callable[[], Response | Problem]) -> Response | Problem:
-    try:
-        return operation()
-    except Exception as error:  # a caller's client may be a mock so whatever it raises is the answer
-        problem = _problem(error)
-        problem.cause = error
-        return problem
-
-
 def _problem(error: Exception) -> Problem:
     answer = getattr(error, "response", None)
     told = answer.get("Error") if isinstance(answer, dict) else None
     if not isinstance(answer, dict) or not isinstance(told, dict):
-        return Problem(message=f"{type(error).__name__}: {str(error)[:300]}")
+        message = f"{type(error).__name__}: {str(error)[:300]}"
+        return Problem(message=message, refused=_lacks_credentials(error), outage=_is_out(error))
     message, details = (str(told.get(name) or "") for name in ("Message", "Details"))
     return s3_meaning(_status(answer, 0), str(told.get("Code", "")), f"{message} {details}".strip())
+
+
+def _is_out(error: Exception) -> bool:
+    """Whether the client found no way to the service, or to what gives its credentials."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    try:
+        return is_outage(error)
+    except ImportError:
+        return False  # a mock where boto3 is not installed
+
+
+def _lacks_credentials(error: Exception) -> bool:
+    """Whether the client has nothing to sign with, and asking again will not help."""
+    try:
+        from botocore import exceptions as known
+    except ImportError:
+        return False
+    kinds = (
+        known.NoCredentialsError,
+        known.PartialCredentialsError,
+        known.CredentialRetrievalError,
+        known.NoAuthTokenError,
+        known.TokenRetrievalError,
+        known.SSOError,
+        known.InvalidConfigError,
+        known.ProfileNotFound,
+    )
+    return isinstance(error, kinds) and not is_outage(error)
 
 
 def _status(answer: dict[str, Any], default: int = 200) -> int:

@@ -19,7 +19,7 @@ from bitstore._raw.s3_environment import DEFAULT_REGION, Keys, Service, anonymou
 from bitstore._support.once import warn_once
 from bitstore._support.redact import redact
 
-__all__ = ["ANONYMOUS", "Credentials", "Entry", "Identity", "Keys", "Unusable", "Where", "as_list", "show"]
+__all__ = ["ANONYMOUS", "Credentials", "Entry", "Identity", "Keys", "Unusable", "Where", "as_list", "is_outage", "show"]
 
 Credentials: TypeAlias = "dict[str, Any] | str | None"
 
@@ -213,10 +213,10 @@ def _client_service(session: Any, where: Where, config: Any) -> Service:
 
 
 def _unusable(what: str, error: Exception) -> Unusable:
-    return Unusable(f"{what}: {brief(error)}", outage=_is_outage(error))
+    return Unusable(f"{what}: {brief(error)}", outage=is_outage(error))
 
 
-def _is_outage(error: BaseException | None) -> bool:
+def is_outage(error: BaseException | None) -> bool:
     """Whether `error`, which came instead of keys, says that a service is out, overrun or silent."""
     from botocore import exceptions as known
     from botocore.parsers import ResponseParserError

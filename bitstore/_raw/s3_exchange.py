@@ -11,7 +11,8 @@ from typing import TypeAlias
 from bitstore._lookup.retry import Retry
 from bitstore._raw.asked import Asked
 from bitstore._raw.credentials import Unusable, obtained
-from bitstore._raw.problems import Problem, archive_problem, s3_problem, unasked, without, without_credentials
+from bitstore._raw.meanings import s3_problem
+from bitstore._raw.problems import Problem, archive_problem, unasked, without, without_credentials
 from bitstore._raw.s3_routes import Route, Routes
 from bitstore.steps import Call, Request, Response, Steps
 
@@ -23,7 +24,6 @@ Send: TypeAlias = Callable[[Asked, Request], Steps["Response | Problem"]]
 REGION = re.compile(r"[a-z0-9-]{1,40}").fullmatch  # it becomes part of a host name: nothing else may get in
 
 
-_SEEN_FOR = 60.0  # seconds for which a bucket that was there is taken to be there
 # Kinds of buckets with addresses of their own, by the end of their names:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _SPECIAL = {
@@ -130,23 +130,16 @@ def exchange(
         if 200 <= response.status < 300:
             routes.remembered[bucket] = route
             if asked.fits(response.status):
-                routes.seen[bucket] = time.monotonic()
                 return (archive_problem(response.headers) if asked.method == "HEAD" else None) or response
             if asked.method != "HEAD":
                 return unasked(response.status)
         if asked.method == "HEAD":
-            # A proxy on the way answers in HTML: then the body must tell.
-            plain = response.status == 404 and "html" not in response.headers.get("content-type", "")
-            if plain and time.monotonic() - routes.seen.get(bucket, float("-inf")) < _SEEN_FOR:
-                routes.remembered[bucket] = route
-                return _doubted(Problem(404, message="Not Found", missing=True), route)
-            # Such an answer has no body to tell what is wrong, be it that there is no such bucket.
+            # Such an answer has no body to tell what is wrong. A 404 may mean that the bucket is gone, or come from a
+            # proxy: no absence is taken from it, however lately the bucket was there.
             asked, response = asked.one_byte(), None
             continue
         problem = _scrubbed(s3_problem(response), route)
         response = None
-        if problem.missing:
-            routes.seen[bucket] = time.monotonic()
         mend = yield from _mend(routes, route, problem, mended, send, refusals, retry)
         if mend is not None:
             route = mend
@@ -155,6 +148,8 @@ def exchange(
             route = None
         else:
             routes.remembered[bucket] = route  # it was let in: that there is no blob is another matter
+            if route.doubt and problem.missing and (yield from _is_bucket(route, send)):
+                route.doubt = ""
             return _doubted(problem, route)
 
 
@@ -192,14 +187,24 @@ def _mend(
     return None
 
 
-def _heads(route: Route, send: Send) -> Steps[Mapping[str, str]]:
-    """The headers of an answer about the bucket, whatever its status; none where none came.
+def _is_bucket(route: Route, send: Send) -> Steps[bool]:
+    """Whether the address of the bucket leads to a bucket, and not to an object called like one.
+
+    An endpoint that ends in the bucket's name leads to the bucket itself where it is a slip: below it there is then an
+    object of that name, or none. What has an ETag or a date is an object.
+    """
+    headers = yield from _heads(route, send, found=True)
+    return bool(headers) and not ({"etag", "last-modified"} & headers.keys())
+
+
+def _heads(route: Route, send: Send, *, found: bool = False) -> Steps[Mapping[str, str]]:
+    """The headers of an answer about the bucket; none where none came, or with `found` none of success.
 
     They name the region of the bucket, and the time of the service. Without them the answer that led here is reported.
     """
     asked = Asked((route.bucket, ""), "HEAD", want_headers=True)
     response = yield from send(asked, asked.request(route.profile, route.prefix.rstrip("/")))
-    return {} if isinstance(response, Problem) else response.headers
+    return {} if isinstance(response, Problem) or (found and response.status != 200) else response.headers
 
 
 def _plainly(asked: Asked) -> Asked:

@@ -68,7 +68,6 @@ class Routes:
         self, entries: Collection[Entry], make_profile: Callable[..., Profile], headers: tuple[str, ...]
     ) -> None:
         self.remembered: dict[str, Route] = {}  # by bucket: the route that worked
-        self.seen: dict[str, float] = {}  # by bucket: `time.monotonic()` when an answer last said that it is there
         self.features = WriteFeatures()
         self.checksums: bool | None = None  # whether writes carry one; None: as the identity's configuration says
         self._entries = list(entries)

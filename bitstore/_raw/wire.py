@@ -7,7 +7,7 @@ import pickle
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -17,7 +17,7 @@ from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.features import WriteFeatures
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.parts import in_parts, refuses
+from bitstore._raw.parts import in_parts, into
 from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
@@ -217,8 +217,9 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             if asked.probe and error.code == TOO_LARGE:  # all of it, although one byte was asked for
                 return Response(200, b"", error.headers, 0.0)
             return transfer_problem(error, self._sizes.most)
-        if asked.probe and response.status == 416:  # the object is empty
-            return response._replace(status=200)
+        if asked.probe and response.status == 416 and request.headers:  # an empty object has no first byte
+            asked = asked._replace(headers=())
+            return (yield from self._send(asked, asked.request(request.profile, request.url)))
         return response
 
     # ------------------------------------------------------------------ state and configuration
@@ -298,28 +299,6 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         if self._missing(problem):
             raise NotFoundInStore(self, self._redacted(uri)) from problem.cause
         self._fail(f"GET {uri}", problem)
-
-
-def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Steps[Problem | None]:
-    """Bring the whole blob into `partial`, from where its bytes end. Returns what went wrong, if anything.
-
-    Raises
-    ------
-    CannotWrite
-        The disk does not take it.
-    """
-    for _ in range(3):
-        if partial.complete:
-            return None
-        answer = yield from ask()
-        partial.check()
-        if isinstance(answer, Response):
-            partial.ended(answer.status, answer.headers)
-            return None
-        if not (partial.stale or (partial.size and refuses(answer))):
-            return answer
-        partial.restart()  # it was the beginning of another version, or the server continues none
-    return Problem(message="the blob was replaced while it was read, again and again")
 
 
 def _proxy_secrets(proxy: str | None) -> list[str]:

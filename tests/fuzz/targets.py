@@ -28,8 +28,9 @@ from bitstore._digests.hash_list import HashList, ListError
 from bitstore._digests.template import KeyTemplate
 from bitstore._lookup.partial import Partial
 from bitstore._raw.asked import Asked
+from bitstore._raw.meanings import gcs_problem, plain_problem, s3_problem
 from bitstore._raw.parts import _extent
-from bitstore._raw.problems import Problem, gcs_problem, plain_problem, s3_problem, without
+from bitstore._raw.problems import Problem, without
 from bitstore._raw.s3_routes import Route
 from bitstore._support.digests import ALGORITHMS, algorithm
 from bitstore._support.sizes import format_size, parse_size
