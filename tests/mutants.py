@@ -23,6 +23,8 @@ is no absence", "paid once" and "never the wrong bytes" is a defect of the tests
 
 """
 _TEXT = re.compile(r"""(?:f|rb?|)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
+_CALL_OF_LOG = re.compile(r"self\.(?:said\.)?log\(|logger\.debug\(")
+_FALSE = re.compile(r"\b(?:False|None)\b")
 
 
 class Survivor(NamedTuple):
@@ -38,6 +40,10 @@ class Survivor(NamedTuple):
         before, _, after = self.change.partition(" -> ")
         if _TEXT.sub('""', before) == _TEXT.sub('""', after) and before != after:
             return "the wording of a message"
+        if _CALL_OF_LOG.match(before):
+            return "the wording of the log at level DEBUG"
+        if before != after and _FALSE.sub("None", before) == _FALSE.sub("None", after):
+            return "None is as false as False"
         return None
 
 

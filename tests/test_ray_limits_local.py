@@ -49,6 +49,13 @@ def test_without_ray_nothing_is_called() -> None:
     assert not ray.is_initialized()
 
 
+def test_options_that_a_cluster_cannot_have_are_refused() -> None:
+    with pytest.raises(TypeError, match="counts by the clock of the head's node"):
+        ClusterLimit("api", clock=Clock())
+    with pytest.raises(ValueError, match="must be an absolute path"):
+        ClusterLimit("api", state="here")
+
+
 def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: None, tmp_path: Path) -> None:
     limit = ClusterLimit("api", budget=25, state=tmp_path / "limits.sqlite")
     with TimedAPI() as api:

@@ -45,12 +45,16 @@ class Limit(KeepsPerProcess, ABC):
     ----------
     name
         Name of the account with the API, in errors and where calls are counted.
-    terms
-        How many calls are allowed.
+    per_second, per_minute, per_day
+        Calls in any span of that length; None: no such limit.
+    budget
+        Calls in all, ever; None: no such limit.
     state
         Path of the file in which calls are counted; None: see the class.
     wait
         Seconds that a lookup may wait for its turn; None: as long as its caller's time limit allows.
+    clock
+        What to count by instead (seconds); for tests.
     """
 
     name = Fixed[str]()
@@ -58,17 +62,31 @@ class Limit(KeepsPerProcess, ABC):
     state = Fixed["str | None"]()
 
     def __init__(
-        self, name: str, terms: Terms, *, state: str | os.PathLike[str] | None = None, wait: float | None = WAIT
+        self,
+        name: str,
+        *,
+        per_second: int | None = None,
+        per_minute: int | None = None,
+        per_day: int | None = None,
+        budget: int | None = None,
+        state: str | os.PathLike[str] | None = None,
+        wait: float | None = WAIT,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if not name.strip():
             raise ValueError(f"name={name!r}: a limit needs a name, such as that of the account with the API")
         if wait is not None and not wait >= 0:
             raise ValueError(f"wait={wait!r}: must be None or at least 0 seconds")
         self.name = name
-        self.terms = terms
+        self.terms = Terms(per_second, per_minute, per_day, budget)
         self.state = None if state is None else os.fspath(state)
         self.wait = wait
+        self._clock = clock
         self._live: PerProcess[_Live] = PerProcess()
+        self._check()
+
+    def _check(self) -> None:
+        """Raise where the options do not fit this kind of limit."""
 
     @abstractmethod
     def _new_account(self) -> Account:
@@ -144,7 +162,7 @@ class Limit(KeepsPerProcess, ABC):
         live = self._live.get()
         return live if live is not None else self._live.set_once(_Live(Line(), self._new_account()))
 
-    def _repr_options(self) -> list[str]:
+    def __repr__(self) -> str:
         options = [repr(self.name)]
         if terms := str(self.terms):
             options.append(terms)
@@ -152,10 +170,7 @@ class Limit(KeepsPerProcess, ABC):
             options.append(f"wait={self.wait!r}")
         if self.state is not None:
             options.append(f"state={self.state!r}")
-        return options
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._repr_options())})"
+        return f"{type(self).__name__}({', '.join(options)})"
 
 
 class CallLimit(Limit):
@@ -191,21 +206,6 @@ class CallLimit(Limit):
     TypeError, ValueError
         A limit that is no whole number, or not positive.
     """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        per_second: int | None = None,
-        per_minute: int | None = None,
-        per_day: int | None = None,
-        budget: int | None = None,
-        state: str | os.PathLike[str] | None = None,
-        wait: float | None = WAIT,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        super().__init__(name, Terms(per_second, per_minute, per_day, budget), state=state, wait=wait)
-        self._clock = clock
 
     def _new_account(self) -> Account:
         if self.state is None:

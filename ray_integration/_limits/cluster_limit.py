@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bitstore._limits.accounts import Account, AccountError, FileAccount
-from bitstore._limits.calls import WAIT, Limit
+from bitstore._limits.calls import Limit
 from bitstore._limits.windows import Terms, Verdict
 from ray_integration._limits.central_actor import Central, Unreachable
 
@@ -129,20 +128,11 @@ class ClusterLimit(Limit):
         A limit that is no whole number or not positive, or a path that is not absolute.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        per_second: int | None = None,
-        per_minute: int | None = None,
-        per_day: int | None = None,
-        budget: int | None = None,
-        state: str | os.PathLike[str] | None = None,
-        wait: float | None = WAIT,
-    ) -> None:
-        super().__init__(name, Terms(per_second, per_minute, per_day, budget), state=state, wait=wait)
+    def _check(self) -> None:
         if self.state is not None and not Path(self.state).is_absolute():
             raise ValueError(f"state={self.state!r}: must be an absolute path, because it is a file of the head's node")
+        if self._clock is not None:
+            raise TypeError("clock=...: a ClusterLimit counts by the clock of the head's node")
 
     def shutdown(self) -> None:
         """End the actor, for all processes: the next call makes another, with its numbers. What was counted stays."""
