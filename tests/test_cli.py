@@ -220,7 +220,7 @@ def test_fetch_a_list_with_broken_lines(
     told = files(tmp_path / "out/deep")
     assert told.pop("missing.txt") == f"{NOBODY_HAS}\n".encode()
     first, second = told.pop("invalid.tsv").decode().splitlines()
-    assert first == "14\tno digest\tnot a digest"
+    assert first == "14\tno digest\tnot a digest: a sha1 has 40 hexadecimal characters"
     assert second.startswith("15\txxxxx")
     assert told == blobs
     assert "found 31 blobs" in ran.err
@@ -281,7 +281,8 @@ def test_parquet_in_and_out(
     assert dict(zip(table["digest"].to_pylist(), table["data"].to_pylist(), strict=True)) == blobs
     assert set(table["source"].to_pylist()) == {shelf}
     assert sorted(files(tmp_path / "out")) == ["all.invalid.tsv", "all.parquet"]
-    assert (tmp_path / "out/all.invalid.tsv").read_text() == "31\tnull\tnull\n32\tnonsense\tnot a digest\n"
+    invalid = "31\tnull\tnull\n32\tnonsense\tnot a digest: a sha1 has 40 hexadecimal characters\n"
+    assert (tmp_path / "out/all.invalid.tsv").read_text() == invalid
     ran = bitstore("fetch", "list.parquet", "-o", "out/all.parquet", "--store", shelf)
     assert ran.code == 3
     assert "is there already" in ran.err

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import array
+import base64
 import copy
+import enum
 import hashlib
+import mmap
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +25,20 @@ from bitstore._support.digests import ALGORITHMS, algorithm, as_text, is_null
 DATA = b"some bytes"
 RAW = {name: hashlib.new(name, DATA).digest() for name in ALGORITHMS}
 SHA1 = RAW["sha1"].hex()
+NO_DIGEST = "not a digest: a sha1 has 40 hexadecimal characters"
 BAD_UTF8 = pa.array([b"\xff" * 40], pa.binary()).view(pa.string())[0]
 
-FORMS = {
+
+def mapped(raw: bytes) -> mmap.mmap:
+    memory = mmap.mmap(-1, len(raw))
+    memory.write(raw)
+    return memory
+
+
+RELEASED = memoryview(RAW["sha1"])
+RELEASED.release()
+
+FORMS: dict[str, Callable[[bytes], Any]] = {
     "str": lambda raw: raw.hex(),
     "upper": lambda raw: raw.hex().upper(),
     "numpy.str_": lambda raw: numpy.str_(raw.hex()),
@@ -40,6 +56,11 @@ FORMS = {
     "arrow fixed-size binary": lambda raw: pa.scalar(raw, pa.binary(len(raw))),
     "arrow dictionary": lambda raw: pa.array([raw.hex()]).dictionary_encode()[0],
     "arrow buffer": pa.py_buffer,
+    "arrow string_view": lambda raw: pa.scalar(raw.hex(), pa.string_view()),
+    "arrow binary_view": lambda raw: pa.scalar(raw, pa.binary_view()),
+    "arrow run-end encoded": lambda raw: pa.RunEndEncodedArray.from_arrays([1], pa.array([raw]))[0],
+    "mapped memory": lambda raw: mapped(raw),
+    "enum": lambda raw: enum.Enum("Known", {"ONE": raw.hex()}, type=str).ONE,  # type: ignore[attr-defined]
 }
 
 
@@ -69,11 +90,19 @@ def test_a_cell_without_a_value_is_null(null: Any) -> None:
         ([SHA1], "got list"),
         (object(), "got object"),
         (numpy.array([SHA1, SHA1]), "got ndarray"),
-        ("nonsense", "not a digest"),
-        (b"\xff" * 40, "not a digest"),
-        (BAD_UTF8, "not a digest"),
-        ("\ud800" * 40, "not a digest"),
-        (SHA1 + "\n", "not a digest"),
+        ("nonsense", NO_DIGEST),
+        (b"\xff" * 40, NO_DIGEST),
+        (BAD_UTF8, NO_DIGEST),
+        ("\ud800" * 40, NO_DIGEST),
+        (SHA1 + "\n", NO_DIGEST),
+        (f" {SHA1}", NO_DIGEST),
+        (f"0x{SHA1}", NO_DIGEST),
+        (f"sha1:{SHA1}", NO_DIGEST),
+        (base64.b32encode(RAW["sha1"]).decode(), NO_DIGEST),
+        (f"sha1-{base64.b64encode(RAW['sha1']).decode()}", NO_DIGEST),
+        (RAW["sha1"][:-1], NO_DIGEST),
+        (array.array("H", RAW["sha1"]), "got array"),
+        (RELEASED, "released memoryview object"),
         (RAW["md5"], "the length is that of md5, not of sha1"),
         (RAW["sha256"].hex(), "the length is that of sha256, not of sha1"),
     ],

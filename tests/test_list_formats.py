@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import codecs
 import gzip
 import hashlib
 import json
 import lzma
+import os
 import subprocess
 import sys
+import tarfile
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from bitstore._digests.lists.rows import LONGEST
 GOOD = "4bc39c7d87318382feb3cc5a684c767fbd913968"
 OTHER = "00000000000000000000000000000000000000ff"
 MD5, SHA256 = "a" * 32, "b" * 64
+NO_DIGEST = "not a digest: a sha1 has 40 hexadecimal characters"
 TEXT = f"{GOOD}\n{OTHER}\n".encode()
 
 
@@ -84,19 +89,25 @@ def test_what_sha1sum_itself_prints_is_read(options: list[str], path: Path) -> N
     entries = read(path, out)
     # Without -z, releases of coreutils before 9 leave a CR in a name as it is: the rest of that name is reported.
     assert [entry.digest for entry in entries if entry.digest] == expected
-    assert all(entry.reason == "not a digest" for entry in entries if not entry.digest)
+    assert all(entry.reason == NO_DIGEST for entry in entries if not entry.digest)
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (f"{GOOD},name", "not a digest"),
-        (f"{GOOD}\tname", "not a digest"),
+        (f"{GOOD},name", NO_DIGEST),
+        (f"{GOOD}\tname", NO_DIGEST),
         (f"{GOOD} {OTHER}", "two digests on one line"),
-        (f"{GOOD}\0{OTHER}", "not a digest"),
-        (f"{GOOD}{OTHER}", "not a digest"),
-        (f"x {GOOD}", "not a digest"),
-        (f"SHA1 (a) = {GOOD} and more", "not a digest"),
+        (f"{GOOD}\0{OTHER}", NO_DIGEST),
+        (f"{GOOD} {OTHER} {GOOD}", "two digests on one line"),
+        (f"{GOOD} {GOOD} {GOOD}", "two digests on one line"),
+        (f"{GOOD}  {OTHER}  {GOOD}", "two digests on one line"),
+        (f"0x{GOOD}", NO_DIGEST),
+        (f"sha1-{base64.b64encode(bytes.fromhex(GOOD)).decode()}", NO_DIGEST),
+        (":".join(GOOD[at : at + 2] for at in range(0, 40, 2)), NO_DIGEST),
+        (f"{GOOD}{OTHER}", NO_DIGEST),
+        (f"x {GOOD}", NO_DIGEST),
+        (f"SHA1 (a) = {GOOD} and more", NO_DIGEST),
         (f"SHA1 (a) = {GOOD[:-1]}", "39 characters, and a digest of SHA1 is longer or shorter"),
         (f"SHA512/256 (a) = {SHA256}", "a digest of SHA512/256, which is none of sha1, sha256, md5"),
         (f"SHA3-256(a)= {SHA256}", "a digest of SHA3-256, which is none of sha1, sha256, md5"),
@@ -105,8 +116,8 @@ def test_what_sha1sum_itself_prints_is_read(options: list[str], path: Path) -> N
         (f"{MD5}  name", "the length is that of md5, not of sha1"),
         (f"{GOOD}  {'n' * LONGEST}", f"longer than {LONGEST} characters"),
         (GOOD + " " * 3 + "n" * LONGEST, f"longer than {LONGEST} characters"),
-        ("nan", "not a digest"),
-        ("12345", "not a digest"),
+        ("nan", NO_DIGEST),
+        ("12345", NO_DIGEST),
     ],
 )
 def test_a_line_with_more_or_less_than_it_should_have_is_reported(line: str, reason: str, path: Path) -> None:
@@ -205,12 +216,13 @@ def test_csv_with_a_header_and_json_lines_are_read(content: str, column: str | N
         (f"sha1,name\n{GOOD},a,b\n", "3 fields, and the header has 2"),
         ("name,sha1\na\n", "no value in the column 'sha1'"),
         ("sha1,name\n,a\n", "no value in the column 'sha1'"),
-        ("sha1,name\nNaN,a\n", "not a digest"),
-        ("sha1,name\n5,a\n", "not a digest"),
+        ("sha1,name\nNaN,a\n", NO_DIGEST),
+        ("sha1,name\n5,a\n", NO_DIGEST),
         (f"sha1,name\n{SHA256},a\n", "the length is that of sha256, not of sha1"),
         (f"sha1,name\n{GOOD},{'x' * LONGEST}\n", f"longer than {LONGEST} characters"),
         (f'sha1,name\n{GOOD},"a\n{GOOD},b"\n', "quotes around several lines with digests"),
         ('{"sha1": null}\n', "null"),
+        ('{"name": "a", "size": 5}\n', "no values of 'sha1'"),
         ('{"sha1": NaN}\n', "null"),
         ('{"sha1": 5}\n', "expected a sha1 digest as bytes or str, got int 5"),
         ('{"sha1": ["a"]}\n', "expected a sha1 digest as bytes or str, got list"),
@@ -221,7 +233,7 @@ def test_csv_with_a_header_and_json_lines_are_read(content: str, column: str | N
         ('{"sha1": "a"}\n' + '{"a":' * 100_000 + "\n", f"longer than {LONGEST} characters"),
         ('{"sha1": "a"}\n' + '{"a":' * 10_000 + "\n", "not a JSON object"),
         ('{"sha1": "a"}\n{"sha1": ' + "9" * 5000 + "}\n", "not a JSON object"),
-        ('{"sha1": "a"}\n{"sha1": "\\ud800"}\n', "not a digest"),
+        ('{"sha1": "a"}\n{"sha1": "\\ud800"}\n', NO_DIGEST),
     ],
 )
 def test_a_bad_row_of_a_table_is_reported_and_the_others_are_read(content: str, reason: str, path: Path) -> None:
@@ -276,6 +288,50 @@ def test_a_column_called_like_an_algorithm_says_it_where_no_digest_does(path: Pa
     assert [entry.digest for entry in entries] == [None, None]
 
 
+def test_a_sum_of_several_lines_in_a_list_that_ends_lines_with_nul_is_reported(path: Path) -> None:
+    entries = read(path, f"{GOOD}  a\0{GOOD}  a\n{OTHER}  b\n\0{OTHER}\0")
+    assert [entry.digest for entry in entries] == [GOOD, None, OTHER]
+    assert entries[1].reason == "two digests on one line"
+
+
+def test_a_tar_archive_is_refused_by_name(path: Path) -> None:
+    path.with_name("inner").write_text(f"{GOOD}\n")
+    for mode in ("w", "w:gz"):
+        with tarfile.open(path, mode) as archive:
+            archive.add(path.with_name("inner"), "inner")
+        with pytest.raises(ListError, match="list is a tar archive: give the list that is in it"):
+            HashList(str(path), algorithm="sha1")
+
+
+def test_a_path_that_no_system_takes_is_refused_by_name() -> None:
+    with pytest.raises(ListError, match="cannot read the list a\0b: embedded null byte"):
+        HashList("a\0b")
+
+
+def test_a_closed_standard_input_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it where the descriptor is closed
+    with pytest.raises(ListError, match="cannot read the list from standard input: it is closed"):
+        HashList("-")
+
+
+def piped(path: Path, content: bytes) -> list[Entry]:
+    """The entries of a named pipe that is written once. A list that opens it again would wait for ever."""
+    os.mkfifo(path)
+    writing = threading.Thread(target=path.write_bytes, args=[content], daemon=True)
+    writing.start()
+    try:
+        return list(HashList(str(path)))
+    finally:
+        writing.join(30)
+
+
+def test_a_pipe_is_read_once_and_one_with_parquet_is_refused(tmp_path: Path) -> None:
+    assert [entry.digest for entry in piped(tmp_path / "plain", TEXT)] == [GOOD, OTHER]
+    assert [entry.digest for entry in piped(tmp_path / "packed", gzip.compress(TEXT))] == [GOOD, OTHER]
+    with pytest.raises(ListError, match="table is a pipe with a Parquet file: give the path of the file itself"):
+        piped(tmp_path / "table", b"PAR1" + bytes(100))
+
+
 # ---------------------------------------------------------------------- Parquet
 
 TWICE = pa.Table.from_arrays([pa.array([GOOD]), pa.array([OTHER])], names=["sha1", "sha1"])
@@ -293,7 +349,7 @@ def test_rows_of_parquet_that_are_not_utf_8_or_of_another_length_are_reported(pa
     pq.write_table(pa.table({"sha1": column}), path)
     entries = list(HashList(str(path)))
     assert [entry.digest for entry in entries] == [GOOD, None, None, None, OTHER]
-    assert [entry.reason for entry in entries] == ["", "not a digest", "null", "not a digest", ""]
+    assert [entry.reason for entry in entries] == ["", NO_DIGEST, "null", NO_DIGEST, ""]
     assert entries[1].text == r"\xff" * 40
 
 

@@ -100,21 +100,27 @@ class HashList:
 
     def _open(self, algorithm: str | None) -> Rows:
         source = self._source
+        if source == "-" and sys.stdin is None:
+            raise ListError("cannot read the list from standard input: it is closed")
         try:
             stream: Any = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115
             pieces = _pieces(stream)
             head, pieces = with_head(pieces, len(MAGIC))
-        except OSError as error:
-            raise ListError(f"cannot read the list {source}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+            raise ListError(f"cannot read the list {source}: {getattr(error, 'strerror', None) or error}") from error
         if head.startswith(MAGIC):
             if source == "-":
                 raise ListError("a Parquet file cannot be read from standard input: give its path")
             stream.close()
+            if not Path(source).is_file():
+                raise ListError(f"{source} is a pipe with a Parquet file: give the path of the file itself")
             rows, name, self.total = read_parquet(source, self._column, algorithm)
             self._table, self._named = True, algorithm_of(name)
             return rows
         pieces, packed = expanded(pieces)
         head, pieces = with_head(pieces, PIECE)
+        if head[257:262] == b"ustar":  # https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
+            raise ListError(f"{source} is a tar archive: give the list that is in it")
         if not packed and source != "-" and Path(source).is_file():
             end = max(b"\n", b"\r", b"\0", key=head.count)
             self.total = max(1, Path(source).stat().st_size * head.count(end) // max(1, head.rfind(end) + 1))

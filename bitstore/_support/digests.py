@@ -90,14 +90,14 @@ class Algorithm:
             return None, "null"
         try:
             digest = self.parse(value)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:  # ValueError: a memoryview that was released
             return None, str(error)
         if digest is not None:
             return digest, ""
         for other in ALGORITHMS.values():
             if other is not self and other.parse(value) is not None:
                 return None, f"the length is that of {other.name}, not of {self.name}"
-        return None, "not a digest"
+        return None, f"not a digest: a {self.name} has {self.length} hexadecimal characters"
 
 
 # hashlib's functions refuse md5 and sha1 on hardened systems, unless the use is declared to be harmless.

@@ -21,6 +21,7 @@ _SUM = re.compile(rf"\\?({_HEX}) [ *]?(.+)", re.DOTALL).fullmatch
 # What `sha1sum --tag`, the BSDs ("SHA1 (name) = ...") and openssl ("SHA2-256(name)= ...", "(stdin)= ...") print.
 _TAG = re.compile(r"\\?([A-Za-z0-9/_-]*) ?\(.*\) ?= ?([0-9a-fA-F]+)", re.DOTALL).fullmatch
 _BEGINS_WITH_DIGEST = re.compile(rf"[\r\n]\\?(?:{_HEX})\b").search
+_is_digest = re.compile(_HEX).fullmatch
 _TAGS = {"sha1": "sha1", "sha256": "sha256", "sha2256": "sha256", "md5": "md5"}
 
 
@@ -120,8 +121,11 @@ def _sum(number: int, text: str) -> Row:
     if (found := _SUM(text)) is not None:
         digest, name = found[1], found[2]
         one_blank = text[found.end(1) + 1] not in " *"
-        other = one_blank and any(kind.parse(name) not in (None, digest.lower()) for kind in ALGORITHMS.values())
-        return Row(number, text, Refused("two digests on one line")) if other else Row(number, digest, digest)
+        words = name.split()
+        other = (one_blank and words != [digest]) or len(words) > 1
+        if (other and all(map(_is_digest, words))) or _BEGINS_WITH_DIGEST(text):
+            return Row(number, text, Refused("two digests on one line"))
+        return Row(number, digest, digest)
     if (found := _TAG(text)) is None:
         return Row(number, text, text)
     tag, digest = found[1], found[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from bitstore._support.digests import ALGORITHMS, as_text
 __all__ = ["as_csv", "as_json"]
 
 _DELIMITERS = ",;\t|"
+_OBJECTS = 1000  # objects in which the key of the digests is looked for
 _SHOWN = 200  # characters of a row that has no value to show
 
 
@@ -107,7 +109,18 @@ def as_json(
         )
     key = None
     if kind == "object":
-        key = digest_column([name for name, _ in found], source, wanted, algorithm)
+        begun = [next(lines)]
+        names = [name for name, _ in found]
+        # Writers such as Spark leave a key out whose value is null, so the first objects may lack it.
+        while not _has_column(names, wanted, algorithm) and len(begun) < _OBJECTS:
+            line = next(lines, None)
+            if line is None:
+                break
+            begun.append(line)
+            _, pairs = _parsed(line.text)
+            names += [name for name, _ in pairs if name not in names] if isinstance(pairs, _Pairs) else []
+        key = digest_column(names, source, wanted, algorithm)
+        lines = itertools.chain(begun, lines)
     elif wanted is not None:
         raise ListError(f"{source} has texts and no objects on its lines, so it has no key {wanted!r}")
     return (_json_row(line, key) for line in lines), key
@@ -123,6 +136,10 @@ def _parsed(text: str) -> tuple[str, Any]:
     if isinstance(found, _Pairs):
         return "object", found
     return ("text" if isinstance(found, str) else "other"), found
+
+
+def _has_column(names: list[str], wanted: str | None, algorithm: str | None) -> bool:
+    return wanted in names if wanted is not None else bool(guessed_column(names, algorithm))
 
 
 class _Pairs(list[tuple[str, Any]]):
