@@ -532,35 +532,6 @@ def test_interrupted_retry_loses_no_failure(running: Callable[..., Running], api
     assert (tmp_path / "out/failed.tsv").read_text() == listed
 
 
-STUCK = """
-from bitstore import Store
-from pathlib import Path
-from threading import Event
-
-class Stuck(Store):
-    def is_valid(self, uri):
-        return True
-
-    def get(self, uri):
-        Path("called").touch()
-        Event().wait()
-"""
-
-
-@pytest.mark.parametrize("args", [("get", NOBODY_HAS), ("fetch", "list.txt", "-o", "out")])
-def test_interrupt_of_a_store_that_never_answers(
-    running: Callable[..., Running], tmp_path: Path, args: tuple[str, ...]
-) -> None:
-    (tmp_path / "stuck.py").write_text(STUCK)
-    (tmp_path / "bitstore.toml").write_text('algorithm = "sha1"\n[[tier]]\nname = "stuck"\npython = "stuck:Stuck"\n')
-    write_list(tmp_path / "list.txt", [NOBODY_HAS])
-    command = running(tmp_path, *args)
-    wait_for((tmp_path / "called").exists)
-    code, err = command.stop(signal.SIGINT)
-    assert code == 130, err
-    assert "Traceback" not in err
-
-
 def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # what a full disk does, for this process alone
 

@@ -7,6 +7,7 @@ import queue
 import random
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, get_args
 
 from bitstore._lookup.asking import Errors, canonical_of, label_of, size_of, steps_of_get, steps_of_key
@@ -28,6 +29,7 @@ _LOOKUPS = 128  # lookups in the window at least, unless the caller says otherwi
 _PER_TRANSFER = 2  # lookups in the window for each transfer that may be under way
 _SPARE = 64  # further lookups in the window: answers that the consumer has yet to take must not hold up transfers
 _TRIES = 2  # further tries of a lookup that failed although others were answered
+_SIGNAL_PAUSE = 1.0  # seconds after which a wait for answers ends, and begins again
 _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
 # mostly copies bytes, which two do at the same time.
@@ -125,6 +127,8 @@ class _Window:
         self.loop = loop()  # for the next lookup
         self._delivery = threading.Lock()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # A signal that arrives just before a wait does not end it: Python handles it at the end of the pause.
+        self._next = partial(self._answers.get, timeout=_SIGNAL_PAUSE)
         self._lookups: dict[Any, _Lookup] = {}
         self._read = 0  # inputs read
         self._yielded = 0  # inputs whose answer the consumer has
@@ -238,7 +242,11 @@ class _Window:
         return (yield from self._of_key(lookup.key, paid_for))
 
     def _take(self) -> list[_Lookup]:
-        lookups: list[_Lookup] = waited(self._answers.get)
+        """Lookups that have ended; none if nothing has come for a while."""
+        try:
+            lookups: list[_Lookup] = waited(self._next)
+        except queue.Empty:
+            return []
         for lookup in lookups:
             if self._lookups.get(lookup.shared) is lookup:
                 del self._lookups[lookup.shared]  # from now on the same key is a lookup of its own
