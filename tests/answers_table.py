@@ -132,6 +132,8 @@ def _http() -> list[Row]:
         Row("HTTP", "404 ContainerNotFound (Azure)", xml(404, "ContainerNotFound"), "failed", "missing", "there is no bucket"),
         Row("HTTP", "404 FilesystemNotFound, ShareNotFound, AccountNotFound (Azure)", xml(404, "FilesystemNotFound"), "failed", "missing", "there is no bucket"),
         Row("HTTP", "404 BucketNotFound, NamespaceNotFound (Oracle)", (404, {"Content-Type": "application/json"}, b'{"code":"BucketNotFound","message":"no"}'), "failed", "missing", "there is no bucket"),
+        Row("HTTP", "404 Bucket not found (Supabase), Bucket b does not exist (B2)", (404, {"Content-Type": "application/json"}, b'{"statusCode":"404","error":"Bucket not found"}'), "failed", "missing", "there is no bucket"),
+        Row("HTTP", "404: a key in a bucket", (404, {}, b"the key k in bucket b does not exist"), "missing"),
         Row("HTTP", "404 NoSuchBucket of a static website", (404, {"x-amz-error-code": "NoSuchBucket"}, b"<html><li>Code: NoSuchBucket</li></html>"), "failed", "missing", "there is no bucket"),
         Row("HTTP", "403 InvalidObjectState, 409 BlobArchived", xml(403, "InvalidObjectState"), "failed", says="archived: restore it first"),
         Row("HTTP", "403", (403, {}, b"Forbidden"), "refused", "missing", "forbidden_is_missing=True"),

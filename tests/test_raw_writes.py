@@ -71,6 +71,7 @@ REFUSALS = [
         s3_refusal(501, "NotImplemented", "A header you provided implies functionality"),
     ),
     ("if-none-match", (501, {}, b"")),
+    ("if-none-match", s3_refusal(400, "NotImplemented", "A header you provided implies functionality")),
     ("x-amz-storage-class", s3_refusal(400, "InvalidStorageClass", "The storage class you specified is not valid")),
     ("x-amz-acl", s3_refusal(400, "AccessControlListNotSupported", "The bucket does not allow ACLs")),
     ("x-amz-acl", s3_refusal(501, "NotImplemented", "not implemented")),

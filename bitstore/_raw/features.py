@@ -54,7 +54,7 @@ class WriteFeatures:
         for name, words in _BY_WORDS.items():
             if name in sent and any(word in text for word in words):
                 return name
-        if problem.status == 501:
+        if problem.status == 501 or problem.code == "NotImplemented":
             return next((name for name in _OPTIONAL if name in sent), None)
         return None
 

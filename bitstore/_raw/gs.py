@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ANONYMOUS", "GSRaw"]
 
-# Bucket names may hold dots and underscores; NUL, CR and LF are refused in keys, and half surrogates (no UTF-8).
-_URL = re.compile(r"gs://([A-Za-z0-9][A-Za-z0-9._-]{0,221})/([^\x00\r\n\ud800-\udfff]+)").fullmatch
 _ENDPOINT = "https://storage.googleapis.com"
 _METADATA_BYTES = 64 * 1024
 _ENCODE_INLINE = 1024 * 1024  # bytes; hashing and copying more than this holds up a transfer thread
@@ -86,6 +84,8 @@ class GSRaw(WireStore[_State]):
 
     _list_right = "the right storage.objects.list (or storage.objects.get itself)"
     URI_HINT = "gs://bucket/key"
+    # Bucket names may hold dots and underscores; NUL, CR and LF are refused in keys, and half surrogates (no UTF-8).
+    _URLS = re.compile(r"gs://([A-Za-z0-9][A-Za-z0-9._-]{0,221})/([^\x00\r\n\ud800-\udfff]+)")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -114,16 +114,10 @@ class GSRaw(WireStore[_State]):
         self._credentials = credentials
         self._options_changed()
 
-    def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is `gs://bucket/key`."""
-        return isinstance(uri, str) and _URL(uri) is not None
-
     # ------------------------------------------------------------------ lookups as steps
 
     def _place(self, uri: Any) -> tuple[str, str]:
-        match = _URL(uri) if isinstance(uri, str) else None
-        if match is None:
-            self._refuse(uri)
+        match = self._match(uri)
         return match[1], match[2]
 
     def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:

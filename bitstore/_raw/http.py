@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["HTTPRaw"]
 
 # No user:password@, no blanks or control characters (they must be percent-encoded), no fragment (it is never sent).
-_URL = re.compile(
+_URLS = re.compile(
     r"(https?)://((?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)((?:[/?][^\x00-\x20\x7f#\ud800-\udfff]*)?)",
     re.IGNORECASE,
-).fullmatch
+)
+_URL = _URLS.fullmatch
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
@@ -89,6 +90,7 @@ class HTTPRaw(WireStore[_State]):
     """
 
     URI_HINT = "https://host/path"
+    _URLS = _URLS
 
     _hidden = WireStore._hidden | {"headers"}
 
@@ -98,26 +100,14 @@ class HTTPRaw(WireStore[_State]):
     def __init__(self, **options: Unpack[HTTPOptions]) -> None:
         super().__init__(**options)
 
-    def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a http(s) URL without a user, blanks or a fragment."""
-        return isinstance(uri, str) and _URL(uri) is not None
-
     def _redacted(self, text: str) -> str:
         return redact_url(text)
 
     # ------------------------------------------------------------------ lookups as steps
 
     def _place(self, uri: Any) -> str:
-        match = _URL(uri) if isinstance(uri, str) else None
-        if match is None:
-            self._refuse(uri)
+        match = self._match(uri)
         return match[0] if match[0].isascii() else f"{match[1]}://{match[2]}{quote(match[3], safe=_SAFE)}"
-
-    def _ask_head(self, place: str) -> Steps[Response | Problem]:
-        return self._ask(Asked(place, "HEAD", want_headers=True))
-
-    def _version(self, head: Response) -> str | None:
-        return head.headers.get("etag")
 
     def _write(self, place: str, body: bytes, write: Write) -> Steps[Response | Problem]:
         own_type = "content-type" in map(str.lower, self.headers)

@@ -81,7 +81,12 @@ _GCS_MISSING = re.compile(
 )
 _GCS_NO_BUCKET = re.compile(r"no such bucket|the specified bucket does not exist|bucket\b.{0,300}\bnot found", re.I)
 _CODES_IN_TEXT = re.compile(r'(?:\bCode: |"code": ?")(\w+)')  # a static website of S3, and services that answer in JSON
-_GCS_BUCKET_GONE = "The specified bucket does not exist"
+# In any service's words, unless they speak of what is looked for in the bucket.
+_BUCKET_GONE = re.compile(
+    r"(?<!in )(?<!in the )(?<!from )\b(?:bucket|container)(?: [^\s.,;]+)? (?:was |is )?"
+    r"(?:not found|does(?: not|n't) exist)",
+    re.IGNORECASE,
+)
 
 
 def s3_problem(response: Response) -> Problem:
@@ -164,7 +169,7 @@ def plain_problem(response: Response) -> Problem:
         whole = len(response.body) <= _LONGEST_REFUSAL
         forbidden = status == 403 and whole and _read_refused(_MARKUP.sub(" ", _text(response.body)))
     words = {code, *_CODES_IN_TEXT.findall(text)}
-    no_bucket = bool(words & _NO_BUCKET) or (status == 404 and re.search(_GCS_BUCKET_GONE, text) is not None)
+    no_bucket = bool(words & _NO_BUCKET) or (status == 404 and _BUCKET_GONE.search(text) is not None)
     archived = code in _ARCHIVED
     return Problem(
         status,

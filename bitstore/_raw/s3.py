@@ -32,9 +32,8 @@ __all__ = ["ANONYMOUS", "S3Raw"]
 
 # Group 2: a key that needs no percent-encoding, as keys made of digests are. Group 3: any other.
 # NUL, CR and LF are refused, and half surrogates, which have no UTF-8.
-_URL = re.compile(
-    r"s3://([A-Za-z0-9][A-Za-z0-9._-]{0,254})/(?:([A-Za-z0-9/_.~-]+)|([^\x00\r\n\ud800-\udfff]+))"
-).fullmatch
+_URLS = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{0,254})/(?:([A-Za-z0-9/_.~-]+)|([^\x00\r\n\ud800-\udfff]+))")
+_URL = _URLS.fullmatch
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up a transfer thread for milliseconds
 _INSTEAD = "give the constructor a client (client=...), or an address (endpoint_url=...) and credentials"
@@ -118,6 +117,7 @@ class S3Raw(WireStore[Routes]):
     """
 
     URI_HINT = "s3://bucket/key"
+    _URLS = _URLS
     _list_right = "the right s3:ListBucket (or s3:GetObject itself)"
     _BUNDLE_VARIABLE = "AWS_CA_BUNDLE"
 
@@ -159,10 +159,6 @@ class S3Raw(WireStore[Routes]):
         self._credentials = as_list(credentials)
         self._options_changed()
 
-    def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is `s3://bucket/key`."""
-        return isinstance(uri, str) and _URL(uri) is not None
-
     def _refuse(self, uri: Any) -> NoReturn:
         if isinstance(uri, str) and uri.startswith("s3://arn:"):
             raise InvalidURI(self, uri, hint="an access point is addressed by its alias: s3://alias-s3alias/key")
@@ -192,9 +188,7 @@ class S3Raw(WireStore[Routes]):
         return (yield from self._found(uri, place, answer))
 
     def _place(self, uri: Any) -> tuple[str, str]:
-        match = _URL(uri) if isinstance(uri, str) else None
-        if match is None:
-            self._refuse(uri)
+        match = self._match(uri)
         return match[1], match[2] or match[3]
 
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
@@ -203,12 +197,6 @@ class S3Raw(WireStore[Routes]):
             answer: Response | Problem = yield Call(caller.ask, asked, self._sizes.most)
             return answer
         return (yield from exchange(self._state(), asked, self._send, self.retry))
-
-    def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
-        return self._ask(Asked(place, "HEAD", want_headers=True))
-
-    def _version(self, head: Response) -> str | None:
-        return head.headers.get("etag")
 
     def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
         if len(body) <= _HASH_INLINE:

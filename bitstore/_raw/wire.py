@@ -60,6 +60,8 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     ever in a child.
     """
 
+    # Matches the URLs of this store, their bucket and key (HTTPRaw: scheme, host and the rest) as groups.
+    _URLS: ClassVar[re.Pattern[str]]
     _BUNDLE_VARIABLE: ClassVar[str | None] = None  # of the environment, where the service's own tools heed one
     _list_right: ClassVar[str] = "the right to list"  # that tells a missing blob from a refused one
     _hidden = frozenset({"client", "proxy"})
@@ -95,6 +97,16 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         self._tally.rate = self.limit
         self._states = PerProcess()  # built again at the next use, from what the options say now
 
+    def is_valid(self, uri: Any) -> bool:
+        """Whether `uri` is a URL of this store, as `get` takes it."""
+        return isinstance(uri, str) and self._URLS.fullmatch(uri) is not None
+
+    def _match(self, uri: Any) -> re.Match[str]:
+        match = self._URLS.fullmatch(uri) if isinstance(uri, str) else None
+        if match is None:
+            self._refuse(uri)
+        return match
+
     # ------------------------------------------------------------------ hooks of each kind of store
 
     @abstractmethod
@@ -105,13 +117,13 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         """One exchange, with all retries and remedies."""
 
-    @abstractmethod
     def _ask_head(self, place: Any) -> Steps[Response | Problem]:
         """Ask for what is said about an object, without its bytes."""
+        return self._ask(Asked(place, "HEAD", want_headers=True))
 
-    @abstractmethod
     def _version(self, head: Response) -> str | None:
         """The version that the answer to `_ask_head` names."""
+        return head.headers.get("etag")
 
     @abstractmethod
     def _write(self, place: Any, body: bytes, write: Write) -> Steps[Response | Problem]:
