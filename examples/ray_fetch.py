@@ -32,7 +32,7 @@ def main() -> None:
         store.append_cache(DiskCache(f"{folder}/cache", max_size="1GB"))
         store.append_source(Sha1Store(FileRaw(), bucket.as_uri() + "/", verify=True), name="bucket")
 
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(include_dashboard=False, log_to_driver=False)
         try:
             ds = ray.data.from_items([{"sha1": sha1, "row": row} for row, sha1 in enumerate(hashes)])
             blobs = fetch_blobs(ds, store, column="sha1").materialize()  # the one line

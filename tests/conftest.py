@@ -9,6 +9,8 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +25,7 @@ _PERSONAL = re.compile(
     re.IGNORECASE,
 )
 _HOME = pytest.StashKey[str]()
+_RAY = pytest.StashKey["tuple[contextlib.ExitStack, Any]"]()
 
 # For the long suite: `pytest tests/test_models.py --hypothesis-profile=soak`.
 settings.register_profile(
@@ -42,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if _PERSONAL.match(name):
             del os.environ[name]
+    if getattr(config.option, "maxworkerrestart", "") is None:
+        # A test that exceeds its time limit ends its worker. xdist 3.8 starts another, sends it tests that are done,
+        # and waits for them for ever (its issues 1323, 1327). Without another the run ends, and names the test.
+        config.option.maxworkerrestart = "0"
     home = tempfile.mkdtemp(prefix="bitstore-home-")
     config.stash[_HOME] = home
     os.environ.update(
@@ -62,6 +69,50 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_HOME], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a Ray come first and together."""
+    items.sort(key=lambda item: not _shares_ray(item))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files whose tests share a Ray go to one worker; of all others, each goes to any."""
+    from xdist.scheduler import LoadFileScheduling
+
+    shared = {path.name for path in Path(__file__).parent.glob("test_*.py") if "shared_ray" in path.read_text()}
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "tests that share a Ray" if Path(file).name in shared else file
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def _shares_ray(item: pytest.Item | None) -> bool:
+    return "shared_ray" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def shared_ray(request: pytest.FixtureRequest) -> Any:
+    """A Ray with two CPUs for all tests that ask for it, one after the other; what `ray.init` returned."""
+    stash = request.config.stash
+    if _RAY not in stash:
+        from tests.ray_cluster import local_ray
+
+        stack = contextlib.ExitStack()
+        stash[_RAY] = stack, stack.enter_context(local_ray())
+    return stash[_RAY][1]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared Ray after the last test that asks for it: others must not find one in their process."""
+    if _RAY in item.config.stash and not _shares_ray(nextitem):
+        item.config.stash[_RAY][0].close()
+        del item.config.stash[_RAY]
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ import pytest
 from bitstore import Sha1APISource
 from ray_integration import FetchBlobs
 
-__all__ = ["Caller", "PaidAPI", "RayCluster", "three_nodes"]
+__all__ = ["Caller", "PaidAPI", "RayCluster", "local_ray", "three_nodes"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,6 +128,31 @@ def three_nodes() -> Iterator[RayCluster]:
             warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
             ray.data.DataContext.get_current().enable_progress_bars = False
         yield cluster
+
+
+@contextlib.contextmanager
+def local_ray(*, cpus: int = 2, megabytes: int = 300) -> Iterator[Any]:
+    """A Ray of one node with so large an object store; what `ray.init` returns."""
+    import ray
+    import ray.data
+
+    with pytest_environment(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Ray's own, as it sets options that it deprecates
+                started: Any = ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=megabytes << 20,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
+                ray.data.DataContext.get_current().enable_progress_bars = False
+            yield started
+        finally:
+            ray.shutdown()
 
 
 def pytest_environment() -> contextlib.ExitStack:

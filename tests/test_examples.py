@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import ray
 
 ROOT = Path(__file__).parent.parent
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+@pytest.fixture
+def address(shared_ray: Any) -> str:
     """A Ray that is there already, for all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Workers must find bitstore, also in a copy of the checkout.
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=200 << 20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-        try:
-            yield ray.get_runtime_context().gcs_address
-        finally:
-            ray.shutdown()
+    return str(shared_ray.address_info["gcs_address"])
 
 
 def run(name: str, address: str) -> list[str]:
@@ -74,3 +58,10 @@ def test_enrichment_from_an_api_pays_once(address: str) -> None:
 
 def test_a_fast_store_of_a_third_party(address: str) -> None:
     assert run("fast_store.py", address) == ["900 found, 100 missing"]
+
+
+def test_fetching_a_dataset(address: str) -> None:
+    assert run("ray_fetch.py", address)[-2:] == [
+        f"row 1000: missing: {'0' * 40}: missing in Sha1Composite",
+        "1000 of 1001 blobs found",
+    ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -163,20 +161,6 @@ def test_two_threads_never_have_the_same_buffer() -> None:
         assert all(pool.map(work, range(8)))
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    import ray
-
-    ray.init(
-        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
-        object_store_memory=100 << 20,
-    )  # fmt: skip
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
 class Frozen:
     """Tells after each batch how many objects the collector leaves alone."""
 
@@ -191,7 +175,9 @@ class Frozen:
 
 @pytest.mark.ray
 @pytest.mark.timeout(150)
-def test_an_actor_spares_the_collector_what_was_there_before_its_batches(ray: Any) -> None:
+def test_an_actor_spares_the_collector_what_was_there_before_its_batches(shared_ray: Any) -> None:
+    import ray
+
     here = gc.get_freeze_count()
     actor = ray.remote(num_cpus=0)(Frozen).remote()
     first, second, third = ray.get([actor.after_batch.remote() for _ in range(3)], timeout=120)

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import subprocess
-import sys
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
+import ray as ray_module
 import ray.data as ray_data
 
 from bitstore import DiskCache, FileRaw, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
@@ -27,7 +22,6 @@ from tests.ray_stores import FolderStore, LockedStore, MadeStore, NotedAPI
 from tests.servers import FaultProxy, SeaweedS3
 from tests.servers.faults import s3_error
 
-ROOT = Path(__file__).parent.parent
 ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
 
 pytestmark = [
@@ -37,32 +31,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    """A Ray of this module's own. The unit of time here is the start of an actor, about 4 seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Its workers must find the stores of tests.ray_stores wherever pytest was started.
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-        import ray
-
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=300 << 20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            namespace=f"bitstore-{uuid.uuid4().hex}",
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
-            context = ray_data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.preserve_order = True
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+@pytest.fixture
+def ray(shared_ray: Any) -> Iterator[Any]:
+    """Ray, which keeps the order of rows. The unit of time here is the start of an actor, about 4 seconds."""
+    options = ray_data.DataContext.get_current().execution_options
+    options.preserve_order = True
+    yield ray_module
+    options.preserve_order = False
 
 
 def digest_of(text: str) -> str:
@@ -260,10 +235,17 @@ COLUMNS: dict[str, tuple[Callable[[], Any], int]] = {
 def test_digests_of_any_type_are_found_and_other_values_are_errors_of_their_rows(
     ray: Any, s3: SeaweedS3, filled: str, batch_format: Any
 ) -> None:
-    store = bucket_store(s3, filled, s3.endpoint_url)
-    for name, (make, found) in COLUMNS.items():
-        rows = fetch_blobs(make(), store, actors=1, batch_format=batch_format).select_columns(["data", "error"])
-        table = rows_of(rows)
+    """One dataset for all types, a block each, because each dataset costs the start of an actor."""
+    first, *others = [make() for make, _ in COLUMNS.values()]
+    ds = fetch_blobs(
+        first.union(*others),
+        bucket_store(s3, filled, s3.endpoint_url),
+        actors=1,
+        batch_format=batch_format,
+        batch_size=None,
+    )
+    blocks = list(ds.select_columns(["data", "error"]).iter_batches(batch_size=None, batch_format="pyarrow"))
+    for (name, (_, found)), table in zip(COLUMNS.items(), blocks, strict=True):
         assert table.column("data").to_pylist()[:found] == [text.encode() for text in FOUND[:found]], name
         errors = table.column("error").to_pylist()
         assert errors[:found] == [None] * found, name
@@ -350,19 +332,3 @@ def test_more_blobs_than_the_object_store_holds(ray: Any) -> None:
         assert set(batch.column("error").to_pylist()) == {None}
     assert seen == digests
     assert [size // 1_000_000 for size in sizes] == [140] * 4 + [80]
-
-
-def test_the_example_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", ROOT / "examples" / "ray_fetch.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [
-        f"row 1000: missing: {'0' * 40}: missing in Sha1Composite",
-        "1000 of 1001 blobs found",
-    ]

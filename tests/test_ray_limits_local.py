@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,9 @@ from bitstore import LimitReached, NotFoundInStore, S3Raw, StoreNotAvailable
 from ray_integration import ClusterLimit, ClusterRate
 from ray_integration._limits.cluster_rate import RateKeeper
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of
-from tests.ray_cluster import pytest_environment
 from tests.stores import API
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning")]
-
-
-@pytest.fixture
-def local_ray() -> Iterator[None]:
-    with pytest_environment():
-        ray.init(
-            address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
-            object_store_memory=100 << 20,
-        )  # fmt: skip
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
 
 def test_without_ray_nothing_is_called() -> None:
@@ -56,7 +40,7 @@ def test_options_that_a_cluster_cannot_have_are_refused() -> None:
         ClusterLimit("api", state="here")
 
 
-def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(local_ray: None, tmp_path: Path) -> None:
+def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(shared_ray: Any, tmp_path: Path) -> None:
     limit = ClusterLimit("api", budget=25, state=tmp_path / "limits.sqlite")
     with TimedAPI() as api:
         source = LimitedAPI(api.url, limit)

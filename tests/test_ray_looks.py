@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import pickle
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,11 @@ import ray.data
 
 from bitstore import MemoryCache, Sha1Composite
 from ray_integration import FetchBlobs, fetch_blobs
-from tests.ray_cluster import pytest_environment
 from tests.ray_stores import NotedAPI
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(150), pytest.mark.usefixtures("shared_ray")]
 
 DIGESTS = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(2000)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def machine() -> Iterator[None]:
-    with pytest_environment():
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=150 << 20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            namespace=f"bitstore-{uuid.uuid4().hex}",
-        )
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
 
 class Calls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import pickle
 import re
@@ -15,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from bitstore._tiers.latency import Latencies
 from ray_integration import FetchBlobs, NodePool
 from ray_integration._node.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
 from ray_integration._pool.stats_table import stats_table
-from tests.ray_cluster import pytest_environment
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
 
 pytestmark = [
@@ -42,25 +40,6 @@ pytestmark = [
 BLOBS = {hashlib.sha1(data).hexdigest(): data for data in (f"blob {number}".encode() for number in range(500))}
 PAID = [hashlib.sha1(f"paid {number}".encode()).hexdigest() for number in range(7)]
 SECRET = "hunter2hunter2"
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[None]:
-    """A Ray of one node, which reports its metrics each second."""
-    with pytest_environment(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_metrics_report_interval_ms", "1000")
-        ray.init(
-            address="local",
-            num_cpus=1,
-            include_dashboard=False,
-            object_store_memory=100 << 20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
 
 def store_in(folder: Path) -> Sha1Composite:
@@ -87,7 +66,7 @@ def fetch(store: Any, digests: list[str], **options: Any) -> None:
     assert [row["sha1"] for row in rows if row["error"] is None] == digests
 
 
-def test_the_counts_of_a_pool_are_one_table(local: None, tmp_path: Path) -> None:
+def test_the_counts_of_a_pool_are_one_table(shared_ray: Any, tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with NodePool(store, private=True, workers_per_node=2) as pool:
         (node,) = {found.node_id for found in pool.nodes()}
@@ -145,7 +124,7 @@ class Told:
 
 
 def test_threads_that_report_at_once_report_each_difference_once(
-    local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
     monkeypatch.setattr("ray_integration._node.metrics._counter", lambda what: told[what])
@@ -214,14 +193,14 @@ def test_latencies_are_of_one_lookup_in_so_many_and_of_every_kind_of_answer() ->
         Latencies(every=0)
 
 
-def test_an_object_that_has_fetched_still_pickles(local: None, tmp_path: Path) -> None:
+def test_an_object_that_has_fetched_still_pickles(shared_ray: Any, tmp_path: Path) -> None:
     fetched = FetchBlobs(store_in(tmp_path))
     list(fetched(table_of(list(BLOBS)[:3])))
     again = pickle.loads(pickle.dumps(fetched))
     assert sum(piece.num_rows for piece in again(table_of(list(BLOBS)[:3]))) == 3
 
 
-def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(local: None) -> None:
+def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(shared_ray: Any) -> None:
     store = Sha1Composite()
     store.append_source(LockedStore(), name="locked")
     with pytest.raises(
@@ -233,7 +212,7 @@ def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(local: None)
 
 
 def test_a_node_goes_on_without_a_cache_folder_that_it_cannot_use(
-    local: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shared_ray: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Sha1Composite()
     store.append_cache(DiskCache(tmp_path / "file" / "cache", "1MB"), name="disk")
@@ -248,7 +227,7 @@ def test_a_node_goes_on_without_a_cache_folder_that_it_cannot_use(
         assert [tier for _, _, tier in pool.stats().index] == ["made"]
 
 
-def test_rows_with_a_wrong_digest_say_so_and_the_rest_go_on(local: None, tmp_path: Path) -> None:
+def test_rows_with_a_wrong_digest_say_so_and_the_rest_go_on(shared_ray: Any, tmp_path: Path) -> None:
     good = list(BLOBS)[:2]
     wrong = [good[0][:-1], good[0] + "0", "", hashlib.sha256(b"").hexdigest(), "g" * 40, f" {good[0]}"]
     store = store_in(tmp_path)
@@ -288,7 +267,7 @@ def values_of(text: str, name: str) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.soak  # which installs ray[default]: without it Ray serves no metrics
-def test_the_nodes_metrics_port_serves_them(local: None, tmp_path: Path) -> None:
+def test_the_nodes_metrics_port_serves_them(shared_ray: Any, tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with NodePool(store, private=True) as pool:
         fetch(store, [*BLOBS, *PAID], pool=pool)
@@ -372,7 +351,7 @@ def test_measuring_needs_no_ray_in_the_process() -> None:
 @pytest.mark.parametrize("routing", ["local", "owner"])
 @pytest.mark.parametrize("cache", ["full", "unusable"])
 def test_a_node_store_does_not_pay_again_for_what_no_cache_keeps(
-    local: None, tmp_path: Path, routing: Any, cache: str
+    shared_ray: Any, tmp_path: Path, routing: Any, cache: str
 ) -> None:
     store = Sha1Composite()
     folder = tmp_path / "file" / "cache"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gc
 import inspect
-import logging
 import random
 import time
-import uuid
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +20,7 @@ import ray.data
 
 from bitstore import S3Raw, Sha1Composite, Sha1Store
 from ray_integration import CannotBePlaced, fetch_blobs
-from tests.ray_cluster import pytest_environment
+from tests.ray_cluster import local_ray
 from tests.ray_stores import MadeStore
 from tests.servers import SeaweedS3
 from tests.soak_report import record
@@ -42,23 +39,8 @@ BLOCK = 128 << 20
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[None]:
-    with pytest_environment():
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=1 << 30,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            namespace=f"bitstore-{uuid.uuid4().hex}",
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
-            ray.data.DataContext.get_current().enable_progress_bars = False
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    with local_ray(megabytes=1024):
+        yield
 
 
 @pytest.fixture(autouse=True)

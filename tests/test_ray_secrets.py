@@ -16,7 +16,7 @@ from bitstore import HTTPRaw, Retry, Sha1Composite, Sha1Store
 from ray_integration import ClusterLimit, FetchBlobs, NodePool
 from ray_integration._node import metrics
 from ray_integration._node.metrics import TierMetrics
-from tests.ray_cluster import pytest_environment
+from tests.ray_cluster import local_ray
 from tests.ray_stores import CarelessAPI
 from tests.servers import Answer, CountedAPI
 
@@ -29,15 +29,8 @@ ASKED = [hashlib.sha1(f"{number}".encode()).hexdigest() for number in range(8)]
 @pytest.fixture(scope="module")
 def session() -> Iterator[Path]:
     """A Ray of one node; the folder of its logs and other files."""
-    with pytest_environment():
-        found: Any = ray.init(
-            address="local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20,
-            log_to_driver=False, logging_level=logging.WARNING,
-        )  # fmt: skip
-        try:
-            yield Path(found.address_info["session_dir"])
-        finally:
-            ray.shutdown()
+    with local_ray(cpus=1, megabytes=100) as started:
+        yield Path(started.address_info["session_dir"])
 
 
 class Noted:

@@ -224,15 +224,17 @@ def test_a_digest_that_fails_is_in_the_report_and_asked_for_again(
         rule = api.rules.add(Answer(403), path=next(iter(IN_API)))
         put = proxy.rules.add(Answer(403), method="PUT", path=list(IN_API)[1])
         report = warm(list(IN_API), store, ledger=tmp_path / "ledger", pool=pool)
-        assert (report.found, report.failed, report.exit_code) == (len(IN_API) - 2, 2, 2), report
+        # Once a write to the only cache has failed, what was not yet asked for is not paid for.
+        assert (report.found + report.failed, report.exit_code) == (len(IN_API), 2), report
         rows = pyarrow.parquet.read_table(tmp_path / "ledger").to_pylist()
         failed = {row["digest"]: row["error"] for row in rows if row["outcome"] == "failed"}
-        assert list(failed) and set(failed) == set(list(IN_API)[:2])
-        assert "paid for did not keep it" in failed[list(IN_API)[1]]
+        refused, unkept, *held_back = [failed.pop(digest, "") for digest in list(IN_API)[:2]] + list(failed.values())
+        assert "403" in refused and "paid for did not keep it" in unkept
+        assert all("not asked, because no cache can keep what it returns" in error for error in held_back)
         api.rules.clear()
         proxy.rules.clear()
         again = warm(list(IN_API), store, ledger=tmp_path / "ledger", pool=pool)
-        assert (again.settled, again.found, again.failed, again.exit_code) == (len(IN_API) - 2, 2, 0, 0), again
+        assert (again.settled, again.found, again.failed, again.exit_code) == (report.found, report.failed, 0, 0), again
     del rule, put
 
 

@@ -99,19 +99,12 @@ def test_the_library_adds_no_log_handler() -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(200)
-def test_logs_of_ray_workers_have_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    context: Any = ray.init(
-        address="local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False
-    )
-    try:
-        store = cannot_write(tmp_path, "disk")
-        found: Any = ray.remote(lambda digest: (os.getpid(), store.get(digest)))
-        answers = ray.get([found.remote(digest) for digest in HELD])
-    finally:
-        ray.shutdown()
+def test_logs_of_ray_workers_have_it_once(shared_ray: Any, tmp_path: Path) -> None:
+    store = cannot_write(tmp_path, "disk")
+    found: Any = ray.remote(lambda digest: (os.getpid(), store.get(digest)))
+    answers = ray.get([found.remote(digest) for digest in HELD])
     assert [data for _, data in answers] == list(HELD.values())
-    logs = Path(context.address_info["session_dir"]) / "logs"
+    logs = Path(shared_ray.address_info["session_dir"]) / "logs"
     processes = {pid for pid, _ in answers}
     lines = [line for log in logs.glob("worker-*") for line in log.read_text().splitlines()]
     assert len([line for line in lines if f"{tmp_path}/file/cache could not keep" in line]) == len(processes)
