@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["CONTROL", "NAMESPACE", "alive_nodes", "cpus_of_nodes", "head_node", "node_name"]
+__all__ = ["CONTROL", "NAMESPACE", "alive_nodes", "head_node", "node_name", "resources_of_nodes"]
 
 NAMESPACE = "bitstore"
 CONTROL = "control"  # concurrency group of calls that are answered while all other threads of a node store are busy
@@ -24,11 +24,11 @@ def alive_nodes() -> dict[str, str]:
     return {node["NodeID"]: node_name(node["NodeID"], node["NodeManagerHostname"]) for node in working or alive}
 
 
-def cpus_of_nodes() -> list[float]:
-    """The CPUs of each node that is alive; empty where Ray is not running."""
+def resources_of_nodes(name: str) -> list[float]:
+    """How much of a resource (`CPU`, `memory`, ...) each node that is alive has; empty where Ray is not running."""
     import ray
 
-    return [float(node["Resources"].get("CPU", 0)) for node in _alive()] if ray.is_initialized() else []
+    return [float(node["Resources"].get(name, 0)) for node in _alive()] if ray.is_initialized() else []
 
 
 def head_node() -> str:

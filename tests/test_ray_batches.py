@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import pickle
 import resource
 import subprocess
@@ -24,7 +25,7 @@ from bitstore._support.digests import algorithm
 from bitstore._warming.run import numbered
 from ray_integration import FetchBlobs, fetch_blobs
 from ray_integration._fetch.placement import default_actors, default_cpus
-from ray_integration._pool.portable import check_portable
+from ray_integration._portable import check_portable
 from ray_integration._warm.warm import _texts
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, OddStore, UnbornStore
 
@@ -418,6 +419,17 @@ def test_an_object_that_is_no_store_is_an_error() -> None:
         fetch_blobs([digest_of("1")], Counted())  # type: ignore[arg-type]
 
 
+def test_fetch_blobs_shows_the_options_that_it_hands_on_and_takes_no_others() -> None:
+    own, handed_on = (inspect.signature(each).parameters for each in (fetch_blobs, FetchBlobs))
+    shared = dict(handed_on)
+    assert shared.pop("batch_rows").default is None  # there it is called batch_size
+    assert {name: own[name] for name in shared} == shared
+    assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
+    for name in ("batch_rows", "time_out"):
+        with pytest.raises(TypeError, match=rf"fetch_blobs\(\) got an unexpected keyword argument '{name}'"):
+            fetch_blobs(None, Counted(), **{name: 5})  # type: ignore[arg-type]
+
+
 def test_fetch_blobs_pickles_and_shows_its_configuration(folder: Path) -> None:
     fetch = pickle.loads(pickle.dumps(FetchBlobs(composite(FolderStore(folder)), errors="raise")))
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
@@ -451,7 +463,7 @@ def test_a_global_of_a_script_that_does_not_pickle_is_named(tmp_path: Path) -> N
     script = tmp_path / "script.py"
     script.write_text(
         "import threading\n"
-        "from ray_integration._pool.portable import check_portable\n"
+        "from ray_integration._portable import check_portable\n"
         "client = threading.Lock()\n"
         "class Mine:\n"
         "    def get(self, uri):\n"

@@ -179,7 +179,7 @@ def test_an_actor_spares_the_collector_what_was_there_before_its_batches(shared_
     import ray
 
     here = gc.get_freeze_count()
-    actor = ray.remote(num_cpus=0)(Frozen).remote()
+    actor: Any = ray.remote(num_cpus=0)(Frozen).remote()
     first, second, third = ray.get([actor.after_batch.remote() for _ in range(3)], timeout=120)
     assert first > 1000
     assert second > first  # what the first batch imported

@@ -244,7 +244,7 @@ def test_digests_of_any_type_are_found_and_other_values_are_errors_of_their_rows
         batch_format=batch_format,
         batch_size=None,
     )
-    blocks = list(ds.select_columns(["data", "error"]).iter_batches(batch_size=None, batch_format="pyarrow"))
+    blocks: list[Any] = list(ds.select_columns(["data", "error"]).iter_batches(batch_size=None, batch_format="pyarrow"))
     for (name, (_, found)), table in zip(COLUMNS.items(), blocks, strict=True):
         assert table.column("data").to_pylist()[:found] == [text.encode() for text in FOUND[:found]], name
         errors = table.column("error").to_pylist()

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 from bitstore._lookup.options import LookupOptions
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
 from bitstore.store import Store
+from ray_integration._digest_column import check_column, quoted
 from ray_integration._fetch.batches import Batch, open_batch
 from ray_integration._fetch.buffers import BufferPool
 from ray_integration._fetch.columns import Columns
 from ray_integration._fetch.gc_freeze import freeze_after_imports
+from ray_integration._fetch.options import Errors, Routing
 from ray_integration._fetch.router import Router
 from ray_integration._fetch.row_key import row_key
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._node.row_answer import RowAnswer, answer_of
 from ray_integration._pool.pool import NodePool
 
-__all__ = ["Errors", "FetchBlobs", "Routing"]
-
-Errors: TypeAlias = Literal["return", "raise"]
-Routing: TypeAlias = Literal["direct", "local", "owner"]
+__all__ = ["FetchBlobs"]
 
 
 class FetchBlobs:
@@ -133,7 +132,7 @@ class FetchBlobs:
             if not (isinstance(name, str) and name):
                 raise TypeError(f"a column is named by a non-empty str, not by {name!r}")
         if len({column, *added}) < 4:
-            raise ValueError(f"column '{column}' and the new columns {_quoted(added)} must all have different names")
+            raise ValueError(f"column '{column}' and the new columns {quoted(added)} must all have different names")
         LookupOptions(timeout=timeout, in_flight=in_flight, patience=patience)  # checks them
         if batch_rows is not None and batch_rows < 1:
             raise ValueError(f"batch_rows={batch_rows}: must be at least 1")
@@ -174,12 +173,7 @@ class FetchBlobs:
 
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError unless a dataset with these columns has the column of digests and room for the new ones."""
-        if self.column not in names:
-            raise ValueError(f"there is no column '{self.column}'; the dataset has {_quoted(names)}")
-        if (count := list(names).count(self.column)) > 1:
-            raise ValueError(
-                f"{count} columns are called '{self.column}': rename all but one; there are {_quoted(names)}"
-            )
+        check_column(self.column, names)
         for option in ("data_column", "source_column", "error_column"):
             if (name := getattr(self, option)) in names:
                 raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")
@@ -221,13 +215,9 @@ class FetchBlobs:
     def _columns(self) -> Columns:
         # A piece has nine chunks at most, as any two in a row hold more than a fifth of it: Ray copies the chunks of a
         # block that has more than ten into one.
-        return Columns(
-            self.data_column,
-            self.source_column,
-            self.error_column,
-            chunk_bytes=max(1, self.block_bytes * 3 // 10),
-            buffers=self._buffers,
-        )
+        chunk = max(1, self.block_bytes * 3 // 10)
+        names = (self.data_column, self.source_column, self.error_column)
+        return Columns(*names, chunk_bytes=chunk, buffers=self._buffers)
 
     def _report(self) -> None:
         if self._metrics is not None:
@@ -249,11 +239,10 @@ class FetchBlobs:
             for key in keys:
                 if isinstance(key, RowAnswer):
                     answer = key
-                elif key in held:
-                    answer = held[key]
                 else:
-                    answer = held[key] = next(answers)
-                if not isinstance(key, RowAnswer):
+                    if key not in held:
+                        held[key] = next(answers)
+                    answer = held[key]
                     uses[key] -= 1
                     if not uses[key]:
                         del held[key]
@@ -304,7 +293,3 @@ class FetchBlobs:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r}, column={self.column!r}, errors={self.errors!r})"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "no columns"

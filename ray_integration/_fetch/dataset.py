@@ -8,44 +8,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from bitstore._tiers.chain import costs
-from ray_integration._cluster import cpus_of_nodes
+from ray_integration._cluster import resources_of_nodes
 from ray_integration._digest_column import check_digest_type
-from ray_integration._fetch.batch_udf import Errors, FetchBlobs, Routing
+from ray_integration._fetch.batch_udf import FetchBlobs
+from ray_integration._fetch.options import FetchOptions, shows_options_of
 from ray_integration._fetch.placement import check_placement, default_actors, default_cpus
 from ray_integration._pool.pool import NodePool
-from ray_integration._pool.portable import check_portable
+from ray_integration._portable import check_portable
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+    from typing_extensions import Unpack
 
 __all__ = ["fetch_blobs"]
 
 BatchFormat: TypeAlias = Literal["pyarrow", "pandas", "numpy"]
 
 
+@shows_options_of(FetchBlobs)
 def fetch_blobs(
     ds: Dataset,
     store: Any,
     column: str = "sha1",
     *,
-    errors: Errors = "return",
     batch_size: int | None = 4096,
     batch_format: BatchFormat = "pyarrow",
     actors: int | tuple[int, int] | None = None,
     num_cpus: float | None = None,
     memory: float | None = None,
     resources: dict[str, float] | None = None,
-    data_column: str = "data",
-    source_column: str = "source",
-    error_column: str = "error",
-    timeout: float | None = 600.0,
-    in_flight: int | None = None,
-    max_bytes: int | str = "256MB",
-    patience: float = 60.0,
-    block_bytes: int | str = "128MiB",
-    pool: NodePool | None = None,
-    routing: Routing | None = None,
     placement_timeout: float | None = 45.0,
+    **options: Unpack[FetchOptions],
 ) -> Dataset:
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
@@ -97,6 +90,8 @@ def fetch_blobs(
     CannotBePlaced
         The cluster has no room; the error names the resource.
     """
+    if unknown := options.keys() - FetchOptions.__annotations__.keys():
+        raise TypeError(f"fetch_blobs() got an unexpected keyword argument '{min(unknown)}'")
     from ray.data import Dataset
     from ray.data.dataset import MaterializedDataset
 
@@ -108,28 +103,17 @@ def fetch_blobs(
         raise ValueError(f"batch_format={batch_format!r}: choose one of {', '.join(get_args(BatchFormat))}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    nodes = cpus_of_nodes()
+    nodes = resources_of_nodes("CPU")
     least, most = actors if isinstance(actors, tuple) else (actors or default_actors(nodes),) * 2
     if actors == 0 or not 1 <= least <= most:
         raise ValueError(f"actors={actors!r}: give a number from 1, or (least, most)")
-    options: dict[str, Any] = {
-        "store": store,
-        "column": column,
-        "errors": errors,
-        "data_column": data_column,
-        "source_column": source_column,
-        "error_column": error_column,
-        "timeout": timeout,
-        "in_flight": in_flight,
-        "max_bytes": max_bytes,
-        "patience": patience,
-        "block_bytes": block_bytes,
-    }
+    pool, routing = options.get("pool"), options.get("routing")
     if routing is None and pool is None and costs(store):
         routing = "local"
     makes_pool = routing in ("local", "owner") and pool is None
     # Here already, so that a bad option is an error in the driver.
-    fetch = FetchBlobs(**options, pool=pool, routing=None if makes_pool else routing)
+    here: FetchOptions = {**options, "routing": None if makes_pool else routing}
+    fetch = FetchBlobs(store, column, **here)
     check_portable(store)
     _check_schema(ds, fetch)
     cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus
@@ -143,9 +127,11 @@ def fetch_blobs(
             reads=not isinstance(ds, MaterializedDataset),
             limit=placement_timeout,
         )
-    options |= {"pool": NodePool(store, private=True) if makes_pool else pool, "routing": routing}
+    if makes_pool:
+        pool = NodePool(store, private=True)
+    given = {**options, "store": store, "column": column, "pool": pool, "routing": routing}
     return with_blobs(
-        ds, fetch=options, batch_size=batch_size, batch_format=batch_format, actors=(least, most), asked=asked
+        ds, fetch=given, batch_size=batch_size, batch_format=batch_format, actors=(least, most), asked=asked
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from bitstore.errors import BitstoreError
+from ray_integration._cluster import resources_of_nodes
 
 __all__ = ["TOKEN_CPUS", "CannotBePlaced", "check_placement", "default_actors", "default_cpus"]
 
@@ -86,8 +86,6 @@ def check_placement(actors: int, asked: Mapping[str, float], *, reads: bool, lim
 def _why_not(actors: int, request: Mapping[str, float], reads: bool, limit: float) -> str:
     import ray
 
-    list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-    nodes = [node["Resources"] for node in list_nodes() if node["Alive"]]
     list_free: Callable[[], Mapping[str, float]] = ray.available_resources
     free = list_free()
     needs = []
@@ -97,7 +95,7 @@ def _why_not(actors: int, request: Mapping[str, float], reads: bool, limit: floa
         needs.append("a task of CPU 1 that reads the input (or does what else comes before)")
     told = f"in {limit:g} s the cluster had no room for {' and '.join(needs)}: "
     for name, amount in {**request, **({"CPU": max(1.0, request.get("CPU", 0.0))} if reads else {})}.items():
-        most = max((float(node.get(name, 0)) for node in nodes), default=0.0)
+        most = max(resources_of_nodes(name), default=0.0)
         if most < amount:
             return f"{told}no node has as much {name}, the largest has {most:g}"
     total = {name: request.get(name, 0.0) * actors + (reads and name == "CPU") for name in {**request, "CPU": 0}}

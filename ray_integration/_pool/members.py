@@ -112,10 +112,6 @@ class Members:
         answered, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER) if calls else ([], [])
         return {calls[call] for call in answered if _succeeded(call)}
 
-    def is_alive(self, name: str) -> bool:
-        """Whether one gives a sign of life."""
-        return name in self.alive([name])
-
     def recover(self, names: Iterable[str], limit: float) -> None:
         """Wait until node stores answer again, or their nodes are gone; at most `limit` seconds.
 

@@ -17,8 +17,8 @@ from ray_integration._cluster import CONTROL
 from ray_integration._node.node_store import Description, VersionMismatch
 from ray_integration._pool.keeper import Keeper, PoolError
 from ray_integration._pool.members import Address, Members
-from ray_integration._pool.portable import check_portable
 from ray_integration._pool.stats_table import stats_table
+from ray_integration._portable import check_portable
 
 if TYPE_CHECKING:
     import pandas

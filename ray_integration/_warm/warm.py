@@ -16,10 +16,10 @@ from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
 from bitstore._warming.run import Entries, Fill, Warming, numbered
-from ray_integration._digest_column import check_digest_type
+from ray_integration._digest_column import check_column, check_digest_type
 from ray_integration._node.keeping import KeepOrder
 from ray_integration._pool.pool import NodePool, PoolError
-from ray_integration._pool.portable import check_portable
+from ray_integration._portable import check_portable
 from ray_integration._warm.keep_calls import WarmCalls
 
 if TYPE_CHECKING:
@@ -172,11 +172,8 @@ def _is_dataset(hashes: Any) -> bool:
 
 def _rows(ds: Dataset, column: str, algorithm: Algorithm) -> Entries:
     schema = ds.schema()
-    names = [] if schema is None else list(schema.names)
-    if schema is not None and column not in names:
-        raise ValueError(f"there is no column '{column}'; the dataset has {', '.join(map(repr, names))}")
-    if names.count(column) > 1:
-        raise ValueError(f"{names.count(column)} columns of the dataset are called '{column}': rename all but one")
+    if schema is not None:
+        check_column(column, schema.names)
     batches = ds.select_columns([column]).iter_batches(batch_size=_READ_ROWS, batch_format="pyarrow")
     return numbered(_texts(batches, column), algorithm)
 

@@ -1,0 +1,46 @@
+"""The options that `FetchBlobs` and `fetch_blobs` share; their defaults stand in `FetchBlobs`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from ray_integration._pool.pool import NodePool
+
+__all__ = ["Errors", "FetchOptions", "Routing", "shows_options_of"]
+
+Errors: TypeAlias = Literal["return", "raise"]
+Routing: TypeAlias = Literal["direct", "local", "owner"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class FetchOptions(TypedDict, total=False):
+    """Keywords of `FetchBlobs`, but for `batch_rows`, which `fetch_blobs` calls `batch_size`."""
+
+    errors: Errors
+    data_column: str
+    source_column: str
+    error_column: str
+    timeout: float | None
+    in_flight: int | None
+    max_bytes: int | str
+    patience: float
+    block_bytes: int | str
+    pool: NodePool | None
+    routing: Routing | None
+
+
+def shows_options_of(kind: type) -> Callable[[Function], Function]:
+    """Let `inspect.signature` of a function show the options that it hands on to `kind`, with their defaults."""
+
+    def show(function: Function) -> Function:
+        own = inspect.signature(function)
+        *named, _ = own.parameters.values()
+        known = inspect.signature(kind).parameters
+        handed_on = [known[name] for name in FetchOptions.__annotations__]
+        function.__signature__ = own.replace(parameters=[*named, *handed_on])  # type: ignore[attr-defined]
+        return function
+
+    return show
