@@ -77,6 +77,19 @@ def filled(s3: SeaweedS3) -> str:
     return name
 
 
+@pytest.fixture
+def refusing(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+    """The way to that bucket, on which one blob is refused."""
+    proxy = fault_proxy(s3.endpoint_url)
+    proxy.rules.add(s3_error(403, "AccessDenied"), path=REFUSED)
+    return proxy
+
+
+@pytest.fixture
+def store(s3: SeaweedS3, filled: str, refusing: FaultProxy) -> Sha1Composite:
+    return bucket_store(s3, filled, refusing.url)
+
+
 def check_mixed(rows: pyarrow.Table, store: Any) -> None:
     """The new columns are right, and the same as what `get_many` says."""
     assert pyarrow.schema([rows.schema.field(name) for name in ADDED.names]) == ADDED
@@ -90,12 +103,7 @@ def check_mixed(rows: pyarrow.Table, store: Any) -> None:
     assert blobs == [data for data, digest in zip(BLOBS, MIXED, strict=True) if digest is not None]
 
 
-def test_parquet_with_every_type_and_null(
-    ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
-) -> None:
-    proxy = fault_proxy(s3.endpoint_url)
-    proxy.rules.add(s3_error(403, "AccessDenied"), path=REFUSED)
-    store = bucket_store(s3, filled, proxy.url)
+def test_parquet_with_every_type_and_null(ray: Any, refusing: FaultProxy, store: Any, tmp_path: Path) -> None:
     count = len(MIXED)
     table = pyarrow.table(
         {
@@ -116,17 +124,12 @@ def test_parquet_with_every_type_and_null(
 
     assert rows.schema.remove_metadata() == pyarrow.schema([*table.schema, *ADDED])
     assert rows.select(table.column_names).to_pylist() == table.to_pylist()
-    asked = [path.rpartition("/")[2] for method, path in proxy.counts.elements() if method == "GET"]
+    asked = [path.rpartition("/")[2] for method, path in refusing.counts.elements() if method == "GET"]
     assert sorted(asked) == sorted({digest.lower() for digest in MIXED if digest and digest != "no digest"})
     check_mixed(rows, store)
 
 
-def test_pandas_batches_of_a_frame(
-    ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
-    proxy = fault_proxy(s3.endpoint_url)
-    proxy.rules.add(s3_error(403, "AccessDenied"), path=REFUSED)
-    store = bucket_store(s3, filled, proxy.url)
+def test_pandas_batches_of_a_frame(ray: Any, store: Any) -> None:
     frame = pandas.DataFrame({"hash": MIXED, "n": range(len(MIXED)), "share": [0.5] * len(MIXED)})
 
     rows = rows_of(fetch_blobs(ray.data.from_pandas(frame), store, column="hash", batch_format="pandas", batch_size=10))
@@ -137,12 +140,7 @@ def test_pandas_batches_of_a_frame(
     check_mixed(rows, store)
 
 
-def test_numpy_batches_of_items_by_plain_map_batches(
-    ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
-    proxy = fault_proxy(s3.endpoint_url)
-    proxy.rules.add(s3_error(403, "AccessDenied"), path=REFUSED)
-    store = bucket_store(s3, filled, proxy.url)
+def test_numpy_batches_of_items_by_plain_map_batches(ray: Any, store: Any) -> None:
     ds = ray.data.from_items([{"sha1": digest, "n": row} for row, digest in enumerate(MIXED)], override_num_blocks=3)
     ds = ds.map_batches(
         FetchBlobs,
