@@ -51,7 +51,7 @@ def main() -> None:
         store.append_cache(Sha1Cache(FileRaw(), paid.as_uri() + "/"), name="paid for")
         store.append_store(CountedAPI(vendor, bill), name="api")
 
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(include_dashboard=False, log_to_driver=False)
         try:
             with NodePool(store, private=True) as pool:
                 print(warm(hashes, store, target="owner", ledger=f"{folder}/ledger", pool=pool))

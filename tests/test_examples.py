@@ -65,3 +65,12 @@ def test_fetching_a_dataset(address: str) -> None:
         f"row 1000: missing: {'0' * 40}: missing in Sha1Composite",
         "1000 of 1001 blobs found",
     ]
+
+
+def test_warming_before_a_training_pays_once(address: str) -> None:
+    told = run("warm_then_train.py", address)
+    assert told[0] == "600 entries, 600 different digests"
+    assert "  bucket: 500" in told and "  api: 100" in told
+    size = sum(len(f"blob {number}") for number in range(600))
+    epochs = [f"epoch {epoch}: {size} bytes, all from {{'disk'}}" for epoch in range(2)]
+    assert told[-3:] == [*epochs, "paid calls: 100"]

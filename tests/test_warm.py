@@ -596,24 +596,3 @@ def test_command_on_a_local_ray(command: Command, bucket_of: tuple[str, dict[str
     assert code == 0, told
     assert "already warm: 400" in told
     assert len(command.proxy.requests) == 0
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(150)
-def test_the_example_runs() -> None:
-    example = Path(__file__).parents[1] / "examples" / "warm_then_train.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", example],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert told[0] == "600 entries, 600 different digests"
-    assert "  bucket: 500" in told and "  api: 100" in told
-    size = sum(len(f"blob {number}") for number in range(600))
-    assert told[-3:] == [f"epoch {epoch}: {size} bytes, all from {{'disk'}}" for epoch in range(2)] + [
-        "paid calls: 100"
-    ]
