@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
 import re
 import subprocess
 import sys
@@ -96,16 +95,15 @@ def test_local(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "state" / "limits.sqlite").exists()
 
 
-@pytest.mark.ray
-def test_ray(shared_ray: Any, held: dict[str, bytes], tmp_path: Path) -> None:
+def test_ray(held: dict[str, bytes], tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
-    start = "import ray; ray.init(log_to_driver=False)\nhashes = []\n"
-    environment = {**os.environ, "RAY_ADDRESS": shared_ray.address_info["gcs_address"]}
+    start = (
+        "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, "
+        "object_store_memory=100 << 20, log_to_driver=False)\nhashes = []\n"
+    )
     program = tmp_path / "program.py"
     program.write_text(start + placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY)
-    done = subprocess.run(
-        [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     table = pyarrow.parquet.read_table(tmp_path / "blobs")
     rows = {row["sha1"]: row for row in table.to_pylist()}
