@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
+.PHONY: help demo docs docs-links test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,14 @@ bench: install-test ## Measure all that is claimed about speed, against others (
 
 bench-quick: install-test ## The most important measurement, in about a minute (needs nginx)
 	@$(BIN)/python benchmarks/run.py --quick headline $(ARGS)
+
+docs docs-links: install-test
+	@test -x build/docs-venv/bin/python || $(BIN)/python -m venv build/docs-venv
+	@build/docs-venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/docs.txt
+	@build/docs-venv/bin/python -m sphinx -W --keep-going -q -b $(if $(filter docs,$@),html,linkcheck) docs build/$@
+
+docs: ## Build the pages into build/docs; warnings are errors
+docs-links: ## Check the links of the pages to the outside (needs the network)
 
 soak: export BITSTORE_SOAK_REPORT := $(CURDIR)/build/soak.jsonl
 soak: install-test ## Run the long tests (an hour or more), and write their figures into docs/promises.md

@@ -34,6 +34,7 @@ compile_for() {
 compile requirements/test.txt pyproject.toml --extra all --group dev "$@"
 compile requirements/fuzz.txt --group fuzz --no-deps "$@"
 compile requirements/metrics.txt --group metrics --constraint requirements/test.txt "$@"
+compile requirements/docs.txt --group docs "$@"
 compile requirements/mutants.txt --group mutants --constraint requirements/test.txt "$@"
 compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
 compile requirements/demo.txt pyproject.toml --extra all --group build --constraint requirements/test.txt

@@ -56,10 +56,22 @@ def held(aws_env: SeaweedS3, gcs_env: FakeGCS) -> dict[str, bytes]:
     return made
 
 
-def placed(code: str, folder: Path) -> str:
-    """The code with its disk cache in a folder that tests may write."""
-    assert "/mnt/nvme/blobs" in code
-    return code.replace("/mnt/nvme/blobs", str(folder / "cache"))
+def placed(code: str, folder: Path, known: str = KNOWN) -> str:
+    """The code with its files in a folder that tests may write, and with a digest that is there."""
+    return code.replace("/mnt/nvme/blobs", str(folder / "cache")).replace("/mnt/", f"{folder}/").replace(KNOWN, known)
+
+
+def run_on_ray(code: str, folder: Path) -> str:
+    """What the code says as a program in `folder`, with a Ray of its own."""
+    start = (
+        "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, "
+        "object_store_memory=100 << 20, log_to_driver=False)\nhashes = []\n"
+    )
+    program = folder / "program.py"
+    program.write_text(start + code)
+    done = subprocess.run([sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Client:
@@ -76,7 +88,7 @@ def test_local(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFix
     digests = list(held)
     client = Client(held)
     names: dict[str, Any] = {"hashes": digests, "client": client}
-    exec(placed(FIRST, tmp_path).replace(KNOWN, digests[0]), names)
+    exec(placed(FIRST, tmp_path, digests[0]), names)
     assert names["data"] == held[digests[0]]
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 30
@@ -97,14 +109,7 @@ def test_local(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_ray(held: dict[str, bytes], tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
-    start = (
-        "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, "
-        "object_store_memory=100 << 20, log_to_driver=False)\nhashes = []\n"
-    )
-    program = tmp_path / "program.py"
-    program.write_text(start + placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY)
-    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    run_on_ray(placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY, tmp_path)
     table = pyarrow.parquet.read_table(tmp_path / "blobs")
     rows = {row["sha1"]: row for row in table.to_pylist()}
     digests = list(held)
