@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bitstore._cli.pretend import API_CACHE, CACHE, PAID, World
-from bitstore._digests.stores import Sha1Composite
+from bitstore._digests.named import Sha1Composite
 
 __all__ = ["demo"]
 

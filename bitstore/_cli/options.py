@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from bitstore._cli.terminal import INTERRUPTED, End
+from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import CODECS
 from bitstore._digests.hash_list import HashList, ListError
-from bitstore._digests.stores import DigestComposite
 from bitstore._support.checks import check_seconds
 from bitstore._support.digests import ALGORITHMS
 from bitstore.config import ConfigError, from_urls, load

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitstore._caches.disk import DiskCache
-from bitstore._digests.stores import Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store
+from bitstore._digests.named import Sha1APISource, Sha1Cache, Sha1Composite, Sha1Store
 from bitstore._raw.file import FileRaw
 
 __all__ = ["API_CACHE", "CACHE", "PAID", "PretendAPI", "World"]

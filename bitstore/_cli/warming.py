@@ -14,8 +14,8 @@ from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, StoreOptions
 from bitstore._cli.terminal import End, refuse, refusing, say
 from bitstore._cli.warnings import warnings_said
+from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import ListError
-from bitstore._digests.stores import DigestComposite
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming, fill_here

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from bitstore._support.once import warn_once
 from bitstore._support.redact import redact_url
 
-__all__ = ["KeyTemplate", "key_template"]
+if TYPE_CHECKING:
+    from bitstore.store import Store
+
+__all__ = ["KeyTemplate", "check_fits", "key_template", "note_absent", "note_found"]
+
+logger = logging.getLogger("bitstore")
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _SLICE = re.compile(r"digest(?:\[([0-9]*):([0-9]*)\])?")
@@ -98,3 +106,36 @@ class KeyTemplate:
 def key_template(text: str) -> KeyTemplate:
     """The compiled template of `text`. `DigestStore.prefix` may change at any time, so it is looked up per use."""
     return KeyTemplate(text)
+
+
+def check_fits(base_store: Store, prefix: str, length: int) -> None:
+    """Raise ValueError where `prefix` and a digest are no URL for one of the library's own raw stores.
+
+    Else each single lookup would fail for it. What stores of others take is for them to say.
+    """
+    from bitstore._raw.base import RawStore
+
+    template = key_template(prefix)
+    if not callable(getattr(base_store, "get", None)):
+        raise TypeError(f"expected a store addressed by URL, such as S3Raw(), got {base_store!r}")
+    own = isinstance(base_store, RawStore) and type(base_store).__module__.startswith("bitstore.")
+    if own and not base_store.is_valid(template.url("0" * length)):
+        raise ValueError(
+            f"{template.shown!r} plus a digest is no URL that {type(base_store).__name__} takes: {base_store.URI_HINT}"
+        )
+
+
+_found_under: set[str] = set()  # prefixes without a slash under which something was found
+
+
+def note_found(template: KeyTemplate) -> None:
+    """Keep in mind that blobs lie under a prefix without a slash: `note_absent` is silent from now on."""
+    _found_under.add(template.text)
+
+
+def note_absent(template: KeyTemplate, digest: str) -> None:
+    """Warn of a prefix without its slash under which nothing was found so far."""
+    if template.text not in _found_under:
+        text = "nothing found under '%s': digests are appended to it as it is (%s); for a folder write '%s/'"
+        url = redact_url(template.url(digest.lower()))
+        warn_once(logger, ("prefix", template.text), text, template.shown, url, template.shown)

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bitstore._digests.stores import DigestComposite, Md5Composite, Sha1Composite, Sha256Composite
+from bitstore._digests.composite import DigestComposite
+from bitstore._digests.named import Md5Composite, Sha1Composite, Sha256Composite
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_path

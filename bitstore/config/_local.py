@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from bitstore._digests.stores import DigestAPISource, VerifyDigestMixin
+from bitstore._digests.api_source import DigestAPISource
+from bitstore._digests.mixins import VerifyDigestMixin
 from bitstore._limits.calls import WAIT, CallLimit
 from bitstore.config._expand import expand_home, expand_path
 from bitstore.store import Store

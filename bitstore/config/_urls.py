@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from bitstore._digests.stores import DigestStore, Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
+from bitstore._digests.named import Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
+from bitstore._digests.store import DigestStore
 from bitstore._lookup.retry import Retry
 from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._local import Context, ReadTier, Tier

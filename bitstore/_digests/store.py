@@ -1,16 +1,13 @@
-"""Stores addressed by digest: over a raw store and a prefix, over an API, and composites of them."""
+"""A store addressed by digest, over a raw store and a prefix or key template."""
 
 from __future__ import annotations
 
-import logging
-from typing import Any, ClassVar
+from typing import Any
 
-from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.codings import looks_coded, other_forms
-from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import BadCompression, TooLarge, codec
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
-from bitstore._digests.template import KeyTemplate, key_template
+from bitstore._digests.template import check_fits, key_template, note_absent, note_found
 from bitstore._lookup.asking import (
     counts_of,
     scope_of,
@@ -24,34 +21,14 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
-from bitstore._support.once import warn_once
-from bitstore._support.redact import redact_url
 from bitstore._support.sizes import parse_size
-from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
 from bitstore.store import Store
 
-__all__ = [
-    "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore", "VerifyDigestMixin",
-    "Md5APISource", "Md5Cache", "Md5Composite", "Md5Store",
-    "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "VerifySha1Mixin",
-    "Sha256APISource", "Sha256Cache", "Sha256Composite", "Sha256Store",
-]  # fmt: skip
-
-logger = logging.getLogger("bitstore")
+__all__ = ["DigestStore"]
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
-
-
-_found_under: set[str] = set()  # prefixes without a slash under which something was found
-
-
-def _point_out(template: KeyTemplate, digest: str) -> None:
-    """Warn of a prefix without its slash under which nothing was found so far."""
-    if template.text not in _found_under:
-        text = "nothing found under '%s': digests are appended to it as it is (%s); for a folder write '%s/'"
-        url = redact_url(template.url(digest.lower()))
-        warn_once(logger, ("prefix", template.text), text, template.shown, url, template.shown)
 
 
 def _may_be_coded(data: Any) -> bool:
@@ -105,7 +82,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     ) -> None:
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
-        _check_fits(base_store, prefix, digest_algorithm(self.algorithm).length)
+        check_fits(base_store, prefix, digest_algorithm(self.algorithm).length)
         self.base_store = base_store
         self.prefix = prefix
         self.verify = verify
@@ -197,12 +174,10 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
-            yield from self._check_container()
-            if template.lacks_slash:
-                _point_out(template, digest)
+            yield from self._absent(digest)
             raise NotFoundInStore(self, digest) from error
         if template.lacks_slash:
-            _found_under.add(template.text)
+            note_found(template)
         received = found.data
         if not (self.verify or self.compression is not None or _may_be_coded(received)):
             return Found(received, template.shown, found.etag, found.matched)
@@ -267,7 +242,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
-            yield from self._check_container()
+            yield from self._absent(digest)
             raise NotFoundInStore(self, digest) from error
         if found.data is partial and looks_coded((yield Call(partial.head))):
             form = yield Call(self._form_of_file, partial, digest)
@@ -282,21 +257,21 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         received = partial.whole()
         return self._other_form(received, received, digest)
 
-    def _check_container(self) -> Steps[None]:
+    def _absent(self, digest: str) -> Steps[None]:
         """Raise `StoreNotAvailable` where not only a blob is absent, but the folder of all of them."""
+        template = key_template(self.prefix)
         steps = getattr(self.base_store, "container_steps", None)
         if steps is not None:
-            yield from steps(key_template(self.prefix).folder, made_by_writes=self._makes_container)
+            yield from steps(template.folder, made_by_writes=self._makes_container)
+        if template.lacks_slash:
+            note_absent(template, digest)
 
     def exists_steps(self, digest: str) -> Steps[bool]:
         there = yield from steps_of_exists(self.base_store, self._url(digest))
-        template = key_template(self.prefix)
         if not there:
-            yield from self._check_container()
-            if template.lacks_slash:
-                _point_out(template, self._text(digest))
-        elif template.lacks_slash:
-            _found_under.add(template.text)
+            yield from self._absent(self._text(digest))
+        elif (template := key_template(self.prefix)).lacks_slash:
+            note_found(template)
         return there
 
     def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
@@ -318,71 +293,3 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             if value
         )
         return f"{type(self).__name__}({self.base_store!r}, {self.label!r}{extra})"
-
-
-class DigestCache(DigestStore):
-    """A digest store whose `put` never raises for what the store did: a blob that cannot be kept is only logged.
-
-    Inside a composite such failures are counted, and warned about once.
-    """
-
-    _makes_container = True
-
-    def put(self, digest: str, data: bytes) -> None:
-        """Keep `data` if possible. Raises only `InvalidURI` and TypeError, for an invalid `digest`."""
-        self._check_valid(digest)
-        try:
-            super().put(digest, data)
-        except Exception as error:  # the promise of this class
-            cause = ("could not keep", self.label, type(error))
-            warn_once(logger, cause, "%r could not keep %s: %s", self, digest, described(error))
-
-    # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
-    put_steps = DigestStore.put_steps
-
-
-def _check_fits(base_store: Store, prefix: str, length: int) -> None:
-    """Raise ValueError where `prefix` and a digest are no URL for one of the library's own raw stores.
-
-    Else each single lookup would fail for it. What stores of others take is for them to say.
-    """
-    from bitstore._raw.base import RawStore
-
-    template = key_template(prefix)
-    if not callable(getattr(base_store, "get", None)):
-        raise TypeError(f"expected a store addressed by URL, such as S3Raw(), got {base_store!r}")
-    own = isinstance(base_store, RawStore) and type(base_store).__module__.startswith("bitstore.")
-    if own and not base_store.is_valid(template.url("0" * length)):
-        raise ValueError(
-            f"{template.shown!r} plus a digest is no URL that {type(base_store).__name__} takes: {base_store.URI_HINT}"
-        )
-
-
-class Sha1FormatMixin(DigestFormatMixin):
-    """For stores whose URIs are SHA-1 digests."""
-
-    algorithm = "sha1"
-    URI_HINT: ClassVar[str | None] = "<sha1>"
-
-
-class VerifySha1Mixin(VerifyDigestMixin):
-    """For stores that check that bytes match their SHA-1."""
-
-    algorithm = "sha1"
-
-
-# The names that people use. Each is its `Digest...` class with the algorithm set.
-# fmt: off
-class Sha1Store(Sha1FormatMixin, VerifySha1Mixin, DigestStore): """`DigestStore` of SHA-1."""
-class Sha1Cache(Sha1FormatMixin, VerifySha1Mixin, DigestCache): """`DigestCache` of SHA-1."""
-class Sha1APISource(Sha1FormatMixin, VerifySha1Mixin, DigestAPISource): """`DigestAPISource` of SHA-1."""
-class Sha1Composite(DigestComposite): """`DigestComposite` of SHA-1."""; algorithm = "sha1"
-class Sha256Store(DigestStore): """`DigestStore` of SHA-256."""; algorithm = "sha256"
-class Sha256Cache(DigestCache): """`DigestCache` of SHA-256."""; algorithm = "sha256"
-class Sha256APISource(DigestAPISource): """`DigestAPISource` of SHA-256."""; algorithm = "sha256"
-class Sha256Composite(DigestComposite): """`DigestComposite` of SHA-256."""; algorithm = "sha256"
-class Md5Store(DigestStore): """`DigestStore` of MD5."""; algorithm = "md5"
-class Md5Cache(DigestCache): """`DigestCache` of MD5."""; algorithm = "md5"
-class Md5APISource(DigestAPISource): """`DigestAPISource` of MD5."""; algorithm = "md5"
-class Md5Composite(DigestComposite): """`DigestComposite` of MD5."""; algorithm = "md5"
-# fmt: on
