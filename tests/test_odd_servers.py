@@ -71,6 +71,25 @@ def test_a_trickle_is_as_good_as_silence(head: str) -> None:
         assert "too slow" in failure(HTTPRaw(stall_timeout=1, retry=ONCE), f"{server.url}/blob")
 
 
+@pytest.mark.parametrize("way", ["get", "get_many", "download"])
+def test_a_body_that_stalls_after_many_bytes_is_ended_by_our_own_count(way: str, tmp_path: Path) -> None:
+    """libcurl alone takes the mean of some seconds, so that it notices seconds too late."""
+
+    def stall(peer: socket.socket, _: bytes, __: int) -> None:
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(4_000_000))
+        server.over.wait(60)
+
+    with RawServer(stall) as server:
+        store, url = HTTPRaw(stall_timeout=1, retry=ONCE), f"{server.url}/blob"
+        with pytest.raises(StoreNotAvailable, match="too slow: less than 100 bytes a second for 1 seconds"):
+            if way == "get":
+                store.get(url)
+            elif way == "download":
+                store.download(url, tmp_path / "out")
+            else:
+                list(store.get_many([url], errors="raise"))
+
+
 # ---------------------------------------------------------------------- answers in unusual forms
 
 

@@ -11,6 +11,7 @@ import pycurl
 from bitstore._support.per_process import hold_after_fork
 from bitstore._transport.libcurl.heads import fields, has_whole_head, last_status
 from bitstore._transport.libcurl.options import configured, milliseconds, usual_limit, with_room
+from bitstore._transport.progress import Progress
 from bitstore._transport.proxies import Proxies
 from bitstore.steps import (
     ERROR_BYTES,
@@ -38,7 +39,18 @@ class Handle:
     handles and their connections.
     """
 
-    __slots__ = ("__weakref__", "chunks", "curl", "home", "hurried", "lines", "proxies", "request", "streams")
+    __slots__ = (
+        "__weakref__",
+        "chunks",
+        "curl",
+        "home",
+        "hurried",
+        "lines",
+        "progress",
+        "proxies",
+        "request",
+        "streams",
+    )
 
     def __init__(self, profile: Profile, method: str) -> None:
         self.chunks: list[bytes] = []  # of the body, unless the request's sink takes it
@@ -47,6 +59,7 @@ class Handle:
         self.home: deque[Handle] | None = None  # where it goes back to; None: it is there, or on its way
         self.hurried = False  # whether this request has a time limit of its own
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
+        self.progress: Progress | None = None  # of this request; None: no byte of a body has been seen to move
         # Choose the proxy of each request; None: it is the same for all.
         self.proxies = None if profile.proxy is not None else Proxies() or None
         self.curl = configured(profile, method)
@@ -106,6 +119,22 @@ class Handle:
             return None if sum(map(len, self.chunks)) <= ERROR_BYTES else 0
         return None if sink.write(chunk) else 0
 
+    def stalled(self, now: float, moved: int) -> bool:
+        """Whether too few bytes of bodies move. Before the first of them libcurl's own limits hold.
+
+        Parameters
+        ----------
+        now
+            Seconds on `time.monotonic()`.
+        moved
+            Bytes of bodies that have come or gone.
+        """
+        if self.progress is None:
+            self.progress = Progress(now, moved) if moved else None
+            return False
+        assert self.request is not None
+        return self.progress.stalled(now, moved, self.request.profile.stall_timeout)
+
     def finish(self, code: int, message: str) -> Response:
         """The answer, after libcurl has ended the transfer with `code`. Raises `TransferError` unless it is whole."""
         request, chunks, curl = self.request, self.chunks, self.curl
@@ -143,7 +172,7 @@ class Handle:
         self.chunks.clear()
         if request is None:
             return
-        self.request = None
+        self.request = self.progress = None
         if self.hurried:
             self.hurried = False
             total = request.profile.total_timeout

@@ -6,6 +6,7 @@ import logging
 import math
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -17,12 +18,15 @@ from bitstore._transport.budget import SocketBudget
 from bitstore._transport.libcurl.handle import Handle
 from bitstore._transport.libcurl.pool import HandlePool, process_pool
 from bitstore._transport.poller import Poller
+from bitstore._transport.progress import too_slow
 from bitstore._transport.transport import Ended, Exchange
-from bitstore.steps import REFUSED, Request, Response, TransferError
+from bitstore.steps import REFUSED, TIMED_OUT, Request, Response, TransferError
 
 __all__ = ["Libcurl"]
 
 logger = logging.getLogger("bitstore")
+
+_WATCH_SECONDS = 0.5
 
 
 class Libcurl:
@@ -38,6 +42,7 @@ class Libcurl:
         self._carried: dict[Any, Exchange] = {}  # by the curl object that is on the multi handle
         self._handles = HandlePool(self._configure)
         self._multi = self._new_multi()
+        self._watch_at = 0.0  # when it is next looked for transfers that have stalled
         if not poller.tells:
             poller.sleep = lambda seconds: self._multi.select(seconds)
 
@@ -78,6 +83,17 @@ class Libcurl:
                 exchange = self._carried.pop(curl, None)
                 if exchange is not None:  # else it was abandoned just now
                     yield exchange, self._outcome(exchange, code, message)
+
+        if now >= self._watch_at:
+            self._watch_at = now + _WATCH_SECONDS
+            yield from self._watch(now)
+
+    def _watch(self, now: float) -> Iterator[Ended]:
+        """End the transfers that have stalled. libcurl wakes the thread once a second while it carries any."""
+        for curl, exchange in list(self._carried.items()):
+            moved = int(curl.getinfo(pycurl.SIZE_DOWNLOAD_T) + curl.getinfo(pycurl.SIZE_UPLOAD_T))
+            if exchange.carrier.stalled(now, moved) and self._carried.pop(curl, None) is not None:
+                yield exchange, self._outcome(exchange, TIMED_OUT, too_slow(exchange.request.profile.stall_timeout))
 
     def _outcome(self, exchange: Exchange, code: int, message: str) -> Response | TransferError:
         handle: Handle = exchange.carrier
@@ -129,28 +145,36 @@ class Libcurl:
     @staticmethod
     def perform(request: Request, timeout: float | None) -> Response:
         """Send `request` by a handle of this process and wait for the whole answer."""
-        # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then.
-        interruptible = threading.get_ident() == threading.main_thread().ident
+        # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then. In other
+        # threads such calls would cost more than a small blob does, so plain GETs have libcurl's own limits there.
+        watched = not request.plain or threading.get_ident() == threading.main_thread().ident
         pool = process_pool()
         handle = pool.take(request, timeout)
+        stalled = False
+
+        def watch(_: int, came: int, __: int, went: int) -> bool:
+            nonlocal stalled
+            stalled = handle.stalled(time.monotonic(), came + went)
+            return stalled
+
         try:
-            if interruptible:
-                handle.curl.setopt(pycurl.XFERINFOFUNCTION, _let_signals_in)
+            if watched:
+                handle.curl.setopt(pycurl.XFERINFOFUNCTION, watch)
                 handle.curl.setopt(pycurl.NOPROGRESS, 0)
             code, message = 0, ""
             try:
+                # Python runs signal handlers in `watch`. What one of them raises ends the transfer, and comes out here.
                 handle.curl.perform()
             except pycurl.error as error:
                 code, message = error.args[0], error.args[1] if len(error.args) > 1 else ""
+            if stalled:
+                code, message = TIMED_OUT, too_slow(request.profile.stall_timeout)
             # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
             response = handle.finish(code, message)
         finally:
-            if interruptible:
+            if watched:
                 handle.curl.setopt(pycurl.NOPROGRESS, 1)
+                handle.curl.unsetopt(pycurl.XFERINFOFUNCTION)
             handle.clear()
             pool.give(handle)
         return response
-
-
-def _let_signals_in(*_: int) -> None:
-    """Let Python run signal handlers while libcurl waits. What one of them raises ends the transfer, and comes out."""

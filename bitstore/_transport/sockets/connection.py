@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from bitstore._transport.progress import Progress, too_slow
 from bitstore._transport.sockets.channel import Channel, Unreachable
 from bitstore._transport.sockets.http1 import Answer, read_head
 from bitstore._transport.transport import Exchange
-from bitstore.steps import TIMED_OUT, TRICKLE, Response, TransferError
+from bitstore.steps import TIMED_OUT, Response, TransferError
 
 __all__ = ["Connection", "Stale"]
 
@@ -35,14 +36,15 @@ class Connection:
         "__weakref__",
         "_answer",
         "_channel",
+        "_dialled",
         "_last",
         "_message",
         "_not_yet",
+        "_progress",
         "_read",
         "_received",
         "_state",
         "_used",
-        "_watched",
         "exchange",
         "fd",
         "more",
@@ -63,7 +65,8 @@ class Connection:
         self._last = False  # whether the connection is of no use after this answer
         self._used = False  # whether it has carried an exchange to its end
         self._received = 0  # bytes, for this request
-        self._watched: tuple[float, int] | None = None  # when all was well last, and the bytes by then
+        self._progress: Progress | None = None  # since the connection was made; None: `watch` has yet to be called
+        self._dialled: float | None = None  # when `watch` was first called, while there is no connection
         self._read = channel.read
         self._not_yet = channel.not_yet
 
@@ -95,14 +98,13 @@ class Connection:
         self.origin = origin
         self._message = message
         self._received = 0
-        self._watched = None
+        self._progress = None
         if self._state == _IDLE:
             self._ask()
 
     def _ask(self) -> None:
         message, self._message = self._message, b""
         self._state = _ASKED
-        self._watched = None  # the time it took to connect has a limit of its own
         try:
             sent = self._channel.send(message)
         except OSError:
@@ -199,20 +201,17 @@ class Connection:
         TransferError
             Too few bytes have come.
         """
-        if self._watched is None:
-            self._watched = now, 0
-            return
         assert self.exchange is not None
-        since, received = self._watched
         profile = self.exchange.request.profile
-        if self._state == _ASKED:
-            if self._received - received >= TRICKLE * max(1.0, now - since):
-                self._watched = now, self._received
-            elif now - since >= profile.stall_timeout:
-                message = f"too slow: less than {TRICKLE} bytes a second for {profile.stall_timeout:g} seconds"
-                raise self._answer.cut(TIMED_OUT, message) if self._answer else TransferError(TIMED_OUT, message)
-        elif now - since >= profile.connect_timeout:
-            raise Unreachable
+        if self._state != _ASKED:
+            self._dialled = now if self._dialled is None else self._dialled
+            if now - self._dialled >= profile.connect_timeout:
+                raise Unreachable
+        elif self._progress is None:
+            self._progress = Progress(now, 0)
+        elif self._progress.stalled(now, self._received, profile.stall_timeout):
+            message = too_slow(profile.stall_timeout)
+            raise self._answer.cut(TIMED_OUT, message) if self._answer else TransferError(TIMED_OUT, message)
 
     def rest(self, now: float) -> bool:
         """Forget the exchange, which has ended well. False: the connection cannot carry another one."""
