@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,13 +82,13 @@ def test_a_body_that_stalls_after_many_bytes_is_ended_by_our_own_count(way: str,
 
     with RawServer(stall) as server:
         store, url = HTTPRaw(stall_timeout=1, retry=ONCE), f"{server.url}/blob"
+        ways: dict[str, Callable[[], object]] = {
+            "get": lambda: store.get(url),
+            "get_many": lambda: list(store.get_many([url], errors="raise")),
+            "download": lambda: store.download(url, tmp_path / "out"),
+        }
         with pytest.raises(StoreNotAvailable, match="too slow: less than 100 bytes a second for 1 seconds"):
-            if way == "get":
-                store.get(url)
-            elif way == "download":
-                store.download(url, tmp_path / "out")
-            else:
-                list(store.get_many([url], errors="raise"))
+            ways[way]()
 
 
 # ---------------------------------------------------------------------- answers in unusual forms

@@ -25,7 +25,19 @@ from bitstore._transport.poller import Poller
 from bitstore._transport.scheduler import Scheduler
 from bitstore._transport.transport import Transport
 from bitstore._transport.transports import new_transports
-from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Request, Response, Sleep, Together, TransferError, Wait
+from bitstore.steps import (
+    EARLY,
+    TIMED_OUT,
+    Call,
+    Cancelled,
+    Request,
+    Response,
+    Sleep,
+    Steps,
+    Together,
+    TransferError,
+    Wait,
+)
 
 __all__ = ["Loop"]
 
@@ -193,19 +205,25 @@ class Loop:
         elif type(step) is Sleep:
             self._timers.at(clock.monotonic() + step.seconds, self._resume, task, task.ticket, None, None)
         elif type(step) is Together:
-            landed = _Parts(self, task, len(step.parts)).landed
-            task.parts = [Task(steps, landed) for steps in step.parts]
-            self._take_up(task.parts)
+            self._begin_parts(task, step.parts)
         else:
             raise TypeError(f"not a step of a lookup: {step!r}")
 
-    def _parts_ended(self, task: Task, ticket: int, error: BaseException | None) -> None:
-        """All parts of a `Together` have ended, or one of them with `error`."""
-        if task.finished or task.ticket != ticket:
-            return
-        parts = task.parts
-        self._drop_parts(task)
-        self._resume(task, ticket, [part.result for part in parts], error)
+    def _begin_parts(self, task: Task, parts: Sequence[Steps[Any]]) -> None:
+        ticket, left = task.ticket, len(parts)
+
+        def landed(ended: list[Task]) -> None:
+            nonlocal left
+            left -= len(ended)
+            failed = next((part.error for part in ended if part.error is not None), None)
+            if (failed is None and left) or task.finished or task.ticket != ticket:
+                return
+            results = [part.result for part in task.parts]
+            self._drop_parts(task)
+            self._resume(task, ticket, results, failed)
+
+        task.parts = [Task(steps, landed) for steps in parts]
+        self._take_up(task.parts)
 
     def _drop_parts(self, task: Task) -> None:
         parts, task.parts = task.parts, ()
@@ -279,23 +297,3 @@ class Loop:
             task.steps.close()
         except Exception:  # the clean-up of one lookup must not keep the others from theirs
             logger.exception("a lookup did not end cleanly")
-
-
-class _Parts:
-    """Awaits the tasks that a `Together` of `parent` has become.
-
-    They refer to this and not the reverse: a cycle would keep large blobs in memory until it is collected.
-    """
-
-    def __init__(self, loop: Loop, parent: Task, count: int) -> None:
-        self._loop = loop
-        self._parent = parent
-        self._ticket = parent.ticket
-        self._left = count
-
-    def landed(self, tasks: list[Task]) -> None:
-        """Some of them are done."""
-        self._left -= len(tasks)
-        failed = next((task.error for task in tasks if task.error is not None), None)
-        if failed is not None or not self._left:
-            self._loop._parts_ended(self._parent, self._ticket, failed)

@@ -17,21 +17,6 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from bitstore.steps._request import Sink
 from bitstore.steps._steps import Found, Steps
 
-__all__ = [
-    "OVERWRITE",
-    "CountsRequests",
-    "DownloadsInSteps",
-    "ExistsInSteps",
-    "FileSink",
-    "GetsByKey",
-    "GetsInSteps",
-    "HasVersions",
-    "PutsInSteps",
-    "RequestCounts",
-    "Scope",
-    "Write",
-]
-
 # Where a blob that is put into a store can be seen: in one process, in all of a machine (a node), or on all nodes.
 Scope: TypeAlias = Literal["process", "node", "shared"]
 

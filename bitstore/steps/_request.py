@@ -8,24 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 from bitstore._support.redact import redact_password
 
-__all__ = [
-    "EARLY",
-    "ERROR_BYTES",
-    "NO_HEADERS",
-    "PRINTABLE",
-    "REFUSED",
-    "TIMED_OUT",
-    "TOO_LARGE",
-    "TRICKLE",
-    "Profile",
-    "Request",
-    "Response",
-    "Signer",
-    "Sink",
-    "TransferError",
-]
-
-
 # So much of an error is always taken, however small the blobs may be: its body tells what it is.
 ERROR_BYTES = 64 * 1024
 NO_HEADERS: dict[str, str] = {}

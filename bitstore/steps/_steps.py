@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from bitstore.steps._request import Request
 
-__all__ = ["Call", "Cancelled", "Found", "Landing", "Sleep", "Step", "Steps", "Together", "Wait"]
-
 
 class Call:
     """Run `function(*args)`, which may block: drivers keep it off the transfer thread."""

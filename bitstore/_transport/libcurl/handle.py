@@ -39,19 +39,6 @@ class Handle:
     handles and their connections.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "chunks",
-        "curl",
-        "home",
-        "hurried",
-        "lines",
-        "progress",
-        "proxies",
-        "request",
-        "streams",
-    )
-
     def __init__(self, profile: Profile, method: str) -> None:
         self.chunks: list[bytes] = []  # of the body, unless the request's sink takes it
         self.lines: list[bytes] = []  # of all heads, where they are collected

@@ -32,26 +32,6 @@ class Connection:
     closes its connections.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_answer",
-        "_channel",
-        "_dialled",
-        "_last",
-        "_message",
-        "_not_yet",
-        "_progress",
-        "_read",
-        "_received",
-        "_state",
-        "_used",
-        "exchange",
-        "fd",
-        "more",
-        "origin",
-        "since",
-    )
-
     def __init__(self, channel: Channel) -> None:
         self.fd = channel.fd  # the socket's number, by which the kernel reports its events
         self.exchange: Exchange | None = None  # under way

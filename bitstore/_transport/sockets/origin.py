@@ -32,20 +32,6 @@ _LONGEST_IDLE = 60.0  # seconds: something on the way may have forgotten the con
 class Origin:
     """The way to one scheme, host and port (`prefix`: the URL up to its path), for the requests of one profile."""
 
-    __slots__ = (
-        "__weakref__",
-        "_address",
-        "_context",
-        "_fields",
-        "_learned",
-        "_prefix_length",
-        "_server_name",
-        "_signer",
-        "_start",
-        "idle",
-        "usable",
-    )
-
     def __init__(self, profile: Profile, prefix: str) -> None:
         self.idle: list[Connection] = []  # connections that wait for a request, the last used last
         self._address: tuple[int, Any] = (0, None)  # family and address of the socket
