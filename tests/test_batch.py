@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from bitstore._transport.libcurl.pool import process_pool
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
 from tests.stores import API, Shelf, blobs
+from tests.waiting import wait_until
 
 QUICK = Retry(attempts=3, first_delay=0.01)
 
@@ -42,14 +42,6 @@ def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Compos
     composite = Sha1Composite()
     composite.append_source(Sha1Store(HTTPRaw(retry=retry, **options), api.blob_url(""), verify=True))
     return composite
-
-
-def wait_until(condition: Callable[[], bool], limit: float = 30) -> None:
-    """For what has no event to await: the end of threads and sockets."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        threading.Event().wait(0.01)
 
 
 def own_threads() -> list[str]:

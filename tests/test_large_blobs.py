@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
 from tests.stores import API, Shelf
+from tests.waiting import wait_until
 
 QUICK = Retry(attempts=3, first_delay=0.01)
 BLOB = random.Random(8).randbytes(1_000_003)
@@ -78,13 +78,6 @@ class Case:
 @pytest.fixture
 def case(s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> Case:
     return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 EXPECTED = ["", "bytes=0-63999", *(f"bytes={n}-{min(n + 63999, 1_000_002)}" for n in range(64_000, 1_000_003, 64_000))]

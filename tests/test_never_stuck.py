@@ -50,6 +50,7 @@ from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
 from tests.stores import blobs
+from tests.waiting import wait_until
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -71,13 +72,6 @@ def uri(bucket: str) -> str:
 def raw(s3: SeaweedS3, **options: Any) -> S3Raw:
     options = {"endpoint_url": s3.endpoint_url, "region": "us-east-1", "retry": QUICK, **options}
     return S3Raw(s3.admin.session, **options)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 def sockets(server: FaultyServer) -> int:

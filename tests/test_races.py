@@ -38,6 +38,7 @@ from tests.servers.faults import Answer, Hang, Hold, s3_error
 from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response, make_response
 from tests.stores import API, Box, Shelf, blobs
+from tests.waiting import wait_until
 
 [(DIGEST, DATA)] = blobs(1).items()
 ONCE = Retry(attempts=1)
@@ -115,7 +116,7 @@ class TestOneDigest:
         second = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
         second.start()
         callbacks = composite._live().flights._open[DIGEST]._callbacks
-        _until(lambda: len(callbacks) == 1)
+        wait_until(lambda: len(callbacks) == 1)
         assert answers == []
         kept.go_on.set()
         first.join(60), second.join(60)
@@ -218,7 +219,7 @@ class TestLeaders:
         follower = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
         follower.start()
         callbacks = composite._live().flights._open[DIGEST]._callbacks
-        _until(lambda: len(callbacks) == 1)
+        wait_until(lambda: len(callbacks) == 1)
         exits.gate.set()
         leader.join(60), follower.join(60)
         assert answers == [DATA] and len(exits.asked) == 2
@@ -474,13 +475,3 @@ def _burst(store: Sha1Store, held: dict[str, bytes]) -> list[Callable[[], bool]]
     """A batch and eight single lookups, each true if it gets what it should."""
     singles = [partial(lambda digest: store.get(digest) == held[digest], digest) for digest in [*held][:8]]
     return [lambda: {blob.uri: blob.data for blob in store.get_many(held)} == held, *singles]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """For what has no event to wait for: that another thread has begun to wait."""
-    pause = threading.Event()
-    for _ in range(6000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("did not happen in time")

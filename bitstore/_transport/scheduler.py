@@ -149,7 +149,7 @@ class Scheduler:
             self._pace.slow_down()
         if exchange.peer is not None:
             for level, transport in self._levels:
-                if level != exchange.level:
+                if level != exchange.level and self._pace.limit >= transport.least:  # else it is not asked either
                     transport.learn(exchange.request, *exchange.peer)
         owner = exchange.owner
         owner.exchange = None

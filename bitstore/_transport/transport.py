@@ -82,7 +82,7 @@ class Transport(Protocol):
         """
 
     def learn(self, request: Request, address: str, port: int) -> None:
-        """Another transport has carried `request`, and the server was at this address."""
+        """Another transport has carried `request`, and the server was at this address. Not called below `least`."""
 
     @staticmethod
     def perform(request: Request, timeout: float | None) -> Response | None:

@@ -101,7 +101,7 @@ class Request:
         transfer runs and may block it, so it is for `bitstore._lookup.run` only.
     """
 
-    __slots__ = ("body", "headers", "max_bytes", "method", "profile", "sink", "url", "want_headers")
+    __slots__ = ("body", "headers", "max_bytes", "method", "plain", "profile", "sink", "url", "want_headers")
 
     def __init__(
         self,
@@ -123,17 +123,9 @@ class Request:
         self.want_headers = want_headers
         self.max_bytes = max_bytes
         self.sink = sink
-
-    @property
-    def plain(self) -> bool:
-        """Whether this is a GET of a whole body into memory, as its profile has it; by far the most are."""
-        return (
-            self.method == "GET"
-            and not self.headers
-            and not self.want_headers
-            and self.body is None
-            and self.max_bytes is None
-            and self.sink is None
+        # Whether this is a GET of a whole body into memory, as its profile has it; by far the most are.
+        self.plain = (
+            method == "GET" and not headers and not want_headers and body is None and max_bytes is None and sink is None
         )
 
     @property
