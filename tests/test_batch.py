@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,8 +119,9 @@ class TestAnswers:
 
     def test_options_are_checked_at_once(self, api: CountedAPI) -> None:
         store = over(api)
-        for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}):
-            with pytest.raises(ValueError, match=str(*wrong.values())):
+        numbers = [{name: wrong} for name in ("in_flight", "timeout", "patience") for wrong in (-1, math.nan, "5")]
+        for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}, *numbers):
+            with pytest.raises(ValueError, match=re.escape(repr(*wrong.values()))):
                 store.get_many([], **wrong)
         with pytest.raises(TypeError, match="call get"):
             store.get_many("0" * 40)

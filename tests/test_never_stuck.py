@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import hashlib
 import http.server
+import os
 import re
 import secrets
 import signal
@@ -581,3 +582,25 @@ def test_ctrl_c_ends_a_lone_transfer(api: CountedAPI, tmp_path: Path, what: str)
         finally:
             process.kill()
     assert out == "interrupted\n" and err == ""
+
+
+def test_what_a_signal_handler_raises_ends_a_lone_transfer_and_comes_out(api: CountedAPI) -> None:
+    """An alarm, say. It is no failure of the store."""
+    rule = api.rules.add(Hang())
+
+    def alarm(*_: object) -> None:
+        raise TimeoutError("time is up")
+
+    def send() -> None:
+        rule.wait_hits()
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(TimeoutError, match="time is up"):
+            HTTPRaw(retry=ONCE).get(api.blob_url(SHA1))
+    finally:
+        sender.join()
+        signal.signal(signal.SIGALRM, before)

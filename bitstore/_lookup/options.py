@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from bitstore._support.sizes import parse_size
@@ -31,10 +32,11 @@ class LookupOptions:
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout)
-        if self.in_flight is not None and self.in_flight < 1:
-            raise ValueError(f"in_flight={self.in_flight}: must be at least 1")
+        in_flight: Any = self.in_flight
+        if in_flight is not None and not (_is_number(in_flight) and in_flight >= 1):  # NaN is not, either
+            raise ValueError(f"in_flight={in_flight!r}: must be a number of lookups, at least 1")
         patience: Any = self.patience
-        if not isinstance(patience, (int, float)) or not patience >= 0:
+        if not (_is_number(patience) and patience >= 0):
             raise ValueError(f"patience={patience!r}: must be a number of seconds, at least 0")
         parse_size(self.max_bytes)
 
@@ -44,7 +46,11 @@ class LookupOptions:
         return parse_size(self.max_bytes)
 
 
-def check_timeout(timeout: float | None) -> None:
+def check_timeout(timeout: Any) -> None:
     """Raise ValueError unless `timeout` is None or a number of seconds above 0."""
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout}: must be more than 0 seconds")
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
+        raise ValueError(f"timeout={timeout!r}: must be more than 0 seconds")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)

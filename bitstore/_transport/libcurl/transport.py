@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -163,10 +164,13 @@ class Libcurl:
                 handle.curl.setopt(pycurl.NOPROGRESS, 0)
             code, message = 0, ""
             try:
-                # Python runs signal handlers in `watch`. What one of them raises ends the transfer, and comes out here.
+                # Python runs signal handlers in `watch`. What one of them raises ends the transfer.
                 handle.curl.perform()
             except pycurl.error as error:
                 code, message = error.args[0], error.args[1] if len(error.args) > 1 else ""
+            raised: BaseException | None = getattr(sys, "last_value", None)
+            if code == pycurl.E_ABORTED_BY_CALLBACK and not stalled and raised is not None:
+                raise raised  # pycurl passes on KeyboardInterrupt alone: it prints others, which sets `last_value`
             if stalled:
                 code, message = TIMED_OUT, too_slow(request.profile.stall_timeout)
             # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
