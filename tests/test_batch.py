@@ -119,8 +119,9 @@ class TestAnswers:
 
     def test_options_are_checked_at_once(self, api: CountedAPI) -> None:
         store = over(api)
-        numbers = [{name: wrong} for name in ("in_flight", "timeout", "patience") for wrong in (-1, math.nan, "5")]
-        for wrong in ({"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}, *numbers):
+        cases: list[dict[str, Any]] = [{"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}]
+        cases += [{name: wrong} for name in ("in_flight", "timeout", "patience") for wrong in (-1, math.nan, "5")]
+        for wrong in cases:
             with pytest.raises(ValueError, match=re.escape(repr(*wrong.values()))):
                 store.get_many([], **wrong)
         with pytest.raises(TypeError, match="call get"):
