@@ -81,14 +81,6 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-@pytest.mark.parametrize("uri", [None, b"file:///x", 7])
-def test_not_a_str(uri: Any) -> None:
-    for operation in (FileRaw().get, FileRaw().exists, lambda uri: FileRaw().put(uri, b"x")):
-        with pytest.raises(TypeError, match="expected a str"):
-            operation(uri)
-    assert not FileRaw().is_valid(uri)
-
-
 def test_below_a_file_or_a_dangling_link_nothing_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "unmounted")

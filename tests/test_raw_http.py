@@ -14,7 +14,7 @@ from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.retry import Retry
 from bitstore._lookup.run import run
 from bitstore._raw.http import HTTPRaw
-from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
 from tests.servers import Answer, CountedAPI, Cut, Hang, MotoServer, Reset
 
@@ -78,14 +78,6 @@ def test_no_password_in_a_url() -> None:
     assert "password" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", [None, b"http://h/k", 7])
-def test_not_a_str(uri: Any) -> None:
-    for operation in (HTTPRaw().get, HTTPRaw().exists, lambda uri: HTTPRaw().put(uri, b"x")):
-        with pytest.raises(TypeError, match="expected a str"):
-            operation(uri)
-    assert not HTTPRaw().is_valid(uri)
-
-
 def test_options_are_checked() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"headers": {"X": "a\r\nY: b"}}, "header X"),
@@ -98,27 +90,6 @@ def test_options_are_checked() -> None:
             HTTPRaw(**options)
     with pytest.raises(TypeError):
         cast("Any", HTTPRaw)({"X": "y"})
-
-
-@pytest.mark.parametrize(
-    ("status", "missing"), [(404, True), (410, True), (400, False), (451, False), (204, False), (206, False)]
-)
-def test_statuses(api: CountedAPI, status: int, missing: bool) -> None:
-    api.rules.add(Answer(status, b"" if status == 204 else b"because"))
-    error = outcome(lambda: HTTPRaw().get(api.blob_url("k")))
-    assert isinstance(error, NotFoundInStore if missing else StoreNotAvailable)
-    assert not isinstance(error, AccessDenied)
-    assert missing or str(status) in str(error)
-
-
-def test_forbidden(api: CountedAPI) -> None:
-    api.rules.add(Answer(403), times=2)
-    error = outcome(lambda: HTTPRaw().get(api.blob_url("k")))
-    assert isinstance(error, AccessDenied)
-    assert "forbidden_is_missing=True" in str(error)
-    assert isinstance(outcome(lambda: HTTPRaw(forbidden_is_missing=True).get(api.blob_url("k"))), NotFoundInStore)
-    api.rules.add(Answer(401))
-    assert isinstance(outcome(lambda: HTTPRaw(forbidden_is_missing=True).get(api.blob_url("k"))), AccessDenied)
 
 
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429), Reset(), Cut(5)])

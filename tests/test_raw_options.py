@@ -94,6 +94,16 @@ def test_values_are_checked_by_the_constructor_and_when_set_later(kind: Any) -> 
     assert tried
 
 
+@pytest.mark.parametrize("uri", [None, b"s3://b/k", 7, ["s3://b/k"]])
+@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, FileRaw])
+def test_a_uri_that_is_no_str_is_a_type_error(kind: Any, uri: Any) -> None:
+    store = kind()
+    assert not store.is_valid(uri)
+    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} expected a str such as '{store.URI_HINT}', not"):
+            operation(uri)
+
+
 @pytest.mark.parametrize("kind", [S3Raw, GSRaw])
 def test_limit_and_client_exclude_each_other_in_any_order(kind: Any) -> None:
     for first, second in (("limit", "client"), ("client", "limit")):

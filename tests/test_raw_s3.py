@@ -167,29 +167,12 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-@pytest.mark.parametrize("uri", [None, b"s3://b/k", 7, ["s3://b/k"]])
-def test_not_a_str(uri: Any) -> None:
-    store = S3Raw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
-    assert not store.is_valid(uri)
-    for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
-        with pytest.raises(TypeError, match="expected a str"):
-            operation(uri)
-
-
 def test_options_are_checked() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        S3Raw(colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         cast("Any", S3Raw)(None, None)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"addressing_style": "virtuel"}, "addressing_style"),
-        ({"region": "eu west/1"}, "region"),
         ({"endpoint_url": "localhost:9000"}, "endpoint_url"),
         ({"endpoint_url": "http://user:secret@h"}, r"\*\*\*@h"),
-        ({"acl": "private\r\nx-evil: 1"}, "acl"),
-        ({"connect_timeout": 0}, "connect_timeout"),
-        ({"max_blob_size": "a lot"}, "max_blob_size"),
-        ({"ca_bundle": "/no/such/file"}, "/no/such/file"),
     ]
     for options, text in wrong:
         with pytest.raises(ValueError, match=text):
