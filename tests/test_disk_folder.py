@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from bitstore._caches.disk import DiskCache
+from bitstore.config import ConfigError, loads
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from tests.disk_helpers import age, fill, flip, keep_open, kept_open
 from tests.disk_troubles import in_child
@@ -85,6 +86,100 @@ def public() -> Iterator[Path]:
     for entry in [path, *path.rglob("*")]:
         entry.chmod(0o700)
     shutil.rmtree(path)
+
+
+def as_nobody(function: Callable[[], object]) -> None:
+    """Run `function` in a child without root's rights."""
+
+    def use() -> None:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setuid(NOBODY)
+        function()
+
+    in_child(use)
+
+
+def test_a_folder_that_may_not_be_reached_is_refused_by_name(public: Path) -> None:
+    closed = public / "closed"
+    closed.mkdir()
+    packed = pickle.dumps(DiskCache(closed / "inner" / "cache"))
+    text = f'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\npath = "{closed}/inner/cache"'
+    closed.chmod(0)
+    told = rf"cache folder '{closed}/inner/cache' cannot be reached: user \d+ may not enter '{closed}'"
+
+    def use() -> None:
+        with pytest.raises(AccessDenied, match=told):
+            DiskCache(closed / "inner" / "cache")
+        with pytest.raises(ConfigError, match=f"tier 'disk': {told}"):
+            loads(text)
+        late = pickle.loads(packed)
+        for ask in (late.get, late.exists, late.path, late.delete, lambda key: late.put(key, b"")):
+            with pytest.raises(StoreNotAvailable, match=told):
+                ask("a key")
+        assert late.stats()["bytes"] is None
+
+    as_nobody(use)
+
+
+@pytest.mark.parametrize("below", ["", "/below/it"])
+def test_a_link_that_leads_nowhere_is_refused_by_name(tmp_path: Path, below: str) -> None:
+    link = tmp_path / "link"
+    name = f"{link}{below}"
+    link.mkdir()
+    late = DiskCache(name)
+    link.rmdir()
+    link.symlink_to(tmp_path / "not mounted")
+    told = f"cache folder '{name}' cannot be: '{link}' is a link to '{tmp_path}/not mounted', which is not there"
+    with pytest.raises(NotADirectoryError, match=told):
+        DiskCache(name)
+    for ask in (late.get, late.exists, lambda key: late.put(key, b"")):
+        with pytest.raises(StoreNotAvailable, match=told):
+            ask("a key")
+    (tmp_path / "not mounted").mkdir()  # it is mounted
+    late.put("a key", b"data")
+    assert DiskCache(name).get("a key") == b"data"
+
+
+def test_an_impossible_path_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for name, reason in (("circle", "Too many levels of symbolic links"), ("a" * 300, "File name too long")):
+        with pytest.raises(StoreNotAvailable, match=f"cannot look at cache folder '{tmp_path}/{name}': {reason}"):
+            DiskCache(tmp_path / name)
+
+
+def test_a_home_in_a_circle_of_links_disturbs_no_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITSTORE_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    packed = pickle.dumps(DiskCache())
+    (tmp_path / "bitstore").symlink_to("bitstore")
+    late = pickle.loads(packed)
+    with pytest.raises(StoreNotAvailable, match="cannot look at cache folder"):
+        late.get("a key")
+
+
+def test_a_folder_that_cannot_be_made_is_named_by_the_write(public: Path) -> None:
+    public.chmod(0o555)
+    cache = DiskCache(public / "closed" / "cache")
+
+    def use() -> None:
+        with pytest.raises(StoreNotAvailable, match=rf"cannot be made: Permission denied: '{public}/closed/cache'"):
+            cache.put("a key", b"")
+
+    as_nobody(use)
+
+
+@pytest.mark.parametrize("gone", ["", "sha1", "fan", "beside"])
+def test_a_file_in_place_of_a_folder_is_no_absence(either: DiskCache, folder: Path, gone: str) -> None:
+    key, _, path = fill(either)
+    if gone == "beside":
+        path.unlink()
+    where = {"": folder, "sha1": folder / "sha1", "fan": path.parent, "beside": path.parent / f"{key}.d"}[gone]
+    shutil.rmtree(where, ignore_errors=True)
+    where.write_bytes(b"in the way")
+    for ask in (either.get, either.exists, either.path, either.delete):
+        with pytest.raises(StoreNotAvailable, match=r"Not a directory|is a file"):
+            ask(key)
 
 
 def test_a_read_only_folder_reads(public: Path) -> None:

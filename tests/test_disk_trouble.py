@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bitstore import MemoryCache, Sha1Composite
+from bitstore._caches import folder as folders
 from bitstore._caches.disk import DiskCache
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from tests.disk_troubles import (
@@ -137,7 +138,10 @@ def test_a_cache_that_is_only_written_is_healed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-def test_any_file_operation_may_fail(tmp_path: Path, code: int, lasting: bool) -> None:
+def test_any_file_operation_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool) -> None:
+    # In a folder of some seconds' age a cache keeps descriptors open. On a slow machine it would be that old here.
+    monkeypatch.setattr(folders, "_SETTLED_NS", 10**18 * 9)
+
     def use() -> None:
         bound = 6 * SIZE + 1000
         held, bad, new, *fillers = (blob(number, SIZE) for number in range(50, 57))
@@ -186,7 +190,7 @@ def test_any_file_operation_may_fail(tmp_path: Path, code: int, lasting: bool) -
             shutil.rmtree(folder)
             if disk.done < number:
                 break
-        assert number > 150, "it failed at many places"
+        assert number > 140, "it failed at many places"
 
     in_child(use)
 

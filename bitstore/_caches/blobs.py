@@ -134,7 +134,7 @@ class Blobs:
         """
         try:
             fd = os.open(f"{self._root}/{place}", _READ)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         except OSError as error:
             # A symbolic link or a socket does not open like this: neither was put there by us.

@@ -1,25 +1,22 @@
 """A cache in a folder of a local disk, shared by any number of processes."""
 
-# ruff: noqa: PTH100, PTH103, PTH116
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bitstore._caches.blobs import DAMAGED, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
-from bitstore._caches.home import expanded, folder_of_cache, warn_of
+from bitstore._caches.local import LocalCache
 from bitstore._caches.quarantine import trim
+from bitstore._caches.root import absolute, default_folder, default_size, examine, make, warn_of
 from bitstore._lookup.partial import Partial
-from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
-from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._support.per_process import PerProcess
 from bitstore._support.sizes import format_size, parse_size
-from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Write
-from bitstore.store import Store
 
 __all__ = ["DiskCache", "Verified"]
 
@@ -32,7 +29,7 @@ class Verified(NamedTuple):
     bytes: int
 
 
-class DiskCache(ChecksOptions, KeepsPerProcess, Store):
+class DiskCache(LocalCache):
     """Keeps blobs as files in a folder, within a bound on their bytes; what was not used for longest goes first.
 
     Any number of threads and processes of one machine may use one folder, and any of them may be killed at
@@ -72,14 +69,13 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
     ValueError
         An invalid size, an unknown algorithm, or an empty folder name.
     NotADirectoryError
-        `folder` is a file, or lies in one.
-    PermissionError
-        Another user owns `folder`.
+        `folder` is a file, lies in one, or is below a link that leads nowhere.
+    AccessDenied
+        Another user owns `folder`, or this user may not enter a folder on the way to it. (A `PermissionError` too.)
+    StoreNotAvailable
+        The disk could not say what `folder` is, or the path is impossible: too long, or links lead in a circle.
     """
 
-    URI_HINT = "any non-empty text"
-
-    bytes_only = True
     scope: Scope = "node"
     _trouble: str | None = None  # why this process has no folder for the cache; None: it has one, or can make it
 
@@ -99,7 +95,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         )
         self._set_root(folder)
         self._blobs_of: PerProcess[Blobs] = PerProcess()
-        self.max_size = _default_size() if max_size is None else max_size
+        self.max_size = default_size() if max_size is None else max_size
         self.max_blob_size = max_blob_size
         self.verify = verify
         self.allow_foreign_owner = allow_foreign_owner
@@ -115,12 +111,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     @max_size.setter
     def max_size(self, size: int | str) -> None:
-        parsed = parse_size(size, name="max_size")
-        if not parsed:
-            raise ValueError(
-                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
-            )
-        self._max_size = parsed
+        self._max_size = parsed = self._positive_size(size)
         if (blobs := self._blobs_of.get()) is not None:
             blobs.bound.max_size = parsed
 
@@ -178,11 +169,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
 
     def is_valid(self, uri: Any) -> bool:
         """Whether `uri` is a non-empty text, and there is a folder: composites pass a cache without one over."""
-        return self._trouble is None and isinstance(uri, str) and bool(uri)
-
-    def _check_valid(self, uri: Any) -> None:
-        if not (isinstance(uri, str) and uri):
-            super()._check_valid(uri)
+        return self._trouble is None and super().is_valid(uri)
 
     # -- reading
 
@@ -284,11 +271,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         StoreNotAvailable
             The disk does not take it: full, read-only, gone.
         """
-        self._check_valid(uri)
-        if not isinstance(data, bytes):
-            raise TypeError(f"DiskCache holds bytes only, not {type(data).__name__} (for '{uri}')")
-        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
-            data = bytes(memoryview(data))
+        data = self._checked(uri, data)
         blobs = self._blobs()
         if self._trouble is not None:
             blobs.count("skipped")
@@ -438,7 +421,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         # At each write, and not only at the first: another user may have deleted and made it again.
         found = self._check_folder()
         if found is None:
-            os.makedirs(self._root, 0o700, exist_ok=True)
+            make(self._root)
             found = self._check_folder()
         if found is not None:
             blobs.folder.seen(found)
@@ -448,32 +431,10 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
             blobs.bound.reclaim()
 
     def _check_folder(self) -> os.stat_result | None:
-        """What the folder is; None if it does not exist.
-
-        Raises
-        ------
-        NotADirectoryError
-            It is a file, or lies in one.
-        AccessDenied
-            Another user owns it. (A `PermissionError` too.)
-        """
+        """What the folder is; None if there is none (yet). Raises what `examine` raises."""
         if self._trouble is not None:
             return None
-        try:
-            found = os.stat(self._root)
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
-            raise NotADirectoryError(f"cache folder '{self._root}' cannot be: a part of its path is a file") from None
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(f"cache folder '{self._root}' is a file: name a folder, or a path that is free")
-        if found.st_uid != os.geteuid() and not self.allow_foreign_owner:
-            raise AccessDenied(
-                self.label,
-                f"the folder belongs to user {found.st_uid}, which could put anything there, and this is user "
-                f"{os.geteuid()}; choose a folder of your own, or trust it with allow_foreign_owner=True",
-            )
-        return found
+        return examine(self._root, self.label, allow_foreign_owner=self.allow_foreign_owner)
 
     def _failed(self, blobs: Blobs, counter: str, error: OSError) -> StoreNotAvailable:
         blobs.count(counter)
@@ -517,21 +478,13 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         yield Call(DiskCache.put, self, uri, data)
 
     def _set_root(self, folder: str | os.PathLike[str] | None) -> None:
-        """Choose the folder: absolute, so that neither a change of the working folder nor another process mean another.
-
-        Raises ValueError for what cannot be a path.
-        """
-        chosen: object = folder
         if folder is None:
-            chosen, self._trouble = folder_of_cache()
+            folder, self._trouble = default_folder()
             if self._trouble is not None:
                 self._root = ""
                 warn_of(self.label, self._trouble)
                 return
-        name: object = os.fspath(chosen)  # type: ignore[call-overload]
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise ValueError(f"cache folder {chosen!r} is not a path: give a text such as '/mnt/nvme/blobs'")
-        self._root = os.path.abspath(expanded(name))
+        self._root = absolute(folder)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self._from_environment}
@@ -543,7 +496,7 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         if "_root" in self._from_environment:
             self._set_root(None)
         if "_max_size" in self._from_environment:
-            self._max_size = _default_size()
+            self._max_size = default_size()
 
     def __repr__(self) -> str:
         options = f"{None if self._trouble else self._root!r}, max_size={format_size(self.max_size)!r}"
@@ -552,8 +505,3 @@ class DiskCache(ChecksOptions, KeepsPerProcess, Store):
         if not self.verify:
             options += ", verify=False"
         return f"{type(self).__name__}({options})"
-
-
-def _default_size() -> int:
-    configured = os.environ.get("BITSTORE_CACHE_SIZE")
-    return parse_size(configured, name="BITSTORE_CACHE_SIZE") if configured else parse_size("10GB")

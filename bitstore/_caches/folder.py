@@ -169,10 +169,10 @@ class Folder:
                 os.mkdir(name, 0o700, dir_fd=parent)
 
     def stat(self, place: Place) -> os.stat_result | None:
-        """What is at `place`; None if nothing is."""
+        """What is at `place`; None if nothing is. A file in place of a folder is a failure, and raises `OSError`."""
         try:
             return os.lstat(f"{self.root}/{place}")
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
 
     def touch(self, place: Place) -> None:
@@ -188,7 +188,7 @@ class Folder:
         """Names of the files in the `.d` folder at `path`, below the root; none if there is no such folder."""
         try:
             return [name for name in os.listdir(f"{self.root}/{path}") if _BLOB.fullmatch(name)]
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
 
     def unlink(self, place: Place, *, mtime_ns: int | None = None, kept: bool = False) -> int | None:

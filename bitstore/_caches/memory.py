@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from cachetools import LRUCache
 
-from bitstore._support.checks import ChecksOptions
-from bitstore._support.per_process import KeepsPerProcess, PerProcess
-from bitstore._support.sizes import format_size, parse_size
+from bitstore._caches.local import LocalCache
+from bitstore._support.per_process import PerProcess
+from bitstore._support.sizes import format_size
 from bitstore.errors import NotFoundInStore
 from bitstore.steps import OVERWRITE, Found, Scope, Steps, Write
-from bitstore.store import Store
 
 __all__ = ["MemoryCache"]
 
@@ -30,7 +28,7 @@ class _Contents:
         self.hits = self.misses = self.written = self.skipped = self.evicted = 0
 
 
-class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
+class MemoryCache(LocalCache):
     """Keeps the blobs used last in the memory of this process.
 
     Threads share it; processes do not: a forked child and an unpickled copy start empty.
@@ -48,27 +46,16 @@ class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
         `max_size` is not a size, or is zero.
     """
 
-    URI_HINT = "any non-empty text"
-
-    bytes_only = True
     scope: Scope = "process"
 
     def __init__(self, max_size: int | str = "256MB") -> None:
-        self._max_size = parse_size(max_size, name="max_size")
-        if not self._max_size:
-            raise ValueError(
-                "max_size 0 leaves no room for a single blob: give at least 1 byte, or leave the cache out"
-            )
+        self._max_size = self._positive_size(max_size)
         self._contents: PerProcess[_Contents] = PerProcess()
 
     @property
     def max_size(self) -> int:
         """Bytes, as given."""
         return self._max_size
-
-    def is_valid(self, uri: Any) -> bool:
-        """Whether `uri` is a non-empty text."""
-        return isinstance(uri, str) and bool(uri)
 
     def get(self, uri: str) -> bytes:
         """The bytes kept under `uri`.
@@ -102,11 +89,7 @@ class MemoryCache(ChecksOptions, KeepsPerProcess, Store):
         TypeError
             `data` is not bytes.
         """
-        self._check_valid(uri)
-        if not isinstance(data, bytes):
-            raise TypeError(f"MemoryCache holds bytes only, not {type(data).__name__} (for '{uri}')")
-        if type(data) is not bytes:  # a subclass may say anything about itself, such as its length
-            data = bytes(memoryview(data))
+        data = self._checked(uri, data)
         contents = self._contents.get() or self._start()
         with contents.lock:
             blobs = contents.blobs
