@@ -127,29 +127,6 @@ def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["abc", "--store", "file:///x/"], "'abc' is no digest of sha1, sha256, md5"),
-        (["0" * 40, "--store", "ftp://x/"], "its scheme is unknown"),
-        (["0" * 40], "no configuration found"),
-        (["0" * 40, "--config", "gone.toml"], "cannot read the configuration gone.toml"),
-        (["0" * 40, "--config", "a.toml", "--store", "file:///x/"], "exclude each other"),
-        (["0" * 40, "--cache", "x"], "--cache goes with --store"),
-        (["0" * 40, "--store", "file:///x/", "-o", "."], "is a folder"),
-        (["0" * 40, "--store", "file:///x/", "--cache", "/dev/null"], "/dev/null"),
-        (["0" * 40, "--store", "file:///x/", "-o", "no/blob"], "no/blob cannot be written: there is no folder no"),
-        (["0" * 40, "--nonsense"], "No such option"),
-        ([], "Missing argument"),
-    ],
-)
-def test_get_refuses(bitstore: Callable[..., Ran], args: list[str], message: str) -> None:
-    ran = bitstore("get", *args)
-    assert ran.code == 3
-    assert message in ran.err
-    assert "Traceback" not in ran.err
-
-
 def test_standard_output_that_takes_nothing(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
     digest = max(blobs, key=lambda digest: len(blobs[digest]))
     get = ["get", digest, "--store", shelf]

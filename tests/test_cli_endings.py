@@ -132,12 +132,10 @@ BAD = [
     "warm b.toml",
     "warm list --timeout inf",
     "warm list --ledger ''",
-    "warm list --ledger list",
     "warm list --ledger shelf",
     f"warm list --ledger {LONG}",
     "warm list --dry-run --ledger list",
     "warm list --dry-run --ledger shelf",
-    "warm list --target owner",
     "warm list --ray nowhere:1 --target everywhere",
 ]
 
@@ -178,15 +176,40 @@ OTHER_BAD = [
 ]
 
 
-@pytest.mark.parametrize("line", [*(f"{line} --config b.toml" for line in BAD), *OTHER_BAD])
+NAMED = [
+    ("get abc --store file:///x/", "'abc' is no digest of sha1, sha256, md5"),
+    (f"get {DIGEST} --store ftp://x/", "its scheme is unknown"),
+    (f"get {DIGEST}", "no configuration found"),
+    (f"get {DIGEST} --config gone.toml", "cannot read the configuration gone.toml"),
+    (f"get {DIGEST} --config a.toml --store file:///x/", "exclude each other"),
+    (f"get {DIGEST} --cache x", "--cache goes with --store"),
+    (f"get {DIGEST} --store file:///x/ -o .", "is a folder"),
+    (f"get {DIGEST} --store file:///x/ --cache /dev/null", "/dev/null"),
+    (f"get {DIGEST} --store file:///x/ -o no/blob", "no/blob cannot be written: there is no folder no"),
+    (f"get {DIGEST} --nonsense", "No such option"),
+    ("get", "Missing argument"),
+    ("warm list --target owner --config b.toml", "--target owner goes with --ray"),
+    ("warm list --ray local --target here --config b.toml", "--target here: choose one of shared, owner, local"),
+    (
+        "warm list --ray local --target shared --config b.toml",
+        "fills each cache that all nodes share, and the store has none",
+    ),
+    ("warm list --ledger list --config b.toml", "is a file: a ledger is a folder"),
+    ("warm list --column sha1 --config b.toml", "is no table with a header"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [*((f"{line} --config b.toml", "") for line in BAD), *((line, "") for line in OTHER_BAD), *NAMED]
+)
 def test_bad_arguments_are_refused(
-    place: Path, line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    place: Path, line: str, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
     before = sorted(place.iterdir())
     code, out, err = here(monkeypatch, capfd, shlex.split(line))
     assert (code, out) == (3, ""), err
-    assert err
+    assert err and said in err
     assert sorted(place.iterdir()) == before
 
 

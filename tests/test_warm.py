@@ -107,9 +107,7 @@ def test_distinct_is_a_set(name: str) -> None:
     algorithm = ALGORITHMS[name]
     given = [algorithm.of(chance.randbytes(2)) for _ in range(100_000)]
     others = [algorithm.of(chance.randbytes(2)) for _ in range(3000)]
-    mine, theirs = Distinct(algorithm), Distinct(algorithm)
-    mine.update(given)
-    theirs.update(others)
+    mine, theirs = Distinct(algorithm, given), Distinct(algorithm, others)
     assert len(mine) == len(set(given))
     assert sorted(mine) == sorted(set(given))
     mine.remove(theirs)
@@ -120,8 +118,7 @@ def test_distinct_is_a_set(name: str) -> None:
 
 
 def test_distinct_digests_that_follow_each_other_lie_apart() -> None:
-    found = Distinct(SHA1)
-    found.update(digest_of(str(n)) for n in range(20_000))
+    found = Distinct(SHA1, (digest_of(str(n)) for n in range(20_000)))
     listed = list(found)
     assert all(len({digest[:2] for digest in listed[start : start + 200]}) == 200 for start in range(0, 5000, 256))
 
@@ -132,7 +129,8 @@ def test_distinct_needs_little_memory() -> None:
     tracemalloc.start()
     try:
         for _ in range(6):  # each six times
-            found.update(digest_of(str(n)) for n in range(count))
+            for n in range(count):
+                found.add(digest_of(str(n)))
         assert len(found) == count
         held, most = tracemalloc.get_traced_memory()
     finally:
@@ -533,24 +531,6 @@ def test_a_store_without_caches_has_nothing_to_fill() -> None:
         ValueError, match=r"nothing to fill: .* no cache that outlives .* \(it has: bucket\); .*--cache"
     ):
         check_target(store, "here")
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--target", "owner"], "--target owner goes with --ray"),
-        (["--ray", "local", "--target", "here"], "--target here: choose one of shared, owner, local"),
-        (["--ray", "local", "--target", "shared"], "fills each cache that all nodes share, and the store has none"),
-        (["--ledger", "list.txt"], "is a file: a ledger is a folder"),
-        (["--column", "sha1"], "is no table with a header"),
-    ],
-)
-def test_command_refuses(command: Command, args: list[str], message: str) -> None:
-    code, told = command.run(*args)
-    assert code == 3, told
-    assert message in told
-    assert "Traceback" not in told
-    assert len(command.proxy.requests) == 0
 
 
 def test_a_cache_of_a_users_own(shelf: Shelf) -> None:

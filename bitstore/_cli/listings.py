@@ -35,7 +35,6 @@ class Listing:
 
     def __init__(self, path: Path, *, append: bool = False) -> None:
         self.path = path
-        self.count = 0
         self._append = append
         self._draft: Draft | None = None
         self._file: IO[str] | None = None
@@ -50,7 +49,6 @@ class Listing:
                 with self.path.open(encoding="utf-8", errors="replace") as before:
                     shutil.copyfileobj(before, self._file)
         self._file.write("\t".join([_UNFIT.sub(" ", text)[:_LONGEST] for text in fields]) + "\n")
-        self.count += 1
 
     def publish(self) -> None:
         """Put the file in place; without a single line there is none. Raises `OSError`."""

@@ -22,13 +22,17 @@ class Distinct:
     ----------
     algorithm
         The algorithm of all digests.
+    digests
+        The first digests.
     """
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: Algorithm, digests: Iterable[str] = ()) -> None:
         self._size = algorithm.length // 2
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
         self._held = 0  # digests in the buckets, with repetitions
         self._sorted = 0  # of these, when repetitions were dropped last
+        for digest in digests:
+            self.add(digest)
 
     def add(self, digest: str) -> None:
         """Take in a digest, in hexadecimal characters."""
@@ -37,11 +41,6 @@ class Distinct:
         self._held += 1
         if self._held > 2 * self._sorted + _SLACK:
             self._sort()
-
-    def update(self, digests: Iterable[str]) -> None:
-        """Take in many digests."""
-        for digest in digests:
-            self.add(digest)
 
     def remove(self, others: Distinct) -> None:
         """Drop the digests that `others` has too."""

@@ -15,7 +15,7 @@ from bitstore._tiers.composite import Composite
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.ledger import Ledger, LedgerError
-from bitstore._warming.outcome import Kind, Outcome
+from bitstore._warming.outcome import Outcome
 from bitstore._warming.progress import Progress
 from bitstore._warming.report import WarmReport
 from bitstore.errors import BitstoreError
@@ -164,17 +164,11 @@ class Warming:
         if self._ledger is None:
             return
         report = self.report
-        wanted.remove(self._known("found"))
+        wanted.remove(Distinct(self._algorithm, self._ledger.known("found")))
         report.settled = report.distinct - len(wanted)
         if not self._retry_missing:
-            wanted.remove(self._known("missing"))
+            wanted.remove(Distinct(self._algorithm, self._ledger.known("missing")))
             report.known_missing = report.distinct - report.settled - len(wanted)
-
-    def _known(self, kind: Kind) -> Distinct:
-        assert self._ledger is not None
-        known = Distinct(self._algorithm)
-        known.update(self._ledger.known(kind))
-        return known
 
     def _note(self, outcome: Outcome) -> None:
         if self._ledger is not None and not self.report.dry_run:

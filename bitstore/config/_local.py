@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from bitstore._caches.disk import DiskCache
+from bitstore._caches.memory import MemoryCache
 from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.mixins import VerifyDigestMixin
 from bitstore._limits.calls import WAIT, CallLimit
@@ -74,8 +76,6 @@ class DiskTier(Tier, kw_only=True):
 
     def store(self, context: Context) -> Store:
         """The `DiskCache`."""
-        from bitstore._caches.disk import DiskCache
-
         options: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
         return DiskCache(None if self.path is None else context.path(self.path, "path"), verify=self.verify, **options)
 
@@ -90,8 +90,6 @@ class MemoryTier(Tier, kw_only=True):
 
     def store(self, context: Context) -> Store:
         """The `MemoryCache`."""
-        from bitstore._caches.memory import MemoryCache
-
         return MemoryCache(self.max_size)
 
 

@@ -7,7 +7,12 @@ from urllib.parse import quote
 
 from bitstore._digests.named import Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
 from bitstore._digests.store import DigestStore
+from bitstore._limits.rates import RateLimit
 from bitstore._lookup.retry import Retry
+from bitstore._raw.file import FileRaw
+from bitstore._raw.gs import GSRaw
+from bitstore._raw.http import HTTPRaw
+from bitstore._raw.s3 import S3Raw
 from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._local import Context, ReadTier, Tier
 from bitstore.store import Store
@@ -25,13 +30,13 @@ class _URLTier(ReadTier, kw_only=True):
         {"name", "url", "cache", "read", "cache_result", "verify", "compression"}
     )
 
+    # Class of the raw store.
+    raw: ClassVar[type[Store]]
+
     url: str
     verify: bool = True
     compression: str | None = None
     max_blob_size: int | str | None = None
-
-    def raw_class(self) -> type[Store]:
-        raise NotImplementedError
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         """Keyword arguments of the raw store: those that the file gives."""
@@ -43,11 +48,11 @@ class _URLTier(ReadTier, kw_only=True):
         return expand_variables(self.url, "url", encode=_in_template) if context.from_file else self.url
 
     def store(self, context: Context) -> Store:
-        raw_class, options = self.raw_class(), self.raw_options(context)
-        key = repr((raw_class, sorted(options.items())))
+        options = self.raw_options(context)
+        key = repr((self.raw, sorted(options.items())))
         raw = context.raw_stores.get(key)
         if raw is None:
-            raw = context.raw_stores[key] = raw_class(**options)
+            raw = context.raw_stores[key] = self.raw(**options)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
         return make(raw, self.prefix(context), self.verify, compression=self.compression, **limit)
@@ -57,13 +62,9 @@ class FileTier(_URLTier, kw_only=True):
     """Files of this machine."""
 
     what: ClassVar[str] = "a tier with a file:// URL"
+    raw: ClassVar[type[Store]] = FileRaw
 
     missing_folder: str | None = None
-
-    def raw_class(self) -> type[Store]:
-        from bitstore._raw.file import FileRaw
-
-        return FileRaw
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         return {} if self.missing_folder is None else {"missing_folder": self.missing_folder}
@@ -95,8 +96,6 @@ class _WireTier(_URLTier, kw_only=True):
         options = super().raw_options(context)
         per_second = options.pop("requests_per_second", None)
         if per_second is not None:
-            from bitstore._limits.rates import RateLimit
-
             if not per_second > 0:
                 raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
             options["limit"] = RateLimit(per_second=per_second)
@@ -109,6 +108,7 @@ class S3Tier(_WireTier, kw_only=True):
     """A bucket of Amazon S3, or of what speaks like it."""
 
     what: ClassVar[str] = "a tier with an s3:// URL"
+    raw: ClassVar[type[Store]] = S3Raw
 
     profile: str | None = None
     anonymous: bool = False
@@ -121,11 +121,6 @@ class S3Tier(_WireTier, kw_only=True):
     server_side_encryption: str | None = None
     kms_key_id: str | None = None
     request_checksum_calculation: str | None = None
-
-    def raw_class(self) -> type[Store]:
-        from bitstore._raw.s3 import S3Raw
-
-        return S3Raw
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
@@ -143,15 +138,11 @@ class GSTier(_WireTier, kw_only=True):
     """A bucket of Google Cloud Storage."""
 
     what: ClassVar[str] = "a tier with a gs:// URL"
+    raw: ClassVar[type[Store]] = GSRaw
 
     anonymous: bool = False
     endpoint_url: str | None = None
     user_project: str | None = None
-
-    def raw_class(self) -> type[Store]:
-        from bitstore._raw.gs import GSRaw
-
-        return GSRaw
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
@@ -164,6 +155,7 @@ class HTTPTier(_WireTier, kw_only=True):
     """Any web server."""
 
     what: ClassVar[str] = "a tier with an http(s):// URL"
+    raw: ClassVar[type[Store]] = HTTPRaw
 
     headers: dict[str, str] | None = None
     follow_redirects: int | None = None
@@ -171,11 +163,6 @@ class HTTPTier(_WireTier, kw_only=True):
     def prefix(self, context: Context) -> str:
         """The URL as it is: a dollar sign has no other meaning in the path of a web server."""
         return self.url
-
-    def raw_class(self) -> type[Store]:
-        from bitstore._raw.http import HTTPRaw
-
-        return HTTPRaw
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
