@@ -13,8 +13,9 @@ from bitstore import Composite, FileRaw, LookupFailed, NotFoundInStore, Sha1Comp
 from bitstore._support.once import given
 from bitstore._tiers.breaker import FAILURES, FIRST_PAUSE, PROBE_LIMIT, Breaker
 from bitstore._tiers.single_flight import Flight
+from bitstore._tiers.trial import Trial
 from bitstore.errors import AccessDenied, InvalidDataFound, WriteConflict
-from bitstore.steps import Call, Cancelled, Steps, Write
+from bitstore.steps import Call, Cancelled, Found, Steps, Write
 from tests.stores import API, Box, Shelf, blobs
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
@@ -247,6 +248,17 @@ class TestCaches:
         store.get(DIGEST)
         assert Own.held == {DIGEST: "text"}
 
+    def test_a_plain_composite_takes_bytes_that_never_matched(self) -> None:
+        class Unmatched(Box):
+            def get_steps(self, uri: Any) -> Steps[Found]:
+                yield Call(lambda: None)
+                return Found(DATA, "cache", matched=False)
+
+        store = Composite()
+        store.append_cache(Unmatched())
+        store.append_source(Shelf())
+        assert store.get("key") == DATA
+
     def test_a_plain_composite_downloads_and_keeps(self, tmp_path: Path) -> None:
         (tmp_path / "blob").write_bytes(DATA)
         store = Composite()
@@ -364,6 +376,61 @@ class TestPaying:
             with pytest.raises((StopIteration, LookupFailed)):
                 steps.throw(Cancelled())
         assert store.get(DIGEST) == DATA and breaker.state == "closed" and box.held == {DIGEST: DATA}
+
+    @pytest.mark.parametrize("end", ["closed", "out of time"])
+    def test_a_probe_of_a_cache_that_is_given_up_lets_another_go(self, end: str) -> None:
+        box = full()
+        store = chain(box, API(HELD))
+        store.get(DIGEST)
+        writer = store._live().writers["tier 1"]
+        for _ in range(FAILURES):
+            failed(store)
+        writer._probe_at = 0.0
+        steps = store.get_steps(OTHERS[0])
+        next(steps)
+        step = steps.throw(NotFoundInStore("tier 1", OTHERS[0]))
+        assert isinstance(step, Call) and step.function == box.put
+        if end == "closed":
+            steps.close()
+        else:
+            with pytest.raises(LookupFailed):
+                steps.throw(Cancelled())
+        box.fail_put = None
+        assert store.get(OTHERS[0]) == HELD[OTHERS[0]] and writer.state == "closed"
+
+    def test_what_an_inner_cache_refuses_is_paid_for_again_where_an_outer_one_keeps(self) -> None:
+        outer = Box()
+        store = chain(outer, chain(full(TypeError("odd")), API(HELD)))
+        for _ in range(2):
+            assert store.get(DIGEST) == DATA and outer.held.pop(DIGEST) == DATA
+
+    def test_a_round_of_payers_ends_with_its_last_one_unless_the_caches_are_known(self) -> None:
+        trial = Trial()
+        assert trial.enter() is None
+        first = trial.enter()
+        assert first is not None and first is trial.enter()
+        trial.leave(settled=False)
+        assert first.landed and trial.enter() is None and trial.enter() is None
+        second = trial.enter()
+        assert second is not None
+        trial.leave(settled=False)
+        assert not second.landed and trial.enter() is second
+        trial.leave(settled=False)
+        assert second.landed and [trial.enter() for _ in range(4)] == [None] * 4
+        third = trial.enter()
+        assert third is not None
+        trial.leave(settled=True)
+        assert third.landed, "three are under way, and no other waits for them"
+        for _ in range(3):
+            trial.leave(settled=False)
+        assert [trial.enter() for _ in range(4)] == [None] * 4
+
+    def test_a_round_that_was_not_full_is_followed_by_one_of_its_size(self) -> None:
+        trial = Trial()
+        for _ in range(5):
+            assert trial.enter() is None
+            trial.leave(settled=False)
+        assert [trial.enter() for _ in range(2)] == [None] * 2 and trial.enter() is not None
 
 
 class TestBreakers:
