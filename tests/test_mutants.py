@@ -1,0 +1,22 @@
+"""The page of changes of the core that no test notices."""
+
+from __future__ import annotations
+
+from tests.mutants import NO_REASON, PAGE, Survivor
+
+
+def test_each_change_that_no_test_notices_has_a_reason() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert "| why no test needs to notice |" in text
+    assert NO_REASON not in text
+
+
+def test_a_reason_follows_from_changes_of_words_only() -> None:
+    def reason(change: str) -> str | None:
+        return Survivor("module", "function", change).reason
+
+    assert reason('raise Error("a") -> raise Error("XXaXX")') == "the wording of a message"
+    assert reason("asked = False -> asked = None") == "None is as false as False"
+    assert reason('self.said.log(self.tier, "missing") -> self.said.log(self.tier, None)') is not None
+    for change in ("asked = False -> asked = True", "a += (b,) -> a = (b,)", "return None -> return 1"):
+        assert reason(change) is None
