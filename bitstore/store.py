@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, ClassVar
 
 from bitstore._lookup.asking import Errors, methods_of
@@ -124,6 +124,57 @@ class Store(ABC):
             One per input, duplicates included.
         """
         from bitstore._lookup.batch import get_many
+        from bitstore._lookup.options import LookupOptions
+
+        options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)
+        return get_many(self, uris, options, ordered=ordered, errors=errors)
+
+    async def aget(self, uri: Any, *, timeout: float | None = None) -> Any:
+        """What `get` returns and raises, for asyncio: thousands may be awaited at once, without a thread for each.
+
+        Parameters
+        ----------
+        uri
+            What to look up.
+        timeout
+            Seconds for the whole lookup; None: as long as the tiers' own limits allow.
+
+        Raises
+        ------
+        StoreNotAvailable
+            As in `get`; also when `timeout` was over (a composite: `LookupTimedOut`). A cancelled task gives up its
+            lookup.
+        """
+        from bitstore._lookup.asynchronous import get
+
+        return await get(self, uri, timeout=timeout)
+
+    def aget_many(
+        self,
+        uris: Iterable[Any],
+        *,
+        ordered: bool = False,
+        errors: Errors = "return",
+        timeout: float | None = None,
+        in_flight: int | None = None,
+        max_bytes: int | str = "256MB",
+        patience: float = 60.0,
+    ) -> AsyncIterator[Blob]:
+        """`get_many` for asyncio: `async for blob in store.aget_many(uris)`.
+
+        Parameters
+        ----------
+        uris
+            Any iterable; it is read in the event loop, so its `next` must not block.
+        ordered, errors, timeout, in_flight, max_bytes, patience
+            As in `get_many`.
+
+        Yields
+        ------
+        Blob
+            One per input, duplicates included.
+        """
+        from bitstore._lookup.asynchronous import get_many
         from bitstore._lookup.options import LookupOptions
 
         options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)

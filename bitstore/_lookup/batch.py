@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Cancelled, Found, Sleep, Steps
 
-__all__ = ["get_many"]
+__all__ = ["Window", "check_errors", "get_many", "new_window", "passes", "told"]
 
 logger = logging.getLogger("bitstore")
 
@@ -40,30 +41,44 @@ def get_many(
     store: Any, uris: Iterable[Any], options: LookupOptions, *, ordered: bool, errors: Errors
 ) -> Iterator[Blob]:
     """The answers of `Store.get_many`. Options that make no sense raise at once, not at the first answer."""
-    if errors not in get_args(Errors):
-        raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
-    if isinstance(uris, (str, bytes)):
-        raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
-    window = _Window(store, iter(uris), options)
-    answers = window.in_order() if ordered else window.as_they_come()
-    return _report(window, answers, errors)
+    check_errors(errors)
+    return _answers(new_window(store, uris, options), ordered, errors)
 
 
-def _report(window: _Window, answers: Iterator[Blob], errors: Errors) -> Iterator[Blob]:
+def _answers(window: Window, ordered: bool, errors: Errors) -> Iterator[Blob]:
     try:
-        if errors == "return":
-            yield from answers
-            return
-        for blob in answers:
-            if blob.error is None:
+        for blob in window.answers(ordered):
+            if blob is None:
+                window.wait()
+            elif passes(blob, errors):
                 yield blob
-            elif errors == "raise":
-                raise blob.error
-            elif errors == "log":
-                cause = redact(text_of(blob.error))
-                logger.warning("%s: %s: %s", redact_url(text_of(blob.uri)), type(blob.error).__name__, cause)
     finally:  # also when the consumer stops early
         window.close()
+
+
+def new_window(store: Any, uris: Iterable[Any], options: LookupOptions) -> Window:
+    """The window of one batch. TypeError where `uris` cannot be one."""
+    if isinstance(uris, (str, bytes)):
+        raise TypeError(f"expected an iterable of URIs, got one {type(uris).__name__}; for a single blob call get()")
+    return Window(store, iter(uris), options)
+
+
+def check_errors(errors: Errors) -> None:
+    """Raise ValueError unless `errors` is one of the words that `Store.get_many` knows."""
+    if errors not in get_args(Errors):
+        raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
+
+
+def passes(blob: Blob, errors: Errors) -> bool:
+    """Whether the consumer is given `blob`, by its option `errors`. Raises the blob's error where that is the option."""
+    if blob.error is None or errors == "return":
+        return True
+    if errors == "raise":
+        raise blob.error
+    if errors == "log":
+        cause = redact(text_of(blob.error))
+        logger.warning("%s: %s: %s", redact_url(text_of(blob.uri)), type(blob.error).__name__, cause)
+    return False
 
 
 class _Lookup(Task):
@@ -71,7 +86,7 @@ class _Lookup(Task):
 
     __slots__ = ("failed_at", "inputs", "key", "loop", "shared", "size", "tries")
 
-    def __init__(self, key: Any, first: tuple[int, Any], window: _Window, steps: Steps[Found]) -> None:
+    def __init__(self, key: Any, first: tuple[int, Any], window: Window, steps: Steps[Found]) -> None:
         super().__init__(steps, window.deliver, window.timeout)
         self.key = key  # what the store's `canonical` made of the first input
         self.shared: Any = None  # what the window finds it by, when another input asks for the same
@@ -108,7 +123,7 @@ def _known_by(key: Any) -> object:
         return object()
 
 
-class _Window:
+class Window:
     """The lookups that are under way, or answered and not yet taken.
 
     The consumer's thread reads the inputs, submits lookups and takes answers; the transfer threads only call
@@ -126,9 +141,11 @@ class _Window:
         self._patience = options.patience
         self.loop = loop()  # for the next lookup
         self._delivery = threading.Lock()
-        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[list[_Lookup]] = queue.SimpleQueue()  # lookups that have ended
         # A signal that arrives just before a wait does not end it: Python handles it at the end of the pause.
-        self._next = partial(self._answers.get, timeout=_SIGNAL_PAUSE)
+        self._next = partial(self.queue.get, timeout=_SIGNAL_PAUSE)
+        self.arrived: list[_Lookup] = []  # what the consumer has taken from the queue, and `answers` has yet to see
+        self.on_arrival: Callable[[], object] | None = None  # called in a transfer thread after each entry of the queue
         self._lookups: dict[Any, _Lookup] = {}
         self._read = 0  # inputs read
         self._yielded = 0  # inputs whose answer the consumer has
@@ -141,11 +158,16 @@ class _Window:
         self._large = False  # whether the blobs so far are large on average
         self._portion = 1  # inputs that are read at a time, once the window has been full
 
-    def as_they_come(self) -> Iterator[Blob]:
-        """One answer per input, in the order of arrival."""
+    def answers(self, ordered: bool) -> Iterator[Blob | None]:
+        """One answer per input. None: the consumer waits for the queue, and puts what it takes there into `arrived`."""
+        return self._in_order() if ordered else self._as_they_come()
+
+    def _as_they_come(self) -> Iterator[Blob | None]:
         self._fill()
         while self._yielded < self._read:
             full_for = self._portion
+            while not self.arrived:
+                yield None
             for lookup in self._take():
                 for index, uri in lookup.inputs:
                     self._yielded += 1
@@ -159,13 +181,15 @@ class _Window:
         if self._broken is not None:
             raise self._broken
 
-    def in_order(self) -> Iterator[Blob]:
-        """One answer per input, in the order of the inputs. Early ones wait, within the window."""
+    def _in_order(self) -> Iterator[Blob | None]:
+        # Early answers wait, within the window.
         early: dict[int, tuple[_Lookup, Any]] = {}
         self._fill()
         full_for = self._portion
         while self._yielded < self._read:
             while self._yielded not in early:
+                while not self.arrived:
+                    yield None
                 for lookup in self._take():
                     for index, uri in lookup.inputs:
                         early[index] = lookup, uri
@@ -182,12 +206,12 @@ class _Window:
         if self._broken is not None:
             raise self._broken
 
-    def close(self) -> None:
-        """Give up what is under way."""
+    def close(self, *, wait: bool = True) -> None:
+        """Give up what is under way; with `wait`, return when that is done."""
         self._closed = True
         pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
         for each in {lookup.loop for lookup in pending}:
-            each.cancel([lookup for lookup in pending if lookup.loop is each])
+            each.cancel([lookup for lookup in pending if lookup.loop is each], wait=wait)
 
     def deliver(self, tasks: list[Task]) -> None:
         """Called in a transfer thread with lookups that are done."""
@@ -209,7 +233,9 @@ class _Window:
             self._answered += len(lookups)
             self._bytes_in += size
         if lookups:
-            self._answers.put(lookups)
+            self.queue.put(lookups)
+            if self.on_arrival is not None:
+                self.on_arrival()
 
     def _try_again(self, lookup: _Lookup) -> bool:
         """Submit a lookup once more that failed because of a tier which may answer soon.
@@ -241,12 +267,13 @@ class _Window:
             return (yield from steps_of_get(self._store, lookup.inputs[0][1]))
         return (yield from self._of_key(lookup.key, paid_for))
 
+    def wait(self) -> None:
+        """Wait in the consumer's thread for lookups that have ended, or until nothing has come for a while."""
+        with contextlib.suppress(queue.Empty):
+            self.arrived = waited(self._next)
+
     def _take(self) -> list[_Lookup]:
-        """Lookups that have ended; none if nothing has come for a while."""
-        try:
-            lookups: list[_Lookup] = waited(self._next)
-        except queue.Empty:
-            return []
+        lookups, self.arrived = self.arrived, []
         for lookup in lookups:
             if self._lookups.get(lookup.shared) is lookup:
                 del self._lookups[lookup.shared]  # from now on the same key is a lookup of its own
@@ -304,7 +331,7 @@ class _Window:
             lookup = _Lookup(None, position, self, _nothing())
             lookup.error = error
             lookup.finished = True
-            self._answers.put([lookup])
+            self.queue.put([lookup])
             return None
 
     def _lookup_of(self, position: tuple[int, Any]) -> _Lookup | None:
@@ -328,11 +355,16 @@ class _Window:
         error = lookup.error
         if error is None:
             return Blob(index, uri, lookup.result.data, lookup.result.source)
-        if isinstance(error, Cancelled):
-            error = StoreNotAvailable(self._store, f"no answer within {self.timeout} s")
-        elif not isinstance(error, Exception):  # SystemExit and the like, out of a user's store
-            error = StoreNotAvailable(self._store, repr(error))
-        return Blob(index, uri, None, None, error)
+        return Blob(index, uri, None, None, told(error, self._store, self.timeout))
+
+
+def told(error: BaseException, store: Any, timeout: float | None) -> Exception:
+    """`error`, which ended a lookup, as its caller is given it."""
+    if isinstance(error, Cancelled):
+        return StoreNotAvailable(store, f"no answer within {timeout} s")
+    if isinstance(error, Exception):
+        return error
+    return StoreNotAvailable(store, repr(error))  # SystemExit and the like, out of a user's store
 
 
 def _nothing() -> Steps[Found]:

@@ -78,14 +78,17 @@ class Loop:
         """Take up `tasks`."""
         self._post(self._take_up, list(tasks))
 
-    def cancel(self, tasks: Iterable[Task]) -> None:
-        """Give up those of `tasks` that are not done: close their steps and connections. Returns when that is so."""
+    def cancel(self, tasks: Iterable[Task], *, wait: bool = True) -> None:
+        """Give up those of `tasks` that are not done: close their steps and connections.
+
+        With `wait`, return when that is so; without, soon: a thread that must not block has this called.
+        """
         given_up = threading.Event()
         try:
             self._post(self._give_up, list(tasks), given_up)
         except RuntimeError:  # no thread can be had: so none performs them, and one that comes gives them up at once
             return
-        if threading.current_thread() is not self._thread and not sys.is_finalizing():
+        if wait and threading.current_thread() is not self._thread and not sys.is_finalizing():
             given_up.wait(60)  # it takes milliseconds; but no defect of the thread may hold its callers for ever
 
     def _post(self, function: Callable[..., None], *args: Any) -> None:

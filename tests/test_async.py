@@ -1,0 +1,233 @@
+"""Lookups awaited by asyncio: the answers of `get` and `get_many`, without a thread for each, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    HTTPRaw,
+    InvalidURI,
+    LookupFailed,
+    LookupTimedOut,
+    MemoryCache,
+    NotFoundInStore,
+    Retry,
+    Sha1Composite,
+    Sha1Store,
+    StoreNotAvailable,
+)
+from bitstore._lookup.loops import loop
+from tests.servers import CountedAPI
+from tests.servers.faults import Answer, Hang
+from tests.stores import API, Shelf, blobs
+from tests.test_batch import over, own_threads, wait_until
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    wait_until(lambda: own_threads() == [] and loop().scheduler.active == 0)
+
+
+async def collected(answers: AsyncIterator[Any]) -> list[Any]:
+    return [blob async for blob in answers]
+
+
+def test_a_thousand_lookups_at_once_share_one_thread(api: CountedAPI) -> None:
+    api.blobs = blobs(1000)
+    store = over(api)
+    threads: set[int] = set()
+
+    async def all_of_them() -> list[bytes]:
+        tasks = [asyncio.ensure_future(store.aget(digest)) for digest in api.blobs]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        threads.add(len(own_threads()))
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(all_of_them()) == [*api.blobs.values()]
+    assert threads == {1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "digest", "error"),
+    [
+        (None, "0" * 40, NotFoundInStore),
+        (Answer(503), "0" * 40, LookupFailed),
+        (None, "no digest", InvalidURI),
+        (Hang(), "0" * 40, LookupTimedOut),
+    ],
+)
+def test_errors_are_those_of_get(api: CountedAPI, answer: Any, digest: str, error: type[Exception]) -> None:
+    if answer is not None:
+        api.rules.add(answer)
+    store = over(api)
+    timeout = 0.3 if error is LookupTimedOut else None
+    with pytest.raises(error) as said:
+        asyncio.run(store.aget(digest, timeout=timeout))
+    assert type(said.value) is error
+    with pytest.raises(error):
+        store.get(digest, timeout=timeout)
+
+
+def test_a_store_that_is_no_composite_runs_out_of_time_as_a_failure(api: CountedAPI) -> None:
+    api.rules.add(Hang())
+    with pytest.raises(StoreNotAvailable, match=r"no answer within 0\.2 s"):
+        asyncio.run(Sha1Store(HTTPRaw(), api.blob_url("")).aget("0" * 40, timeout=0.2))
+
+
+def test_a_store_of_a_user_is_asked_in_a_thread_while_others_are_answered(api: CountedAPI) -> None:
+    api.blobs = blobs(1)
+    [(digest, data)] = api.blobs.items()
+    shelf, store = Shelf({"a": b"from the shelf"}), over(api)
+    shelf.gate = threading.Event()
+
+    async def both() -> tuple[bytes, bytes]:
+        slow = asyncio.ensure_future(shelf.aget("a"))
+        fast = await store.aget(digest)
+        assert shelf.gate is not None and not slow.done()
+        shelf.gate.set()
+        return fast, await slow
+
+    assert asyncio.run(both()) == (data, b"from the shelf")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cancelled_task_gives_its_lookup_up(api: CountedAPI, begun: bool) -> None:
+    api.blobs = blobs(1)
+    [(digest, data)] = api.blobs.items()
+    rule = api.rules.add(Hang(), times=1)
+    store = over(api)
+
+    async def cancel_and_ask_again() -> bytes:
+        task = asyncio.ensure_future(store.aget(digest))
+        await asyncio.sleep(0)
+        if begun:
+            await asyncio.to_thread(rule.wait_hits)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if not begun:
+            api.rules.clear()
+        found: bytes = await store.aget(digest)  # would wait for ever for a lookup that still led
+        return found
+
+    assert asyncio.run(cancel_and_ask_again()) == data
+
+
+def test_an_event_loop_that_ends_leaves_its_lookups_behind(api: CountedAPI) -> None:
+    rule = api.rules.add(Hang())
+    store = over(api)
+    events = asyncio.new_event_loop()
+    task = events.create_task(store.aget("0" * 40, timeout=1.0))
+    events.run_until_complete(asyncio.sleep(0))
+    events.run_until_complete(events.run_in_executor(None, rule.wait_hits))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    events.close()  # what the transfer thread delivers now has no one to take it
+    wait_until(lambda: own_threads() == [])
+    task.get_coro().close()  # type: ignore[union-attr]
+
+
+def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI) -> None:
+    [(digest, data)] = blobs(1).items()
+    paid = API({digest: data})
+    store = Sha1Composite()
+    store.append_cache(MemoryCache())
+    store.append_source(paid)
+
+    async def many() -> list[bytes]:
+        awaited = [store.aget(digest) for _ in range(50)]
+        return await asyncio.gather(*awaited, *(asyncio.to_thread(store.get, digest) for _ in range(4)))
+
+    assert asyncio.run(many()) == [data] * 54 and paid.calls == [digest]
+
+
+class TestMany:
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_answers_are_those_of_get_many(self, api: CountedAPI, ordered: bool) -> None:
+        held = blobs(500)
+        api.blobs = dict(held)
+        wanted = ["no digest", *held, "0" * 40, *held, "f" * 40, 7]
+        store = over(api)
+        there = asyncio.run(collected(store.aget_many(wanted, ordered=ordered)))
+        if ordered:
+            assert [blob.index for blob in there] == list(range(len(wanted)))
+
+        def told(blob: Any) -> Any:
+            return blob.index, blob.uri, blob.data, blob.source, type(blob.error), str(blob.error)
+
+        assert sorted(map(told, there)) == sorted(map(told, store.get_many(wanted)))
+
+    def test_errors_are_raised_or_left_out_as_asked(self, api: CountedAPI) -> None:
+        api.blobs = blobs(3)
+        wanted = [*api.blobs, "0" * 40]
+        assert len(asyncio.run(collected(over(api).aget_many(wanted, errors="ignore")))) == 3
+        with pytest.raises(NotFoundInStore):
+            asyncio.run(collected(over(api).aget_many(wanted, errors="raise")))
+
+    def test_bad_options_and_inputs_raise_before_the_first_answer(self, api: CountedAPI) -> None:
+        async def endless() -> AsyncIterator[str]:
+            yield "0" * 40
+
+        store = over(api)
+        for bad in ({"errors": "shout"}, {"in_flight": 0}, {"timeout": -1}):
+            with pytest.raises(ValueError, match=next(iter(bad))):
+                store.aget_many([], **bad)
+        for uris in ("0" * 40, endless()):
+            with pytest.raises(TypeError, match="expected an iterable of URIs"):
+                store.aget_many(uris)  # type: ignore[arg-type]
+
+    def test_the_window_bounds_what_is_read_ahead(self, api: CountedAPI) -> None:
+        api.blobs = blobs(200)
+        read = 0
+
+        def inputs() -> Iterator[str]:
+            nonlocal read
+            for digest in api.blobs:
+                read += 1
+                yield digest
+
+        async def some() -> None:
+            answers = over(api).aget_many(inputs(), in_flight=10)
+            for taken in range(100):
+                await answers.__anext__()
+                assert read <= taken + 1 + 10
+            await answers.aclose()  # type: ignore[attr-defined]
+
+        asyncio.run(some())
+
+    def test_a_cancelled_consumer_gives_its_lookups_up(self, api: CountedAPI) -> None:
+        api.blobs = blobs(20)
+        rule = api.rules.add(Hang(), times=20)
+        store = over(api, retry=Retry(attempts=1))
+
+        async def cancelled() -> list[Any]:
+            task = asyncio.ensure_future(collected(store.aget_many(api.blobs)))
+            await asyncio.to_thread(rule.wait_hits)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            api.rules.clear()
+            return await collected(store.aget_many(api.blobs))
+
+        assert all(blob.found for blob in asyncio.run(cancelled()))
+
+    def test_the_event_loop_runs_on_while_answers_are_awaited(self, api: CountedAPI) -> None:
+        api.blobs = blobs(10)
+        rule = api.rules.add(Hang(), times=1)
+
+        async def beside() -> None:
+            task = asyncio.ensure_future(collected(over(api).aget_many(api.blobs, timeout=30)))
+            await asyncio.to_thread(rule.wait_hits)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+
+        asyncio.run(beside())
