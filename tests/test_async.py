@@ -1,4 +1,4 @@
-"""Lookups awaited by asyncio: the answers of `get` and `get_many`, without a thread for each, and nothing left behind."""
+"""Lookups awaited by asyncio: the answers of `get` and `get_many`, one thread for all, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_thousand_lookups_at_once_share_one_thread(api: CountedAPI) -> None:
         tasks = [asyncio.ensure_future(store.aget(digest)) for digest in api.blobs]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         threads.add(len(own_threads()))
-        return await asyncio.gather(*tasks)
+        return list(await asyncio.gather(*tasks))
 
     assert asyncio.run(all_of_them()) == [*api.blobs.values()]
     assert threads == {1}
@@ -131,7 +131,7 @@ def test_an_event_loop_that_ends_leaves_its_lookups_behind(api: CountedAPI) -> N
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     events.close()  # what the transfer thread delivers now has no one to take it
     wait_until(lambda: own_threads() == [])
-    task.get_coro().close()  # type: ignore[union-attr]
+    task.get_coro().close()
 
 
 def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI) -> None:
@@ -143,7 +143,7 @@ def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI)
 
     async def many() -> list[bytes]:
         awaited = [store.aget(digest) for _ in range(50)]
-        return await asyncio.gather(*awaited, *(asyncio.to_thread(store.get, digest) for _ in range(4)))
+        return list(await asyncio.gather(*awaited, *(asyncio.to_thread(store.get, digest) for _ in range(4))))
 
     assert asyncio.run(many()) == [data] * 54 and paid.calls == [digest]
 

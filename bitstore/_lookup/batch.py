@@ -70,7 +70,7 @@ def check_errors(errors: Errors) -> None:
 
 
 def passes(blob: Blob, errors: Errors) -> bool:
-    """Whether the consumer is given `blob`, by its option `errors`. Raises the blob's error where that is the option."""
+    """Whether the consumer is given `blob`, by its option `errors`. Raises the blob's error with `"raise"`."""
     if blob.error is None or errors == "return":
         return True
     if errors == "raise":
