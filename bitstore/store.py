@@ -219,6 +219,19 @@ class Store(ABC):
 
         return download(self, uri, path, timeout=timeout, verify=verify)
 
+    async def adownload(
+        self,
+        uri: Any,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        verify: bool = True,
+    ) -> str:
+        """`download` for asyncio: same parameters, result and errors. A cancelled one can be resumed."""
+        from bitstore._lookup.asynchronous import download
+
+        return await download(self, uri, path, timeout=timeout, verify=verify)
+
     def canonical(self, uri: Any) -> Any:
         """The one form of all spellings of `uri` (a digest in lower case, say).
 

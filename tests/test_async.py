@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import subprocess
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +30,7 @@ from bitstore import (
 )
 from bitstore._lookup.loops import loop
 from tests.servers import CountedAPI
-from tests.servers.faults import Answer, Hang
+from tests.servers.faults import Answer, Hang, Stall
 from tests.stores import API, Shelf, blobs
 from tests.test_batch import over, own_threads, wait_until
 
@@ -148,6 +154,74 @@ def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI)
     assert asyncio.run(many()) == [data] * 54 and paid.calls == [digest]
 
 
+class TestDownload:
+    def test_many_files_at_once_are_whole_and_say_their_source(self, api: CountedAPI, tmp_path: Path) -> None:
+        api.blobs = blobs(100, 5000)
+        store = over(api)
+
+        async def all_of_them() -> list[str]:
+            return list(await asyncio.gather(*(store.adownload(digest, tmp_path / digest) for digest in api.blobs)))
+
+        assert asyncio.run(all_of_them()) == [api.blob_url("")] * 100
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == api.blobs
+
+    def test_a_cancelled_one_is_resumed_by_the_next(self, api: CountedAPI, tmp_path: Path) -> None:
+        api.blobs = blobs(1, 100_000, "salt")
+        [(digest, data)] = api.blobs.items()
+        rule = api.rules.add(Stall(60_000), times=1)
+        store, target = over(api), tmp_path / "blob"
+
+        async def twice() -> None:
+            task = asyncio.ensure_future(store.adownload(digest, target))
+            await asyncio.to_thread(rule.wait_hits)
+            await asyncio.to_thread(wait_until, lambda: any(path.stat().st_size for path in tmp_path.iterdir()))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not target.exists()
+            await store.adownload(digest, target)
+
+        asyncio.run(twice())
+        assert target.read_bytes() == data and [*tmp_path.iterdir()] == [target]
+
+    @pytest.mark.parametrize(
+        ("digest", "target", "error"),
+        [
+            ("0" * 40, "blob", NotFoundInStore),
+            ("no digest", "blob", InvalidURI),
+            ("0" * 40, "no folder/blob", FileNotFoundError),
+            ("0" * 40, "", IsADirectoryError),
+        ],
+    )
+    def test_errors_are_those_of_download(
+        self, api: CountedAPI, tmp_path: Path, digest: str, target: str, error: type[Exception]
+    ) -> None:
+        store = over(api)
+        with pytest.raises(error) as said:
+            asyncio.run(store.adownload(digest, tmp_path / target))
+        with pytest.raises(error) as expected:
+            store.download(digest, tmp_path / target)
+        assert str(said.value) == str(expected.value) and not [*tmp_path.iterdir()]
+
+    def test_a_full_disk_is_an_error_of_the_disk(self, api: CountedAPI, tmp_path: Path) -> None:
+        api.blobs = blobs(1, 500_000, "salt")
+        [digest] = api.blobs
+        script = (
+            "import asyncio, resource, signal, sys\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "from bitstore import HTTPRaw, Sha1Store\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+            "try:\n"
+            "    asyncio.run(Sha1Store(HTTPRaw(), sys.argv[1]).adownload(sys.argv[2], sys.argv[3]))\n"
+            "except OSError as error:\n"
+            "    print(type(error).__name__, error.errno)\n"
+        )
+        command = [sys.executable, "-c", script, api.blob_url(""), digest, str(tmp_path / "out")]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stdout.split() == ["OSError", str(errno.EFBIG)] and ran.stderr == ""
+        assert not (tmp_path / "out").exists()
+
+
 class TestMany:
     @pytest.mark.parametrize("ordered", [False, True])
     def test_answers_are_those_of_get_many(self, api: CountedAPI, ordered: bool) -> None:
@@ -231,3 +305,29 @@ class TestMany:
             task.cancel()
 
         asyncio.run(beside())
+
+
+def test_the_web_service_tells_missing_from_failed(api: CountedAPI, tmp_path: Path) -> None:
+    api.blobs = blobs(1)
+    [(digest, data)] = api.blobs.items()
+    api.rules.add(Answer(503), path=".*" + "f" * 40)
+    config = tmp_path / "bitstore.toml"
+    config.write_text(f'algorithm = "sha1"\n[[tier]]\nname = "api"\nurl = "{api.blob_url("")}"\nretry = {{ attempts = 1 }}\n')
+    example = Path(__file__).parents[1] / "examples" / "web_service.py"
+
+    def status(port: str, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/blob/{path}", timeout=60) as found:
+                return found.status, found.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, b""
+
+    with subprocess.Popen([sys.executable, example, config, "0"], stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stdout is not None
+            port = service.stdout.readline().split()[-1]
+            assert status(port, digest) == (200, data)
+            assert [status(port, path)[0] for path in ("0" * 40, "f" * 40, "nothing")] == [404, 503, 400]
+        finally:
+            service.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Iterable
@@ -11,21 +12,29 @@ from typing import Any
 
 from bitstore._lookup.asking import Errors, canonical_of, steps_of_get
 from bitstore._lookup.batch import Window, check_errors, new_window, passes, told
+from bitstore._lookup.download import steps_of_file
 from bitstore._lookup.loops import loop
 from bitstore._lookup.options import LookupOptions, check_timeout
 from bitstore._lookup.task import Task
 from bitstore.blob import Blob
 from bitstore.steps import Found, Steps
 
-__all__ = ["get", "get_many"]
+__all__ = ["download", "get", "get_many"]
 
 
 async def get(store: Any, uri: Any, *, timeout: float | None) -> Any:
     """The bytes of `uri`, as `Store.aget` returns them."""
     check_timeout(timeout)
     canonical_of(store)(uri)
-    found: Found = await perform(store, steps_of_get(store, uri), timeout)
+    found: Found = await _performed(store, steps_of_get(store, uri), timeout)
     return found.data
+
+
+async def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
+    """Write one blob to the file `path`, as `Store.adownload` does."""
+    check_timeout(timeout)
+    source: str = await _performed(store, steps_of_file(store, uri, path, verify), timeout)
+    return source
 
 
 def get_many(
@@ -60,7 +69,7 @@ async def _taken(window: Window, arrival: asyncio.Event) -> Any:
         await arrival.wait()
 
 
-async def perform(store: Any, steps: Steps[Any], timeout: float | None) -> Any:
+async def _performed(store: Any, steps: Steps[Any], timeout: float | None) -> Any:
     """What `steps` return, performed by the transfer thread. A cancelled task of asyncio gives them up."""
     landing = _landing()
     task = landing.begin(steps, timeout)

@@ -12,18 +12,30 @@ from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Call, Cancelled, Found, Steps
 
-__all__ = ["download", "steps_of_download", "through_memory", "verified"]
+__all__ = ["download", "steps_of_download", "steps_of_file", "through_memory", "verified"]
 
 
 def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: float | None, verify: bool) -> str:
     """Write one blob to the file `path`, as `Store.download` does."""
     check_timeout(timeout)
+    try:
+        return run(steps_of_file(store, uri, path, verify), timeout=timeout)
+    except Cancelled:
+        raise StoreNotAvailable(store, f"no answer within {timeout} s") from None
+
+
+def steps_of_file(store: Any, uri: Any, path: str | os.PathLike[str], verify: bool) -> Steps[str]:
+    """Bring the blob of `uri` into the file `path`; the result is the name of the store that had it.
+
+    The few system calls that open the file and give it its name are no steps of their own: a lookup that is given up
+    must know whether it has the file.
+    """
     key = canonical_of(store)(uri)
     partial = Partial(path, verify=verify)
     try:
         with partial.open():
             try:
-                found = run(steps_of_download(store, key, partial), timeout=timeout)
+                found = yield from steps_of_download(store, key, partial)
             except NotFoundInStore:
                 partial.discard()
                 raise
@@ -34,8 +46,6 @@ def download(store: Any, uri: Any, path: str | os.PathLike[str], *, timeout: flo
             partial.finish()
     except CannotWrite as failure:
         raise failure.error from None
-    except Cancelled:
-        raise StoreNotAvailable(store, f"no answer within {timeout} s") from None
     return found.source
 
 
