@@ -312,7 +312,9 @@ def test_the_web_service_tells_missing_from_failed(api: CountedAPI, tmp_path: Pa
     [(digest, data)] = api.blobs.items()
     api.rules.add(Answer(503), path=".*" + "f" * 40)
     config = tmp_path / "bitstore.toml"
-    config.write_text(f'algorithm = "sha1"\n[[tier]]\nname = "api"\nurl = "{api.blob_url("")}"\nretry = {{ attempts = 1 }}\n')
+    config.write_text(
+        f'algorithm = "sha1"\n[[tier]]\nname = "api"\nurl = "{api.blob_url("")}"\nretry = {{ attempts = 1 }}\n'
+    )
     example = Path(__file__).parents[1] / "examples" / "web_service.py"
 
     def status(port: str, path: str) -> tuple[int, bytes]:
