@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from bitstore._lookup.asking import Errors, canonical_of, steps_of_get
-from bitstore._lookup.batch import Window, check_errors, new_window, passes, told
+from bitstore._lookup.batch import check_errors, passes
 from bitstore._lookup.download import steps_of_file
 from bitstore._lookup.loops import loop
 from bitstore._lookup.options import LookupOptions, check_timeout
 from bitstore._lookup.task import Task
+from bitstore._lookup.window import Window, told
 from bitstore.blob import Blob
 from bitstore.steps import Found, Steps
 
@@ -44,7 +45,7 @@ def get_many(
     check_errors(errors)
     if hasattr(uris, "__aiter__"):
         raise TypeError("expected an iterable of URIs, got an asynchronous one: read it first, in parts if it is long")
-    return _answers(new_window(store, uris, options), ordered, errors)
+    return _answers(Window(store, uris, options), ordered, errors)
 
 
 async def _answers(window: Window, ordered: bool, errors: Errors) -> AsyncIterator[Blob]:
