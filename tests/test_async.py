@@ -32,7 +32,8 @@ from bitstore._lookup.loops import loop
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Hang, Stall
 from tests.stores import API, Shelf, blobs
-from tests.test_batch import over, own_threads, wait_until
+from tests.test_batch import over, own_threads
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
