@@ -702,7 +702,7 @@ def test_limits_of_a_configuration_are_those_of_its_stores() -> None:
     assert repr(bucket.base_store.limit) == "RateLimit(per_second=300.0)"  # type: ignore[attr-defined]
     for lines, told in (
         (python + "limit = { per_minute = 4 }", "missing required field name"),
-        (python + 'limit = { name = "x", per_hour = 4 }', "unknown key 'per_hour'.*per_minute"),
+        (python + 'limit = { name = "x", per_hour = 4 }', "unknown key 'limit.per_hour'.*per_minute"),
         (python + 'limit = { name = "x", per_day = 0 }', "per_day=0: must be at least 1"),
         (python + "remember_missing = 0", "remember_missing=0"),
         (

@@ -400,7 +400,7 @@ def test_a_consumer_that_stops_early_leaves_nothing_under_way(tmp_path: Path) ->
         ({"column": ""}, "a column is named by a non-empty str"),
         ({"data_column": "sha1"}, "must all have different names"),
         ({"timeout": 0}, "timeout=0: must be more than 0 seconds"),
-        ({"in_flight": 0}, "in_flight=0: must be at least 1"),
+        ({"in_flight": 0}, "in_flight=0: must be a number of lookups, at least 1"),
         ({"max_bytes": "much"}, "max_bytes 'much' is not a size"),
         ({"block_bytes": -1}, "block_bytes -1 is out of range"),
     ],
