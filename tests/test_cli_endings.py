@@ -314,7 +314,7 @@ class Stuck(Store):
 
 @pytest.mark.parametrize(
     "args",
-    [f"get {DIGEST}", "fetch list -o out", "warm list"],
+    [f"get {DIGEST}", f"get {DIGEST} --timeout 500", "fetch list -o out", "warm list"],
 )
 def test_interrupt_ends_a_command_that_waits_with_130(place: Path, args: str) -> None:
     (place / "stuck.py").write_text(STUCK)

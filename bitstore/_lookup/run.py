@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitstore._lookup.workers import Workers, waited
+from bitstore._lookup.workers import Workers, taken
 from bitstore._support import clock
 from bitstore.steps import EARLY, TIMED_OUT, Call, Cancelled, Sleep, Steps, Together, TransferError, Wait
 
@@ -54,11 +53,12 @@ def _perform(step: Any, deadline: float | None) -> Any:
     if isinstance(step, Call):
         return step.function(*step.args) if left is None else _within(step, left)
     if isinstance(step, Wait):
-        landed = threading.Event()
-        step.event.on_landing(landed.set)
-        if not waited(lambda: landed.wait(left)):
-            raise Cancelled("timeout")
-        return None
+        landed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        step.event.on_landing(lambda: landed.put(None))
+        try:
+            return taken(landed, left)
+        except queue.Empty:
+            raise Cancelled("timeout") from None
     if isinstance(step, Sleep):
         if left is not None and left < step.seconds:
             clock.sleep(left)
@@ -89,7 +89,7 @@ def _within(step: Call, left: float) -> Any:
         return step.function(*step.args)
     workers.stop()  # after this one call
     try:
-        result, error = waited(lambda: ended.get(timeout=left))
+        result, error = taken(ended, left)
     except queue.Empty:
         workers.give_up(job)
         raise Cancelled("timeout") from None
@@ -114,7 +114,7 @@ def _together(step: Together, left: float | None) -> Any:
     driver = loop()
     try:
         driver.submit([task])
-        waited(done.get)
+        taken(done)
     finally:  # also when this thread is interrupted
         if not task.finished:
             driver.cancel([task])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 from bitstore._lookup.asking import canonical_of, label_of, size_of, steps_of_get, steps_of_key
 from bitstore._lookup.loops import loop
 from bitstore._lookup.options import LookupOptions
 from bitstore._lookup.task import Task
-from bitstore._lookup.workers import waited
+from bitstore._lookup.workers import taken
 from bitstore._support import clock
 from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
@@ -26,7 +24,6 @@ _LOOKUPS = 128  # lookups in the window at least, unless the caller says otherwi
 _PER_TRANSFER = 2  # lookups in the window for each transfer that may be under way
 _SPARE = 64  # further lookups in the window: answers that the consumer has yet to take must not hold up transfers
 _TRIES = 2  # further tries of a lookup that failed although others were answered
-_SIGNAL_PAUSE = 1.0  # seconds after which a wait for answers ends, and begins again
 _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
 # mostly copies bytes, which two do at the same time.
@@ -98,8 +95,6 @@ class Window:
         self.loop = loop()  # for the next lookup
         self._delivery = threading.Lock()
         self.queue: queue.SimpleQueue[list[_Lookup]] = queue.SimpleQueue()  # lookups that have ended
-        # A signal that arrives just before a wait does not end it: Python handles it at the end of the pause.
-        self._next = partial(self.queue.get, timeout=_SIGNAL_PAUSE)
         self.arrived: list[_Lookup] = []  # what the consumer has taken from the queue, and `answers` has yet to see
         self.on_arrival: Callable[[], object] | None = None  # called in a transfer thread after each entry of the queue
         self._lookups: dict[Any, _Lookup] = {}
@@ -224,9 +219,8 @@ class Window:
         return (yield from self._of_key(lookup.key, paid_for))
 
     def wait(self) -> None:
-        """Wait in the consumer's thread for lookups that have ended, or until nothing has come for a while."""
-        with contextlib.suppress(queue.Empty):
-            self.arrived = waited(self._next)
+        """Wait in the consumer's thread for lookups that have ended."""
+        self.arrived = taken(self.queue)
 
     def _take(self) -> list[_Lookup]:
         lookups, self.arrived = self.arrived, []

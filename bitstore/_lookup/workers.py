@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bitstore._support.per_process import Process, current
 
-__all__ = ["Job", "Workers", "waited"]
+__all__ = ["Job", "Workers", "taken"]
 
+_SIGNAL_PAUSE = 1.0  # seconds for which a wait may last before signals are handled
 _MOST_LEFT = 256  # calls whose result is not awaited any longer, in place of which more threads may be started
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class Job:
 class Workers:
     """Up to `limit` threads, started when needed and stopped by `stop`.
 
-    Calls wait in order when all threads are busy. A thread that waits for other lookups (`waited`) is not counted:
+    Calls wait in order when all threads are busy. A thread that waits for other lookups (`taken`) is not counted:
     those lookups may need a thread themselves, and if all threads were waiting, all would wait for ever. Nor is one
     whose call was given up: calls that hang must not take the threads from those that do not.
     """
@@ -152,7 +154,25 @@ class _Mine(threading.local):
 _mine = _Mine()
 
 
-def waited(until: Callable[[], T]) -> T:
-    """What `until()` returns, which waits for lookups that other threads perform."""
+def taken(items: queue.SimpleQueue[T], left: float | None = None) -> T:
+    """The next of `items`, which are put there by threads that perform lookups.
+
+    Raises
+    ------
+    queue.Empty
+        `left` seconds are over.
+    """
+
+    def wait() -> T:
+        end = None if left is None else time.monotonic() + left
+        while True:
+            # A signal that arrives just before a wait does not end it: Python handles it after this pause.
+            pause = _SIGNAL_PAUSE if end is None else min(_SIGNAL_PAUSE, max(0.0, end - time.monotonic()))
+            try:
+                return items.get(timeout=pause)
+            except queue.Empty:
+                if end is not None and time.monotonic() >= end:
+                    raise
+
     workers = _mine.workers
-    return until() if workers is None or _mine.process is not current() else workers.wait(until)
+    return wait() if workers is None or _mine.process is not current() else workers.wait(wait)
