@@ -15,6 +15,7 @@ import pytest
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
 import ray.data
+from ray.data.expressions import col
 
 from bitstore import MemoryCache, Sha1Composite
 from ray_integration import FetchBlobs, fetch_blobs
@@ -56,15 +57,55 @@ def upper(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "upper": row["sha1"].upper()}
 
 
+def marked(batch: Any) -> Any:
+    return batch.append_column("mark", pyarrow.array([True] * len(batch)))
+
+
+def sized(batch: Any) -> Any:
+    return pyarrow.array([len(blob.as_py()) for blob in batch["data"]])
+
+
+def has_blob(row: dict[str, Any]) -> bool:
+    return len(row["data"]) > 0
+
+
+def with_size(ds: Any) -> Any:
+    return ds.add_column("size", sized, batch_format="pyarrow")
+
+
 LOOKS: dict[str, tuple[Callable[[Any], Any], int]] = {
     "take": (lambda ds: ds.take(1), 1),
     "take_batch": (lambda ds: ds.take_batch(5), 5),
+    "show": (lambda ds: ds.show(3), 3),
     "limit": (lambda ds: ds.limit(7).materialize(), 7),
-    "limit after a map": (lambda ds: ds.map(upper).limit(7).materialize(), 7),
-    "limit after columns": (lambda ds: ds.select_columns(["sha1", "data"]).take(2), 2),
     "count": (lambda ds: ds.count(), 0),
     "count and schema of a limit": (lambda ds: (ds.limit(7).count(), ds.limit(7).schema()), 0),
     "schema": (lambda ds: ds.schema(), 0),
+    "columns": (lambda ds: ds.drop_columns(["data"]).columns(), 0),
+    "what the plan tells": (lambda ds: (repr(ds.drop_columns(["data"])), ds.input_files(), ds.stats()), 0),
+    "schema after a function": (lambda ds: ds.map(upper).drop_columns(["data"]).schema(), 1),
+    "schema after a function of batches": (lambda ds: ds.map_batches(marked, batch_format="pyarrow").schema(), 1),
+    "schema after a filter": (lambda ds: ds.filter(has_blob).schema(), 0),
+    "take of a sample": (lambda ds: ds.random_sample(0.5).take(2), 2),
+    "all of a sample": (lambda ds: len(ds.random_sample(0.0).take_all()), 0),
+    "take of a union": (lambda ds: ds.limit(2).union(ds).take(3), 3),
+    "count of a union": (lambda ds: ds.limit(5).union(ds.limit(5)).count(), 0),
+    "schema of a union": (lambda ds: ds.union(ds).schema(), 0),
+}
+
+# After each of these 2 blobs are fetched for 2 rows, and none to count all.
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "select_columns": lambda ds: ds.select_columns(["sha1", "data"]),
+    "drop_columns": lambda ds: ds.drop_columns(["data", "source"]),
+    "rename_columns of all": lambda ds: ds.rename_columns(["a", "b", "c", "d"]),
+    "add_column": with_size,
+    "with_column": lambda ds: ds.with_column("copy", col("sha1")),
+    "map": lambda ds: ds.map(upper),
+    "several": lambda ds: with_size(ds).map(upper).drop_columns(["data"]).rename_columns({"upper": "text"}),
+    "repartition": lambda ds: ds.repartition(3),
+    "sort after drop_columns": lambda ds: ds.drop_columns(["data"]).sort(["sha1"]),
+    "random_shuffle": lambda ds: ds.drop_columns(["error"]).random_shuffle(),
+    "randomize_block_order": lambda ds: ds.randomize_block_order(),
 }
 
 
@@ -73,6 +114,23 @@ def test_a_look_calls_only_for_what_it_shows(calls: Calls, look: str) -> None:
     act, most = LOOKS[look]
     act(calls.fetch())
     assert calls.made == most
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_look_after_a_step_calls_only_for_what_it_shows(calls: Calls, step: str) -> None:
+    ds = STEPS[step](calls.fetch())
+    assert (ds.count(), calls.made) == (2000, 0)
+    rows = ds.take(2)
+    assert (len(rows), calls.made) == (2, 2)
+    assert list(rows[0]) == ds.schema().names
+
+
+def test_a_sort_shows_its_first_rows_and_refuses_an_unknown_column(calls: Calls) -> None:
+    rows = calls.fetch().sort("sha1", descending=True).take(3)
+    assert [row["data"].decode() for row in rows] == sorted(DIGESTS, reverse=True)[:3]
+    assert calls.made == 3
+    with pytest.raises(Exception, match="no such column"):
+        calls.fetch().drop_columns(["sha1"]).sort("sha1").take(3)
 
 
 def test_a_look_through_two_fetches_calls_only_for_what_it_shows(calls: Calls, tmp_path: Path) -> None:

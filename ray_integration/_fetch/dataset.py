@@ -43,7 +43,15 @@ def fetch_blobs(
     """The dataset with the blobs of its digests: `FetchBlobs`, set up.
 
     Nothing is fetched before the dataset that this returns is consumed; its `limit` and `take` fetch only the blobs of
-    those rows, its `count` and `schema` none. Ray keeps the order of the rows only if
+    those rows, its `count` and `schema` none. The same holds after `drop_columns`, `select_columns`, `rename_columns`,
+    `add_column`, `with_column`, `map`, `repartition`, `union`, and `sort` by columns of `ds`, except that the schema of
+    what a function makes costs the blob of one row. `random_sample`, `random_shuffle` and `randomize_block_order` are
+    done before the fetch. More is fetched where Ray has to run a step to know its rows: for `limit` and `count` after
+    `filter`, `flat_map` and `map_batches` (all blobs up to the last row that is needed, a batch of `batch_size` at a
+    time and several ahead; filter by other columns before the fetch), by a loop over rows or batches that is left
+    early (likewise), and by `size_bytes` (all).
+
+    Ray keeps the order of the rows only if
     `ray.data.DataContext.get_current().execution_options.preserve_order` is set.
 
     Parameters
