@@ -132,13 +132,13 @@ def test_an_event_loop_that_ends_leaves_its_lookups_behind(api: CountedAPI) -> N
     rule = api.rules.add(Hang())
     store = over(api)
     events = asyncio.new_event_loop()
-    task = events.create_task(store.aget("0" * 40, timeout=1.0))
+    task = events.create_task(store.aget("0" * 40))
     events.run_until_complete(asyncio.sleep(0))
     events.run_until_complete(events.run_in_executor(None, rule.wait_hits))
     task._log_destroy_pending = False  # type: ignore[attr-defined]
-    events.close()  # what the transfer thread delivers now has no one to take it
-    wait_until(lambda: own_threads() == [])
+    events.close()
     task.get_coro().close()
+    wait_until(lambda: own_threads() == [])  # long before the server's silence would end it
 
 
 def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI) -> None:

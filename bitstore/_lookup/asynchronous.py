@@ -16,7 +16,7 @@ from bitstore._lookup.download import steps_of_file
 from bitstore._lookup.loops import loop
 from bitstore._lookup.options import LookupOptions, check_timeout
 from bitstore._lookup.task import Task
-from bitstore._lookup.window import Window, told
+from bitstore._lookup.window import Window, error_for_caller
 from bitstore.blob import Blob
 from bitstore.steps import Found, Steps
 
@@ -76,14 +76,14 @@ async def _performed(store: Any, steps: Steps[Any], timeout: float | None) -> An
     task = landing.begin(steps, timeout)
     try:
         await task.landed
-    except asyncio.CancelledError:
+    except BaseException:  # cancelled, or closed: nothing waits for the answer any longer
         landing.give_up(task)
         raise
     error, task.error = task.error, None
     if error is None:
         return task.result
     try:
-        raise told(error, store, timeout)
+        raise error_for_caller(error, store, timeout)
     finally:
         del error  # it refers to this frame, which must not refer to it: such a cycle would keep a blob in memory
 
@@ -124,11 +124,8 @@ class _Landing:
             self._land(begun)
 
     def give_up(self, task: _Awaited) -> None:
-        if task in self._begun:
-            del self._begun[task]
-            task.steps.close()
-        else:
-            loop().cancel([task], wait=False)
+        self._begun.pop(task, None)
+        loop().cancel([task], wait=False)
 
     def _deliver(self, tasks: list[Any]) -> None:
         """Called in the transfer thread with lookups that have ended."""

@@ -18,7 +18,7 @@ from bitstore.blob import Blob
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Cancelled, Found, Sleep, Steps
 
-__all__ = ["Window", "told"]
+__all__ = ["Window", "error_for_caller"]
 
 _LOOKUPS = 128  # lookups in the window at least, unless the caller says otherwise
 _PER_TRANSFER = 2  # lookups in the window for each transfer that may be under way
@@ -305,11 +305,11 @@ class Window:
         error = lookup.error
         if error is None:
             return Blob(index, uri, lookup.result.data, lookup.result.source)
-        return Blob(index, uri, None, None, told(error, self._store, self.timeout))
+        return Blob(index, uri, None, None, error_for_caller(error, self._store, self.timeout))
 
 
-def told(error: BaseException, store: Any, timeout: float | None) -> Exception:
-    """`error`, which ended a lookup, as its caller is given it."""
+def error_for_caller(error: BaseException, store: Any, timeout: float | None) -> Exception:
+    """What the caller of a lookup is given for `error`, which ended it."""
     if isinstance(error, Cancelled):
         return StoreNotAvailable(store, f"no answer within {timeout} s")
     if isinstance(error, Exception):
