@@ -37,7 +37,7 @@ compile requirements/metrics.txt --group metrics --constraint requirements/test.
 compile requirements/docs.txt --group docs "$@"
 compile requirements/mutants.txt --group mutants --constraint requirements/test.txt "$@"
 compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
-compile requirements/demo.txt pyproject.toml --extra all --group build --constraint requirements/test.txt
+compile requirements/demo.txt pyproject.toml --extra aws --extra cli --extra gcp --extra ray --group build --constraint requirements/test.txt
 
 # For `make wheel-test`: the library at its lowest versions and the tools of its tests at today's, for Python 3.10 on
 # Linux; the published library, to upgrade from; a second type checker.
