@@ -16,7 +16,7 @@ class Asked(NamedTuple):
     method: str = "GET"
     body: bytes | None = None
     headers: tuple[str, ...] = ()
-    query: str = ""  # of the address, where the API has one (GSRaw)
+    query: str = ""  # of the address, percent-encoded and in the order of its names (GSRaw, S3Raw)
     want_headers: bool = False
     limit: int | None = None  # of this body, in bytes; None: the profile's; 0: none
     sink: Sink | None = None
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
     def fits(self, status: int) -> bool:
         """Whether a success with this status is what was asked for."""
-        return self.method in ("PUT", "POST") or status == 200 or (status == 206 and self.partly)
+        return self.method in ("PUT", "POST", "DELETE") or status == 200 or (status == 206 and self.partly)
 
     def request(self, profile: Profile, url: str) -> Request:
         """The request that puts the question to `url`."""

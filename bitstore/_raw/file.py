@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._raw.listing import Listed, Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
@@ -112,6 +113,23 @@ class FileRaw(RawStore):
             yield Call(_write, path, body, write, self.root if self.missing_folder == "failure" else None)
         except OSError as error:
             raise self._failure(f"PUT {uri}", error) from error
+
+    def delete_steps(self, uri: Any) -> Steps[None]:
+        """Steps that delete a file; one that is not there is deleted already."""
+        try:
+            yield Call(Path(os.fsdecode(self._path(uri))).unlink, True)
+        except OSError as error:
+            raise self._failure(f"DELETE {uri}", error) from error
+
+    def list_steps(
+        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+    ) -> Steps[Listing]:
+        folder, begin = self._path(f"{uri}-")[:-1].rsplit(b"/", 1)
+        try:
+            page: Listing = yield Call(_listing, os.fsdecode(folder) + "/", os.fsdecode(begin), one_level, most, after)
+        except OSError as error:
+            raise self._failure(f"LIST {uri}", error) from error
+        return page
 
     # ------------------------------------------------------------------ names and errors
 
@@ -267,6 +285,39 @@ def _write(path: bytes, body: bytes, write: Write, root: str | None) -> None:
         draft.write(body)
         if write.replacing is None or _still(path, write.replacing):
             draft.publish(replace=not write.only_if_absent)
+
+
+def _listing(folder: str, begin: str, one_level: bool, most: int, after: str | None) -> Listing:
+    objects: list[Listed] = []
+    folders: list[str] = []
+    for url, size in _below_folder(folder, begin, one_level):
+        if after is not None and url <= after:
+            continue
+        if len(objects) + len(folders) == most:
+            return Listing(tuple(objects), tuple(folders), max(item for item in (*(o.url for o in objects), *folders)))
+        if size is None:
+            folders.append(url)
+        else:
+            objects.append(Listed(url, size, ""))
+    return Listing(tuple(objects), tuple(folders), None)
+
+
+def _below_folder(folder: str, begin: str, one_level: bool) -> Iterator[tuple[str, int | None]]:
+    """URLs of the files in `folder` in their order, with sizes; of folders (None) where one level is asked for."""
+    with os.scandir(folder) as entries:
+        found = [(_url(entry.path) + ("/" if entry.is_dir() else ""), entry) for entry in entries]
+    for url, entry in sorted((item for item in found if item[1].name.startswith(begin)), key=lambda item: item[0]):
+        if url.endswith("/") and not one_level:
+            if not entry.is_symlink():  # it may lead to a folder above
+                yield from _below_folder(entry.path + "/", "", one_level)
+        elif url.endswith("/"):
+            yield url, None
+        elif entry.is_file():
+            yield url, entry.stat().st_size
+
+
+def _url(path: str) -> str:
+    return "file://" + quote(os.fsencode(path))
 
 
 def _still(path: bytes, version: str) -> bool:

@@ -15,6 +15,7 @@ from bitstore._raw.asked import Asked
 from bitstore._raw.credentials import Unusable, obtained
 from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
+from bitstore._raw.listing import Listing, gcs_listing, gcs_query
 from bitstore._raw.meanings import gcs_problem
 from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, unasked, without, without_credentials
@@ -188,15 +189,25 @@ class GSRaw(WireStore[_State]):
     def _signed_profile(self, *headers: str) -> Profile:
         return self._profile(headers=headers)
 
+    def list_steps(
+        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+    ) -> Steps[Listing]:
+        bucket, prefix = self._prefix(uri)
+        query = gcs_query(prefix, one_level=one_level, most=most, after=after)
+        return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: gcs_listing(body, bucket)))
+
     # ------------------------------------------------------------------ configuration
 
     def _path(self, asked: Asked) -> str:
         bucket, key = asked.place
+        if not key:
+            return f"/storage/v1/b/{bucket}/o?{asked.query}{self._billing()}"
         if asked.method == "POST":
             return f"/upload/storage/v1/b/{bucket}/o?{asked.query}{self._billing()}"
         # quote() leaves dots alone, but an object may be called "..".
         quoted = quote(key, safe="") if key.strip(".") else key.replace(".", "%2E")
-        return f"/storage/v1/b/{bucket}/o/{quoted}?{asked.query or 'alt=media'}{self._billing()}"
+        query = asked.query or ("" if asked.method == "DELETE" else "alt=media")
+        return f"/storage/v1/b/{bucket}/o/{quoted}?{query}{self._billing()}"
 
     def _billing(self) -> str:
         return "" if self.user_project is None else f"&userProject={quote(self.user_project, safe='')}"

@@ -155,8 +155,8 @@ class HTTPRaw(WireStore[_State]):
 
     def _followed(self, url: str, response: Response, method: str, seen: set[str]) -> str | Problem:
         target = response.headers.get("location", "").partition("#")[0]
-        if method == "PUT" and response.status not in _KEEPS_METHOD:
-            return Problem(response.status, message="a redirect that would turn the write into a read")
+        if method in ("PUT", "DELETE") and response.status not in _KEEPS_METHOD:
+            return Problem(response.status, message=f"a redirect that would turn the {method} into a read")
         if not _URL(target):
             return Problem(response.status, message="a redirect to no http(s) URL")
         if url.lower().startswith("https:") and target.lower().startswith("http:"):
@@ -190,6 +190,7 @@ _SUCCESS = {
     "GET": frozenset({200, 203}),  # an unasked 206 would be a part of the blob
     "HEAD": frozenset({200, 203}),
     "PUT": frozenset({200, 201, 204}),
+    "DELETE": frozenset({200, 202, 204}),
 }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
+from bitstore._raw.listing import Listing, s3_listing, s3_query
 from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
 from bitstore._raw.s3_client import S3Client
@@ -216,6 +217,13 @@ class S3Raw(WireStore[Routes]):
             "If-Match": write.replacing,
         }
         return (yield from self._ask_optional(Asked(place, "PUT", body), self._state().features, place[0], headers))
+
+    def list_steps(
+        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+    ) -> Steps[Listing]:
+        bucket, prefix = self._prefix(uri)
+        query = s3_query(prefix, one_level=one_level, most=most, after=after)
+        return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: s3_listing(body, bucket)))
 
     # ------------------------------------------------------------------ configuration
 

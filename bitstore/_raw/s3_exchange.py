@@ -122,7 +122,8 @@ def exchange(
                     continue
             checksums = route.identity.service.checksums if routes.checksums is None else routes.checksums
             question = asked if checksums else _plainly(asked)
-            response = yield from send(asked, question.request(route.profile, route.url(key)))
+            url = f"{route.url(key)}?{asked.query}" if asked.query else route.url(key)
+            response = yield from send(asked, question.request(route.profile, url))
             if isinstance(response, Problem):
                 if response.cut in (200, 206):
                     routes.remembered[bucket] = route  # it was let in

@@ -83,7 +83,7 @@ class Signer:
         Parameters
         ----------
         method, url
-            Of the request; its path percent-encoded as it goes out. A query is not supported.
+            Of the request; its path percent-encoded as it goes out, and its query too, in the order of its names.
         headers
             Its own lines `"Name: value"`. All are signed. Without one that tells the hash of its body
             (`x-amz-content-sha256`), the body is not signed.
@@ -96,7 +96,7 @@ class Signer:
         host_at = url.index("//") + 2
         path_at = url.find("/", host_at)
         host, path = (url[host_at:path_at], url[path_at:]) if path_at > 0 else (url[host_at:], "/")
-        if headers or method != "GET":
+        if headers or method != "GET" or "?" in path:
             return self._other(now, method, host, path, headers)
         canonical = f"GET\n{path}\n\nhost:{host}{now.canonical}"
         text = now.text + sha256(canonical.encode()).hexdigest()
@@ -105,7 +105,8 @@ class Signer:
     def _other(self, now: _Moment, method: str, host: str, path: str, headers: Sequence[str]) -> list[str]:
         lines = self._all(now.date, headers)
         names, pairs, payload = _canonical(lines, host)
-        canonical = f"{method}\n{path}\n\n{pairs}\n\n{names}\n{payload}"
+        path, _, query = path.partition("?")
+        canonical = f"{method}\n{path}\n{query}\n{pairs}\n\n{names}\n{payload}"
         text = now.text + sha256(canonical.encode()).hexdigest()
         return [self._authorization(now.scope, names) + hmac(now.key, text.encode(), "sha256").hex(), *lines]
 

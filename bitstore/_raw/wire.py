@@ -7,7 +7,7 @@ import pickle
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from bitstore._lookup.retry import Retry, Tally, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.features import WriteFeatures
+from bitstore._raw.listing import Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.parts import in_parts, into
 from bitstore._raw.problems import Problem, transfer_problem, without
@@ -39,6 +40,8 @@ from bitstore.store import Store
 __all__ = ["WireStore"]
 
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
+_LONGEST_PAGE = 32 * 1024 * 1024  # bytes of a page of a listing
+_TOLD = frozenset({"PUT", "DELETE", "LIST"})  # what an error names beside the address; all others are reads of a blob
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})  # another write is under way
 
 S = TypeVar("S")
@@ -197,6 +200,31 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             return
         self._fail(f"PUT {uri}", answer)
 
+    def delete_steps(self, uri: Any) -> Steps[None]:
+        """Steps that delete an object; one that is not there is deleted already."""
+        if self.client is not None:
+            raise StoreNotAvailable(self, f"DELETE {uri}: the store deletes only by itself, not with client=")
+        answer = yield from self._ask(Asked(self._place(uri), "DELETE"))
+        if isinstance(answer, Problem) and not answer.missing:
+            self._fail(f"DELETE {uri}", answer)
+
+    def _prefix(self, uri: str) -> tuple[str, str]:
+        """Bucket and prefix of what is listed; the prefix may be empty."""
+        bucket, key = self._place(f"{uri}-")
+        return bucket, key[:-1]
+
+    def _listed(self, uri: str, asked: Asked, parse: Callable[[bytes], Listing | None]) -> Steps[Listing]:
+        """A page of a listing. Raises `StoreNotAvailable` where it cannot be had."""
+        if self.client is not None:
+            raise StoreNotAvailable(self, f"LIST {uri}: the store lists only by itself, not with client=")
+        answer = yield from self._ask(asked._replace(want_headers=True, limit=_LONGEST_PAGE))
+        if isinstance(answer, Problem):
+            self._fail(f"LIST {uri}", answer)
+        page = parse(answer.body)
+        if page is None:
+            self._fail(f"LIST {uri}", Problem(answer.status, message="the answer is no listing"))
+        return page
+
     def _check_readable(self, uri: Any, conflict: Problem) -> Steps[None]:
         """Raise where a name is taken that has no blob to read: else each lookup would take it for missing again."""
         head = yield from self._ask_head(self._place(uri))
@@ -280,14 +308,14 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _fail(self, what: str, problem: Problem) -> NoReturn:
         """Raise what `problem` means, other than a missing blob."""
         method, _, uri = what.partition(" ")
-        subject = what if method == "PUT" or not uri else uri
+        subject = what if method in _TOLD or not uri else uri
         text = without(str(problem), _proxy_secrets(self.proxy))
         if problem.no_bucket:
             bucket = "/".join(uri.split("/", 3)[:3])
             text = (
                 f"there is no bucket {bucket} ({text}); if its blobs are to count as missing: missing_bucket='missing'"
             )
-        elif problem.forbidden and method != "PUT":
+        elif problem.forbidden and method not in _TOLD:
             text += (
                 f"; {self._list_right} is lacking, without which a missing blob is refused, too. "
                 "Grant it, or count such refusals as missing: forbidden_is_missing=True"
