@@ -48,5 +48,6 @@ from bitstore.errors import NotFoundInStore as NotFoundInStore
 from bitstore.errors import StoreNotAvailable as StoreNotAvailable
 from bitstore.errors import TooManyRequests as TooManyRequests
 from bitstore.errors import WriteConflict as WriteConflict
+from bitstore.location import Location as Location
 from bitstore.store import SteppedStore as SteppedStore
 from bitstore.store import Store as Store

@@ -16,6 +16,7 @@ from bitstore._lookup.run import run
 from bitstore._support.compat import ClassLogger
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.location import Location
 from bitstore.steps import OVERWRITE, Found, RequestCounts, Scope, Steps
 
 __all__ = ["Errors", "SteppedStore", "Store"]
@@ -179,6 +180,61 @@ class Store(ABC):
 
         options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)
         return get_many(self, uris, options, ordered=ordered, errors=errors)
+
+    def exists_many(
+        self,
+        uris: Iterable[Any],
+        *,
+        paid: bool = False,
+        ordered: bool = False,
+        errors: Errors = "return",
+        timeout: float | None = None,
+        in_flight: int | None = None,
+    ) -> Iterator[Blob]:
+        """Which of many blobs are there: `exists` for thousands at once. No blob is moved where a store can tell.
+
+        Parameters
+        ----------
+        uris, ordered, errors, timeout, in_flight
+            As in `get_many`.
+        paid
+            Ask paid tiers as well, which costs what `get` costs, on the condition under which `get` asks them. Else
+            what only they may have is missing: not to be had for free.
+
+        Yields
+        ------
+        Blob
+            One per input, without data. `source` names the first tier that holds it.
+        """
+        from bitstore._lookup.batch import get_many
+        from bitstore._lookup.locating import Presence
+        from bitstore._lookup.options import LookupOptions
+
+        options = LookupOptions(timeout=timeout, in_flight=in_flight)
+        return get_many(Presence(self, paid=paid), uris, options, ordered=ordered, errors=errors)
+
+    def locate(self, uri: Any, *, paid: bool = False, timeout: float | None = None) -> list[Location]:
+        """Where the blob is: what each tier says about it, without the bytes, in the order of the tiers.
+
+        All tiers are asked at once (by HEAD or a look at the file), also caches that lookups only write.
+
+        Parameters
+        ----------
+        uri
+            What to look for.
+        paid
+            Ask paid tiers as well, which costs what `get` costs. What they return is not kept.
+        timeout
+            Seconds after which a tier without an answer has failed; None: as long as the tiers' own limits allow.
+
+        Raises
+        ------
+        InvalidURI
+            `uri` is not a name that the store understands. What a tier raises is in its answer.
+        """
+        from bitstore._lookup.locating import locate
+
+        return locate(self, uri, paid=paid, timeout=timeout)
 
     def download(
         self,

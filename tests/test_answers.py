@@ -55,6 +55,26 @@ def one_of_batch(store: Any) -> Any:
     return get
 
 
+def one_located(store: Any) -> Any:
+    def locate(uri: str) -> Any:
+        (location,) = store.locate(uri)
+        if location.error is not None:
+            raise location.error
+        return location.state == "held"
+
+    return locate
+
+
+def one_of_those_that_exist(store: Any) -> Any:
+    def exists(uri: str) -> Any:
+        (blob,) = store.exists_many([uri])
+        if blob.error is not None:
+            raise blob.error
+        return True
+
+    return exists
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.kind}: {row.words}")
 def test_answer_comes_to_what_the_table_says(row: Row, tmp_path: Path) -> None:
     def answer(asked: Asked) -> Reply:
@@ -73,10 +93,11 @@ def test_answer_comes_to_what_the_table_says(row: Row, tmp_path: Path) -> None:
             else:
                 store, uri = HTTPRaw(retry=ONCE, **options), f"{server.url}/k"
             asked = {"get": store.get, "batch": one_of_batch(store), "exists": store.exists}
+            asked |= {"locate": one_located(store), "exists_many": one_of_those_that_exist(store)}
             asked["download"] = lambda uri, store=store: store.download(uri, tmp_path / "file")
             for name, operation in asked.items():
                 seen, text = verdict(operation, uri)
-                if name in ("exists", "download") and row.head is not None:
+                if name not in ("get", "batch") and row.head is not None:
                     continue  # HEAD says nothing of it, and a download may take parts
                 assert seen == expected, (name, options, text)
                 if seen in ("failed", "refused") and not options:
@@ -103,7 +124,11 @@ def test_answer_comes_to_the_same_through_a_client_of_the_caller(row: Row) -> No
             store: Any = (S3Raw if row.kind == "S3" else GSRaw)(client=client, **options)
             uri = "s3://b/k" if row.kind == "S3" else "gs://b/k"
             expected = row.lenient or row.verdict if options else row.verdict
-            for operation in (store.get, one_of_batch(store), *(() if row.head else (store.exists,))):
+            for operation in (
+                store.get,
+                one_of_batch(store),
+                *(() if row.head else (store.exists, one_located(store))),
+            ):
                 seen, text = verdict(operation, uri)
                 assert seen == expected, (options, text)
 

@@ -27,6 +27,7 @@ from bitstore._lookup.asking import counts_of, methods_of, scope_of
 from bitstore._warming.parts import check_target, filled
 from bitstore.steps import (
     CountsRequests,
+    DescribesInSteps,
     DownloadsInSteps,
     ExistsInSteps,
     Found,
@@ -41,7 +42,7 @@ from bitstore.testing import check_store
 from tests.stores import API, Box, Shelf, sha1
 
 ROOT = Path(__file__).parent.parent
-PROTOCOLS = (GetsInSteps, ExistsInSteps, PutsInSteps, HasVersions, DownloadsInSteps, CountsRequests)
+PROTOCOLS = (GetsInSteps, ExistsInSteps, DescribesInSteps, PutsInSteps, HasVersions, DownloadsInSteps, CountsRequests)
 # What other libraries keep private, and no public name tells.
 FOREIGN = {"_expiry_time", "_replace", "_session"}
 

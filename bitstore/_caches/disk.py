@@ -16,7 +16,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Write
+from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Stored, Write
 
 __all__ = ["DiskCache", "Verified"]
 
@@ -473,6 +473,18 @@ class DiskCache(LocalCache):
     def exists_steps(self, uri: str) -> Steps[bool]:
         yield from ()
         return DiskCache.exists(self, uri)
+
+    def describe_steps(self, uri: str) -> Steps[Stored | None]:
+        yield from ()
+        self._check_valid(uri)
+        blobs = self._blobs()
+        try:
+            for place in blobs.files(uri, self.algorithm) if self._may_read(blobs) else ():
+                if (status := blobs.folder.stat(place)) is not None:
+                    return Stored(Path(f"{self._root}/{place}").as_uri(), status.st_size)
+        except OSError as error:
+            raise self._failed(blobs, "read_errors", error) from error
+        return None
 
     def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield Call(DiskCache.put, self, uri, data)

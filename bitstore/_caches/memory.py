@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 from bitstore._caches.local import LocalCache
 from bitstore._support.per_process import PerProcess
 from bitstore._support.sizes import format_size
 from bitstore.errors import NotFoundInStore
-from bitstore.steps import OVERWRITE, Found, Scope, Steps, Write
+from bitstore.steps import OVERWRITE, Found, Scope, Steps, Stored, Write
 
 __all__ = ["MemoryCache"]
 
@@ -157,6 +157,14 @@ class MemoryCache(LocalCache):
     def exists_steps(self, uri: str) -> Steps[bool]:
         yield from ()
         return MemoryCache.exists(self, uri)
+
+    def describe_steps(self, uri: str) -> Steps[Stored | None]:
+        yield from ()
+        self._check_valid(uri)
+        contents = self._contents.get() or self._start()
+        with contents.lock:
+            # The lookup of the base class does not count as a use.
+            return Stored(size=len(Cache.__getitem__(contents.blobs, uri))) if uri in contents.blobs else None
 
     def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield from ()

@@ -11,6 +11,7 @@ from bitstore._digests.template import check_fits, key_template, note_absent, no
 from bitstore._lookup.asking import (
     counts_of,
     scope_of,
+    steps_of_describe,
     steps_of_exists,
     steps_of_get,
     steps_of_put,
@@ -21,9 +22,10 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._support.redact import redact_url
 from bitstore._support.sizes import parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
 from bitstore.store import Store
 
 __all__ = ["DigestStore"]
@@ -273,6 +275,13 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         elif (template := key_template(self.prefix)).lacks_slash:
             note_found(template)
         return there
+
+    def describe_steps(self, digest: str) -> Steps[Stored | None]:
+        stored = yield from steps_of_describe(self.base_store, self._url(digest))
+        if stored is None:
+            yield from self._absent(self._text(digest))
+            return None
+        return stored._replace(url=stored.url or redact_url(self._url(digest)), compression=self.compression)
 
     def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
         url = self._url(digest)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from bitstore.errors import NotFoundInStore
-from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Write
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
 
 __all__ = [
     "Errors",
@@ -22,6 +22,7 @@ __all__ = [
     "methods_of",
     "scope_of",
     "size_of",
+    "steps_of_describe",
     "steps_of_exists",
     "steps_of_get",
     "steps_of_key",
@@ -39,6 +40,7 @@ class Methods(NamedTuple):
     key_steps: bool
     download_steps: bool
     exists_steps: bool
+    describe_steps: bool
     put_steps: bool
     version_steps: bool
 
@@ -60,6 +62,7 @@ def _methods_of_class(cls: type) -> Methods:
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
         exists_steps=_wins(cls, "exists_steps", "exists"),
+        describe_steps=_wins(cls, "describe_steps", "exists"),
         put_steps=_wins(cls, "put_steps", "put"),
         version_steps=callable(getattr(cls, "version_steps", None)),
     )
@@ -103,6 +106,14 @@ def steps_of_exists(store: Any, uri: Any) -> Steps[bool]:
         steps: Steps[bool] = store.exists_steps(uri)
         return steps
     return _call(store.exists, uri) if hasattr(store, "exists") else _exists_by_get(store, uri)
+
+
+def steps_of_describe(store: Any, uri: Any) -> Steps[Stored | None]:
+    """What `store` says about the blob of `uri`, as steps; None: it holds none. Only `describe_steps` says details."""
+    if methods_of(store).describe_steps:
+        steps: Steps[Stored | None] = store.describe_steps(uri)
+        return steps
+    return _described_by_exists(store, uri)
 
 
 def steps_of_put(store: Any, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
@@ -168,6 +179,10 @@ def _exists_by_get(store: Any, uri: Any) -> Steps[bool]:
     except NotFoundInStore:
         return False
     return True
+
+
+def _described_by_exists(store: Any, uri: Any) -> Steps[Stored | None]:
+    return Stored() if (yield from steps_of_exists(store, uri)) else None
 
 
 def _call(function: Any, *args: Any) -> Steps[Any]:

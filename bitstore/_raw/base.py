@@ -10,7 +10,7 @@ from bitstore._raw.options import ConstructorSignature, options_of
 from bitstore._support.checks import ChecksOptions, check_options
 from bitstore._support.redact import redact_url
 from bitstore.errors import InvalidURI
-from bitstore.steps import OVERWRITE, Found, Steps, Write
+from bitstore.steps import OVERWRITE, Found, Steps, Stored, Write
 from bitstore.store import Store
 
 __all__ = ["RawStore", "blob_bytes"]
@@ -38,6 +38,10 @@ class RawStore(ChecksOptions, Store):
 
     @abstractmethod
     def exists_steps(self, uri: Any) -> Steps[bool]: ...
+
+    def describe_steps(self, uri: Any) -> Steps[Stored | None]:
+        """What is said about `uri`; a subclass that knows more than its address says so."""
+        return Stored(redact_url(uri)) if (yield from self.exists_steps(uri)) else None
 
     @abstractmethod
     def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]: ...

@@ -17,7 +17,7 @@ from bitstore._raw.listing import Listed, Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, Found, Steps, Write
+from bitstore.steps import Call, Found, Steps, Stored, Write
 
 __all__ = ["FileRaw"]
 
@@ -93,18 +93,26 @@ class FileRaw(RawStore):
         return Found(partial, self.label)
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
-        return (yield from self.version_steps(uri)) is not None
+        return (yield from self._status(uri)) is not None
 
     def version_steps(self, uri: Any) -> Steps[str | None]:
+        status = yield from self._status(uri)
+        return None if status is None else _version_of(status)
+
+    def describe_steps(self, uri: Any) -> Steps[Stored | None]:
+        status = yield from self._status(uri)
+        return None if status is None else Stored(uri, status.st_size)
+
+    def _status(self, uri: Any) -> Steps[os.stat_result | None]:
         path = self._path(uri)
         try:
-            version: str = yield Call(_version, path)
+            status: os.stat_result = yield Call(_readable, path)
         except OSError as error:
             try:
                 self._missing_or_failed(uri, error)
             except NotFoundInStore:
                 return None
-        return version
+        return status
 
     def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
         path = self._path(uri)
@@ -263,11 +271,15 @@ def _copy(path: bytes, partial: Partial) -> None:
         partial.copy(descriptor)
 
 
-def _version(path: bytes) -> str:
+def _readable(path: bytes) -> os.stat_result:
     status = Path(os.fsdecode(path)).stat()
     check_regular(status)
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return status
+
+
+def _version_of(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -322,6 +334,6 @@ def _url(path: str) -> str:
 
 def _still(path: bytes, version: str) -> bool:
     try:
-        return _version(path) == version
+        return _version_of(_readable(path)) == version
     except FileNotFoundError:
         return False

@@ -22,7 +22,7 @@ from bitstore._raw.problems import Problem, unasked, without, without_credential
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Profile, Response, Steps, Write
+from bitstore.steps import Call, Profile, Response, Steps, Stored, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -123,7 +123,7 @@ class GSRaw(WireStore[_State]):
 
     def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
         # What limits blobs does not concern what is said about them.
-        return self._ask(Asked(place, query="fields=generation", limit=_METADATA_BYTES))
+        return self._ask(Asked(place, query="fields=generation,size,etag,contentEncoding", limit=_METADATA_BYTES))
 
     def _version(self, head: Response) -> str | None:
         # The generation rather than the ETag: the service compares it on every kind of upload.
@@ -131,6 +131,14 @@ class GSRaw(WireStore[_State]):
             return str(json.loads(head.body)["generation"])
         except (ValueError, LookupError, TypeError, RecursionError):
             self._fail("HEAD", Problem(200, message="the metadata of the object holds no generation"))
+
+    def _stored(self, url: str, head: Response) -> Stored:
+        self._version(head)  # which raises where the answer is about no object
+        said = json.loads(head.body)
+        size = str(said.get("size", ""))
+        return Stored(
+            url, int(size) if size.isdecimal() else None, said.get("etag") or None, said.get("contentEncoding") or None
+        )
 
     def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
         generation = self._generation(write)

@@ -34,7 +34,10 @@ class GSClient:
         def head() -> Response:
             blob = self._blob(bucket, key)
             blob.reload()
-            return Response(200, json.dumps({"generation": blob.generation}).encode(), {}, 0.0)
+            said = {"generation": blob.generation, "size": blob.size, "etag": blob.etag}
+            said["contentEncoding"] = blob.content_encoding
+            known = {name: value for name, value in said.items() if isinstance(value, (int, str))}
+            return Response(200, json.dumps(known).encode(), {}, 0.0)
 
         def read() -> Response | Problem:
             blob = self._blob(bucket, key)

@@ -23,6 +23,8 @@ _ARGUMENTS = {  # of `put_object`, by the header that they become
 
 _HEADERS = {  # of the answer to a HEAD, by their names in botocore
     "ETag": "etag",
+    "ContentLength": "content-length",
+    "ContentEncoding": "content-encoding",
     "StorageClass": "x-amz-storage-class",
     "ArchiveStatus": "x-amz-archive-status",
     "Restore": "x-amz-restore",
@@ -58,7 +60,9 @@ class S3Client:
     def _head(self, bucket: str, key: str) -> Response | Problem:
         def head() -> Response | Problem:
             answer = self._client.head_object(Bucket=bucket, Key=key, **self._options)
-            headers = {name: answer[field] for field, name in _HEADERS.items() if answer.get(field)}
+            headers = {
+                name: str(answer[field]) for field, name in _HEADERS.items() if answer.get(field) not in (None, "")
+            }
             return archive_problem(headers) or Response(_status(answer), b"", headers, 0.0)
 
         def some(**part: str) -> Response | Problem:

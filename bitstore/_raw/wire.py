@@ -32,13 +32,27 @@ from bitstore._raw.wire_options import (
     threshold,
 )
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._support.redact import redact_url
 from bitstore._support.sizes import parse_size
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable, WriteConflict
-from bitstore.steps import TOO_LARGE, Call, Found, Profile, Request, Response, Signer, Steps, TransferError, Write
+from bitstore.steps import (
+    TOO_LARGE,
+    Call,
+    Found,
+    Profile,
+    Request,
+    Response,
+    Signer,
+    Steps,
+    Stored,
+    TransferError,
+    Write,
+)
 from bitstore.store import Store
 
 __all__ = ["WireStore"]
 
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _LONGEST_PAGE = 32 * 1024 * 1024  # bytes of a page of a listing
 _TOLD = frozenset({"PUT", "DELETE", "LIST"})  # what an error names beside the address; all others are reads of a blob
@@ -128,6 +142,15 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         """The version that the answer to `_ask_head` names."""
         return head.headers.get("etag")
 
+    def _stored(self, url: str, head: Response) -> Stored:
+        """What the answer to `_ask_head` says about the object at `url`."""
+        headers = head.headers
+        # Where one byte was asked for, the length of the answer is not that of the object.
+        length = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
+        return Stored(
+            url, int(length) if _LENGTH(length) else None, headers.get("etag"), headers.get("content-encoding")
+        )
+
     @abstractmethod
     def _write(self, place: Any, body: bytes, write: Write) -> Steps[Response | Problem]:
         """One write."""
@@ -172,6 +195,10 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def version_steps(self, uri: Any) -> Steps[str | None]:
         head = yield from self._head(uri)
         return None if head is None else self._version(head)
+
+    def describe_steps(self, uri: Any) -> Steps[Stored | None]:
+        head = yield from self._head(uri)
+        return None if head is None else self._stored(redact_url(uri), head)
 
     def _head(self, uri: Any) -> Steps[Response | None]:
         answer = yield from self._ask_head(self._place(uri))

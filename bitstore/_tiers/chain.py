@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from bitstore._lookup.asking import counts_of, label_of, methods_of
+from bitstore._lookup.locating import all_of, steps_of_location
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierStats
-from bitstore.steps import Scope
+from bitstore.location import Location
+from bitstore.steps import Scope, Steps
 from bitstore.store import Store
 
 if TYPE_CHECKING:
@@ -161,6 +163,14 @@ class Chain(KeepsPerProcess, Store):
         part._is_free_part = free_part or self._is_free_part
         part._live().share(self._live(), own_stats=own_stats)
         return part
+
+    def locate_steps(self, uri: Any, paid: bool = False) -> Steps[list[Location]]:
+        key = self.canonical(uri)
+        return (
+            yield from all_of(
+                {tier.name: steps_of_location(tier.store, tier.name, key, paid=paid) for tier in self.tiers}
+            )
+        )
 
     def stats(self) -> dict[str, TierStats]:
         """Counts of each tier in this process as they are now, by tier name in lookup order."""

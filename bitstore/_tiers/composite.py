@@ -277,7 +277,13 @@ class Composite(ChecksOptions, Chain):
         return False
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
-        key = self.canonical(uri)
+        return (yield from self.holder_steps(self.canonical(uri))) is not None
+
+    def holder_steps(self, key: Any, paid: bool = False) -> Steps[str | None]:
+        """Steps that end in the name of the first tier that holds `key`; None: none does, as far as was asked.
+
+        With `paid`, paid tiers are asked as well, on the condition under which `get` asks them.
+        """
         asked = False
         failures: list[tuple[str, BaseException]] = []
         for tier in self.tiers:
@@ -285,15 +291,29 @@ class Composite(ChecksOptions, Chain):
                 if not tier.read or not tier.store.is_valid(key):
                     continue
                 asked = True  # a paid tier, too, would be asked by `get`
-                if not tier.paid and (yield from steps_of_exists(tier.store, key)):
-                    return True
+                if not tier.paid:
+                    held = yield from _holds(tier.store, key, paid)
+                elif not paid:
+                    continue
+                elif failures and not self.call_when_uncertain:
+                    raise StoreNotAvailable(tier.name, NOT_ASKED)
+                else:
+                    held = yield from steps_of_exists(tier.store, key)
+                if held:
+                    return tier.name
             except Exception as error:  # as in _walk
                 failures.append((tier.name, error))
         if failures:
             raise LookupFailed(self, key, failures) from failures[-1][1]
         if not asked and not self._is_free_part:
             raise self._nothing_asked(key)
-        return False
+        return None
+
+
+def _holds(store: Any, key: Any, paid: bool) -> Steps[bool]:
+    if paid and isinstance(store, Composite):  # of which only some tiers may be paid
+        return (yield from store.holder_steps(store.canonical(key), paid)) is not None
+    return (yield from steps_of_exists(store, key))
 
 
 def _may_pass(live: Live, name: str, error: BaseException) -> bool:

@@ -27,6 +27,7 @@ lookup and is its result. Three rules:
 from bitstore.steps._protocols import (
     OVERWRITE,
     CountsRequests,
+    DescribesInSteps,
     DownloadsInSteps,
     ExistsInSteps,
     FileSink,
@@ -62,6 +63,7 @@ from bitstore.steps._steps import (
     Sleep,
     Step,
     Steps,
+    Stored,
     Together,
     Wait,
 )
@@ -79,6 +81,7 @@ __all__ = [
     "Call",
     "Cancelled",
     "CountsRequests",
+    "DescribesInSteps",
     "DownloadsInSteps",
     "ExistsInSteps",
     "FileSink",
@@ -98,6 +101,7 @@ __all__ = [
     "Sleep",
     "Step",
     "Steps",
+    "Stored",
     "Together",
     "TransferError",
     "Wait",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from bitstore.steps._request import Sink
-from bitstore.steps._steps import Found, Steps
+from bitstore.steps._steps import Found, Steps, Stored
 
 # Where a blob that is put into a store can be seen: in one process, in all of a machine (a node), or on all nodes.
 Scope: TypeAlias = Literal["process", "node", "shared"]
@@ -99,6 +99,14 @@ class ExistsInSteps(Protocol):
 
     def exists_steps(self, uri: Any, /) -> Steps[bool]:
         """Steps that end in whether the store holds `uri`. They raise what `exists` raises."""
+
+
+@runtime_checkable
+class DescribesInSteps(Protocol):
+    """What is known of a blob without its bytes, as steps."""
+
+    def describe_steps(self, uri: Any, /) -> Steps[Stored | None]:
+        """Steps that end in what the store holds under `uri`; None: nothing. They raise what `exists` raises."""
 
 
 @runtime_checkable

@@ -84,6 +84,30 @@ class Found(NamedTuple):
     matched: bool = True
 
 
+class Stored(NamedTuple):
+    """What a store says about a blob that it holds, without the bytes.
+
+    Attributes
+    ----------
+    url
+        Where the blob lies, without passwords and signatures; None: it has no address.
+    size
+        Bytes as they are stored (compressed, where they are); None: unknown.
+    etag
+        The ETag; None: the store has none.
+    encoding
+        The `Content-Encoding` under which the object is stored; None: it has none.
+    compression
+        The codec in which the store expands what it holds (`DigestStore.compression`); None: it expands nothing.
+    """
+
+    url: str | None = None
+    size: int | None = None
+    etag: str | None = None
+    encoding: str | None = None
+    compression: str | None = None
+
+
 T = TypeVar("T")
 Step: TypeAlias = "Request | Call | Sleep | Wait | Together"
 Steps: TypeAlias = Generator[Step, Any, T]
