@@ -127,6 +127,31 @@ def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api
     assert "Traceback" not in ran.err
 
 
+def test_options_name_the_service_and_the_credentials_of_buckets(
+    bitstore: Callable[..., Ran], s3: SeaweedS3, bucket: str, public_bucket: str, shelf: str, tmp_path: Path
+) -> None:
+    data = [b"of ours", b"of all"]
+    ours, public = (hashlib.sha1(blob).hexdigest() for blob in data)
+    s3.put(bucket, ours, data[0])
+    s3.put(public_bucket, public, data[1])
+    (tmp_path / "credentials").write_text(
+        f"[team]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
+    )
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    where = ["--endpoint-url", s3.endpoint_url, "--region", "us-east-1"]
+    # The shelf, which has no such options, does not stand in the way.
+    ran = bitstore("get", ours, "--store", shelf, "--store", f"s3://{bucket}/", "--profile", "team", *where, env=env)
+    assert (ran.code, ran.out) == (0, data[0]), ran.err
+    ran = bitstore("get", public, "--store", f"s3://{public_bucket}/", "--anonymous", *where, env=env)
+    assert (ran.code, ran.out) == (0, data[1]), ran.err
+    ran = bitstore("get", ours, "--store", f"s3://{bucket}/", "--profile", "other", *where, env=env)
+    assert ran.code == 2 and "other" in ran.err
+
+
 def test_standard_output_that_takes_nothing(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
     digest = max(blobs, key=lambda digest: len(blobs[digest]))
     get = ["get", digest, "--store", shelf]

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from bitstore._caches.disk import DiskCache
-from bitstore._cli.options import as_command
-from bitstore._cli.terminal import CODES, End, fail, refuse, refusing, show
+from bitstore._cli import lines
+from bitstore._cli.options import Reporting, as_command
+from bitstore._cli.terminal import CODES, End, fail, refuse, refusing
 from bitstore._support.sizes import parse_size, rounded_size
 from bitstore.errors import BitstoreError
 
@@ -30,21 +31,25 @@ def _open(folder: Path) -> DiskCache:
 
 @app.command(epilog=CODES)
 @as_command
-def stats(folder: Folder) -> None:
+def stats(folder: Folder, reporting: Reporting) -> None:
     """Show how many bytes the cache holds, without looking at its files."""
     held = _open(folder).stats()["bytes"]
-    show("unknown: not counted yet (prune does)" if held is None else f"{rounded_size(held)} ({held:,} bytes)")
+    text = "unknown: not counted yet (prune does)" if held is None else f"{rounded_size(held)} ({held:,} bytes)"
+    reporting.show(lines.Cache(folder=str(folder), bytes=held), text)
 
 
 @app.command(epilog=CODES)
 @as_command
-def verify(folder: Folder) -> None:
+def verify(folder: Folder, reporting: Reporting) -> None:
     """Check the bytes of every file; damaged ones are put aside, and fetched again at their next lookup."""
     try:
         checked, damaged, held = _open(folder).verify_all()
     except BitstoreError as error:
         fail(2, error)
-    show(f"{checked:,} files checked: {checked - damaged:,} are right ({rounded_size(held)}), {damaged:,} were damaged")
+    reporting.show(
+        lines.CacheCheck(folder=str(folder), files=checked, damaged=damaged, bytes=held),
+        f"{checked:,} files checked: {checked - damaged:,} are right ({rounded_size(held)}), {damaged:,} were damaged",
+    )
     raise End(1 if damaged else 0)
 
 
@@ -52,6 +57,7 @@ def verify(folder: Folder) -> None:
 @as_command
 def prune(
     folder: Folder,
+    reporting: Reporting,
     max_size: Annotated[str, typer.Option(metavar="SIZE", help="Evict down to this, such as 50GB.")],
 ) -> None:
     """Delete what was not used for longest, and what killed processes left, until the cache has the size given."""
@@ -61,13 +67,14 @@ def prune(
         held = _open(folder).prune(most)
     except BitstoreError as error:
         fail(2, error)
-    show(f"{rounded_size(held)} left ({held:,} bytes)")
+    reporting.show(lines.Cache(folder=str(folder), bytes=held), f"{rounded_size(held)} left ({held:,} bytes)")
 
 
 @app.command(epilog=CODES)
 @as_command
 def clear(
     folder: Folder,
+    reporting: Reporting,
     yes: Annotated[bool, typer.Option("--yes", help="Do it: all blobs of the cache are deleted.")] = False,
 ) -> None:
     """Delete all blobs of the cache."""
@@ -78,3 +85,5 @@ def clear(
         cache.clear()
     except BitstoreError as error:
         fail(2, error)
+    if reporting.json:
+        reporting.show(lines.Cache(folder=str(folder), bytes=cache.stats()["bytes"]), "")

@@ -13,12 +13,13 @@ import typer
 import bitstore
 from bitstore._cli import cache as cache_commands
 from bitstore._cli.fetching import FetchReport, fetch
+from bitstore._cli.lines import Blob, Version, show_line
 from bitstore._cli.listings import Listing, Listings
-from bitstore._cli.options import LIST, ListOptions, LookupOptions, StoreOptions, as_command
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, as_command
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
+from bitstore._cli.reports import report_line, show_outcome
 from bitstore._cli.terminal import CODES, INTERRUPTED, End, crashed, fail, in_words, no_reader, refusing, say, show
 from bitstore._cli.warming import warm
-from bitstore._cli.warnings import warnings_said
 from bitstore._digests.hash_list import ListError
 from bitstore._support.atomic import is_special, target_of, write_into
 from bitstore._support.digests import ALGORITHMS
@@ -87,6 +88,7 @@ def options(
 def get(
     digest: Annotated[str, typer.Argument(help="The hash of the blob, plain or as sha1://...")],
     stores: StoreOptions,
+    reporting: Reporting,
     output_file: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: standard output.")
     ] = None,
@@ -104,13 +106,16 @@ def get(
         composite = stores.composite(guessed)
         composite.canonical(digest)
         _check_file(target, output_file or "")
+        if target is None and reporting.json:
+            raise OutputError("--json writes to standard output, as the blob would be: name a file (--output)")
     try:
-        with warnings_said(say):
-            data = composite.get(digest, timeout=timeout)
+        data = composite.get(digest, timeout=timeout)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"a store returned {type(data).__name__}, not bytes")
         if target is not None:
             write_into(target, bytes(data))
+            if reporting.json:
+                reporting.show(Blob(digest=composite.canonical(digest), file=str(target), bytes=len(data)), "")
         else:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -144,6 +149,7 @@ def fetch_command(
     stores: StoreOptions,
     listed: ListOptions,
     lookups: LookupOptions,
+    reporting: Reporting,
     hashes: Annotated[str | None, typer.Argument(help=LIST)] = None,
     output_path: Annotated[
         str | None,
@@ -193,16 +199,23 @@ def fetch_command(
         timeout=lookups.timeout,
         in_flight=lookups.in_flight,
         max_failures=lookups.max_failures,
+        shown=not reporting.quiet,
+        watch=show_outcome if reporting.json else None,
     )
-    say(report.summary(composite, listings))
-    if report.stopped is not None or report.interrupted is not None:
-        say(_how_to_resume(report, target.path))
+    complete = report.stopped is None and report.interrupted is None
+    resume = None
+    if not complete:
+        resume = _how_to_resume(report, target.path)
     elif report.failed:
         # A Parquet file cannot be added to.
         where = target.path if isinstance(target, Folder) else target.path.with_name("more.parquet")
         again = ["bitstore", "fetch", "--retry", str(listings.failed.path), "-o", str(where), *stores.arguments()]
         again += ["--fan-out", str(fan_out)] if fan_out else []
-        say(f"resume with the failures: {redact_url(shlex.join(again))}")
+        resume = f"resume with the failures: {redact_url(shlex.join(again))}"
+    if reporting.json:
+        ending: dict[str, Any] = {"exit_code": report.exit_code, "complete": complete, "resume": resume}
+        show_line(report_line("fetch", report, entries=report.entries, there=report.there, **ending))
+    reporting.tell("\n".join(filter(None, [report.summary(composite, listings), resume])))
     raise End(report.exit_code)
 
 
@@ -233,6 +246,7 @@ def _how_to_resume(report: FetchReport, path: Path) -> str:
 @app.command()
 @as_command
 def demo(
+    reporting: Reporting,
     blobs: Annotated[int, typer.Option(metavar="N", min=100, help="How many blobs to make.")] = 3000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the folder of the demo, and say where it is.")] = False,
     ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Also on a local Ray.")] = True,
@@ -244,10 +258,16 @@ def demo(
     """
     from bitstore._cli.demo import demo as run_demo
 
-    raise End(0 if run_demo(blobs=blobs, keep=keep, ray=ray, say=show) else 2)
+    if reporting.json:
+        holds = run_demo(blobs=blobs, keep=keep, ray=ray, say=reporting.note, put=show_line)
+    else:
+        holds = run_demo(blobs=blobs, keep=keep, ray=ray, say=show)
+    raise End(0 if holds else 2)
 
 
 @app.command()
-def version() -> None:
+@as_command
+def version(reporting: Reporting) -> None:
     """Show the version."""
-    show(bitstore.__version__)
+    python = ".".join(map(str, sys.version_info[:3]))
+    reporting.show(Version(version=bitstore.__version__, python=python), bitstore.__version__)

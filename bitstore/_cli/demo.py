@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bitstore._cli.lines import Claim, Line, Pass
 from bitstore._cli.pretend import API_CACHE, CACHE, PAID, World
 from bitstore._digests.named import Sha1Composite
 
 __all__ = ["demo"]
 
 Say = Callable[[str], object]
+Put = Callable[[Line], object]
 
 _RAY_BLOCK = 8 * 1024**2  # bytes: small, so that the first rows arrive long before the last
 _ENVIRONMENT = {
@@ -57,6 +59,10 @@ class _Pass:
         self.size += len(data)
         self.wrong += hashlib.sha1(data).hexdigest() != digest
 
+    def line(self, name: str) -> Pass:
+        count = sum(self.hits.values())
+        return Pass(name=name, blobs=count, bytes=self.size, seconds=self.seconds, by_tier=dict(self.hits))
+
     def told(self) -> str:
         count = sum(self.hits.values())
         rates = f"{count / self.seconds:,.0f} blobs/s, {self.size / 1e6 / self.seconds:,.0f} MB/s"
@@ -67,16 +73,18 @@ class _Pass:
 class _Claims:
     """What the demo says is true, and whether it is."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, put: Put) -> None:
         self._say = say
+        self._put = put
         self.all_hold = True
 
     def claim(self, holds: bool, text: str) -> None:
         self.all_hold &= holds
         self._say(f"  [{'ok' if holds else 'FALSE'}] {text}")
+        self._put(Claim(text=text, holds=holds))
 
 
-def demo(*, blobs: int = 3000, keep: bool = False, ray: bool = True, say: Say) -> bool:
+def demo(*, blobs: int = 3000, keep: bool = False, ray: bool = True, say: Say, put: Put = lambda line: None) -> bool:
     """Run the demo. Returns whether everything that it claimed was true.
 
     Parameters
@@ -89,12 +97,14 @@ def demo(*, blobs: int = 3000, keep: bool = False, ray: bool = True, say: Say) -
         Run it on a local Ray too, where Ray is installed.
     say
         Shows a line.
+    put
+        Takes each pass and each claim as an object.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     root = Path(tempfile.mkdtemp(prefix="bitstore-demo-")).resolve()
     try:
-        return _show(World(root), blobs, ray=ray, say=say)
+        return _show(World(root), blobs, ray=ray, say=say, put=put)
     finally:
         if keep:
             say(f"kept: {root}")
@@ -102,8 +112,8 @@ def demo(*, blobs: int = 3000, keep: bool = False, ray: bool = True, say: Say) -
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _show(world: World, blobs: int, *, ray: bool, say: Say) -> bool:
-    claims = _Claims(say)
+def _show(world: World, blobs: int, *, ray: bool, say: Say, put: Put) -> bool:
+    claims = _Claims(say, put)
     world.fill(blobs)
     say(f"{blobs:,} blobs, {world.size / 1e6:,.0f} MB, each named by its SHA-1. They are in")
     for name, kind in (
@@ -114,18 +124,18 @@ def _show(world: World, blobs: int, *, ray: bool, say: Say) -> bool:
     ):
         say(f"  {name:10} {world.homes[name]:>6,}   {kind}")
     say("")
-    passes = [_here(world, say)]
-    passes.append(_here(world, say, again=True))
+    passes = [_here(world, say, put)]
+    passes.append(_here(world, say, put, again=True))
     if ray and importlib.util.find_spec("ray") is None:
         say("Ray is not installed, so this was all (pip install 'epic-bitstore[ray]').")
         say("")
     elif ray:
-        passes += _on_ray(world, say)
+        passes += _on_ray(world, say, put)
     _check(world, passes, claims)
     return claims.all_hold
 
 
-def _here(world: World, say: Say, *, again: bool = False) -> _Pass:
+def _here(world: World, say: Say, put: Put, *, again: bool = False) -> _Pass:
     # A copy that went through pickle: what it knows of the first pass can only be on the disk.
     store: Sha1Composite = pickle.loads(pickle.dumps(world.store("disk")))
     result = _Pass()
@@ -133,12 +143,14 @@ def _here(world: World, say: Say, *, again: bool = False) -> _Pass:
     for blob in store.get_many(world.digests):
         result.take(blob.uri, blob.data, blob.source, blob.error)
     result.seconds = time.monotonic() - started
-    say(f"store.get_many(hashes){', again' if again else ''}")
+    name = f"store.get_many(hashes){', again' if again else ''}"
+    say(name)
     _tell(result, store.stats(), say)
+    put(result.line(name))
     return result
 
 
-def _on_ray(world: World, say: Say) -> list[_Pass]:
+def _on_ray(world: World, say: Say, put: Put) -> list[_Pass]:
     import pyarrow
     import ray
     import ray.data
@@ -171,8 +183,10 @@ def _on_ray(world: World, say: Say) -> list[_Pass]:
                 result.first = result.first or time.monotonic() - started
                 _take_batch(result, batch)
             result.seconds = time.monotonic() - started
-            say(f"ray.data.map_batches, {'again' if again else 'on a local Ray, with a disk cache of its own'}")
+            name = f"ray.data.map_batches, {'again' if again else 'on a local Ray, with a disk cache of its own'}"
+            say(name)
             _tell(result, (), say)
+            put(result.line(name))
             passes.append(result)
     finally:
         ray.shutdown()

@@ -6,23 +6,24 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import Output, OutputError, Unfit
-from bitstore._cli.terminal import in_words, say
-from bitstore._cli.warnings import warnings_said
+from bitstore._cli.terminal import above, in_words, say_plainly
 from bitstore._digests.hash_list import Entry, ListError
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
 from bitstore._tiers.composite import Composite
-from bitstore._warming.outcome import reason_of
+from bitstore._warming.outcome import Kind, Outcome, reason_of
 from bitstore._warming.progress import Progress
 from bitstore._warming.tally import Tally
 from bitstore.blob import Blob
 
 __all__ = ["FetchReport", "fetch"]
+
+Watch: TypeAlias = Callable[[Outcome], object]
 
 
 @dataclass(kw_only=True)
@@ -90,7 +91,10 @@ class FetchReport(Tally):
 class _Run:
     """The state of one run."""
 
-    def __init__(self, output: Output, listings: Listings, report: FetchReport, progress: Progress) -> None:
+    def __init__(
+        self, output: Output, listings: Listings, report: FetchReport, progress: Progress, watch: Watch | None
+    ) -> None:
+        self._watch = watch
         self._output = output
         self._listings = listings
         self._report = report
@@ -102,8 +106,10 @@ class _Run:
             if digest is None:
                 self._report.invalid += 1
                 self._list(self._listings.invalid, str(number), text, reason)
+                self._outcome(text, "invalid", error=f"entry {number}: {reason}")
             elif self._output.has(digest):
                 self._report.there += 1
+                self._outcome(digest, "there")
             else:
                 yield digest
                 continue
@@ -125,14 +131,23 @@ class _Run:
                 error = unfit
         if error is None:
             self._report.count_found(blob.source or "", len(data))
+            self._outcome(blob.uri, "found", blob.source, len(data))
         elif blob.missing:
             self._report.count_missing()
             self._list(self._listings.missing, blob.uri)
+            self._outcome(blob.uri, "missing")
         else:
             text = redact(reason_of(error))
             self._report.count_failed(blob.uri, text)
             self._list(self._listings.failed, blob.uri, text)
+            self._outcome(blob.uri, "failed", error=text)
         self._progress.look()
+
+    def _outcome(
+        self, digest: str, kind: Kind, tier: str | None = None, size: int | None = None, error: str | None = None
+    ) -> None:
+        if self._watch is not None:
+            self._watch(Outcome(digest, kind, tier, size, error))
 
     def _list(self, listing: Listing, *fields: str) -> None:
         try:
@@ -152,6 +167,8 @@ def fetch(
     timeout: float | None = None,
     in_flight: int | None = None,
     max_failures: int | None = None,
+    shown: bool = True,
+    watch: Watch | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FetchReport:
     """Fetch `entries` from `store` into `output`, in bounded memory.
@@ -174,16 +191,20 @@ def fetch(
         See `Store.get_many`.
     max_failures
         Failures of one cause in a row after which the run stops; None: it never stops for failures.
+    shown
+        Whether progress is shown.
+    watch
+        Takes what became of each entry; None: nothing does.
     clock
         Seconds, from any start, for progress.
     """
     started = time.monotonic()
     report = FetchReport(entries=total)
-    with Interrupts() as interrupts, Progress("fetch", report, say=say, clock=clock) as progress:
-        run = _Run(output, listings, report, progress)
+    with Interrupts() as interrupts, Progress("fetch", report, shown=shown, say=say_plainly, clock=clock) as progress:
+        run = _Run(output, listings, report, progress, watch)
         try:
             answers = store.get_many(run.wanted(entries), timeout=timeout, in_flight=in_flight)
-            with warnings_said(progress.say), contextlib.closing(answers):  # type: ignore[type-var]
+            with above(progress.say), contextlib.closing(answers):  # type: ignore[type-var]
                 for blob in answers:
                     with interrupts.shield():
                         run.take(blob)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from bitstore._cli.terminal import INTERRUPTED, End
+from bitstore._cli.lines import Error, Line, show_line
+from bitstore._cli.logs import log_said
+from bitstore._cli.terminal import INTERRUPTED, End, refuse, say, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import CODECS
 from bitstore._digests.hash_list import HashList, ListError
 from bitstore._support.checks import check_seconds
 from bitstore._support.digests import ALGORITHMS
+from bitstore._support.redact import redact_url
 from bitstore.config import ConfigError, from_urls, load
+from bitstore.config._urls import SCHEMES
 
-__all__ = ["LIST", "ListOptions", "LookupOptions", "StoreOptions", "as_command"]
+__all__ = ["LIST", "ListOptions", "LookupOptions", "Reporting", "StoreOptions", "as_command"]
 
 LIST = (
     "A list: one hash a line or what sha1sum, md5 and openssl print (# is a comment), CSV with a header, JSON lines "
@@ -50,6 +56,14 @@ class StoreOptions:
         typer.Option(metavar="CODEC", help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes."),
     ] = None
     anonymous: Annotated[bool, typer.Option("--anonymous", help="With --store: for public buckets.")] = False
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="With --store s3://...: an AWS profile.")] = None
+    region: Annotated[str | None, typer.Option(metavar="NAME", help="With --store s3://...: the buckets' region.")] = (
+        None
+    )
+    endpoint_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --store: the service that has the buckets, such as https://host:9000."),
+    ] = None
 
     def composite(self, algorithm: str | None) -> DigestComposite:
         """The composite.
@@ -64,35 +78,54 @@ class StoreOptions:
         ConfigError
             The options do not go together, or name what cannot be.
         """
-        for name, value in self._with_urls():
+        options = {key: value for key in _WITH_URLS if (value := getattr(self, key)) not in (None, False)}
+        for key, value in options.items():
             if value == "":
-                raise ConfigError(f"{name} is empty: give it a value, or leave it out")
+                raise ConfigError(f"{_flag(key)} is empty: give it a value, or leave it out")
+            if not self.store:
+                raise ConfigError(f"{_flag(key)} goes with --store; a configuration file describes all of its tiers")
         if not self.store:
-            for name, value in self._with_urls():
-                if value:
-                    raise ConfigError(f"{name} goes with --store; a configuration file describes all of its tiers")
             return load(self.config)
         if self.config is not None:
             raise ConfigError("--config and --store exclude each other: leave one out")
         if algorithm is None:
             raise ConfigError("nothing says by which hashes the blobs are named")
-        options: dict[str, Any] = {"compression": self.compression} if self.compression else {}
-        if self.anonymous:
-            options["anonymous"] = True
-        return from_urls(list(self.store), algorithm=algorithm, cache=self.cache, **options)
+        self._check_schemes(options)
+        return from_urls(list(self.store), algorithm=algorithm, **options)
 
     def arguments(self) -> list[str]:
         """The options, as another command can be given them."""
         words = ["--config", str(self.config)] if self.config else []
         for url in self.store or ():
             words += ["--store", url]
-        for name, value in self._with_urls():
-            if value:
-                words += [name] if value is True else [name, str(value)]
+        for key in _WITH_URLS:
+            if value := getattr(self, key):
+                words += [_flag(key)] if value is True else [_flag(key), str(value)]
         return words
 
-    def _with_urls(self) -> tuple[tuple[str, str | bool | None], ...]:
-        return ("--cache", self.cache), ("--compression", self.compression), ("--anonymous", self.anonymous)
+    def _check_schemes(self, options: dict[str, Any]) -> None:
+        """Raise ConfigError for an option that is for none of the URLs, or that two services would share."""
+        named = {url.partition("://")[0].lower(): redact_url(url) for url in self.store or ()}
+        for key in options:
+            takers = [scheme for scheme, kind in SCHEMES.items() if key in kind.__struct_fields__]
+            used = [scheme for scheme in takers if scheme in named]
+            if takers and not used and named.keys() <= SCHEMES.keys():
+                kinds = " and ".join(f"{scheme}://" for scheme in takers)
+                raise ConfigError(
+                    f"{_flag(key)} is for {kinds} URLs, and --store names none: {', '.join(named.values())}"
+                )
+            if key == "endpoint_url" and len(used) > 1:
+                raise ConfigError(
+                    f"--endpoint-url is the address of one service, and --store names {' and '.join(used)} buckets: "
+                    "write a configuration file, in which each tier has its own"
+                )
+
+
+_WITH_URLS = ("cache", "compression", "anonymous", "profile", "region", "endpoint_url")
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +186,65 @@ class LookupOptions:
             check_seconds("--timeout", self.timeout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reporting:
+    """What a command tells: results to standard output, everything else to standard error."""
+
+    json: Annotated[
+        bool, typer.Option("--json", help="Write results to standard output as JSON, one object a line.")
+    ] = False
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            metavar="",
+            help="Log more; -vv: also what each tier answers.",
+        ),
+    ] = 0
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors: no progress, no warnings.")
+    ] = False
+
+    def show(self, line: Line, text: str) -> None:
+        """Write a result to standard output: `line` with --json, else `text`. Raises `OSError`."""
+        if self.json:
+            show_line(line)
+        else:
+            show(text)
+
+    def note(self, text: str) -> None:
+        """Say what is no result, unless results alone are wanted."""
+        if not self.quiet:
+            say(text)
+
+    def tell(self, text: str) -> None:
+        """Say in words what --json writes as an object."""
+        if not self.json:
+            self.note(text)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """While entered, the library's log is said; with --json, an error is an object as well."""
+        if self.quiet and self.verbose:
+            refuse("--quiet and --verbose exclude each other: leave one out")
+        level = logging.ERROR if self.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(self.verbose, 2)]
+        try:
+            with log_said(level):
+                yield
+        except End as end:
+            if self.json and end.reason is not None:
+                show_line(Error(message=end.reason, exit_code=end.code))
+            raise
+
+
 def as_command(command: Callable[..., None]) -> Callable[..., None]:
     """`command` as the framework sees it: in place of each parameter that is a group of options, the group's options.
 
-    A group is a dataclass whose fields are options. A Ctrl-C ends the command with its exit code.
+    A group is a dataclass whose fields are options. `Reporting` is entered while the command runs. A Ctrl-C ends the
+    command with its exit code.
     """
     # Not `get_type_hints`: on Python 3.10 it hides an annotation inside Optional where the default is None.
     declared = inspect.signature(command, eval_str=True).parameters
@@ -181,8 +269,10 @@ def as_command(command: Callable[..., None]) -> Callable[..., None]:
     def spliced(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+        reporting = next((value for value in given.values() if isinstance(value, Reporting)), Reporting())
         try:
-            command(**given)
+            with reporting.entered():
+                command(**given)
         except KeyboardInterrupt:
             raise End(INTERRUPTED) from None
 

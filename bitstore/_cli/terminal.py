@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from bitstore.errors import BitstoreError
@@ -16,6 +16,7 @@ __all__ = [
     "CODES",
     "INTERRUPTED",
     "End",
+    "above",
     "crashed",
     "end_streams",
     "fail",
@@ -25,6 +26,7 @@ __all__ = [
     "refuse",
     "refusing",
     "say",
+    "say_plainly",
     "show",
 ]
 
@@ -36,11 +38,24 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class End(Exception):
-    """Ends the command with this exit code, whatever the framework thinks of exit codes."""
+    """Ends the command with this exit code, whatever the framework thinks of exit codes.
 
-    def __init__(self, code: int) -> None:
+    Attributes
+    ----------
+    code
+        The exit code.
+    reason
+        What was said about it on standard error; None: nothing.
+    """
+
+    def __init__(self, code: int, reason: str | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.reason = reason
+
+
+# What takes lines for standard error while a progress bar stands there; None: there is no bar.
+_above: Callable[[str], None] | None = None
 
 
 def hold_descriptors() -> None:
@@ -56,8 +71,24 @@ def hold_descriptors() -> None:
             os.set_inheritable(opened, True)
 
 
+@contextlib.contextmanager
+def above(write: Callable[[str], None]) -> Iterator[None]:
+    """While entered, `write` takes what is said."""
+    global _above
+    _above = write
+    try:
+        yield
+    finally:
+        _above = None
+
+
 def say(line: str) -> None:
-    """Write a line to standard error. Where that is closed or full, the line is lost."""
+    """Write a line to standard error, above a progress bar. Where that is closed or full, the line is lost."""
+    (_above or say_plainly)(line)
+
+
+def say_plainly(line: str) -> None:
+    """Write a line to standard error, whatever stands there."""
     if sys.stderr is None:
         return
     try:
@@ -76,8 +107,9 @@ def show(text: str) -> None:
 
 def fail(code: int, error: object) -> NoReturn:
     """Say what is wrong, and end with `code`."""
-    say(f"bitstore: {in_words(error)}")
-    raise End(code)
+    reason = in_words(error)
+    say(f"bitstore: {reason}")
+    raise End(code, reason)
 
 
 def refuse(error: object) -> NoReturn:

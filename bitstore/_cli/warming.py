@@ -11,9 +11,10 @@ from typing import Annotated, Any, get_args
 import typer
 
 from bitstore._cli.interrupts import Interrupts
-from bitstore._cli.options import LIST, ListOptions, LookupOptions, StoreOptions
-from bitstore._cli.terminal import End, refuse, refusing, say
-from bitstore._cli.warnings import warnings_said
+from bitstore._cli.lines import show_line
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions
+from bitstore._cli.reports import report_line, show_outcome
+from bitstore._cli.terminal import End, above, refuse, refusing, say_plainly
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import ListError
 from bitstore._support.fingerprint import fingerprint
@@ -30,6 +31,7 @@ def warm(
     stores: StoreOptions,
     listed: ListOptions,
     lookups: LookupOptions,
+    reporting: Reporting,
     ledger: Annotated[
         str | None,
         typer.Option(
@@ -73,10 +75,12 @@ def warm(
             retry_missing=retry_missing,
             dry_run=dry_run,
             max_failures=lookups.max_failures or None,
-            say=say,
+            show=not reporting.quiet,
+            say=say_plainly,
+            watch=show_outcome if reporting.json else None,
         )
     interrupted: int | None = None
-    with Interrupts() as interrupts, warnings_said(warming.progress.say):
+    with Interrupts() as interrupts, above(warming.progress.say):
         try:
             with _filler(composite, meant, ray, dry_run, lookups) as fill:
                 warming.run(entries, fill)
@@ -85,8 +89,13 @@ def warm(
         except ListError as error:  # the list breaks off: all of it is read before anything is asked
             refuse(error)
         interrupts.ignore()
-    say(str(warming.report))
-    raise End(warming.report.exit_code if interrupted is None else 128 + interrupted)
+    report = warming.report
+    code = report.exit_code if interrupted is None else 128 + interrupted
+    if reporting.json:
+        ending: dict[str, Any] = {"exit_code": code, "complete": report.complete, "resume": report.advice}
+        show_line(report_line("warm", report, entries=report.given, there=report.settled + report.warm, **ending))
+    reporting.tell(str(report))
+    raise End(code)
 
 
 def _target(ray: str, target: str | None) -> Target:

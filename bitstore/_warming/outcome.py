@@ -10,7 +10,7 @@ from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable, desc
 
 __all__ = ["Kind", "Outcome", "failed", "outcome_of", "reason_of"]
 
-Kind: TypeAlias = Literal["found", "missing", "failed", "invalid", "warm"]
+Kind: TypeAlias = Literal["found", "missing", "failed", "invalid", "warm", "there"]
 
 _LONGEST = 500  # characters of an error: a ledger may hold millions
 
@@ -24,7 +24,8 @@ class Outcome(NamedTuple):
         In lower case; where it was none (`"invalid"`), the text that stood there.
     kind
         `"found"`: the caches hold it now; `"missing"`: no store has it; `"failed"`: it could not be looked up, or not
-        be kept; `"invalid"`: it is no digest; `"warm"` (of dry runs alone): the caches held it before.
+        be kept; `"invalid"`: it is no digest; `"warm"` (of dry runs alone): the caches held it before; `"there"` (of
+        `bitstore fetch` alone): the output held it before.
     tier
         Where it was found.
     size

@@ -63,6 +63,8 @@ class Warming:
         Whether progress is shown.
     say
         Where lines of progress go without a terminal (see `Progress`).
+    watch
+        Takes each outcome, in the thread of the run; None: nothing does.
 
     Attributes
     ----------
@@ -89,11 +91,13 @@ class Warming:
         max_failures: int | None = None,
         show: bool = True,
         say: Callable[[str], None] | None = None,
+        watch: Callable[[Outcome], object] | None = None,
     ) -> None:
         if max_failures is not None and max_failures < 1:
             raise ValueError(f"max_failures={max_failures}: must be at least 1, or None")
         self.report = WarmReport(target=target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
         self.progress = Progress("warm", self.report, shown=show, say=say)
+        self._watch = watch
         self._max_failures = max_failures
         self._algorithm = algorithm
         self._retry_missing = retry_missing
@@ -125,7 +129,7 @@ class Warming:
                 self._sort_out(wanted)
                 with self.progress as progress, _closing(fill(iter(wanted))) as outcomes:
                     for outcome in outcomes:
-                        report.count(outcome)
+                        self._count(outcome)
                         self._note(outcome)
                         progress.look()
                         if (reason := report.causes.stop(self._max_failures)) is not None:
@@ -152,7 +156,7 @@ class Warming:
                 continue
             told = (as_text(text) or str(text))[:_TEXT]
             outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest: {reason}")
-            report.count(outcome)
+            self._count(outcome)
             if told not in noted:
                 noted.add(told)
                 self._note(outcome)
@@ -169,6 +173,11 @@ class Warming:
         if not self._retry_missing:
             wanted.remove(Distinct(self._algorithm, self._ledger.known("missing")))
             report.known_missing = report.distinct - report.settled - len(wanted)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.report.count(outcome)
+        if self._watch is not None:
+            self._watch(outcome)
 
     def _note(self, outcome: Outcome) -> None:
         if self._ledger is not None and not self.report.dry_run:

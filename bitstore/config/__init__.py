@@ -7,6 +7,7 @@ environment variables (`"Bearer ${API_TOKEN}"`).
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_path
 from bitstore.config._local import Context, Tier
 from bitstore.config._tables import convert, tier
+from bitstore.config._urls import SCHEMES
 from bitstore.errors import BitstoreError
 
 if sys.version_info >= (3, 11):
@@ -29,6 +31,8 @@ else:
     import tomli as tomllib
 
 __all__ = ["ConfigError", "from_urls", "load", "loads"]
+
+logger = logging.getLogger("bitstore")
 
 FILE_NAME = "bitstore.toml"
 VARIABLE = "BITSTORE_CONFIG"
@@ -77,6 +81,7 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the configuration {found}: {reason or error}") from error
+    logger.info("the configuration is %s", found)
     return _composite(_parse(text, str(found)), str(found), folder)
 
 
@@ -110,7 +115,7 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
     cache
         Folder of a disk cache above all of them; None: no cache.
     **options
-        Keys that each tier gets, as in a configuration file.
+        Keys as in a configuration file: each tier gets those that stores of its scheme have.
 
     Raises
     ------
@@ -118,10 +123,16 @@ def from_urls(urls: list[str], *, algorithm: str, cache: str | None = None, **op
         A URL or an option says something that cannot be.
     """
     tiers: list[dict[str, Any]] = []
+    known = {
+        url: SCHEMES[scheme].__struct_fields__ for url in urls if (scheme := url.partition("://")[0].lower()) in SCHEMES
+    }
+    taken = {key for keys in known.values() for key in keys}
     for url in dict.fromkeys(urls):
         name = redact_url(url)  # it goes into statistics and errors
         same = sum(tier["url"] != url and redact_url(tier["url"]) == name for tier in tiers)
-        tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **options})
+        # A key that no tier has stays, so that an error names it.
+        own = {key: value for key, value in options.items() if key not in taken or key in known.get(url, ())}
+        tiers.append({"name": f"{name} #{same + 1}" if same else name, "url": url, **own})
     if cache is not None:
         tiers.insert(0, {"name": "disk cache", "cache": "disk", "path": cache})
     return _composite({"algorithm": algorithm, "tier": tiers}, "command line", _current_folder(), from_file=False)

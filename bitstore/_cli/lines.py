@@ -1,0 +1,106 @@
+"""What `--json` writes: objects, one a line. docs/json-lines.md describes their types and keys."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from bitstore._cli.terminal import show
+
+__all__ = ["Blob", "Cache", "CacheCheck", "Claim", "Error", "Line", "Outcome", "Pass", "Report", "Version", "show_line"]
+
+
+class Line(msgspec.Struct, kw_only=True, tag_field="type"):
+    """One object. All of its keys are always there; null: unknown, or not the case."""
+
+
+class Version(Line, tag="version"):
+    """What is installed."""
+
+    version: str
+    python: str
+
+
+class Error(Line, tag="error"):
+    """Why the command ends without what it was asked for."""
+
+    message: str
+    exit_code: int
+
+
+class Blob(Line, tag="blob"):
+    """A blob that was written to a file."""
+
+    digest: str
+    file: str
+    bytes: int
+
+
+class Outcome(Line, tag="outcome"):
+    """What became of one entry of a list."""
+
+    digest: str
+    kind: str
+    source: str | None
+    bytes: int | None
+    error: str | None
+
+
+class Report(Line, tag="report"):
+    """The counts of a run, at its end."""
+
+    command: str
+    exit_code: int
+    complete: bool
+    entries: int | None
+    found: int
+    there: int
+    missing: int
+    failed: int
+    invalid: int
+    bytes: int
+    seconds: float
+    by_tier: dict[str, int]
+    causes: list[dict[str, str | int]]
+    stopped: str | None
+    resume: str | None
+
+
+class Cache(Line, tag="cache"):
+    """The bytes that a disk cache holds."""
+
+    folder: str
+    bytes: int | None
+
+
+class CacheCheck(Line, tag="cache-check"):
+    """What a look at all files of a disk cache found."""
+
+    folder: str
+    files: int
+    damaged: int
+    bytes: int
+
+
+class Pass(Line, tag="pass"):
+    """One pass of the demo over all of its blobs."""
+
+    name: str
+    blobs: int
+    bytes: int
+    seconds: float
+    by_tier: dict[str, int]
+
+
+class Claim(Line, tag="claim"):
+    """Something that the demo says is true."""
+
+    text: str
+    holds: bool
+
+
+def show_line(line: Line) -> None:
+    """Write an object to standard output. Raises `OSError`."""
+    # ASCII alone, with escapes: it is the same in every encoding, and names of files may be no text at all.
+    show(json.dumps(msgspec.to_builtins(line)))

@@ -1,0 +1,133 @@
+"""`--json`, `-v`, `--quiet`: what commands write to which stream, in words and as objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore._cli import main
+from bitstore._cli.lines import Line
+from bitstore.config import load
+
+BODY = b"a blob"
+DIGEST = hashlib.sha1(BODY).hexdigest()
+ABSENT = "0" * 40
+PAGE = Path(__file__).parents[1] / "docs" / "json-lines.md"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a shelf, a configuration, lists, and a cache."""
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / DIGEST).write_bytes(BODY)
+    (tmp_path / "list").write_text(f"{DIGEST}\n{ABSENT}\nnonsense\n")
+    (tmp_path / "b.toml").write_text(
+        f'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\npath = "cache"\n[[tier]]\nname = "shelf"\n'
+        f'url = "{(tmp_path / "shelf").as_uri()}/"\n'
+    )
+    assert load(tmp_path / "b.toml").get(DIGEST) == BODY
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Said:
+    """What the command did that is run in this process, which takes less time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capfd = capfd
+
+    def __call__(self, line: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["bitstore", *shlex.split(line)])
+        code = main()
+        out, err = self._capfd.readouterr()
+        return code, out, err
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
+    return Said(monkeypatch, capfd)
+
+
+def documented() -> dict[str, set[str]]:
+    """The keys of each type that the page has a table of."""
+    tables: dict[str, set[str]] = {}
+    for kind, rows in re.findall(r"^\| `([\w-]+)` \| \|\n\|---\|---\|\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE):
+        tables[kind] = {key for row in rows.splitlines() for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    return tables
+
+
+def test_the_page_documents_each_type_and_key() -> None:
+    kinds: list[Any] = Line.__subclasses__()
+    assert {kind.__struct_config__.tag: set(kind.__struct_fields__) for kind in kinds} == documented()
+
+
+COMMANDS = [
+    ("version", 0, ["version"]),
+    (f"get {DIGEST.upper()} -o one --config b.toml", 0, ["blob"]),
+    (f"get {DIGEST} --config b.toml", 3, ["error"]),
+    (f"get {ABSENT} -o one --config b.toml", 1, ["error"]),
+    ("fetch list -o out --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
+    ("fetch none -o out --config b.toml", 3, ["error"]),
+    ("warm list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
+    ("warm list --dry-run --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
+    ("cache stats cache", 0, ["cache"]),
+    ("cache stats none", 3, ["error"]),
+    ("cache verify cache", 0, ["cache-check"]),
+    ("cache prune cache --max-size 1MB", 0, ["cache"]),
+    ("cache clear cache --yes", 0, ["cache"]),
+    ("demo --blobs 100 --no-ray", 0, ["pass", "pass", "claim", "claim", "claim", "claim"]),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "kinds"), COMMANDS)
+def test_json_is_all_that_standard_output_gets(place: Path, said: Said, line: str, code: int, kinds: list[str]) -> None:
+    returned, out, err = said(f"{line} --json")
+    objects = [json.loads(text) for text in out.splitlines()]
+    assert (returned, [found["type"] for found in objects]) == (code, kinds), err
+    for found in objects:
+        assert found.keys() == {"type", *documented()[found["type"]]}
+    if kinds == ["error"]:
+        assert (objects[0]["exit_code"], f"bitstore: {objects[0]['message']}\n") == (code, err)
+
+
+def test_outcomes_and_report_as_objects(place: Path, said: Said) -> None:
+    _, out, err = said("fetch list -o out --config b.toml --json")
+    *outcomes, report = map(json.loads, out.splitlines())
+    assert sorted((found["kind"], found["digest"], found["source"], found["bytes"]) for found in outcomes) == [
+        ("found", DIGEST, "disk", len(BODY)),
+        ("invalid", "nonsense", None, None),
+        ("missing", ABSENT, None, None),
+    ]
+    counts = {key: report[key] for key in ("found", "missing", "failed", "invalid", "there", "complete", "by_tier")}
+    assert counts == {
+        "found": 1, "missing": 1, "failed": 0, "invalid": 1, "there": 0, "complete": True, "by_tier": {"disk": 1}
+    }  # fmt: skip
+    assert err == ""
+    assert '"kind": "there"' in said("fetch list -o out --config b.toml --json")[1]
+
+
+def test_a_file_whose_name_is_no_text_is_named_in_json(place: Path, said: Said) -> None:
+    name = "b\udcff\xe4"
+    code, out, _ = said(f"get {DIGEST} --config b.toml --json -o {name}")
+    assert (code, json.loads(out)["file"], out.isascii()) == (0, name, True)
+
+
+def test_quiet_and_verbose(place: Path, said: Said) -> None:
+    assert said("fetch list -o out --config b.toml --quiet") == (1, "", "")
+    assert said(f"get {ABSENT} --config b.toml -q")[2].startswith(f"bitstore: {ABSENT} is missing")
+    assert said("cache stats cache -q")[1] == "6 B (6 bytes)\n"
+    plain, more, most = (said(f"get {DIGEST} -o one --config b.toml{more}")[2] for more in ("", " -v", " -vv"))
+    assert (plain, more) == ("", "info: the configuration is b.toml\n")
+    assert f"debug: {DIGEST}: disk: " in most
+    assert said(f"get {DIGEST} -o one --config b.toml") == (0, "", "")  # the level is what it was
+    code, _, err = said(f"get {DIGEST} --config b.toml -v --quiet")
+    assert (code, err) == (3, "bitstore: --quiet and --verbose exclude each other: leave one out\n")
