@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from bitstore._lookup.asking import Errors, methods_of
 from bitstore._lookup.run import run
@@ -287,6 +287,36 @@ class Store(ABC):
         from bitstore._lookup.asynchronous import download
 
         return await download(self, uri, path, timeout=timeout, verify=verify)
+
+    def open(self, uri: Any, *, verify: bool | None = None, timeout: float | None = None) -> BinaryIO:
+        """The blob as a seekable binary file, of which parts are read without the whole where that can be.
+
+        From a `DiskCache` it is the file itself, which stays readable when it is evicted. From S3, GCS, HTTP servers
+        and folders it is one version of the blob: each read asks for the part that it needs, and raises
+        `StoreNotAvailable` where the blob was replaced or cut since. All else (compressed blobs, servers without
+        ranges, stores that have only `get`) is fetched whole, kept by the caches as after `get`, and in memory.
+
+        Parameters
+        ----------
+        uri
+            What to look up.
+        verify
+            True: check the digest, where the store knows it, before a byte is given: the blob is fetched whole, or
+            read once from the disk cache. False: do not fetch or read more for a check; what comes whole all the same
+            is checked as the store says. None: as each store's own `verify` says.
+        timeout
+            Seconds until the file is open; None: as long as the tiers' own limits allow. Reads have those limits.
+
+        Raises
+        ------
+        InvalidURI, NotFoundInStore, StoreNotAvailable
+            As `get` does.
+        TypeError
+            A user's own store has something else than bytes.
+        """
+        from bitstore._lookup.opened import open_file
+
+        return open_file(self, uri, verify=verify, timeout=timeout)
 
     def canonical(self, uri: Any) -> Any:
         """The one form of all spellings of `uri` (a digest in lower case, say).

@@ -34,6 +34,7 @@ from bitstore.steps import (
     GetsByKey,
     GetsInSteps,
     HasVersions,
+    OpensInSteps,
     PutsInSteps,
     Steps,
     Write,
@@ -42,7 +43,16 @@ from bitstore.testing import check_store
 from tests.stores import API, Box, Shelf, sha1
 
 ROOT = Path(__file__).parent.parent
-PROTOCOLS = (GetsInSteps, ExistsInSteps, DescribesInSteps, PutsInSteps, HasVersions, DownloadsInSteps, CountsRequests)
+PROTOCOLS = (
+    GetsInSteps,
+    ExistsInSteps,
+    DescribesInSteps,
+    PutsInSteps,
+    HasVersions,
+    DownloadsInSteps,
+    OpensInSteps,
+    CountsRequests,
+)
 # What other libraries keep private, and no public name tells.
 FOREIGN = {"_expiry_time", "_replace", "_session"}
 

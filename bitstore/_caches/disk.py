@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from bitstore._caches.blobs import DAMAGED, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
 from bitstore._caches.local import LocalCache
 from bitstore._caches.quarantine import trim
 from bitstore._caches.root import absolute, default_folder, default_size, examine, make, warn_of
+from bitstore._lookup.opened import Opened
 from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
@@ -455,16 +456,22 @@ class DiskCache(LocalCache):
         yield Call(self._copy, uri, partial)
         return Found(partial, self.label)
 
-    def _copy(self, uri: str, partial: Partial) -> None:
-        # A copy, never a hard link: a write to the caller's file must not be a write to the cache.
-        path = self.path(uri)
+    def open_steps(self, uri: str, verify: bool | None = None) -> Steps[Found]:
+        place, file = yield Call(self._open, uri, verify)
+        return Found(Opened(file, checked=True), self.label, matched=not is_unmatched(place))
+
+    def _open(self, uri: str, verify: bool | None) -> tuple[str, BinaryIO]:
+        place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
         try:
-            file = path.open("rb")
+            return place, Path(f"{self._root}/{place}").open("rb")
         except FileNotFoundError:
             raise NotFoundInStore(self.label, uri) from None  # evicted just now
         except OSError as error:
             raise self._failed(self._blobs(), "read_errors", error) from error
-        with file:
+
+    def _copy(self, uri: str, partial: Partial) -> None:
+        # A copy, never a hard link: a write to the caller's file must not be a write to the cache.
+        with self._open(uri, None)[1] as file:
             try:
                 partial.copy(file.fileno())
             except OSError as error:

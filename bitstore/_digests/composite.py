@@ -7,12 +7,13 @@ from typing import Any
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.asking import scope_of
 from bitstore._lookup.download import steps_of_download, verified
+from bitstore._lookup.opened import Opened, steps_of_open
 from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.composite import Composite
-from bitstore.errors import InvalidURI
-from bitstore.steps import Found, Steps
+from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed
+from bitstore.steps import Call, Found, Steps
 from bitstore.store import Store
 
 __all__ = ["DigestComposite"]
@@ -80,6 +81,37 @@ class DigestComposite(DigestFormatMixin, Composite):
             return steps_of_download(store, key, partial)
 
         return (yield from verified(store, self.algorithm, key, partial, look))
+
+    def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
+        key = self.canonical(uri)
+        if not verify:
+            return (yield from super().open_steps(key, verify))
+        led = False
+
+        def look(store: Store, key: Any) -> Steps[Found]:
+            nonlocal led
+            led = True
+            return self._open_checked(store, key)
+
+        found = yield from self.key_steps(key, look=look)
+        # What another lookup has found was checked only if that lookup asked for it.
+        if not led and not (yield Call(self._is, found.data, key)):
+            raise LookupFailed(self, key, [(found.source, InvalidDataFound(found.source, key))])
+        return found
+
+    def _open_checked(self, store: Store, key: str) -> Steps[Found]:
+        found = yield from steps_of_open(store, key, True)
+        data = found.data
+        sure = data.checked if isinstance(data, Opened) else _verifies(store)
+        if not found.matched or not (sure or (yield Call(self._is, data, key))):
+            if isinstance(data, Opened):
+                data.file.close()
+            raise InvalidDataFound(store, key)
+        return found
+
+    def _is(self, data: Any, digest: str) -> bool:
+        kind = digest_algorithm(self.algorithm)
+        return (data.digest(kind) if isinstance(data, Opened) else kind.of(data)) == digest
 
     def _hint(self) -> str:
         return f"<{self.algorithm}> or {self.algorithm}://<{self.algorithm}>"

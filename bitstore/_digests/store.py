@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from bitstore._digests.codings import looks_coded, other_forms
@@ -18,6 +19,7 @@ from bitstore._lookup.asking import (
     steps_of_version,
 )
 from bitstore._lookup.download import steps_of_download, verified
+from bitstore._lookup.opened import Opened, steps_of_open
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
@@ -251,6 +253,30 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             if form is not None:
                 yield Call(partial.fill, form)
         return Found(found.data, self.label)
+
+    def open_steps(self, digest: str, verify: bool | None = None) -> Steps[Found]:
+        digest = self._text(digest)
+        if verify and not self.verify:
+            checking = copy.copy(self)
+            checking.verify = True
+            return (yield from checking.get_steps(digest))
+        if (self.verify if verify is None else verify) or self.compression is not None:
+            return (yield from self.get_steps(digest))
+        try:
+            found = yield from steps_of_open(self.base_store, self._url(digest), False)
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            yield from self._absent(digest)
+            raise NotFoundInStore(self, digest) from error
+        data = found.data
+        if isinstance(data, Opened):
+            if looks_coded((yield Call(data.head))):
+                data.file.close()
+                return (yield from self.get_steps(digest))
+        else:  # it came whole, so it costs nothing to check it as the store says
+            data = yield Call(self._decoded, data, digest)
+        return Found(data, self.label, found.etag)
 
     def _form_of_file(self, partial: Partial, digest: str) -> bytes | None:
         """The blob, where the file's bytes are not it but expand to it."""

@@ -39,6 +39,7 @@ class Methods(NamedTuple):
     get_steps: bool
     key_steps: bool
     download_steps: bool
+    open_steps: bool
     exists_steps: bool
     describe_steps: bool
     put_steps: bool
@@ -50,7 +51,7 @@ def methods_of(store: Any) -> Methods:
     cls: Any = type(store)
     methods = _methods_of_class(cls)
     if "get" in getattr(store, "__dict__", ()):  # a wrapped or patched object: its `get` is meant
-        return methods._replace(get_steps=False, key_steps=False, download_steps=False)
+        return methods._replace(get_steps=False, key_steps=False, download_steps=False, open_steps=False)
     return methods
 
 
@@ -61,6 +62,7 @@ def _methods_of_class(cls: type) -> Methods:
         get_steps=get_steps,
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
+        open_steps=_wins(cls, "open_steps", "get"),
         exists_steps=_wins(cls, "exists_steps", "exists"),
         describe_steps=_wins(cls, "describe_steps", "exists"),
         put_steps=_wins(cls, "put_steps", "put"),

@@ -19,7 +19,7 @@ from bitstore._lookup.cut import gets_on
 from bitstore._support.atomic import target_of
 from bitstore._support.digests import algorithm as digest_algorithm
 
-__all__ = ["CannotWrite", "Partial"]
+__all__ = ["CannotWrite", "Elsewhere", "Partial"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)").fullmatch
@@ -44,7 +44,11 @@ class _Origin(TypedDict):
     size: int | None
 
 
-class Partial:
+class Elsewhere:
+    """A blob that a lookup has found and that is not in memory: no cache keeps it, and it answers no other lookup."""
+
+
+class Partial(Elsewhere):
     """The bytes of one blob that have come so far (a `Sink` of the data plane).
 
     They lie in `.bitstore-<hash of the name>.partial` in the target's folder, and what they are the beginning

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote, unquote_to_bytes
 
+from bitstore._lookup.opened import Opened, PinnedFileOfDisk
 from bitstore._lookup.partial import Partial
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.listing import Listed, Listing
@@ -91,6 +92,14 @@ class FileRaw(RawStore):
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(partial, self.label)
+
+    def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
+        path = self._path(uri)
+        try:
+            file = yield Call(_open, path, self.label)
+        except OSError as error:
+            self._missing_or_failed(uri, error)
+        return Found(Opened(file), self.label)
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
         return (yield from self._status(uri)) is not None
@@ -264,6 +273,11 @@ def _read(path: bytes, most: int | None) -> bytes | None:
             data = os.read(descriptor, _READ_INLINE)
             chunks.append(data)
         return b"".join(chunks)
+
+
+def _open(path: bytes, label: str) -> PinnedFileOfDisk:
+    with _opened(path) as (descriptor, _):
+        return PinnedFileOfDisk(os.dup(descriptor), label, os.fsdecode(path))
 
 
 def _copy(path: bytes, partial: Partial) -> None:

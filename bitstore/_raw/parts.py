@@ -15,7 +15,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._raw.problems import Problem, too_large
 from bitstore.steps import Response, Steps, Together
 
-__all__ = ["PART_BYTES", "Ask", "in_parts", "into"]
+__all__ = ["PART_BYTES", "Ask", "Version", "in_parts", "into", "version_of"]
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
@@ -68,7 +68,7 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
         if limit is not None and extent[2] > limit:
             return too_large(limit)
         try:
-            return (yield from _rest(ask, first.body, etag, extent[2], size))
+            return (yield from _span(Version(ask, etag, extent[2], first.body), 0, extent[2], size))
         except _Changed:
             continue
         except _Stopped as stopped:
@@ -77,6 +77,64 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
             return stopped.problem
     whole = yield from ask((), limit or 0)
     return whole.body if isinstance(whole, Response) else whole
+
+
+class Version:
+    """One version of a blob on a server, of which parts are asked for.
+
+    Parameters
+    ----------
+    ask
+        Sends one request, with all its retries and remedies.
+    etag
+        The strong ETag that every part must name.
+    size
+        Bytes of the whole.
+    first
+        Bytes of its beginning, which have come already.
+    """
+
+    def __init__(self, ask: Ask, etag: str, size: int, first: bytes) -> None:
+        self.ask, self.etag, self.size, self.first = ask, etag, size, first
+
+    def span(self, start: int, end: int) -> Steps[bytes | Problem]:
+        """The bytes from `start` up to `end`, or what went wrong: also that the blob is another one by now."""
+        try:
+            return (yield from _span(self, start, end, PART_BYTES))
+        except _Changed:
+            return Problem(message="the blob was replaced while it was read")
+        except _Stopped as stopped:
+            if stopped.problem.missing:
+                return Problem(stopped.problem.status, message="the blob was deleted while it was read")
+            return stopped.problem
+
+
+def version_of(ask: Ask, *, limit: int | None, first: int) -> Steps[Version | bytes | Problem | None]:
+    """The present version of a blob, by a request for its first `first` bytes; the blob itself where that is all of it.
+
+    None: the server gives no parts that can be known to belong together, so all must be asked for at once.
+
+    Parameters
+    ----------
+    ask
+        Sends one request, with all its retries and remedies.
+    limit
+        The most bytes that a blob may have; None: no limit.
+    first
+        How many bytes are asked for.
+    """
+    answer = yield from ask((f"Range: bytes=0-{first - 1}",), first)
+    if isinstance(answer, Problem):
+        return None if answer.too_large or (_refuses(answer) and not answer.missing) else answer
+    if answer.status != 206:
+        return answer.body
+    etag = answer.headers.get("etag", "")
+    extent = _extent(answer)
+    if extent is None or extent[:2] != (0, len(answer.body)) or not etag or etag.startswith("W/"):
+        return None
+    if limit is not None and extent[2] > limit:
+        return too_large(limit)
+    return answer.body if extent[1] == extent[2] else Version(ask, etag, extent[2], answer.body)
 
 
 def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Steps[Problem | None]:
@@ -106,18 +164,21 @@ def _refuses(problem: Problem) -> bool:
     return problem.status == 501 or (400 <= problem.status < 500 and problem.status not in (401, 403))
 
 
-def _rest(ask: Ask, first: bytes, etag: str, total: int, size: int) -> Steps[bytes]:
-    whole = _InOrder(first)
-    starts = iter(range(len(first), total, size))
-    if total > len(first):
-        workers = [_worker(ask, etag, total, size, starts, whole) for _ in range(_AT_ONCE)]
+def _span(blob: Version, start: int, end: int, size: int) -> Steps[bytes]:
+    """The bytes from `start` up to `end` of one version of a blob, by ranges of `size` bytes."""
+    whole = _InOrder(start, blob.first[start:end])
+    begin = start + len(blob.first[start:end])
+    starts = iter(range(begin, end, size))
+    workers = [_worker(blob, end, size, starts, whole) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
+    if workers:
         yield Together(workers)
     return whole.bytes()
 
 
-def _worker(ask: Ask, etag: str, total: int, size: int, starts: Iterator[int], whole: _InOrder) -> Steps[None]:
+def _worker(blob: Version, until: int, size: int, starts: Iterator[int], whole: _InOrder) -> Steps[None]:
+    ask, etag, total = blob.ask, blob.etag, blob.size
     for start in starts:
-        end = min(start + size, total)
+        end = min(start + size, until)
         answer = yield from ask((f"Range: bytes={start}-{end - 1}", f"If-Match: {etag}"), end - start)
         if isinstance(answer, Problem):
             if answer.status in (412, 416) or answer.too_large:
@@ -136,14 +197,15 @@ def _worker(ask: Ask, etag: str, total: int, size: int, starts: Iterator[int], w
 class _InOrder:
     """Bytes put together without a second copy of all of them: `BytesIO` gives its buffer away as it is."""
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, start: int, first: bytes) -> None:
+        self._start = start
         self._early: dict[int, bytes] = {}
         self._buffer = io.BytesIO()
         self._buffer.write(first)
 
     def add(self, start: int, part: bytes) -> None:
         self._early[start] = part
-        while (following := self._early.pop(self._buffer.tell(), None)) is not None:
+        while (following := self._early.pop(self._start + self._buffer.tell(), None)) is not None:
             self._buffer.write(following)
 
     def bytes(self) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
+from bitstore._lookup.opened import FIRST_BYTES, Opened, PinnedFile
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.retry import Retry, Tally, send
 from bitstore._raw.asked import Asked
@@ -18,7 +19,7 @@ from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.features import WriteFeatures
 from bitstore._raw.listing import Listing
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.parts import in_parts, into
+from bitstore._raw.parts import in_parts, into, version_of
 from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
@@ -188,6 +189,31 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         if problem is not None:
             self._fail_or_missing(uri, problem)
         return Found(partial, self.label)
+
+    def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
+        place = self._place(uri)
+        if self.client is not None or self.range_threshold is None:
+            return (yield from self.get_steps(uri))
+        blob = yield from version_of(
+            lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)),
+            limit=self._sizes.most,
+            first=FIRST_BYTES,
+        )
+        if blob is None:
+            return (yield from self.get_steps(uri))
+        if isinstance(blob, Problem):
+            self._fail_or_missing(uri, blob)
+        if isinstance(blob, bytes):
+            return Found(blob, self.label)
+        version = blob
+
+        def read(start: int, end: int) -> Steps[bytes]:
+            data = yield from version.span(start, end)
+            if isinstance(data, Problem):
+                self._fail(f"GET {uri}", data)
+            return data
+
+        return Found(Opened(PinnedFile(self._redacted(uri), blob.size, read, len(blob.first))), self.label)
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
         return (yield from self._head(uri)) is not None

@@ -7,7 +7,8 @@ from typing import Any
 
 from bitstore._lookup.asking import steps_of_exists, steps_of_get
 from bitstore._lookup.download import steps_of_download
-from bitstore._lookup.partial import Partial
+from bitstore._lookup.opened import steps_of_open
+from bitstore._lookup.partial import Elsewhere, Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
@@ -127,7 +128,7 @@ class Composite(ChecksOptions, Chain):
         outcome: Found | Exception | None = None
         try:
             found = yield from self._walk(key, live, look or live.look, paid_for, kept)
-            if not isinstance(found.data, Partial):  # what went to a file is no answer for others
+            if not isinstance(found.data, Elsewhere):  # what went to a file is no answer for others
                 outcome = found
             return found
         except LookupTimedOut:
@@ -157,6 +158,11 @@ class Composite(ChecksOptions, Chain):
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
         return steps_of_download(store, key, partial)
+
+    def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
+        return (
+            yield from self.key_steps(self.canonical(uri), look=lambda store, key: steps_of_open(store, key, verify))
+        )
 
     def _walk(
         self,
@@ -198,7 +204,7 @@ class Composite(ChecksOptions, Chain):
                 raise said.timed_out(tier) from None
             else:
                 question.answered(found)
-                if keepers and not isinstance(found.data, Partial):
+                if keepers and not isinstance(found.data, Elsewhere):
                     yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
                 return found if found.source == tier.name else found._replace(source=tier.name)
             finally:

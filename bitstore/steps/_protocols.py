@@ -3,7 +3,8 @@
 A composite and a batch ask a store by these methods where its class has them, and by `get`, `exists` and `put` in a
 worker thread where it has not. No base class is needed. Two rules hold for every pair of methods:
 
-1. A class that overrides only `get` means its `get`: inherited `get_steps` and `download_steps` are then passed over.
+1. A class that overrides only `get` means its `get`: inherited `get_steps`, `download_steps` and `open_steps` are then
+   passed over.
    `exists` and `exists_steps`, `put` and `put_steps` are such pairs, too. It is decided once for each class.
 2. The key has been checked: `get_steps` and its kin are called with what `is_valid` accepts.
 
@@ -131,6 +132,18 @@ class DownloadsInSteps(Protocol):
 
     def download_steps(self, uri: Any, file: Any, /) -> Steps[Found]:
         """Steps that bring the whole blob into `file` (a `FileSink`), and end in `Found(file, label)`."""
+
+
+@runtime_checkable
+class OpensInSteps(Protocol):
+    """A blob as a file, of which parts are read where the store can."""
+
+    def open_steps(self, uri: Any, verify: bool | None, /) -> Steps[Found]:
+        """Steps that end in `Found` with the blob as bytes, or as a seekable binary file of one version of it.
+
+        `verify`: check the digest, where the store knows it; None: as the store's own `verify` says. Reads of the file
+        raise `StoreNotAvailable` where the blob is another one by then, or shorter.
+        """
 
 
 @runtime_checkable
