@@ -49,5 +49,6 @@ from bitstore.errors import StoreNotAvailable as StoreNotAvailable
 from bitstore.errors import TooManyRequests as TooManyRequests
 from bitstore.errors import WriteConflict as WriteConflict
 from bitstore.location import Location as Location
+from bitstore.outline import Outline as Outline
 from bitstore.store import SteppedStore as SteppedStore
 from bitstore.store import Store as Store

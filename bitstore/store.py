@@ -14,9 +14,11 @@ from typing import Any, BinaryIO, ClassVar
 from bitstore._lookup.asking import Errors, methods_of
 from bitstore._lookup.run import run
 from bitstore._support.compat import ClassLogger
+from bitstore._support.redact import redact
 from bitstore.blob import Blob
 from bitstore.errors import InvalidURI, NotFoundInStore
 from bitstore.location import Location
+from bitstore.outline import Outline, outline_of
 from bitstore.steps import OVERWRITE, Found, RequestCounts, Scope, Steps
 
 __all__ = ["Errors", "SteppedStore", "Store"]
@@ -338,6 +340,16 @@ class Store(ABC):
     def label(self) -> str:
         """A short name for statistics and error messages."""
         return type(self).__name__
+
+    def outline(self) -> Outline:
+        """What the store is and how it is set, without secrets: `print(store.outline())`. Notebooks show it as a table.
+
+        A subclass may add to the facts of `super().outline()`.
+        """
+        return Outline(redact(self.label), type(self).__name__)
+
+    def _repr_html_(self) -> str:
+        return outline_of(self).html()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -17,6 +17,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.outline import Outline
 from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Stored, Write
 
 __all__ = ["DiskCache", "Verified"]
@@ -516,6 +517,15 @@ class DiskCache(LocalCache):
             self._set_root(None)
         if "_max_size" in self._from_environment:
             self._max_size = default_size()
+
+    def outline(self) -> Outline:
+        """Its folder and size."""
+        facts: dict[str, Any] = {
+            "folder": f"none: {self._trouble}" if self._trouble else self._root,
+            "largest size": format_size(self.max_size),
+            "verify": bool(self.verify),
+        }
+        return Outline(self.label, type(self).__name__, facts=facts)
 
     def __repr__(self) -> str:
         options = f"{None if self._trouble else self._root!r}, max_size={format_size(self.max_size)!r}"

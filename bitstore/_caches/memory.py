@@ -10,6 +10,7 @@ from bitstore._caches.local import LocalCache
 from bitstore._support.per_process import PerProcess
 from bitstore._support.sizes import format_size
 from bitstore.errors import NotFoundInStore
+from bitstore.outline import Outline
 from bitstore.steps import OVERWRITE, Found, Scope, Steps, Stored, Write
 
 __all__ = ["MemoryCache"]
@@ -169,6 +170,10 @@ class MemoryCache(LocalCache):
     def put_steps(self, uri: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
         yield from ()
         MemoryCache.put(self, uri, data)
+
+    def outline(self) -> Outline:
+        """Its size."""
+        return Outline(self.label, type(self).__name__, facts={"largest size": format_size(self.max_size)})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(max_size={format_size(self.max_size)!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
@@ -10,6 +11,7 @@ from bitstore._limits.absences import Absences
 from bitstore._limits.calls import Limit, call_again_steps
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, NotFoundInStore, TooManyRequests
+from bitstore.outline import Outline
 from bitstore.steps import Call, Found, Steps
 from bitstore.store import Store
 
@@ -67,6 +69,13 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         self._check_valid(digest)
         data: bytes = run(self.get_steps(digest)).data
         return data
+
+    def outline(self) -> Outline:
+        """Its limit, and for how long absences are remembered."""
+        facts: dict[str, Any] = {"paid": True, "verify": bool(self.verify)}
+        facts |= {} if self.limit is None else {"limit": repr(self.limit)}
+        facts |= {} if self.remember_missing is None else {"remembers missing, s": self.remember_missing}
+        return replace(super().outline(), facts=facts)
 
     def get_steps(self, digest: str) -> Steps[Found]:
         digest = self._text(digest)

@@ -25,8 +25,9 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.redact import redact_url
-from bitstore._support.sizes import parse_size
+from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.outline import Outline, outline_of
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
 from bitstore.store import Store
 
@@ -320,6 +321,18 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     def version_steps(self, digest: str) -> Steps[str | None]:
         return (yield from steps_of_version(self.base_store, self._url(digest)))
+
+    def outline(self) -> Outline:
+        """Where the blobs lie, and what is said about them; then the facts of the base store."""
+        template = key_template(self.prefix)
+        below = outline_of(self.base_store)
+        own: dict[str, Any] = {"keys": template.pattern, "verify": bool(self.verify)}
+        if self.compression is not None:
+            own["compression"] = self.compression
+        if self.max_blob_size != DigestStore._max_blob_size:
+            own["largest blob"] = format_size(self.max_blob_size)
+        facts = {**own, **{name: value for name, value in below.facts.items() if name not in own}}
+        return Outline(self.label, f"{type(self).__name__} over {below.kind}", facts=facts, parts=below.parts)
 
     def __repr__(self) -> str:
         extra = "".join(

@@ -92,6 +92,11 @@ class KeyTemplate:
         first = self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
         return first.rpartition("/")[0] + "/"
 
+    @property
+    def pattern(self) -> str:
+        """The template in full, also where it was given as a prefix; without passwords and signatures."""
+        return self.shown + "{digest}" if self._prefix is not None else self.shown
+
     def url(self, digest: str) -> str:
         """The URL of `digest` (lower-case hexadecimal)."""
         if self._prefix is not None:

@@ -10,6 +10,7 @@ from bitstore._raw.options import ConstructorSignature, options_of
 from bitstore._support.checks import ChecksOptions, check_options
 from bitstore._support.redact import redact_url
 from bitstore.errors import InvalidURI
+from bitstore.outline import Outline
 from bitstore.steps import OVERWRITE, Found, Steps, Stored, Write
 from bitstore.store import Store
 
@@ -99,6 +100,19 @@ class RawStore(ChecksOptions, Store):
 
     def _hint(self) -> str | None:
         return self.URI_HINT
+
+    def outline(self) -> Outline:
+        """The options that differ from their defaults, without secrets."""
+        return Outline(self.label, type(self).__name__, facts=self._shown_facts())
+
+    def _shown_facts(self) -> dict[str, Any]:
+        """What `outline` tells, by name."""
+        options = options_of(type(self)).items()
+        return {
+            name: value if isinstance(value, (str, int, float, bool)) else redact_url(repr(value))
+            for name, option in options
+            if (value := getattr(self, name)) != option.default and name not in self._hidden
+        }
 
     def _shown_arguments(self) -> list[str]:
         """The arguments of a constructor call that makes this store, without secrets and defaults."""

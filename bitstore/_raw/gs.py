@@ -237,6 +237,9 @@ class GSRaw(WireStore[_State]):
     def _caller(self) -> GSClient:
         return GSClient(self.client, user_project=self.user_project)
 
+    def _shown_facts(self) -> dict[str, Any]:
+        return {"credentials": show(self._credentials), **super()._shown_facts()}
+
     def _shown_arguments(self) -> list[str]:
         credentials = [] if self._credentials is None else [show(self._credentials)]
         return [*credentials, *self._client_argument(), *super()._shown_arguments()]

@@ -181,6 +181,10 @@ class HTTPRaw(WireStore[_State]):
         words = [word for value in self.headers.values() for word in value.split() if len(word) >= _SECRET_WORD]
         return [*self.headers.values(), *words]
 
+    def _shown_facts(self) -> dict[str, Any]:
+        headers = {"headers": ", ".join(self.headers)} if self.headers else {}
+        return {**headers, **super()._shown_facts()}
+
     def _shown_arguments(self) -> list[str]:
         names = ", ".join(f"{name!r}: ..." for name in self.headers)
         return ([f"headers={{{names}}}"] if names else []) + super()._shown_arguments()

@@ -235,6 +235,9 @@ class S3Raw(WireStore[Routes]):
             routes.checksums = self.request_checksum_calculation == "when_supported"
         return routes
 
+    def _shown_facts(self) -> dict[str, Any]:
+        return {"credentials": ", ".join(map(show, self._credentials)), **super()._shown_facts()}
+
     def _shown_arguments(self) -> list[str]:
         told = [show(entry) if entry is not None else "None" for entry in self._credentials]
         credentials = [] if self._credentials == [None] else [told[0] if len(told) == 1 else f"[{', '.join(told)}]"]

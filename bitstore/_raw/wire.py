@@ -353,6 +353,11 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             max_bytes=self._sizes.first,
         )
 
+    def _shown_facts(self) -> dict[str, Any]:
+        facts = {} if self.client is None else {"client": f"a {type(self.client).__name__} of the caller"}
+        facts |= {"proxy": redact_url(self.proxy)} if self.proxy else {}
+        return {**facts, **super()._shown_facts()}
+
     def _client_argument(self) -> list[str]:
         return [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from bitstore._lookup.asking import counts_of, label_of, methods_of
@@ -13,6 +13,7 @@ from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierStats
 from bitstore.location import Location
+from bitstore.outline import Outline, outline_of
 from bitstore.steps import Scope, Steps
 from bitstore.store import Store
 
@@ -49,6 +50,8 @@ class Chain(KeepsPerProcess, Store):
     _is_free_part = False
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
+    # The configuration that describes the composite: a path, or what errors call it; None: a program made it.
+    configured_in: str | None = None
 
     def append_source(self, source: Store, cache_result: bool | None = None, *, name: str | None = None) -> None:
         """Add a store that is read.
@@ -179,6 +182,25 @@ class Chain(KeepsPerProcess, Store):
             tier.name: live.counts[tier.name].now(live.breakers[tier.name].state, counts_of(tier.store))
             for tier in self.tiers
         }
+
+    def outline(self) -> Outline:
+        """The tiers in their order: what keeps what, which are paid, and how they fare in this process."""
+        counts = self.stats()
+        parts = []
+        for tier in self.tiers:
+            inner, stats = outline_of(tier.store), counts[tier.name]
+            role = "source" if not tier.is_cache else "cache" if tier.read else "cache, only written"
+            kept = [] if tier.is_cache else [keeper.name for keeper in self.keepers_of(tier)]
+            facts: dict[str, Any] = {**inner.facts}
+            if not tier.is_cache:
+                facts["kept by"] = ", ".join(kept) or "no cache"
+            facts["breaker"] = stats.breaker
+            parts.append(replace(inner, title=tier.name, role=role, facts=facts))
+        own: dict[str, Any] = {} if self.configured_in is None else {"configured in": self.configured_in}
+        own |= {"algorithm": self.algorithm} if isinstance(getattr(self, "algorithm", None), str) else {}  # type: ignore[attr-defined]
+        own |= {name: True for name in ("call_when_uncertain", "pay_unkept") if getattr(self, name, False)}
+        kind = type(self).__name__
+        return Outline(kind, kind, facts=own, parts=tuple(parts))
 
     def _live(self) -> Live:
         # Per process, because after a fork the flights of the parent's threads never land here.

@@ -185,6 +185,7 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
     if not file.tier:
         raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
     composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain, pay_unkept=file.pay_unkept)
+    composite.configured_in = name
     context = Context(file.algorithm, folder, from_file)
     taken: set[str] = set()
     for number, table in enumerate(file.tier, start=1):
