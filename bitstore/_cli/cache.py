@@ -10,7 +10,7 @@ import typer
 from bitstore._caches.disk import DiskCache
 from bitstore._cli import lines
 from bitstore._cli.options import Reporting, as_command
-from bitstore._cli.terminal import CODES, End, fail, refuse, refusing
+from bitstore._cli.terminal import End, epilog, fail, refuse, refusing
 from bitstore._support.sizes import parse_size, rounded_size
 from bitstore.errors import BitstoreError
 
@@ -29,7 +29,7 @@ def _open(folder: Path) -> DiskCache:
         return DiskCache(folder)
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=epilog("bitstore cache stats ~/.cache/bitstore"))
 @as_command
 def stats(folder: Folder, reporting: Reporting) -> None:
     """Show how many bytes the cache holds, without looking at its files."""
@@ -38,7 +38,7 @@ def stats(folder: Folder, reporting: Reporting) -> None:
     reporting.show(lines.Cache(folder=str(folder), bytes=held), text)
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=epilog("bitstore cache verify /data/cache", "bitstore cache verify /data/cache --json"))
 @as_command
 def verify(folder: Folder, reporting: Reporting) -> None:
     """Check the bytes of every file; damaged ones are put aside, and fetched again at their next lookup."""
@@ -53,7 +53,7 @@ def verify(folder: Folder, reporting: Reporting) -> None:
     raise End(1 if damaged else 0)
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=epilog("bitstore cache prune /data/cache --max-size 50GB"))
 @as_command
 def prune(
     folder: Folder,
@@ -70,7 +70,7 @@ def prune(
     reporting.show(lines.Cache(folder=str(folder), bytes=held), f"{rounded_size(held)} left ({held:,} bytes)")
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=epilog("bitstore cache clear /data/cache --yes"))
 @as_command
 def clear(
     folder: Folder,

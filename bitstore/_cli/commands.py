@@ -15,10 +15,10 @@ from bitstore._cli import cache as cache_commands
 from bitstore._cli.fetching import FetchReport, fetch
 from bitstore._cli.lines import Blob, Version, show_line
 from bitstore._cli.listings import Listing, Listings
-from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, as_command
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, as_command, one_of
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
 from bitstore._cli.reports import report_line, show_outcome
-from bitstore._cli.terminal import CODES, INTERRUPTED, End, crashed, fail, in_words, no_reader, refusing, say, show
+from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, fail, in_words, no_reader, refusing, say, show
 from bitstore._cli.warming import warm
 from bitstore._digests.hash_list import ListError
 from bitstore._support.atomic import is_special, target_of, write_into
@@ -31,17 +31,19 @@ from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable
 __all__ = ["run"]
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fetch blobs by content hash, from whatever mix of buckets, caches and paid APIs holds them.",
-    epilog=CODES,
+    epilog=epilog(
+        "bitstore demo",
+        "bitstore fetch hashes.txt -o blobs --store s3://bucket/prefix/",
+        "bitstore fetch --help",
+    ),
 )
 app.add_typer(cache_commands.app, name="cache")
-app.command(name="warm", epilog=CODES)(as_command(warm))
 
 _UsageError: Any = typer.BadParameter.__base__  # whichever package the framework has it from
 
@@ -66,8 +68,10 @@ def run() -> int:
         if isinstance(error, BitstoreError):
             return crashed(error)
         return no_reader(f"cannot write to standard output: {in_words(error)}")
-    except SystemExit as end:  # the framework's own, or that of a user's module
-        return no_reader() if isinstance(end.__context__, BrokenPipeError) else crashed(end)
+    except SystemExit as end:  # the framework's own
+        if isinstance(end.__context__, BrokenPipeError):
+            return no_reader()
+        return crashed(end) if end.code else 0
     except Exception as error:  # a defect: whether the blobs are there is unknown
         return crashed(error)
     return {0: 0, None: 0, INTERRUPTED: INTERRUPTED}.get(code, 3)  # type: ignore[call-overload, no-any-return]
@@ -83,7 +87,12 @@ def options(
         raise typer.Exit
 
 
-@app.command(epilog=CODES)
+@app.command(
+    epilog=epilog(
+        "bitstore get 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12 -o blob.bin",
+        "bitstore get 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12 --store s3://bucket/{digest[:2]}/{digest} | less",
+    )
+)
 @as_command
 def get(
     digest: Annotated[str, typer.Argument(help="The hash of the blob, plain or as sha1://...")],
@@ -143,7 +152,16 @@ def _check_file(path: Path | None, named: str) -> None:
         raise OutputError(f"{path} cannot be written: there is no folder {parent}")
 
 
-@app.command(name="fetch", epilog=CODES)
+@app.command(
+    name="fetch",
+    epilog=epilog(
+        "bitstore fetch hashes.txt -o blobs",
+        "bitstore fetch hashes.csv --column sha256 -o blobs.parquet --store https://host/{digest[:2]}/{digest}",
+        "bitstore fetch hashes.txt -o blobs --store s3://bucket/files/ --profile team --cache /tmp/cache",
+        "bitstore fetch --retry blobs/failed.tsv -o blobs",
+        "bitstore fetch hashes.txt -o blobs --json | jq -r 'select(.kind == \"missing\") | .digest'",
+    ),
+)
 @as_command
 def fetch_command(
     stores: StoreOptions,
@@ -168,6 +186,7 @@ def fetch_command(
         str,
         typer.Option(
             metavar="skip|check|replace",
+            autocompletion=one_of("skip", "check", "replace"),
             help="Files that are there already: skip, skip if their hash is right, or fetch.",
         ),
     ] = "skip",
@@ -243,7 +262,17 @@ def _how_to_resume(report: FetchReport, path: Path) -> str:
     return "The same command again resumes from here: files that are there are not fetched again."
 
 
-@app.command()
+app.command(
+    name="warm",
+    epilog=epilog(
+        "bitstore warm hashes.parquet --column sha1 --dry-run",
+        "bitstore warm hashes.parquet --ledger ledger --max-failures 1000",
+        "bitstore warm hashes.txt --ray auto --target owner --ledger s3-ledger",
+    ),
+)(as_command(warm))
+
+
+@app.command(epilog=epilog("bitstore demo", "bitstore demo --blobs 500 --no-ray --keep"))
 @as_command
 def demo(
     reporting: Reporting,
@@ -265,7 +294,7 @@ def demo(
     raise End(0 if holds else 2)
 
 
-@app.command()
+@app.command(epilog=epilog("bitstore version", "bitstore version --json"))
 @as_command
 def version(reporting: Reporting) -> None:
     """Show the version."""

@@ -16,7 +16,7 @@ import typer
 
 from bitstore._cli.lines import Error, Line, show_line
 from bitstore._cli.logs import log_said
-from bitstore._cli.terminal import INTERRUPTED, End, refuse, say, show
+from bitstore._cli.terminal import INTERRUPTED, End, crashed, refuse, say, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import CODECS
 from bitstore._digests.hash_list import HashList, ListError
@@ -26,12 +26,17 @@ from bitstore._support.redact import redact_url
 from bitstore.config import ConfigError, from_urls, load
 from bitstore.config._urls import SCHEMES
 
-__all__ = ["LIST", "ListOptions", "LookupOptions", "Reporting", "StoreOptions", "as_command"]
+__all__ = ["LIST", "ListOptions", "LookupOptions", "Reporting", "StoreOptions", "as_command", "one_of"]
 
 LIST = (
     "A list: one hash a line or what sha1sum, md5 and openssl print (# is a comment), CSV with a header, JSON lines "
     "(also compressed: gzip, zstd, xz, bzip2), a Parquet file; or - for standard input."
 )
+
+
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """What completes an option that takes one of `values`."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,11 @@ class StoreOptions:
     )
     compression: Annotated[
         str | None,
-        typer.Option(metavar="CODEC", help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes."),
+        typer.Option(
+            metavar="CODEC",
+            autocompletion=one_of(*CODECS),
+            help=f"With --store: {', '.join(CODECS)}; digests are of expanded bytes.",
+        ),
     ] = None
     anonymous: Annotated[bool, typer.Option("--anonymous", help="With --store: for public buckets.")] = False
     profile: Annotated[str | None, typer.Option(metavar="NAME", help="With --store s3://...: an AWS profile.")] = None
@@ -275,6 +284,8 @@ def as_command(command: Callable[..., None]) -> Callable[..., None]:
                 command(**given)
         except KeyboardInterrupt:
             raise End(INTERRUPTED) from None
+        except SystemExit as end:  # of a user's module: the framework ends with 0, such as after a completion
+            raise End(crashed(end)) from None
 
     spliced.__name__, spliced.__doc__ = command.__name__, command.__doc__
     spliced.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

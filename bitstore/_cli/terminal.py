@@ -19,6 +19,7 @@ __all__ = [
     "above",
     "crashed",
     "end_streams",
+    "epilog",
     "fail",
     "hold_descriptors",
     "in_words",
@@ -35,6 +36,13 @@ CODES = (
     "do not know; 3 nothing could be begun (bad option, list, configuration or output); 130 interrupted."
 )
 INTERRUPTED = 128 + signal.SIGINT
+
+
+def epilog(*examples: str) -> str:
+    """What stands at the end of a command's help: examples of its use, and the exit codes."""
+    lines = [f"  {line}" for line in examples]
+    # The mark keeps the framework from filling these lines up.
+    return "\n\n".join(["Examples:", "\n".join(["\b", *lines]), CODES])
 
 
 class End(Exception):

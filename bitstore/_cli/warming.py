@@ -12,7 +12,7 @@ import typer
 
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.lines import show_line
-from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.reports import report_line, show_outcome
 from bitstore._cli.terminal import End, above, refuse, refusing, say_plainly
 from bitstore._digests.composite import DigestComposite
@@ -51,6 +51,7 @@ def warm(
         str | None,
         typer.Option(
             metavar="shared|owner|local",
+            autocompletion=one_of("shared", "owner", "local"),
             help="With --ray: the shared caches, the nodes' disks together, or the disk of every node.",
         ),
     ] = None,
