@@ -26,7 +26,7 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_the_page_is_the_table() -> None:
+def test_the_answers_page_equals_the_table() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document()
 
 
@@ -76,7 +76,7 @@ def one_of_those_that_exist(store: Any) -> Any:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.kind}: {row.words}")
-def test_answer_comes_to_what_the_table_says(row: Row, tmp_path: Path) -> None:
+def test_an_answer_means_what_the_table_says(row: Row, tmp_path: Path) -> None:
     def answer(asked: Asked) -> Reply:
         return row.head if asked.method == "HEAD" and row.head is not None else row.reply
 
@@ -113,7 +113,7 @@ _CLIENT_ROWS = [
 
 
 @pytest.mark.parametrize("row", _CLIENT_ROWS, ids=lambda row: f"{row.kind}: {row.words}")
-def test_answer_comes_to_the_same_through_a_client_of_the_caller(row: Row) -> None:
+def test_an_answer_means_the_same_through_a_client_of_the_caller(row: Row) -> None:
     def answer(asked: Asked) -> Reply:
         return row.head if asked.method == "HEAD" and row.head is not None else row.reply
 
@@ -156,7 +156,7 @@ def gcs_client(url: str) -> Any:
 
 
 @pytest.mark.parametrize("row", FILES, ids=lambda row: row.words)
-def test_state_of_files_comes_to_what_the_table_says(row: FileRow, tmp_path: Path, stack: ExitStack) -> None:
+def test_a_state_of_a_file_means_what_the_table_says(row: FileRow, tmp_path: Path, stack: ExitStack) -> None:
     if row.state == "no right":  # other users cannot look into `tmp_path`
         tmp_path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tmp_path.chmod(0o755)

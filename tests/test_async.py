@@ -71,7 +71,7 @@ def test_a_thousand_lookups_at_once_share_one_thread(api: CountedAPI) -> None:
         (Hang(), "0" * 40, LookupTimedOut),
     ],
 )
-def test_errors_are_those_of_get(api: CountedAPI, answer: Any, digest: str, error: type[Exception]) -> None:
+def test_aget_raises_the_errors_of_get(api: CountedAPI, answer: Any, digest: str, error: type[Exception]) -> None:
     if answer is not None:
         api.rules.add(answer)
     store = over(api)
@@ -83,13 +83,13 @@ def test_errors_are_those_of_get(api: CountedAPI, answer: Any, digest: str, erro
         store.get(digest, timeout=timeout)
 
 
-def test_a_store_that_is_no_composite_runs_out_of_time_as_a_failure(api: CountedAPI) -> None:
+def test_a_timeout_of_a_plain_store_is_a_failure(api: CountedAPI) -> None:
     api.rules.add(Hang())
     with pytest.raises(StoreNotAvailable, match=r"no answer within 0\.2 s"):
         asyncio.run(Sha1Store(HTTPRaw(), api.blob_url("")).aget("0" * 40, timeout=0.2))
 
 
-def test_a_store_of_a_user_is_asked_in_a_thread_while_others_are_answered(api: CountedAPI) -> None:
+def test_a_users_store_is_asked_in_a_thread_while_other_lookups_are_answered(api: CountedAPI) -> None:
     api.blobs = blobs(1)
     [(digest, data)] = api.blobs.items()
     shelf, store = Shelf({"a": b"from the shelf"}), over(api)
@@ -106,7 +106,7 @@ def test_a_store_of_a_user_is_asked_in_a_thread_while_others_are_answered(api: C
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_cancelled_task_gives_its_lookup_up(api: CountedAPI, begun: bool) -> None:
+def test_a_cancelled_task_gives_up_its_lookup(api: CountedAPI, begun: bool) -> None:
     api.blobs = blobs(1)
     [(digest, data)] = api.blobs.items()
     rule = api.rules.add(Hang(), times=1)
@@ -128,7 +128,7 @@ def test_a_cancelled_task_gives_its_lookup_up(api: CountedAPI, begun: bool) -> N
     assert asyncio.run(cancel_and_ask_again()) == data
 
 
-def test_an_event_loop_that_ends_leaves_its_lookups_behind(api: CountedAPI) -> None:
+def test_an_event_loop_that_ends_leaves_no_lookup_under_way(api: CountedAPI) -> None:
     rule = api.rules.add(Hang())
     store = over(api)
     events = asyncio.new_event_loop()
@@ -156,7 +156,9 @@ def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI)
 
 
 class TestDownload:
-    def test_many_files_at_once_are_whole_and_say_their_source(self, api: CountedAPI, tmp_path: Path) -> None:
+    def test_many_adownloads_at_once_write_whole_files_and_name_their_source(
+        self, api: CountedAPI, tmp_path: Path
+    ) -> None:
         api.blobs = blobs(100, 5000)
         store = over(api)
 
@@ -166,7 +168,7 @@ class TestDownload:
         assert asyncio.run(all_of_them()) == [api.blob_url("")] * 100
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == api.blobs
 
-    def test_a_cancelled_one_is_resumed_by_the_next(self, api: CountedAPI, tmp_path: Path) -> None:
+    def test_a_cancelled_adownload_is_resumed_by_the_next_one(self, api: CountedAPI, tmp_path: Path) -> None:
         api.blobs = blobs(1, 100_000, "salt")
         [(digest, data)] = api.blobs.items()
         rule = api.rules.add(Stall(60_000), times=1)
@@ -194,7 +196,7 @@ class TestDownload:
             ("0" * 40, "", IsADirectoryError),
         ],
     )
-    def test_errors_are_those_of_download(
+    def test_adownload_raises_the_errors_of_download(
         self, api: CountedAPI, tmp_path: Path, digest: str, target: str, error: type[Exception]
     ) -> None:
         store = over(api)
@@ -204,7 +206,7 @@ class TestDownload:
             store.download(digest, tmp_path / target)
         assert str(said.value) == str(expected.value) and not [*tmp_path.iterdir()]
 
-    def test_a_full_disk_is_an_error_of_the_disk(self, api: CountedAPI, tmp_path: Path) -> None:
+    def test_a_full_disk_fails_adownload_with_the_error_of_the_disk(self, api: CountedAPI, tmp_path: Path) -> None:
         api.blobs = blobs(1, 500_000, "salt")
         [digest] = api.blobs
         script = (
@@ -225,7 +227,7 @@ class TestDownload:
 
 class TestMany:
     @pytest.mark.parametrize("ordered", [False, True])
-    def test_answers_are_those_of_get_many(self, api: CountedAPI, ordered: bool) -> None:
+    def test_aget_many_gives_the_answers_of_get_many(self, api: CountedAPI, ordered: bool) -> None:
         held = blobs(500)
         api.blobs = dict(held)
         wanted = ["no digest", *held, "0" * 40, *held, "f" * 40, 7]
@@ -239,7 +241,7 @@ class TestMany:
 
         assert sorted(map(told, there)) == sorted(map(told, store.get_many(wanted)))
 
-    def test_errors_are_raised_or_left_out_as_asked(self, api: CountedAPI) -> None:
+    def test_aget_many_raises_or_leaves_out_errors_as_asked(self, api: CountedAPI) -> None:
         api.blobs = blobs(3)
         wanted = [*api.blobs, "0" * 40]
         assert len(asyncio.run(collected(over(api).aget_many(wanted, errors="ignore")))) == 3
@@ -258,7 +260,7 @@ class TestMany:
             with pytest.raises(TypeError, match="expected an iterable of URIs"):
                 store.aget_many(uris)  # type: ignore[arg-type]
 
-    def test_the_window_bounds_what_is_read_ahead(self, api: CountedAPI) -> None:
+    def test_the_window_of_aget_many_bounds_how_far_inputs_are_read_ahead(self, api: CountedAPI) -> None:
         api.blobs = blobs(200)
         read = 0
 
@@ -277,7 +279,7 @@ class TestMany:
 
         asyncio.run(some())
 
-    def test_a_cancelled_consumer_gives_its_lookups_up(self, api: CountedAPI) -> None:
+    def test_a_cancelled_consumer_gives_up_its_lookups(self, api: CountedAPI) -> None:
         api.blobs = blobs(20)
         rule = api.rules.add(Hang(), times=20)
         store = over(api, retry=Retry(attempts=1))
@@ -308,7 +310,7 @@ class TestMany:
         asyncio.run(beside())
 
 
-def test_the_web_service_tells_missing_from_failed(api: CountedAPI, tmp_path: Path) -> None:
+def test_the_example_web_service_distinguishes_missing_from_failed(api: CountedAPI, tmp_path: Path) -> None:
     api.blobs = blobs(1)
     [(digest, data)] = api.blobs.items()
     api.rules.add(Answer(503), path=".*" + "f" * 40)

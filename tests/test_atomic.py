@@ -80,7 +80,7 @@ def make_special(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "descriptor"])
 @pytest.mark.parametrize("write", [*WRITERS, put_if_absent])
-def test_what_is_no_file_is_never_replaced(tmp_path: Path, write: Writer, kind: str) -> None:
+def test_a_special_file_or_folder_is_never_replaced(tmp_path: Path, write: Writer, kind: str) -> None:
     path = tmp_path / "there"
     make_special(path, kind)
     before = path.lstat()
@@ -90,7 +90,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, write: Writer, kind: 
     assert os.listdir(tmp_path) == ["there"]
 
 
-def test_write_into_a_device_and_a_pipe(tmp_path: Path) -> None:
+def test_writes_into_a_device_and_a_pipe_arrive(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     write_into(tmp_path / "pipe", BODY)
@@ -104,7 +104,7 @@ def test_write_into_a_device_and_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
-def test_an_open_descriptor_goes_on_where_it_is(tmp_path: Path, name: str) -> None:
+def test_a_write_to_an_open_descriptor_continues_at_its_position(tmp_path: Path, name: str) -> None:
     """As with `>>`: to open the name would write over the beginning, to replace it would lose the redirection."""
     (tmp_path / "link").symlink_to("/dev/stdout")
     log = tmp_path / "log"
@@ -145,14 +145,14 @@ def test_a_kill_at_any_step_leaves_a_whole_file(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"file", *(path.name for path in folder.glob(DRAFTS))}
 
 
-def test_a_draft_that_is_not_published_goes(tmp_path: Path) -> None:
+def test_a_draft_that_is_not_published_is_deleted(tmp_path: Path) -> None:
     with Draft(tmp_path / "file") as draft:
         draft.write(BODY)
         assert os.listdir(tmp_path) == [draft.path.name]
     assert os.listdir(tmp_path) == []
 
 
-def test_fitting_names_are_short_enough_and_differ(tmp_path: Path) -> None:
+def test_shortened_names_fit_the_file_system_and_differ(tmp_path: Path) -> None:
     assert fitting_name(tmp_path, "short", ".missing.txt") == "short.missing.txt"
     names = {fitting_name(tmp_path, stem, ".missing.txt") for stem in ("a" * 250, "a" * 249 + "b", "é" * 125)}
     assert len(names) == 3

@@ -58,7 +58,7 @@ def _nothing_left() -> Iterator[None]:
 
 
 class TestAnswers:
-    def test_one_per_input(self, api: CountedAPI) -> None:
+    def test_get_many_gives_one_answer_for_each_input(self, api: CountedAPI) -> None:
         held = blobs(300)
         api.blobs = dict(held)
         wanted = [*held, "0" * 40, *[digest.upper() for digest in held], "f" * 40]
@@ -71,7 +71,7 @@ class TestAnswers:
             else:
                 assert blob.missing and blob.data is None and isinstance(blob.error, NotFoundInStore)
 
-    def test_asked_once_for_a_repeated_digest(self, api: CountedAPI) -> None:
+    def test_a_repeated_digest_is_asked_for_once(self, api: CountedAPI) -> None:
         api.blobs = blobs(5)
         hold = Hold()
         api.rules.add(hold)
@@ -81,7 +81,7 @@ class TestAnswers:
         assert len(list(answers)) == 15
         assert set(api.calls.values()) == {1}
 
-    def test_ordered(self, api: CountedAPI) -> None:
+    def test_ordered_answers_have_the_order_of_the_inputs(self, api: CountedAPI) -> None:
         api.blobs = blobs(100)
         first = next(iter(api.blobs))
         hold = Hold()
@@ -93,7 +93,7 @@ class TestAnswers:
         ).start()
         assert [blob.uri for blob in answers] == wanted
 
-    def test_bad_inputs_are_answers(self, api: CountedAPI) -> None:
+    def test_invalid_inputs_get_answers_with_errors(self, api: CountedAPI) -> None:
         api.blobs = blobs(2)
         good = [*api.blobs]
         answers = {blob.index: blob for blob in over(api).get_many([good[0], "nonsense", None, ["x"], good[1]])}
@@ -102,7 +102,9 @@ class TestAnswers:
         assert isinstance(answers[2].error, TypeError)
         assert isinstance(answers[3].error, TypeError)
 
-    def test_errors_modes(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_mode_of_errors_ignores_logs_or_raises(
+        self, api: CountedAPI, caplog: pytest.LogCaptureFixture
+    ) -> None:
         api.blobs = blobs(3)
         wanted = ["0" * 40, *api.blobs]
         store = over(api)
@@ -113,11 +115,11 @@ class TestAnswers:
             list(store.get_many(wanted, errors="raise"))
 
     @pytest.mark.parametrize("patience", ["long", -1, float("nan"), None])
-    def test_patience_is_checked_at_once(self, api: CountedAPI, patience: Any) -> None:
+    def test_an_invalid_patience_is_refused_at_once(self, api: CountedAPI, patience: Any) -> None:
         with pytest.raises(ValueError, match=r"patience=.*must be a number of seconds"):
             over(api).get_many([], patience=patience)
 
-    def test_options_are_checked_at_once(self, api: CountedAPI) -> None:
+    def test_invalid_options_are_refused_at_once(self, api: CountedAPI) -> None:
         store = over(api)
         cases: list[dict[str, Any]] = [{"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}]
         cases += [{name: wrong} for name in ("in_flight", "timeout", "patience") for wrong in (-1, math.nan, "5")]
@@ -127,7 +129,7 @@ class TestAnswers:
         with pytest.raises(TypeError, match="call get"):
             store.get_many("0" * 40)
 
-    def test_a_failing_iterable_loses_nothing(self, api: CountedAPI) -> None:
+    def test_an_iterable_that_fails_loses_no_answer(self, api: CountedAPI) -> None:
         api.blobs = blobs(10)
 
         def inputs() -> Iterator[str]:
@@ -140,20 +142,20 @@ class TestAnswers:
             seen.extend(blob.uri for blob in answers)
         assert sorted(seen) == sorted(api.blobs)
 
-    def test_a_store_with_nothing_but_get(self) -> None:
+    def test_a_store_that_only_has_get_serves_get_many(self) -> None:
         held = blobs(50)
         answers = list(Shelf(held).get_many([*held, "nope"]))
         assert {blob.uri: blob.data for blob in answers if blob.found} == held
         assert [blob.uri for blob in answers if blob.missing] == ["nope"]
 
-    def test_failures_are_no_absences(self, api: CountedAPI) -> None:
+    def test_a_failure_in_a_batch_is_no_absence(self, api: CountedAPI) -> None:
         api.blobs = blobs(30)
         api.rules.add(Answer(500, b"oops"), path="/[0-7]")
         for blob in over(api).get_many(api.blobs, patience=0):
             assert blob.failed == (blob.uri[0] in "01234567")
             assert blob.error is None or isinstance(blob.error, LookupFailed)
 
-    def test_transient_faults_are_retried(self, api: CountedAPI) -> None:
+    def test_transient_faults_in_a_batch_are_retried(self, api: CountedAPI) -> None:
         api.blobs = blobs(30, size=5000)
         api.rules.add(Answer(503), times=5)
         api.rules.add(Reset(), times=5)
@@ -165,7 +167,7 @@ class TestAnswers:
 
 class TestOutage:
     @pytest.mark.usefixtures("skipped_pauses")
-    def test_a_short_one_fails_nothing(self, api: CountedAPI) -> None:
+    def test_a_short_outage_fails_no_lookup(self, api: CountedAPI) -> None:
         api.blobs = blobs(200)
         api.rules.add(Answer(500), times=45)
         store = over(api)
@@ -175,7 +177,7 @@ class TestOutage:
 
     @pytest.mark.parametrize("fault", [Answer(503), Reset(), Answer(429)], ids=["503", "reset", "429"])
     @pytest.mark.usefixtures("skipped_pauses")
-    def test_the_last_lookup_waits_as_well(self, api: CountedAPI, fault: Any) -> None:
+    def test_the_last_lookup_also_waits_for_the_end_of_an_outage(self, api: CountedAPI, fault: Any) -> None:
         """Alone it makes too few failures for its tier to be left alone."""
         api.blobs = blobs(1)
         api.rules.add(fault, times=4)
@@ -183,7 +185,7 @@ class TestOutage:
         assert blob.found
         assert len(api.requests) == 5
 
-    def test_unreachable_for_one_blob_only_is_no_outage(self, api: CountedAPI) -> None:
+    def test_a_store_that_is_unreachable_for_one_blob_is_no_outage(self, api: CountedAPI) -> None:
         """As long as others are answered: here the inputs go on until the bad one has failed."""
         api.blobs = blobs(1000)
         bad = next(iter(api.blobs))
@@ -201,7 +203,7 @@ class TestOutage:
                 failed.set()
         assert api.calls[bad] == 3
 
-    def test_one_bad_blob_is_no_outage(self, api: CountedAPI) -> None:
+    def test_one_blob_that_always_fails_is_no_outage(self, api: CountedAPI) -> None:
         api.blobs = blobs(100)
         bad = next(iter(api.blobs))
         api.rules.add(Answer(500), path=bad)
@@ -210,7 +212,7 @@ class TestOutage:
         assert api.calls[bad] == 3 * 3
 
     @pytest.mark.usefixtures("skipped_pauses")
-    def test_a_long_one_is_waited_for_once(self, api: CountedAPI) -> None:
+    def test_a_long_outage_is_waited_for_once(self, api: CountedAPI) -> None:
         """And the store that is down is left alone: 400 lookups make few requests."""
         api.blobs = blobs(400)
         api.rules.add(Answer(500))
@@ -220,7 +222,7 @@ class TestOutage:
         assert len(api.requests) <= 3 * 3 * 50
         assert store.stats()[api.blob_url("")].breaker != "closed"
 
-    def test_what_others_hold_is_found_meanwhile(self, api: CountedAPI) -> None:
+    def test_blobs_of_other_tiers_are_found_during_an_outage(self, api: CountedAPI) -> None:
         held = blobs(100)
         api.rules.add(Reset())
         store = over(api)
@@ -230,7 +232,7 @@ class TestOutage:
 
 
 class TestWindow:
-    def test_an_endless_input(self, api: CountedAPI) -> None:
+    def test_an_endless_input_is_read_only_as_far_as_the_window(self, api: CountedAPI) -> None:
         api.blobs = blobs(10)
         read = 0
 
@@ -246,7 +248,7 @@ class TestWindow:
             if count == 1000:
                 break
 
-    def test_bytes_are_bounded(self, api: CountedAPI) -> None:
+    def test_bytes_that_wait_for_the_consumer_are_bounded(self, api: CountedAPI) -> None:
         """A consumer that does not take: what was fetched for it stays within bounds."""
         api.blobs = blobs(200, size=1_000_000)
         answers = over(api).get_many(api.blobs, max_bytes="10MB", in_flight=100)
@@ -259,7 +261,7 @@ class TestWindow:
 
 
 class TestStopping:
-    def test_closing_gives_up_what_is_under_way(self, api: CountedAPI) -> None:
+    def test_closing_a_batch_gives_up_its_lookups(self, api: CountedAPI) -> None:
         api.blobs = blobs(100)
         api.rules.add(Hang(), skip=10)
         store = over(api)
@@ -272,7 +274,7 @@ class TestStopping:
         api.rules.clear()
         assert store.get(next(iter(api.blobs)))
 
-    def test_timeout(self, api: CountedAPI) -> None:
+    def test_a_lookup_out_of_time_fails_and_the_rest_are_found(self, api: CountedAPI) -> None:
         api.blobs = blobs(20)
         slow = next(iter(api.blobs))
         api.rules.add(Hang(), path=slow)
@@ -287,7 +289,7 @@ class TestStopping:
         [blob] = Sha1Store(HTTPRaw(), api.blob_url("")).get_many([slow], timeout=0.2)
         assert isinstance(blob.error, StoreNotAvailable) and "0.2" in str(blob.error)
 
-    def test_ctrl_c(self, api: CountedAPI) -> None:
+    def test_ctrl_c_ends_a_batch_cleanly(self, api: CountedAPI) -> None:
         api.blobs = blobs(1)
         rule = api.rules.add(Hang())
         code = (
@@ -304,7 +306,7 @@ class TestStopping:
         out, _ = process.communicate(timeout=30)
         assert (out, process.returncode) == ("stopped\n", 0)
 
-    def test_leaving_python_with_lookups_under_way(self, api: CountedAPI) -> None:
+    def test_python_exits_cleanly_with_lookups_under_way(self, api: CountedAPI) -> None:
         api.blobs = blobs(50)
         api.rules.add(Hang(), skip=5)
         code = (
@@ -319,7 +321,7 @@ class TestStopping:
 
 
 class TestSingleFlight:
-    def test_threads_share_one_fetch(self) -> None:
+    def test_threads_share_one_fetch_of_a_digest(self) -> None:
         [(digest, data)] = blobs(1).items()
         shelf = Shelf({digest: data})
         shelf.gate = threading.Event()
@@ -337,7 +339,7 @@ class TestSingleFlight:
         assert results == [data] * 8
         assert shelf.asked == [digest]
 
-    def test_get_and_get_many_share_one_fetch(self) -> None:
+    def test_get_and_get_many_share_one_fetch_of_a_digest(self) -> None:
         [(digest, data)] = blobs(1).items()
         shelf = Shelf({digest: data})
         shelf.gate = threading.Event()
@@ -354,7 +356,7 @@ class TestSingleFlight:
         batch.join(30), single.join(30)
         assert results == [data, data] and shelf.asked == [digest]
 
-    def test_a_failing_leader_answers_all_with_an_error_of_their_own(self) -> None:
+    def test_a_failing_leader_gives_each_follower_an_error_object_of_its_own(self) -> None:
         shelf = Shelf()
         shelf.fail = OSError("down")
         shelf.gate = threading.Event()
@@ -381,7 +383,7 @@ class TestSingleFlight:
         assert len({str(error) for error in errors}) == 1
         assert shelf.asked == ["0" * 40]
 
-    def test_a_leader_that_is_closed_takes_nobody_with_it(self, api: CountedAPI) -> None:
+    def test_a_leader_that_is_closed_ends_no_follower(self, api: CountedAPI) -> None:
         api.blobs = blobs(1)
         [(digest, data)] = api.blobs.items()
         first = api.rules.add(Hang(), times=1)
@@ -397,7 +399,7 @@ class TestSingleFlight:
         follower.join(30)
         assert results == [data]
 
-    def test_a_leader_out_of_time_takes_nobody_with_it(self, api: CountedAPI) -> None:
+    def test_a_leader_out_of_time_ends_no_follower(self, api: CountedAPI) -> None:
         api.blobs = blobs(1)
         [(digest, data)] = api.blobs.items()
         first = api.rules.add(Hang(), times=1)
@@ -423,7 +425,7 @@ def _child(store: Sha1Composite, digests: list[str], out: Any) -> None:
 
 class TestProcesses:
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-    def test_while_transfers_run(self, api: CountedAPI, method: str) -> None:
+    def test_a_fork_while_transfers_run_leaves_both_processes_working(self, api: CountedAPI, method: str) -> None:
         """The parent has used its store and has transfers and flights under way at the moment of the fork."""
         api.blobs = blobs(40)
         digests = [*api.blobs]
@@ -458,7 +460,7 @@ class TestProcesses:
         assert os.waitpid(child, 0)[1] == 0
         assert (loop(), process_pool()) == mine
 
-    def test_no_descriptor_leaks(self, api: CountedAPI) -> None:
+    def test_batches_leak_no_file_descriptors(self, api: CountedAPI) -> None:
         api.blobs = blobs(50)
         store = over(api)
         list(store.get_many(api.blobs))
@@ -472,7 +474,7 @@ class TestProcesses:
         assert after <= before + 64  # kept connections, at most one per transfer at a time
 
 
-def test_paid_calls_equal_distinct_digests(api: CountedAPI) -> None:
+def test_paid_calls_are_as_many_as_distinct_digests(api: CountedAPI) -> None:
     held = blobs(100)
     paid = API(held)
     store = Sha1Composite()

@@ -71,7 +71,7 @@ def test_the_bound_of_a_disk_cache_may_be_changed_in_use(tmp_path: Path) -> None
     assert cache.max_size == 2000
 
 
-def test_a_folder_of_another_version_is_read_and_bounded(tmp_path: Path) -> None:
+def test_a_cache_folder_of_another_version_is_read_and_bounded(tmp_path: Path) -> None:
     """The blobs' names are the format; whatever cannot be read of the ledger is counted again."""
     held = blobs(6, 900, "salt")
     for digest, data in held.items():

@@ -33,7 +33,7 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
-def test_opens_after_failures_in_a_row_only() -> None:
+def test_a_breaker_opens_only_after_failures_in_a_row() -> None:
     breaker = Breaker("store", clock=Clock())
     for _ in range(10 * FAILURES):
         fail(breaker)
@@ -43,7 +43,7 @@ def test_opens_after_failures_in_a_row_only() -> None:
     assert opened(Clock()).state == "open"
 
 
-def test_one_probe_at_a_time() -> None:
+def test_an_open_breaker_admits_one_probe_at_a_time() -> None:
     clock = Clock()
     breaker = opened(clock)
     assert breaker.admit() is None and breaker.retry_in == FIRST_PAUSE
@@ -68,7 +68,7 @@ def test_an_abandoned_probe_lets_another_go() -> None:
     assert breaker.admit() is not None
 
 
-def test_pauses_double_to_a_limit() -> None:
+def test_pauses_of_a_breaker_double_up_to_a_limit() -> None:
     clock = Clock()
     breaker = opened(clock)
     pauses = []
@@ -81,7 +81,7 @@ def test_pauses_double_to_a_limit() -> None:
     assert breaker.down_for == clock.now
 
 
-def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_of_a_breaker_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     with caplog.at_level(logging.INFO, "bitstore"):
         breaker = opened(clock)
@@ -106,7 +106,7 @@ def test_one_line_of_log_a_change(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_an_outage_of_long_ago_is_not_the_one_of_now() -> None:
+def test_the_age_of_an_outage_does_not_include_an_earlier_one() -> None:
     """No lookup came in between: a new one has all its patience, whether the breaker had opened then or not."""
     clock = Clock()
     few, many = Breaker("store", clock=clock), opened(clock)
@@ -124,7 +124,7 @@ def test_an_outage_of_long_ago_is_not_the_one_of_now() -> None:
     assert few.down_for == 10
 
 
-def test_calls_begun_before_it_opened_are_no_news() -> None:
+def test_failures_of_calls_begun_before_a_breaker_opened_do_not_count() -> None:
     breaker = Breaker("store", clock=Clock())
     tickets = [breaker.admit() for _ in range(100)]
     for ticket in tickets:
@@ -133,7 +133,7 @@ def test_calls_begun_before_it_opened_are_no_news() -> None:
     assert breaker.retry_in == FIRST_PAUSE
 
 
-def test_a_probe_that_never_reports_does_not_close_it_for_ever() -> None:
+def test_a_probe_that_never_reports_does_not_block_the_next_probe() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += FIRST_PAUSE
@@ -142,7 +142,7 @@ def test_a_probe_that_never_reports_does_not_close_it_for_ever() -> None:
     assert breaker.admit() is not None
 
 
-def test_threads_get_one_probe() -> None:
+def test_threads_that_ask_at_once_get_one_probe() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += FIRST_PAUSE
@@ -163,7 +163,7 @@ def test_threads_get_one_probe() -> None:
 
 
 class TestInComposite:
-    def test_left_alone_and_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_tier_with_an_open_breaker_is_left_alone_and_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         down, up = Shelf(), Shelf(blobs(50))
         down.fail = OSError("down")
         store = Sha1Composite()
@@ -176,7 +176,7 @@ class TestInComposite:
         assert store.stats()["down"].breaker == "open" and store.stats()["down"].failures == 50
         assert len([record for record in caplog.records if "left alone" in record.message]) == 1
 
-    def test_counts_as_failed_not_as_missing(self) -> None:
+    def test_a_tier_with_an_open_breaker_counts_as_failed_not_as_missing(self) -> None:
         down = Shelf()
         down.fail = OSError("down")
         store = Sha1Composite()
@@ -187,7 +187,7 @@ class TestInComposite:
         assert len(down.asked) == FAILURES
         assert "left alone" in str(caught.value) and caught.value.retry_in is not None
 
-    def test_403_never_trips_it(self) -> None:
+    def test_an_access_denied_never_opens_the_breaker(self) -> None:
         shut = Shelf()
         shut.fail = AccessDenied("shut", "403")
         store = Sha1Composite()
@@ -202,7 +202,7 @@ class TestInComposite:
         [(S3Raw([]), "s3://bucket/"), (GSRaw({"nonsense": "yes"}), "gs://bucket/"), (GSRaw(), "gs://bucket/")],
         ids=["S3", "GCS", "GCS-none"],
     )
-    def test_missing_credentials_are_no_outage(
+    def test_missing_credentials_do_not_count_as_an_outage(
         self, raw: Store, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """Asking again will not help: a batch must not wait for it, and the service is not to blame."""
@@ -215,7 +215,7 @@ class TestInComposite:
         assert all(isinstance(blob.error, LookupFailed) for blob in answers)
         assert store.stats()["bucket"].breaker == "closed"
 
-    def test_a_failure_is_worth_another_try_also_when_the_tier_answers_again_by_then(self) -> None:
+    def test_a_failed_lookup_is_tried_again_although_the_tier_answers_again(self) -> None:
         """The first tier fails; while the second is asked, another lookup finds that the first answers again."""
         first, second = Shelf(), Shelf()
         first.fail = OSError("down")
@@ -249,7 +249,7 @@ class FullBox(Box):
         raise OSError("no room")
 
 
-def test_a_cache_that_cannot_keep_is_not_asked_to_again_and_again() -> None:
+def test_writes_to_a_cache_that_cannot_keep_are_paused() -> None:
     held = blobs(40)
     box, composite = FullBox(), Sha1Composite()
     composite.append_cache(box, name="box")
@@ -261,7 +261,7 @@ def test_a_cache_that_cannot_keep_is_not_asked_to_again_and_again() -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_was_paid_for_is_always_tried_to_be_kept(nested: bool) -> None:
+def test_a_paid_blob_is_always_offered_to_the_cache(nested: bool) -> None:
     held = blobs(40)
     box, composite, source = FullBox(), Sha1Composite(pay_unkept=True), Sha1Composite()
     source.append_source(API(held))
@@ -271,7 +271,7 @@ def test_what_was_paid_for_is_always_tried_to_be_kept(nested: bool) -> None:
     assert box.tries == 40
 
 
-def test_writes_go_on_when_the_cache_can_keep_again() -> None:
+def test_writes_resume_when_the_cache_can_keep_again() -> None:
     held = blobs(60)
     box, composite = Box(), Sha1Composite()
     composite.append_cache(box, name="box")

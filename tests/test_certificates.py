@@ -118,7 +118,7 @@ def test_every_transport_judges_a_certificate_alike(name: str, tmp_path: Path) -
         ("our server", ("LOCALHOST",), True),
     ],
 )
-def test_every_transport_judges_a_name_alike(
+def test_every_transport_judges_the_name_in_a_certificate_alike(
     common_name: str, addresses: tuple[str, ...], trusted: bool, tmp_path: Path
 ) -> None:
     root = Certificate(None, "our authority", authority=True)

@@ -52,7 +52,7 @@ def test_the_form_that_matches_the_digest_is_the_blob(
 
 
 @pytest.mark.parametrize(("body", "compression"), [(PACKED, None), (BLOB, "gzip"), (PACKED, "gzip")])
-def test_without_verification_as_well(body: bytes, compression: str | None) -> None:
+def test_a_coded_answer_is_expanded_also_without_verification(body: bytes, compression: str | None) -> None:
     with ScriptedServer(lambda asked: (200, {}, body)) as server:
         for store in stores(server, compression=compression):
             assert store.get(DIGEST) == BLOB

@@ -46,19 +46,19 @@ def chain(*stores: Store | tuple[str, Store], **options: Any) -> Sha1Composite:
 
 
 class TestOutcome:
-    def test_first_tier_that_has_it_answers(self) -> None:
+    def test_the_first_tier_that_has_the_blob_answers(self) -> None:
         first, second, third = Shelf(), Shelf({DIGEST: DATA}), Shelf({DIGEST: b"other"})
         assert chain(first, second, third).get(DIGEST) == DATA
         assert (first.asked, second.asked, third.asked) == ([DIGEST], [DIGEST], [])
 
-    def test_uri_forms_are_one(self) -> None:
+    def test_every_form_of_a_digest_finds_the_same_blob(self) -> None:
         shelf = Shelf({DIGEST: DATA})
         composite = chain(shelf)
         for uri in (DIGEST.upper(), f"sha1://{DIGEST}", f"sha1://{DIGEST.upper()}"):
             assert composite.get(uri) == DATA
         assert set(shelf.asked) == {DIGEST}
 
-    def test_missing_only_when_all_say_so(self) -> None:
+    def test_a_blob_is_missing_only_when_all_tiers_say_so(self) -> None:
         with pytest.raises(NotFoundInStore) as caught:
             chain(Shelf(), Shelf()).get(DIGEST)
         assert DIGEST in str(caught.value)
@@ -86,7 +86,7 @@ class TestOutcome:
         broken.fail = ConnectionError("down")
         assert chain(broken, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
 
-    def test_broken_is_valid_is_a_failure(self) -> None:
+    def test_an_is_valid_that_raises_is_a_failure(self) -> None:
         class Odd(Shelf):
             def is_valid(self, uri: Any) -> bool:
                 raise RuntimeError("no idea")
@@ -94,7 +94,7 @@ class TestOutcome:
         with pytest.raises(LookupFailed, match="no idea"):
             chain(Odd(), Shelf()).get(DIGEST)
 
-    def test_stores_that_do_not_understand_the_uri_are_passed_over(self) -> None:
+    def test_a_store_that_does_not_understand_the_uri_is_passed_over(self) -> None:
         class Picky(Box):
             def is_valid(self, uri: Any) -> bool:
                 return False
@@ -109,16 +109,16 @@ class TestOutcome:
     @pytest.mark.parametrize(
         "bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "\uff11" * 40]
     )
-    def test_wrong_digest(self, bad: str) -> None:
+    def test_an_invalid_digest_is_an_invalid_uri(self, bad: str) -> None:
         with pytest.raises(InvalidURI, match="sha1") as caught:
             chain(Shelf()).get(bad)
         assert isinstance(caught.value, ValueError)
 
-    def test_wrong_type(self) -> None:
+    def test_a_digest_of_a_wrong_type_is_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="str, got NoneType"):
             chain(Shelf()).get(None)
 
-    def test_timeout(self) -> None:
+    def test_a_composite_gives_up_a_slow_store_at_its_timeout(self) -> None:
         slow = Shelf({DIGEST: DATA})
         composite = Composite()
         composite.append_source(slow)
@@ -132,7 +132,7 @@ class TestOutcome:
             composite.get(DIGEST, timeout=1e-9)
         assert composite.get(DIGEST, timeout=60) == DATA
 
-    def test_exists(self) -> None:
+    def test_exists_answers_without_asking_a_paid_source(self) -> None:
         api = API({DIGEST: DATA})
         composite = chain(Shelf(), api)
         assert composite.exists(DIGEST) is False
@@ -144,7 +144,7 @@ class TestOutcome:
         with pytest.raises(LookupFailed):
             chain(broken, Shelf()).exists(DIGEST)
 
-    def test_composite_in_composite(self) -> None:
+    def test_a_composite_within_a_composite_reports_its_failures(self) -> None:
         down = Shelf()
         down.fail = OSError("down")
         inner = chain(down, Shelf())
@@ -152,13 +152,13 @@ class TestOutcome:
         with pytest.raises(LookupFailed):
             chain(inner, Shelf()).get(DIGEST)
 
-    def test_no_put(self) -> None:
+    def test_put_into_a_composite_is_not_implemented(self) -> None:
         with pytest.raises(NotImplementedError):
             chain(Shelf()).put(DIGEST, DATA)
 
 
 class TestPaid:
-    def test_asked_last_and_kept(self) -> None:
+    def test_a_paid_source_is_asked_last_and_its_blob_kept(self) -> None:
         api, cache = API({DIGEST: DATA}), Box()
         composite = chain(Shelf(), ("cache", cache), api)
         assert composite.get(DIGEST) == DATA
@@ -166,7 +166,7 @@ class TestPaid:
         assert composite.get(DIGEST) == DATA
         assert api.calls == [DIGEST]
 
-    def test_an_outage_is_no_bill(self) -> None:
+    def test_an_outage_of_a_free_tier_never_becomes_a_paid_call(self) -> None:
         down, api = Shelf(), API({DIGEST: DATA})
         down.fail = OSError("down")
         composite = chain(down, api)
@@ -175,12 +175,12 @@ class TestPaid:
         assert api.calls == []
         assert composite.stats()["API"].skipped == 1
 
-    def test_unless_told_so(self) -> None:
+    def test_call_when_uncertain_asks_the_paid_source_despite_an_outage(self) -> None:
         down, api = Shelf(), API({DIGEST: DATA})
         down.fail = OSError("down")
         assert chain(down, api, call_when_uncertain=True).get(DIGEST) == DATA
 
-    def test_a_bad_source_leaves_the_answer_open(self) -> None:
+    def test_wrong_bytes_from_a_free_source_prevent_a_paid_call(self) -> None:
         api = API({DIGEST: DATA})
 
         class Corrupt(Shelf):
@@ -191,13 +191,13 @@ class TestPaid:
             chain(Corrupt(), api).get(DIGEST)
         assert api.calls == []
 
-    def test_none_is_missing(self) -> None:
+    def test_a_paid_source_that_returns_none_means_missing(self) -> None:
         with pytest.raises(NotFoundInStore):
             chain(API({})).get(DIGEST)
 
 
 class TestCacheRule:
-    def test_every_cache_above_keeps(self) -> None:
+    def test_every_cache_above_the_source_keeps_the_blob(self) -> None:
         top, middle, below = Box(), Box(), Box()
         composite = chain(("cache", top), ("cache", middle), Shelf({DIGEST: DATA}), ("cache", below), API({}))
         assert composite.get(DIGEST) == DATA
@@ -209,7 +209,7 @@ class TestCacheRule:
         assert composite.get(DIGEST) == DATA
         assert top.held == {DIGEST: DATA}
 
-    def test_opt_out(self) -> None:
+    def test_a_source_with_cache_result_false_is_not_kept(self) -> None:
         top = Box()
         composite = Sha1Composite()
         composite.append_cache(top)
@@ -217,7 +217,7 @@ class TestCacheRule:
         assert composite.get(DIGEST) == DATA
         assert top.held == {}
 
-    def test_old_cache_result_with_the_cache_below(self) -> None:
+    def test_the_old_cache_result_argument_keeps_in_the_last_cache(self) -> None:
         early, late = Box(), Box()
         composite = Sha1Composite()
         composite.append_source(Shelf({DIGEST: DATA}), True)
@@ -226,7 +226,7 @@ class TestCacheRule:
         assert composite.get(DIGEST) == DATA
         assert (early.held, late.held) == ({}, {DIGEST: DATA})
 
-    def test_written_but_not_read(self) -> None:
+    def test_a_cache_with_read_false_is_written_but_not_read(self) -> None:
         cache = Box({DIGEST: b"stale"})
         composite = Sha1Composite()
         composite.append_cache(cache, read=False)
@@ -234,7 +234,7 @@ class TestCacheRule:
         assert composite.get(DIGEST) == DATA
         assert cache.asked == [] and cache.held == {DIGEST: DATA}
 
-    def test_a_cache_that_cannot_write(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_cache_that_cannot_write_fails_no_lookup_and_warns_once(self, caplog: pytest.LogCaptureFixture) -> None:
         cache = Box()
         cache.fail_put = OSError("disk full")
         composite = chain(("cache", cache), Shelf(blobs(5)))
@@ -244,7 +244,7 @@ class TestCacheRule:
         assert composite.stats()["Box"].write_failures == 5
         assert len([record for record in caplog.records if "could not keep" in record.message]) == 1
 
-    def test_what_is_not_bytes_passes(self) -> None:
+    def test_data_that_is_not_bytes_passes_caches_of_bytes(self) -> None:
         memory, own = MemoryCache(), Box()
         held: Any = {DIGEST: {"a": "dict"}}
         composite: Any = chain(("cache", memory), ("cache", own), Shelf(held))
@@ -253,11 +253,11 @@ class TestCacheRule:
         assert composite.stats()["Box"].write_failures == 0
         assert sum(tier.write_failures for tier in composite.stats().values()) == 0
 
-    def test_a_source_is_no_cache(self) -> None:
+    def test_a_store_without_put_is_refused_as_a_cache(self) -> None:
         with pytest.raises(TypeError, match="does not implement 'put'"):
             chain(("cache", Shelf()))
 
-    def test_not_a_store(self) -> None:
+    def test_an_object_that_is_no_store_is_refused_as_a_tier(self) -> None:
         with pytest.raises(TypeError, match="expected a store"):
             Sha1Composite().append_source("s3://bucket/")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="expected a store"):
@@ -265,7 +265,7 @@ class TestCacheRule:
 
 
 class TestVerification:
-    def test_mismatch_in_a_source_is_a_failure(self, tmp_path: Any) -> None:
+    def test_wrong_bytes_in_a_source_are_a_failure(self, tmp_path: Any) -> None:
         bad = Sha1Store(FileRaw(), f"file://{tmp_path}/bad/", verify=True)
         FileRaw().put(f"file://{tmp_path}/bad/{DIGEST}", b"something else")
         with pytest.raises(InvalidDataFound):
@@ -274,7 +274,7 @@ class TestVerification:
             chain(bad).get(DIGEST)
         assert chain(bad, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
 
-    def test_mismatch_in_a_cache_is_healed(self, tmp_path: Any) -> None:
+    def test_wrong_bytes_in_a_cache_are_replaced(self, tmp_path: Any) -> None:
         cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/")
         FileRaw().put(f"file://{tmp_path}/{DIGEST}", b"something else")
         api = API({DIGEST: DATA})
@@ -294,7 +294,7 @@ class TestVerification:
         cache.put(DIGEST, b"wrong")
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_others_kept_unverified_does_not_pass_sources_that_verify(self, tmp_path: Any) -> None:
+    def test_unverified_bytes_in_a_shared_cache_do_not_pass_sources_that_verify(self, tmp_path: Any) -> None:
         """Two programs with the same cache folder, of which one does not verify."""
         folder = tmp_path / "cache"
         careless = chain(("cache", DiskCache(folder)), Shelf({DIGEST: b"wrong bytes"}))
@@ -317,7 +317,7 @@ class TestVerification:
             chain(("cache", DiskCache(folder)), source).get(DIGEST)
 
     @pytest.mark.parametrize("compression", ["gzip", "zlib", "zstd"])
-    def test_digest_is_of_the_expanded_bytes(self, tmp_path: Any, compression: str) -> None:
+    def test_the_digest_is_that_of_the_expanded_bytes(self, tmp_path: Any, compression: str) -> None:
         template = f"file://{tmp_path}/{{digest[:2]}}/{{digest}}.z"
         store = Sha1Store(FileRaw(), template, verify=True, compression=compression)
         store.put(DIGEST, DATA)
@@ -327,7 +327,7 @@ class TestVerification:
         with pytest.raises(InvalidDataFound, match=compression):
             store.get(DIGEST)
 
-    def test_a_bomb_is_a_failure(self, tmp_path: Any) -> None:
+    def test_a_compression_bomb_in_a_source_is_a_failure(self, tmp_path: Any) -> None:
         store = Sha1Store(FileRaw(), f"file://{tmp_path}/", compression="zstd", max_blob_size="1MB")
         bomb = bytes(50_000_000)
         store.put(sha1(bomb), bomb)
@@ -336,7 +336,7 @@ class TestVerification:
 
 
 class TestPickling:
-    def test_configuration_only(self) -> None:
+    def test_a_composite_pickles_as_its_configuration_only(self) -> None:
         api, cache = API({DIGEST: DATA}), Box()
         shelf = Shelf()
         del shelf.entered, cache.entered
@@ -366,14 +366,14 @@ class TestPickling:
             LookupTimedOut("store", DIGEST, [("a", TimeoutError("x"))]),
         ],
     )
-    def test_exceptions(self, error: Exception) -> None:
+    def test_exceptions_keep_type_and_text_when_pickled(self, error: Exception) -> None:
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is type(error)
         assert str(copy) == str(error)
         again = pickle.loads(pickle.dumps(copy))
         assert str(again) == str(error)
 
-    def test_a_failure_that_does_not_pickle_is_told_in_words(self) -> None:
+    def test_a_failure_that_does_not_pickle_travels_as_its_text(self) -> None:
         class Local(Exception):
             pass
 
@@ -382,26 +382,26 @@ class TestPickling:
 
 
 class TestNames:
-    def test_repr_shows_the_chain(self) -> None:
+    def test_the_repr_of_a_composite_shows_its_chain(self) -> None:
         composite = chain(("cache", MemoryCache("1MB")), Sha1Store(FileRaw(), "file:///a/", verify=True))
         assert repr(composite) == (
             "Sha1Composite[cache MemoryCache(max_size='1MB'), Sha1Store(FileRaw(), 'file:///a/', verify=True)]"
         )
 
-    def test_tier_names_are_unique(self) -> None:
+    def test_equal_names_of_tiers_are_numbered(self) -> None:
         composite = chain(Shelf(), Shelf(), Shelf({DIGEST: DATA}))
         assert list(composite.stats()) == ["Shelf", "Shelf #2", "Shelf #3"]
         [blob] = composite.get_many([DIGEST])
         assert blob.source == "Shelf #3"
 
-    def test_subclass_that_calls_no_init(self) -> None:
+    def test_a_subclass_whose_init_calls_no_super_works(self) -> None:
         class Mine(Sha1Composite):
             def __init__(self) -> None:
                 self.append_source(Shelf({DIGEST: DATA}))
 
         assert Mine().get(DIGEST) == DATA
 
-    def test_subclass_that_overrides_get_is_not_bypassed(self) -> None:
+    def test_a_subclass_that_overrides_get_is_not_bypassed(self) -> None:
         class Counting(Sha1Store):
             seen: list[str] = []  # noqa: RUF012
 
@@ -416,12 +416,12 @@ class TestNames:
         assert store.seen == [DIGEST, DIGEST]
 
     @pytest.mark.parametrize("other", [Sha256Composite(), Sha256Store(FileRaw(), "file:///x/")], ids=["chain", "store"])
-    def test_another_algorithm_is_refused(self, other: Store) -> None:
+    def test_a_store_of_another_algorithm_is_refused_as_a_tier(self, other: Store) -> None:
         """It would be passed over in each lookup, which would tell that everything is missing."""
         with pytest.raises(ValueError, match=r"sha256 digests.*sha1"):
             chain(other)
 
-    def test_one_cache_object_one_algorithm(self, tmp_path: Any) -> None:
+    def test_one_cache_object_serves_one_algorithm_only(self, tmp_path: Any) -> None:
         cache = DiskCache(tmp_path)
         Sha1Composite().append_cache(cache)
         other = Sha256Composite()
@@ -430,7 +430,7 @@ class TestNames:
         assert other.stats() == {}
 
     @pytest.mark.parametrize("raw", [S3Raw([]), GSRaw({}), HTTPRaw(), FileRaw()], ids=lambda raw: type(raw).__name__)
-    def test_raw_stores_must_be_wrapped(self, raw: Any) -> None:
+    def test_a_raw_store_is_refused_unless_it_is_wrapped(self, raw: Any) -> None:
         """They would be passed over for every digest, and so all blobs would be missing."""
         for composite in (Sha1Composite(), Sha256Composite()):
             wrapper = type(composite).__name__.replace("Composite", "Store")
@@ -441,7 +441,7 @@ class TestNames:
                     append(raw)
             assert composite.sources == ()
 
-    def test_a_raw_store_that_was_taught_digests_need_not_be_wrapped(self) -> None:
+    def test_a_raw_store_subclass_that_understands_digests_is_taken(self) -> None:
         class Mine(S3Raw):
             def is_valid(self, uri: Any) -> bool:
                 return super().is_valid(f"s3://bucket/{uri}")
@@ -464,18 +464,18 @@ class TestNames:
     ],
     ids=str,
 )
-def test_a_prefix_that_makes_no_url(raw: Any, prefix: str) -> None:
+def test_a_prefix_that_makes_no_url_is_refused(raw: Any, prefix: str) -> None:
     with pytest.raises(ValueError, match=rf"'{prefix}' plus a digest is no URL that {type(raw).__name__} takes: "):
         Sha1Store(raw, prefix)
 
 
-def test_a_store_that_is_none() -> None:
+def test_a_base_store_that_is_no_store_is_refused() -> None:
     base: Any = "s3://bucket/"
     with pytest.raises(TypeError, match=r"such as S3Raw\(\), got 's3://bucket/'"):
         Sha1Store(base, "files/")
 
 
-def test_data_that_cannot_be_verified_is_named() -> None:
+def test_data_that_cannot_be_verified_is_a_type_error_that_names_it() -> None:
     class Text(API):
         def api_get(self, digest: str) -> Any:
             return "text"
@@ -486,12 +486,12 @@ def test_data_that_cannot_be_verified_is_named() -> None:
         source.get(DIGEST)
 
 
-def test_an_uri_with_a_newline_shows_it() -> None:
+def test_an_error_shows_the_newline_in_a_uri() -> None:
     with pytest.raises(InvalidURI, match=r"^URI 'abc\\n' is invalid for Sha1Composite"):
         Sha1Composite().get("abc\n")
 
 
-def test_debug_logs_one_line_a_tier_and_lookup(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_debug_log_has_one_line_for_each_tier_and_lookup(caplog: pytest.LogCaptureFixture) -> None:
     class Picky(Shelf):
         def is_valid(self, uri: Any) -> bool:
             return False
@@ -521,7 +521,7 @@ def test_debug_logs_one_line_a_tier_and_lookup(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("make", [Box, lambda: Sha1Cache(Urls(), "x://")], ids=["cache", "Sha1Cache over it"])
-def test_a_cache_of_a_user_keeps_whatever_it_takes(make: Any) -> None:
+def test_a_users_cache_keeps_data_of_any_type(make: Any) -> None:
     for kept in ("a text", {"an": "object"}, DATA):
         composite = Sha1Composite()
         composite.append_cache(cache := make(), name="kept")
@@ -537,7 +537,7 @@ def test_a_cache_of_a_user_keeps_whatever_it_takes(make: Any) -> None:
         lambda: Sha1Cache(Urls(), "x://", compression="gzip"), lambda: Sha1Cache(FileRaw(), "file:///nowhere/at/all/"),
     ],
 )  # fmt: skip
-def test_caches_of_bytes_let_other_data_pass(cache: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_caches_of_bytes_pass_on_other_data_unkept(cache: Any, caplog: pytest.LogCaptureFixture) -> None:
     composite = Sha1Composite()
     composite.append_cache(cache(), name="bytes", read=False)
     composite.append_source(Shelf({DIGEST: "a text"}))  # type: ignore[dict-item]

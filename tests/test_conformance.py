@@ -80,48 +80,48 @@ def web() -> Iterator[WebFolder]:
 # --- Raw stores ---------------------------------------------------------------------------------------------------
 
 
-def test_s3_raw(s3: SeaweedS3, bucket: str) -> None:
+def test_s3_raw_keeps_the_store_contract(s3: SeaweedS3, bucket: str) -> None:
     check_store(
         lambda: s3_raw(s3), f"s3://{bucket}/",
         unreachable=lambda: s3_raw(s3, endpoint_url=NOWHERE, retry=HURRY), secrets=[s3.secret_key],
     )  # fmt: skip
 
 
-def test_s3_raw_on_moto(moto: MotoServer) -> None:
+def test_s3_raw_keeps_the_store_contract_on_moto(moto: MotoServer) -> None:
     check_store(lambda: s3_raw(moto), f"s3://{moto.create_bucket()}/trial/")
 
 
-def test_s3_raw_anonymous(s3: SeaweedS3, public_bucket: str, aws_env: SeaweedS3) -> None:
+def test_anonymous_s3_raw_keeps_the_store_contract(s3: SeaweedS3, public_bucket: str, aws_env: SeaweedS3) -> None:
     check_store(S3Raw.anonymous, f"s3://{public_bucket}/", put=s3_raw(s3).put)
 
 
-def test_s3_raw_with_a_client(s3: SeaweedS3, bucket: str) -> None:
+def test_s3_raw_with_a_client_keeps_the_store_contract(s3: SeaweedS3, bucket: str) -> None:
     check_store(lambda: S3Raw(client=s3.client()), f"s3://{bucket}/", processes=False)
 
 
 @mock_aws
-def test_s3_raw_with_a_client_of_motos_mock() -> None:
+def test_s3_raw_with_a_client_of_motos_mock_keeps_the_store_contract() -> None:
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     client.create_bucket(Bucket="mocked")
     check_store(lambda: S3Raw(client=client), "s3://mocked/", processes=False)
 
 
-def test_gs_raw(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_gs_raw_keeps_the_store_contract(gcs: FakeGCS, gcs_bucket: str) -> None:
     check_store(
         lambda: gs_raw(gcs), f"gs://{gcs_bucket}/",
         unreachable=lambda: gs_raw(gcs, endpoint_url=NOWHERE, retry=HURRY),
     )  # fmt: skip
 
 
-def test_gs_raw_of_the_environment(gcs_env: FakeGCS, gcs_bucket: str) -> None:
+def test_gs_raw_of_the_environment_keeps_the_store_contract(gcs_env: FakeGCS, gcs_bucket: str) -> None:
     check_store(GSRaw, f"gs://{gcs_bucket}/trial/")
 
 
-def test_gs_raw_with_a_client(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_gs_raw_with_a_client_keeps_the_store_contract(gcs: FakeGCS, gcs_bucket: str) -> None:
     check_store(lambda: GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/", processes=False)
 
 
-def test_http_raw(web: WebFolder) -> None:
+def test_http_raw_keeps_the_store_contract(web: WebFolder) -> None:
     # A fragment is never sent, and blanks must come percent-encoded: such URLs are refused.
     keys = [key for key in AWKWARD_KEYS if "#" not in key and " " not in key]
     check_store(
@@ -130,7 +130,7 @@ def test_http_raw(web: WebFolder) -> None:
     )  # fmt: skip
 
 
-def test_file_raw(tmp_path: Path) -> None:
+def test_file_raw_keeps_the_store_contract(tmp_path: Path) -> None:
     (tmp_path / "a file").write_bytes(b"")
     keys = [key.replace("%", "%25") for key in AWKWARD_KEYS]
     check_store(FileRaw, f"file://{tmp_path}/", keys=keys)
@@ -146,24 +146,24 @@ def test_file_raw(tmp_path: Path) -> None:
     ("kind", "algorithm", "below"),
     [(Sha1Store, "sha1", "files/"), (Sha256Store, "sha256", "{digest[:2]}/{digest}.bin"), (Md5Store, "md5", "")],
 )
-def test_digest_stores_in_folders(
+def test_digest_stores_in_folders_keep_the_store_contract(
     kind: Callable[..., Any], algorithm: str, below: str, compression: str | None, verify: bool, tmp_path: Path
 ) -> None:
     check_store(lambda: kind(FileRaw(), f"file://{tmp_path}/{below}", verify, compression=compression), algorithm)
 
 
-def test_digest_store_told_its_algorithm(tmp_path: Path) -> None:
+def test_a_digest_store_with_an_algorithm_argument_keeps_the_store_contract(tmp_path: Path) -> None:
     check_store(lambda: DigestStore(FileRaw(), f"file://{tmp_path}/", algorithm="md5"), "md5")
 
 
-def test_sha1_store_on_s3(s3: SeaweedS3, bucket: str) -> None:
+def test_a_sha1_store_on_s3_keeps_the_store_contract(s3: SeaweedS3, bucket: str) -> None:
     check_store(
         lambda: Sha1Store(s3_raw(s3), f"s3://{bucket}/files/", verify=True), "sha1", secrets=[s3.secret_key],
         unreachable=lambda: Sha1Store(s3_raw(s3, endpoint_url=NOWHERE, retry=HURRY), f"s3://{bucket}/"),
     )  # fmt: skip
 
 
-def test_sha256_store_on_gcs(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_a_sha256_store_on_gcs_keeps_the_store_contract(gcs: FakeGCS, gcs_bucket: str) -> None:
     template = f"gs://{gcs_bucket}/{{digest[:2]}}/{{digest}}.gz"
     check_store(
         lambda: Sha256Store(gs_raw(gcs), template, verify=True, compression="gzip"), "sha256",
@@ -171,25 +171,25 @@ def test_sha256_store_on_gcs(gcs: FakeGCS, gcs_bucket: str) -> None:
     )  # fmt: skip
 
 
-def test_md5_store_on_the_web(web: WebFolder) -> None:
+def test_an_md5_store_on_the_web_keeps_the_store_contract(web: WebFolder) -> None:
     check_store(lambda: Md5Store(HTTPRaw(), f"{web.url}/files/md5/{{digest[:2]}}/{{digest[2:]}}"), "md5")
 
 
-def test_sha1_cache(s3: SeaweedS3, bucket: str) -> None:
+def test_a_sha1_cache_keeps_the_store_contract(s3: SeaweedS3, bucket: str) -> None:
     check_store(lambda: Sha1Cache(s3_raw(s3), f"s3://{bucket}/"), "sha1")
 
 
 # --- Caches -----------------------------------------------------------------------------------------------------------
 
 
-def test_disk_cache(tmp_path: Path) -> None:
+def test_disk_caches_keep_the_store_contract(tmp_path: Path) -> None:
     (tmp_path / "in the way").write_bytes(b"")
     check_store(lambda: DiskCache(tmp_path / "blobs"), "sha1", wrong=[""])
     check_store(lambda: DiskCache(tmp_path / "blobs"), f"s3://any-{tmp_path.name}/", wrong=[""])
     check_store(lambda: DiskCache(tmp_path / "digests", algorithm="sha256"), "sha256", wrong=[""])
 
 
-def test_memory_cache() -> None:
+def test_memory_caches_keep_the_store_contract() -> None:
     check_store(MemoryCache, "md5", wrong=[""], shared=False)
     check_store(MemoryCache, "any://text/", wrong=[""], shared=False)
 
@@ -211,11 +211,11 @@ class Paid(Sha1APISource):
             return None
 
 
-def test_api_source(api: CountedAPI) -> None:
+def test_an_api_source_keeps_the_store_contract(api: CountedAPI) -> None:
     check_store(lambda: Paid(api.url), "sha1", put=api.blobs.__setitem__, unreachable=lambda: Paid(NOWHERE))
 
 
-def test_composite_of_folders(tmp_path: Path) -> None:
+def test_a_composite_of_folders_keeps_the_store_contract(tmp_path: Path) -> None:
     def chain() -> Composite:
         composite = Composite()
         composite.append_cache(DiskCache(tmp_path / "cache"))
@@ -226,7 +226,9 @@ def test_composite_of_folders(tmp_path: Path) -> None:
     check_store(chain, f"file://{tmp_path}/files/", put=FileRaw().put, wrong=(), keys=["plain", "a b", "ä"])
 
 
-def test_digest_composites(s3: SeaweedS3, bucket: str, gcs: FakeGCS, gcs_bucket: str, tmp_path: Path) -> None:
+def test_digest_composites_keep_the_store_contract(
+    s3: SeaweedS3, bucket: str, gcs: FakeGCS, gcs_bucket: str, tmp_path: Path
+) -> None:
     for kind, algorithm in ((Sha1Composite, "sha1"), (Sha256Composite, "sha256"), (Md5Composite, "md5")):
         far = DigestStore(gs_raw(gcs), f"gs://{gcs_bucket}/", algorithm=algorithm)
 
@@ -242,7 +244,7 @@ def test_digest_composites(s3: SeaweedS3, bucket: str, gcs: FakeGCS, gcs_bucket:
 
 
 @pytest.mark.usefixtures("skipped_pauses")
-def test_composite_with_an_unreachable_tier(tmp_path: Path, api: CountedAPI) -> None:
+def test_a_composite_with_an_unreachable_tier_keeps_the_store_contract(tmp_path: Path, api: CountedAPI) -> None:
     folder = Sha1Store(FileRaw(), f"file://{tmp_path}/")
 
     def chain(url: str) -> Composite:
@@ -308,7 +310,7 @@ def a_file(folder: Path) -> Path:
     return folder / "a file"
 
 
-def test_minimal_store(tmp_path: Path) -> None:
+def test_a_minimal_store_keeps_the_store_contract(tmp_path: Path) -> None:
     # NotADirectoryError is a failure, since a name below a file is not for `FileNotFoundError` to tell.
     check_store(lambda: Folder(tmp_path), "sha1", unreachable=lambda: Folder(a_file(tmp_path)), secrets=["hush-hush"])
 
@@ -317,15 +319,15 @@ class Reader(Folder):
     put: Any = Store.put
 
 
-def test_minimal_store_that_only_reads(tmp_path: Path) -> None:
+def test_a_minimal_store_that_only_reads_keeps_the_store_contract(tmp_path: Path) -> None:
     check_store(lambda: Reader(tmp_path), "sha1", put=Folder(tmp_path).put)
 
 
-def test_duck_typed_store(tmp_path: Path) -> None:
+def test_a_duck_typed_store_keeps_the_store_contract(tmp_path: Path) -> None:
     check_store(lambda: Duck(tmp_path), "sha1")
 
 
-def test_minimal_store_as_a_base_store(tmp_path: Path) -> None:
+def test_a_minimal_store_as_a_base_store_keeps_the_store_contract(tmp_path: Path) -> None:
     check_store(lambda: Sha256Store(Urls(tmp_path), "mine://", verify=True, compression="zstd"), "sha256")
 
 
@@ -352,7 +354,7 @@ class Urls(Store):
         self._file(uri).write_bytes(data)
 
 
-def test_minimal_store_of_urls(tmp_path: Path) -> None:
+def test_a_minimal_store_of_urls_keeps_the_store_contract(tmp_path: Path) -> None:
     check_store(lambda: Urls(tmp_path), "mine://trial/")
 
 
@@ -610,7 +612,9 @@ BROKEN: list[tuple[type[Folder], str, str]] = [
 
 
 @pytest.mark.parametrize(("broken", "check", "told"), BROKEN, ids=[kind.__name__ for kind, _, _ in BROKEN])
-def test_the_suite_catches(broken: type[Folder], check: str, told: str, tmp_path: Path) -> None:
+def test_check_store_finds_the_defect_of_a_broken_store(
+    broken: type[Folder], check: str, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(AssertionError) as caught:
         check_store(
             lambda: broken(tmp_path), "sha1", big=2_000_000, limit=5, secrets=["hush-hush"],
@@ -659,15 +663,15 @@ class Shelves(Store):
     ("how", "check"),
     [("unquotes", "names"), ("ignores case", "names"), ("keeps the first", "again"), ("anything", "wrong_names")],
 )
-def test_the_suite_catches_with_urls(how: str, check: str) -> None:
+def test_check_store_finds_the_defect_of_a_broken_store_of_urls(how: str, check: str) -> None:
     with pytest.raises(AssertionError, match=rf"\n- {check}: "):
         check_store(lambda: Shelves(how), "shelf://trial/", keys=[*AWKWARD_KEYS, "a"], big=1000)
 
 
-def test_a_good_store_of_urls() -> None:
+def test_check_store_finds_nothing_in_a_good_store_of_urls() -> None:
     check_store(lambda: Shelves("right"), "shelf://trial/", big=1000)
 
 
-def test_what_is_checked_must_be_said() -> None:
+def test_check_store_refuses_an_unknown_algorithm() -> None:
     with pytest.raises(ValueError, match="use one of sha1, sha256, md5 or a URL prefix"):
         check_store(MemoryCache, "sha512")

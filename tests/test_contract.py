@@ -109,7 +109,7 @@ def test_no_private_attribute_is_found_by_its_name() -> None:
     assert not found, "\n".join(found)
 
 
-def test_no_code_asks_which_of_our_caches_a_store_is() -> None:
+def test_no_code_asks_for_the_class_of_a_cache() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
         for path, tree in modules()
@@ -123,7 +123,7 @@ def test_no_code_asks_which_of_our_caches_a_store_is() -> None:
 
 
 @pytest.mark.parametrize("store", [S3Raw(), FileRaw(), HTTPRaw(), Sha1Store(FileRaw(), "file:///x/")], ids=repr)
-def test_our_stores_offer_every_protocol(store: Store) -> None:
+def test_each_store_of_the_library_offers_every_protocol(store: Store) -> None:
     assert [protocol.__name__ for protocol in PROTOCOLS if not isinstance(store, protocol)] == []
     assert isinstance(Composite(), GetsByKey) and not isinstance(store, GetsByKey)
 
@@ -169,7 +169,7 @@ class Stepped(Shelf):
         ({"paid": 1}, "paid is 1, and neither True nor False"),
     ],
 )
-def test_check_store_finds_what_breaks_the_contract_of_steps(broken: dict[str, Any], finding: str) -> None:
+def test_check_store_finds_breaches_of_the_contract_of_steps(broken: dict[str, Any], finding: str) -> None:
     held: dict[str, bytes] = {}
 
     class Kept(Box):
@@ -205,7 +205,7 @@ class Duck:
         return Found(b"by steps", "duck")
 
 
-def test_steps_are_asked_unless_a_subclass_has_a_get_of_its_own() -> None:
+def test_steps_are_used_unless_a_subclass_overrides_get() -> None:
     def answer(store: Any) -> object:
         chain = Composite()
         chain.append_source(store)
@@ -233,7 +233,7 @@ def test_scope_is_process_node_or_shared(tmp_path: Path) -> None:
     assert scope_of(cache) == "node"
 
 
-def test_a_local_cache_of_a_user_is_not_shared_by_all_nodes() -> None:
+def test_a_users_local_cache_is_not_shared_by_all_nodes() -> None:
     class Nvme(Box):
         scope = "node"
 
@@ -252,7 +252,7 @@ def test_a_local_cache_of_a_user_is_not_shared_by_all_nodes() -> None:
     check_target(above, "shared")
 
 
-def test_another_attribute_called_scope_is_an_error_of_caches_alone() -> None:
+def test_an_invalid_scope_is_an_error_of_caches_only() -> None:
     class Scoped(Box):
         scope: Any = "https://api.example/auth"
 
@@ -270,7 +270,7 @@ def test_another_attribute_called_scope_is_an_error_of_caches_alone() -> None:
         composite.append_cache(unhashable)
 
 
-def test_counts_of_a_store_with_another_method_of_this_name() -> None:
+def test_a_counts_method_of_another_meaning_is_not_used() -> None:
     class Odd(Shelf):
         def counts(self, word: str) -> int:  # type: ignore[override]
             return 0
@@ -299,7 +299,7 @@ def test_a_view_has_other_tiers_and_the_same_breakers() -> None:
     assert apart.stats()["shelf"].hits == 0 and apart.stats()["shelf"].breaker == "open"
 
 
-def test_unmatched_bytes_are_said_to_be() -> None:
+def test_unmatched_bytes_are_marked_as_unmatched() -> None:
     digest = sha1(b"right")
 
     class Damaged(Box):

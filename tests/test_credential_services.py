@@ -105,14 +105,14 @@ TROUBLES = [
 @pytest.mark.parametrize("kind", GIVEN)
 @pytest.mark.parametrize("trouble", TROUBLES)
 class TestOutages:
-    def test_a_short_one_is_outlasted(
+    def test_a_short_outage_of_a_credential_service_is_waited_for(
         self, kind: str, trouble: Any, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         world.rules.add(trouble, times=3)
         world.rules.add(GIVEN[kind])
         assert world.store(kind, monkeypatch, tmp_path).get(uri(kind)) == b"x"
 
-    def test_a_long_one_is_no_refusal_and_is_forgotten_when_it_is_over(
+    def test_a_long_outage_of_a_credential_service_is_no_refusal_and_is_not_remembered(
         self, kind: str, trouble: Any, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         store = world.store(kind, monkeypatch, tmp_path, retry=Retry(attempts=1), forbidden_is_missing=True)
@@ -127,7 +127,9 @@ class TestOutages:
 
 
 @pytest.mark.parametrize("code", ["Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"])
-def test_throttling_has_many_names(code: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_each_throttling_code_of_sts_is_retried(
+    code: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     world.rules.add(sts_error(400, code), times=2)
     world.rules.add(GIVEN["STS"])
     assert world.store("STS", monkeypatch, tmp_path).get("s3://bucket/k") == b"x"
@@ -141,7 +143,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_a_refusal_is_a_refusal_at_once(
+def test_a_refusal_of_a_credential_service_is_reported_at_once(
     kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     world.rules.add(REFUSALS[kind])
@@ -156,7 +158,7 @@ def test_a_refusal_is_a_refusal_at_once(
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_a_service_that_hangs_is_given_up(
+def test_a_credential_service_that_hangs_is_given_up(
     kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for module in (s3_credentials, gs_credentials):
@@ -173,7 +175,9 @@ def test_a_service_that_hangs_is_given_up(
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_a_batch_waits_for_it(kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_batch_waits_for_a_credential_service(
+    kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As when many workers start at once, and the service throttles."""
     SkippingClock(monkeypatch)
     world.rules.add(Answer(429), times=9)
@@ -188,7 +192,7 @@ def test_a_batch_waits_for_it(kind: str, world: World, monkeypatch: pytest.Monke
     assert {blob.uri: blob.data for blob in store.get_many(blobs, patience=60)} == blobs
 
 
-def test_credentials_further_down_the_list_serve_meanwhile(
+def test_credentials_further_down_the_list_serve_during_an_outage(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     world.rules.add(Answer(503))
@@ -202,7 +206,9 @@ def test_credentials_further_down_the_list_serve_meanwhile(
     assert not isinstance(caught.value, AccessDenied) and caught.value.unreachable
 
 
-def test_keys_that_expire_in_an_outage(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_keys_that_expire_in_an_outage_are_a_failure_not_a_refusal(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The bucket refuses the keys, and their service cannot give others: no verdict on them."""
     world.rules.add(GIVEN["container"], times=1)
     world.rules.add(Answer(503))
@@ -214,7 +220,9 @@ def test_keys_that_expire_in_an_outage(world: World, monkeypatch: pytest.MonkeyP
     assert not isinstance(caught.value, AccessDenied) and caught.value.unreachable
 
 
-def test_a_credential_process_that_hangs(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_credential_process_that_hangs_runs_once_and_its_keys_are_used(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It runs once, however many ask, and what it prints in the end is used."""
     go, runs, script = tmp_path / "go", tmp_path / "runs", tmp_path / "keys.py"
     script.write_text(
@@ -246,7 +254,7 @@ HALF = {
 
 
 @pytest.mark.parametrize("kind", HALF)
-def test_half_an_answer_shows_no_secret(
+def test_half_an_answer_of_a_credential_service_shows_no_secret(
     kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     world.rules.add(HALF[kind])

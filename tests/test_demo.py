@@ -16,7 +16,7 @@ from bitstore._cli.pretend import World
 
 
 @pytest.mark.ray
-def test_demo(tmp_path: Path) -> None:
+def test_the_demo_shows_its_claims_and_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     env = {**os.environ, "TMPDIR": str(tmp_path / "t"), "RAY_TMPDIR": "/tmp"}  # Ray's sockets need a short path
     done = subprocess.run(
@@ -49,7 +49,7 @@ def test_demo(tmp_path: Path) -> None:
         ("place", "the first pass found each blob in the store that holds it"),
     ],
 )
-def test_false_claims_are_noticed(monkeypatch: pytest.MonkeyPatch, spoil: str, claim: str) -> None:
+def test_the_demo_reports_a_false_claim(monkeypatch: pytest.MonkeyPatch, spoil: str, claim: str) -> None:
     make, fill = World.store, World.fill
 
     def store(self: World, cache: str) -> Sha1Composite:
@@ -76,7 +76,7 @@ def test_false_claims_are_noticed(monkeypatch: pytest.MonkeyPatch, spoil: str, c
     assert [line for line in lines if line.startswith(f"  [FALSE] {claim}")]
 
 
-def test_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_with_keep_leaves_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     lines: list[str] = []
     assert demo(blobs=100, ray=False, keep=True, say=lines.append)

@@ -107,7 +107,7 @@ def test_a_cell_without_a_value_is_null(null: Any) -> None:
         (RAW["sha256"].hex(), "the length is that of sha256, not of sha1"),
     ],
 )
-def test_anything_else_has_a_reason(value: Any, reason: str) -> None:
+def test_a_value_that_is_no_digest_gets_a_reason(value: Any, reason: str) -> None:
     digest, why = algorithm("sha1").read(value)
     assert digest is None
     assert why.endswith(reason)
@@ -195,7 +195,7 @@ def test_bytes_that_are_no_digest_are_invalid(value: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [None, 5, float("nan"), numpy.complex128(5), pandas.NA, [SHA1], pa.scalar(5)])
-def test_no_text_and_no_bytes_is_a_type_error(value: Any, tmp_path: Path) -> None:
+def test_a_value_that_is_neither_text_nor_bytes_is_a_type_error(value: Any, tmp_path: Path) -> None:
     store = Sha256Store(FileRaw(), f"file://{tmp_path}/")
     with pytest.raises(TypeError, match="expected a sha256 digest as bytes or str, got"):
         store.get(value)

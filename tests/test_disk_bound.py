@@ -33,7 +33,7 @@ def cache(folder: Path) -> DiskCache:
 # ---------------------------------------------------------------------- eviction
 
 
-def test_the_least_recently_used_goes_first(cache: DiskCache) -> None:
+def test_the_least_recently_used_blob_is_evicted_first(cache: DiskCache) -> None:
     blobs = [fill(cache, number) for number in range(10)]
     for number, (_, _, path) in enumerate(blobs):
         age(path, 1000 - number)
@@ -49,7 +49,7 @@ def test_the_least_recently_used_goes_first(cache: DiskCache) -> None:
     assert cache.stats()["bytes"] == 10_000
 
 
-def test_files_from_the_future_are_old(folder: Path) -> None:
+def test_files_with_a_future_time_count_as_old(folder: Path) -> None:
     cache = DiskCache(folder, 2000, algorithm="sha1")
     future, present = fill(cache, 1), fill(cache, 2)
     age(future[2], -(10**6))
@@ -58,7 +58,7 @@ def test_files_from_the_future_are_old(folder: Path) -> None:
     assert cache.exists(present[0])
 
 
-def test_reading_marks_use_but_not_each_time(cache: DiskCache) -> None:
+def test_reads_mark_use_but_not_every_time(cache: DiskCache) -> None:
     key, _, path = fill(cache)
     before = path.stat().st_mtime_ns
     cache.get(key)
@@ -68,7 +68,7 @@ def test_reading_marks_use_but_not_each_time(cache: DiskCache) -> None:
     assert time.time() - path.stat().st_mtime < 60
 
 
-def test_a_large_cache_evicts_a_little_ahead(folder: Path) -> None:
+def test_a_large_cache_evicts_more_than_the_next_blob_needs(folder: Path) -> None:
     size, bound = 1 << 15, 1 << 26
     cache = DiskCache(folder, bound, algorithm="sha1")
     for number in range(bound // size + 200):
@@ -96,7 +96,7 @@ def test_a_blob_that_is_too_large_is_skipped_with_one_warning(folder: Path, capl
 # ---------------------------------------------------------------------- what is counted
 
 
-def test_reservations_of_others_leave_no_room(folder: Path) -> None:
+def test_reservations_of_other_writers_take_room(folder: Path) -> None:
     cache = DiskCache(folder, 1000)
     blobs = cache._blobs()
     others = Draft(Folder(str(folder)), 700)  # another writer, in the middle of its work
@@ -112,7 +112,7 @@ def test_reservations_of_others_leave_no_room(folder: Path) -> None:
     assert len(cache.get("b")) == 1000
 
 
-def test_a_lost_ledger_is_counted_again_at_the_first_write(cache: DiskCache, folder: Path) -> None:
+def test_a_lost_ledger_is_rebuilt_by_a_count_at_the_first_write(cache: DiskCache, folder: Path) -> None:
     for number in range(10):
         fill(cache, number)
     shutil.rmtree(folder / "ledger")
@@ -142,7 +142,7 @@ def test_two_writers_of_one_blob_count_once(cache: DiskCache, folder: Path) -> N
     assert cache.stats()["present"] == 1
 
 
-def test_delete_takes_a_blob_off_the_count(cache: DiskCache, folder: Path) -> None:
+def test_delete_subtracts_a_blob_from_the_count(cache: DiskCache, folder: Path) -> None:
     key = fill(cache)[0]
     cache.put("x", b"12")
     assert cache.delete(key)
@@ -168,7 +168,7 @@ def filled(folder: Path) -> DiskCache:
     return cache
 
 
-def test_prune_counts_what_is_there(filled: DiskCache, folder: Path) -> None:
+def test_prune_counts_the_files_that_exist(filled: DiskCache, folder: Path) -> None:
     filled.path(blob(3, 1000)[0]).unlink()  # by hand
     shutil.rmtree(filled.path(blob(4, 1000)[0]).parent)
     assert filled.stats()["bytes"] == 20_000
@@ -184,7 +184,7 @@ def test_prune_evicts_down_to_a_size(filled: DiskCache, folder: Path, size: int 
     assert filled.prune(size) == total_bytes(folder) == left
 
 
-def test_prune_names_a_size_that_makes_no_sense(cache: DiskCache) -> None:
+def test_prune_names_an_invalid_size(cache: DiskCache) -> None:
     with pytest.raises(ValueError, match="max_size 'half' is not a size"):
         cache.prune("half")
 
@@ -192,7 +192,7 @@ def test_prune_names_a_size_that_makes_no_sense(cache: DiskCache) -> None:
 # ---------------------------------------------------------------------- drafts of other writers
 
 
-def test_the_draft_of_a_killed_writer_is_taken_back(folder: Path) -> None:
+def test_the_draft_of_a_killed_writer_is_deleted_and_subtracted(folder: Path) -> None:
     cache = DiskCache(folder, 10_000, algorithm="sha1")
     fill(cache)
 
@@ -221,7 +221,7 @@ def test_the_draft_of_another_machine_is_judged_by_its_time(cache: DiskCache, fo
     assert not draft.exists()
 
 
-def test_the_drafts_of_living_writers_and_files_of_others_stay(folder: Path) -> None:
+def test_drafts_of_living_writers_and_foreign_files_stay(folder: Path) -> None:
     fill(DiskCache(folder, 10_000, algorithm="sha1"))
     draft = Draft(Folder(str(folder)), 5)
     foreign, other = folder / "tmp" / "0123456789ab.1.aaaaaaaaaaaa.0.7", folder / "tmp" / "README"

@@ -47,7 +47,7 @@ def test_nothing_is_made_before_the_first_write(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"algorithm": "sha256"}, {"verify": False}], ids=str)
-def test_any_text_is_a_key(folder: Path, options: dict[str, Any]) -> None:
+def test_any_text_is_a_key_of_a_disk_cache(folder: Path, options: dict[str, Any]) -> None:
     cache = DiskCache(folder, **options)
     values = {key: b"" if key == "empty" else str(number).encode() for number, key in enumerate(AWKWARD)}
     for key, value in values.items():
@@ -60,13 +60,13 @@ def test_any_text_is_a_key(folder: Path, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("key", ["", None, 5, b"a", ["a"]])
-def test_what_is_no_text_is_no_key(cache: DiskCache, key: Any) -> None:
+def test_a_key_that_is_no_text_is_an_invalid_uri(cache: DiskCache, key: Any) -> None:
     for ask in (cache.get, cache.exists, cache.path, cache.delete, lambda key: cache.put(key, b"")):
         with pytest.raises(InvalidURI):
             ask(key)
 
 
-def test_only_bytes_are_kept(cache: DiskCache) -> None:
+def test_put_refuses_data_that_is_not_bytes(cache: DiskCache) -> None:
     with pytest.raises(TypeError, match="holds bytes only, not dict"):
         cache.put("a", {})  # type: ignore[arg-type]
 
@@ -113,7 +113,7 @@ def test_bytes_that_match_their_digest_win_over_others(cache: DiskCache) -> None
     assert cache.get(key) == data
 
 
-def test_the_last_value_of_a_key_counts(folder: Path) -> None:
+def test_the_last_value_of_a_key_is_returned(folder: Path) -> None:
     cache = DiskCache(folder)
     for value in (b"one", b"two", b"one", b"three"):
         cache.put("key", value)
@@ -170,7 +170,7 @@ def test_files_and_folders_are_private_whatever_the_umask(cache: DiskCache, fold
     assert modes(folder) == {(True, 0o700), (False, 0o600)}
 
 
-def test_a_folder_that_goes_while_something_is_written_is_made_private_again(folder: Path) -> None:
+def test_a_folder_deleted_during_a_write_is_made_again_and_private(folder: Path) -> None:
     old = os.umask(0)
     try:
         os.close(Folder(str(folder)).open(("sha1", "abc"), create=True))
@@ -213,9 +213,7 @@ def test_folder_and_size_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         DiskCache()
 
 
-def test_without_an_environment_the_folder_is_that_of_the_system(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_default_folder_is_the_cache_folder_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("BITSTORE_CACHE_SIZE", raising=False)
     monkeypatch.delenv("BITSTORE_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -224,7 +222,9 @@ def test_without_an_environment_the_folder_is_that_of_the_system(
     assert tmp_path in DiskCache().folder.parents
 
 
-def test_a_relative_folder_stays_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_folder_does_not_move_with_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     cache = DiskCache("here")
     monkeypatch.chdir("/")
@@ -235,12 +235,12 @@ def test_a_relative_folder_stays_where_it_was(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     "options", [{"max_size": "many"}, {"max_size": 0}, {"max_blob_size": "x"}, {"algorithm": "sha3"}]
 )
-def test_an_option_that_makes_no_sense_is_named(folder: Path, options: dict[str, Any]) -> None:
+def test_an_invalid_option_of_a_disk_cache_is_named(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         DiskCache(folder, **options)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_refused_as_the_folder_of_a_cache(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=r"file' is a file"):
@@ -250,12 +250,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", b"bytes"])
-def test_a_name_that_is_no_path_is_refused(name: Any) -> None:
+def test_a_folder_name_that_is_no_path_is_refused(name: Any) -> None:
     with pytest.raises(ValueError, match="is not a path"):
         DiskCache(name)
 
 
-def test_one_cache_has_one_algorithm(folder: Path) -> None:
+def test_a_disk_cache_holds_one_algorithm_only(folder: Path) -> None:
     cache = DiskCache(folder)
     cache.use_algorithm("sha1")
     cache.use_algorithm("sha1")

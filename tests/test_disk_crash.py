@@ -50,11 +50,11 @@ def run(module: str, *arguments: object, timeout: float = 250) -> Any:
         ("rotate", "kept"),
     ],
 )
-def test_killed_at_every_file_operation(tmp_path: Path, what: str, how: str) -> None:
+def test_a_kill_at_any_file_operation_leaves_a_sound_cache(tmp_path: Path, what: str, how: str) -> None:
     assert run("disk_workers", tmp_path / "cache", what, how) >= 10, "it was killed at many places"
 
 
-def test_no_file_operation_is_left_out() -> None:
+def test_the_kill_test_knows_every_file_operation() -> None:
     """Whatever the cache calls of `os` is a place at which the tests kill it, or no file operation."""
     harmless = {"fspath", "geteuid", "getpid", "kill", "register_at_fork", "strerror", "urandom"}
     used = set()
@@ -67,7 +67,7 @@ def test_no_file_operation_is_left_out() -> None:
     assert used - harmless == set(OPERATIONS.split())
 
 
-def test_kills_at_random_break_no_bound(tmp_path: Path) -> None:
+def test_random_kills_of_processes_break_no_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "kills", tmp_path / "cache", 50, "--seed", time.time_ns())
     assert figures["kills"] >= 50
     assert figures["bytes_over_the_bound"] == 0
@@ -85,7 +85,7 @@ for number in itertools.count():
 """
 
 
-def test_what_was_kept_is_found_after_a_kill(tmp_path: Path) -> None:
+def test_a_kept_blob_is_found_after_a_kill(tmp_path: Path) -> None:
     """Whole files are half of it: a cache that is empty after each crash keeps its promises, too, and is no use."""
     kept: set[str] = set()
     for _ in range(3):
@@ -111,7 +111,7 @@ DiskCache(sys.argv[1], 3000).put("large", b"x" * 2900)
 """
 
 
-def test_what_a_killed_writer_had_reserved_is_free_again(tmp_path: Path) -> None:
+def test_the_reservation_of_a_killed_writer_is_freed(tmp_path: Path) -> None:
     """Nor is another process needed to clean up after it: those that are at work do."""
     cache = DiskCache(tmp_path / "cache", 3000)
     cache.put("small", b"v")
@@ -123,7 +123,7 @@ def test_what_a_killed_writer_had_reserved_is_free_again(tmp_path: Path) -> None
     assert cache.stats()["bytes"] == 900 + (1 if cache.exists("small") else 0)
 
 
-def test_many_processes_keep_the_bound(tmp_path: Path) -> None:
+def test_many_processes_together_keep_the_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "crowd", tmp_path / "cache", 30, "--processes", 16, "--seed", time.time_ns())
     assert figures["bytes_over_the_bound"] == 0
 
@@ -132,7 +132,7 @@ def test_many_processes_keep_the_bound(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("what", WORK)
-def test_killed_at_every_system_call(tmp_path: Path, what: str) -> None:
+def test_a_kill_at_any_system_call_leaves_a_sound_cache(tmp_path: Path, what: str) -> None:
     started = time.monotonic()
     kills = run("disk_workers", tmp_path / "cache", what, "strace", timeout=1500)
     assert kills >= 10, "it was killed at many places"
@@ -141,7 +141,7 @@ def test_killed_at_every_system_call(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_hundreds_of_kills_at_random_break_no_bound(tmp_path: Path) -> None:
+def test_hundreds_of_random_kills_break_no_bound(tmp_path: Path) -> None:
     figures = run("disk_crowd", "kills", tmp_path / "cache", 500, "--seed", time.time_ns(), timeout=1500)
     assert figures["kills"] >= 500
     assert figures["bytes_over_the_bound"] == 0
@@ -150,7 +150,7 @@ def test_hundreds_of_kills_at_random_break_no_bound(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(24 * 3600)
-def test_many_processes_keep_the_bound_for_long(tmp_path: Path) -> None:
+def test_many_processes_together_keep_the_bound_for_minutes(tmp_path: Path) -> None:
     seconds = float(os.environ.get("BITSTORE_SOAK_SECONDS", "600"))
     given = ("disk_crowd", "crowd", tmp_path / "cache", seconds, "--processes", 16, "--seed", time.time_ns())
     figures = run(*given, timeout=2 * seconds + 300)

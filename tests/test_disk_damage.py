@@ -100,14 +100,14 @@ def test_damage_is_healed_by_the_next_put(
 
 
 @pytest.mark.parametrize("damage", [truncate, by_pipe])
-def test_a_put_replaces_what_is_plainly_damaged(cache: DiskCache, damage: Callable[[Path], None]) -> None:
+def test_a_put_replaces_a_plainly_damaged_file(cache: DiskCache, damage: Callable[[Path], None]) -> None:
     key, data, path = fill(cache)
     damage(path)
     cache.put(key, data)
     assert cache.get(key) == data
 
 
-def test_path_notices_damage(cache: DiskCache) -> None:
+def test_path_notices_damage_unless_verify_is_false(cache: DiskCache) -> None:
     key, _, path = fill(cache)
     flip(path)
     assert cache.path(key, verify=False) == path
@@ -124,7 +124,7 @@ def test_verify_all_checks_every_file_and_puts_damaged_ones_aside(cache: DiskCac
     assert cache.verify_all() == (1, 0, 1000)
 
 
-def test_without_verify_the_bytes_are_as_they_are(cache: DiskCache) -> None:
+def test_get_returns_damaged_bytes_where_verify_is_false(cache: DiskCache) -> None:
     key, data, path = fill(cache)
     flip(path)
     cache.verify = False
@@ -134,7 +134,7 @@ def test_without_verify_the_bytes_are_as_they_are(cache: DiskCache) -> None:
         cache.get(key)
 
 
-def test_the_quarantine_keeps_the_last_files_within_its_bound(folder: Path) -> None:
+def test_the_quarantine_keeps_its_latest_files_within_a_bound(folder: Path) -> None:
     cache = DiskCache(folder, 640_000, algorithm="sha1")
     for number in range(20):
         flip(fill(cache, number, 1000)[2])
@@ -148,7 +148,7 @@ def test_the_quarantine_keeps_the_last_files_within_its_bound(folder: Path) -> N
     assert cache.stats()["bytes"] == total_bytes(folder) == 0
 
 
-def test_a_newer_good_file_is_not_put_aside_for_the_old_bad_one(cache: DiskCache) -> None:
+def test_a_newer_good_file_is_not_put_aside_in_place_of_a_damaged_one(cache: DiskCache) -> None:
     key, data, path = fill(cache)
     flip(path)
     rename = os.rename

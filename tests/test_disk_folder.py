@@ -54,7 +54,7 @@ def either(request: pytest.FixtureRequest, cache: DiskCache) -> DiskCache:
 # ---------------------------------------------------------------------- owners and rights
 
 
-def test_a_foreign_owner_is_refused_unless_allowed(folder: Path) -> None:
+def test_a_folder_of_a_foreign_owner_is_refused_unless_allowed(folder: Path) -> None:
     foreign = Path("/usr")
     if os.geteuid() == 0:
         DiskCache(folder).put("a", b"1")
@@ -66,7 +66,7 @@ def test_a_foreign_owner_is_refused_unless_allowed(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
-def test_a_foreign_owner_is_refused_at_the_use_of_an_unpickled_cache(folder: Path) -> None:
+def test_an_unpickled_cache_refuses_a_folder_of_a_foreign_owner_when_used(folder: Path) -> None:
     cache = DiskCache(folder)
     cache.put("a", b"1")
     packed = pickle.dumps(cache)
@@ -148,7 +148,9 @@ def test_an_impossible_path_is_refused_by_name(tmp_path: Path) -> None:
             DiskCache(tmp_path / name)
 
 
-def test_a_home_in_a_circle_of_links_disturbs_no_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_in_a_circle_of_links_does_not_prevent_unpickling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("BITSTORE_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     packed = pickle.dumps(DiskCache())
@@ -182,7 +184,7 @@ def test_a_file_in_place_of_a_folder_is_no_absence(either: DiskCache, folder: Pa
             ask(key)
 
 
-def test_a_read_only_folder_reads(public: Path) -> None:
+def test_a_read_only_folder_serves_its_blobs(public: Path) -> None:
     folder = public / "cache"
     cache = DiskCache(folder, "1MB", algorithm="sha1")
     key, data, path = fill(cache)
@@ -217,7 +219,7 @@ def test_a_read_only_folder_reads(public: Path) -> None:
     in_child(use)
 
 
-def test_a_full_disk_takes_nothing_and_loses_nothing(cache: DiskCache, folder: Path) -> None:
+def test_a_full_disk_refuses_new_blobs_and_loses_none(cache: DiskCache, folder: Path) -> None:
     key, data, _ = fill(cache)
 
     def use() -> None:
@@ -250,7 +252,9 @@ def test_a_folder_that_is_deleted_is_made_again(either: DiskCache, folder: Path,
 
 
 @pytest.mark.parametrize("inner", ["sha1", "tmp", "ledger", "quarantine", "fan"])
-def test_nothing_is_touched_through_a_link(either: DiskCache, folder: Path, tmp_path: Path, inner: str) -> None:
+def test_no_file_outside_the_folder_is_touched_through_a_link(
+    either: DiskCache, folder: Path, tmp_path: Path, inner: str
+) -> None:
     key, data, path = fill(either)
     flip(path)
     either.verify_all()
@@ -279,7 +283,7 @@ def test_nothing_is_touched_through_a_link(either: DiskCache, folder: Path, tmp_
 
 
 @pytest.mark.parametrize("inner", ["sha1", "tmp"])
-def test_an_open_folder_is_given_up_when_it_is_replaced(
+def test_an_open_folder_is_closed_when_it_is_replaced(
     keeper: DiskCache, folder: Path, tmp_path: Path, inner: str
 ) -> None:
     key, data = blob(600, 1000)
@@ -296,7 +300,7 @@ def test_an_open_folder_is_given_up_when_it_is_replaced(
 # ---------------------------------------------------------------------- descriptors and forks
 
 
-def test_no_descriptor_is_left(folder: Path) -> None:
+def test_a_disk_cache_leaves_no_descriptor_open(folder: Path) -> None:
     at_first = len(os.listdir("/dev/fd"))
     cache = DiskCache(folder, "1MB", algorithm="sha1")
     for number in range(1000, 1100):
@@ -318,7 +322,7 @@ def test_no_descriptor_is_left(folder: Path) -> None:
     assert len(os.listdir("/dev/fd")) == at_first
 
 
-def test_descriptors_that_others_closed_are_opened_again(keeper: DiskCache, folder: Path) -> None:
+def test_descriptors_closed_by_other_code_are_opened_again(keeper: DiskCache, folder: Path) -> None:
     def use() -> None:
         for number in range(500, 570):
             fill(keeper, number)

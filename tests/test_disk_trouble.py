@@ -87,7 +87,7 @@ def public() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("make", [lambda **options: DiskCache("/nowhere", **options), MemoryCache])
-def test_an_option_that_does_not_exist_is_named_with_those_that_do(make: Callable[..., object]) -> None:
+def test_an_unknown_option_is_named_beside_the_known_ones(make: Callable[..., object]) -> None:
     with pytest.raises(
         TypeError, match=r"Cache has no option 'max_sise' \(did you mean 'max_size'\?\); it has: .*max_"
     ):
@@ -138,7 +138,9 @@ def test_a_cache_that_is_only_written_is_healed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-def test_any_file_operation_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool) -> None:
+def test_a_failure_of_any_file_operation_fails_no_lookup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool
+) -> None:
     # In a folder of some seconds' age a cache keeps descriptors open. On a slow machine it would be that old here.
     monkeypatch.setattr(folders, "_SETTLED_NS", 10**18 * 9)
 
@@ -386,7 +388,9 @@ def damage(path: Path, how: Callable[[Path, Path], None], outside: Path) -> None
 
 @pytest.mark.parametrize("how", [by_link, by_folder, by_pipe, by_socket, by_device], ids=lambda how: how.__name__)
 @pytest.mark.parametrize("what", ["blob", "ledger"])
-def test_a_file_is_replaced_and_healed(scene: Scene, what: str, how: Callable[[Path, Path], None]) -> None:
+def test_a_file_replaced_by_something_else_is_healed(
+    scene: Scene, what: str, how: Callable[[Path, Path], None]
+) -> None:
     path = scene.paths()[0] if what == "blob" else next((scene.folder / "ledger").iterdir())
     damage(path, how, scene.outside)
     before = snapshot(scene.outside)
@@ -477,7 +481,7 @@ def test_a_clock_that_jumps_breaks_no_bound(tmp_path: Path, jump: float) -> None
     assert cache.prune() == 20 * SIZE
 
 
-def test_a_clock_that_jumps_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_all_the_time_breaks_no_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(1)
     now, now_ns, utime, link = time.time, time.time_ns, os.utime, os.link
     ahead = 0.0

@@ -311,18 +311,20 @@ def problems(world: World) -> dict[tuple[Cell, bool], str | None]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_cell(problems: dict[tuple[Cell, bool], str | None], kind: str, fault: Fault) -> None:
+def test_every_cell_of_the_fault_matrix_keeps_its_promises(
+    problems: dict[tuple[Cell, bool], str | None], kind: str, fault: Fault
+) -> None:
     mine = [problem for (cell, _), problem in problems.items() if cell.kind == kind and cell.fault is fault]
     assert len(mine) == (4 + 3) * 2  # positions, the blob there or also one tier further down; get and get_many
     wrong = [problem for problem in mine if problem]
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_document_is_up_to_date() -> None:
+def test_the_page_of_the_fault_matrix_is_up_to_date() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: python -m tests.fault_table"
 
 
-def test_the_promises_hold_in_the_table_itself() -> None:
+def test_the_table_of_the_fault_matrix_keeps_its_promises() -> None:
     """The expectations are derived: what they must never say, whatever derives them."""
     for cell in cells():
         outage = cell.fault.seen[cell.kind].verdict == "failed"

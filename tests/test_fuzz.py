@@ -17,7 +17,7 @@ SECONDS = int(os.environ.get("BITSTORE_FUZZ_SECONDS", "60"))
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_committed_inputs(name: str) -> None:
+def test_every_target_withstands_its_committed_inputs(name: str) -> None:
     inputs = load(name)
     assert inputs
     for data in inputs:
@@ -28,11 +28,11 @@ def test_the_committed_inputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_random_changes_of_them(name: str) -> None:
+def test_every_target_withstands_random_changes_of_its_inputs(name: str) -> None:
     assert mutate.run(name, TARGETS[name], load(name), seed=1, count=100) == 100
 
 
-def test_a_target_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fuzz_target_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what is planted here is found, and the input that found it is told."""
     monkeypatch.setattr(HashList, "_choose", lambda *_: 1 / 0)
     with pytest.raises(mutate.Broken, match="hashlist fails for b'"):
@@ -40,7 +40,7 @@ def test_a_target_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.soak
-def test_a_minute_of_fuzzing() -> None:
+def test_every_target_withstands_a_minute_of_fuzzing() -> None:
     """Guided by coverage where atheris is installed; else by chance alone, and the report says so."""
     share = max(1, SECONDS // len(TARGETS))
     tried = 0

@@ -119,7 +119,7 @@ def test_a_long_list_is_looked_up_in_bounded_memory(count: int) -> None:
 
 @linux
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(1000 * MB, marks=pytest.mark.soak)])
-def test_a_huge_line_is_one_entry_and_the_lines_around_it_count(size: int, tmp_path: Path) -> None:
+def test_a_huge_line_is_one_entry_and_its_neighbours_are_read(size: int, tmp_path: Path) -> None:
     """In a file with a hole, which takes no room on the disk; the lines before and after it count."""
     path = tmp_path / "list.txt"
     with path.open("wb") as file:
@@ -167,7 +167,7 @@ TEXT = f"{GOOD}\n{OTHER}\n"
      f"\\{GOOD}  a\\\\b\n{OTHER}  -\n".encode()],
     ids=["plain", "no-end", "crlf", "bom", "bom-crlf-no-end", "upper", "comments", "sha1sum", "sha1sum-escaped"],
 )  # fmt: skip
-def test_texts_of_other_programs_are_read(content: bytes, tmp_path: Path) -> None:
+def test_texts_written_by_other_programs_are_read(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(content)
     for algorithm in (None, "sha1"):
@@ -175,7 +175,7 @@ def test_texts_of_other_programs_are_read(content: bytes, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be-bom"])
-def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
+def test_an_unsupported_encoding_of_a_list_is_named(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be") if "bom" in encoding else TEXT.encode(encoding))
     with pytest.raises(ListError, match=r"list\.txt is UTF-(16|32) text: save it as UTF-8"):
@@ -196,7 +196,7 @@ def test_lines_unlike_those_of_sha1sum_are_reported(tmp_path: Path) -> None:
     assert [entry.digest for entry in HashList(str(path))] == [GOOD, GOOD, None, GOOD, None, None]
 
 
-def test_invalid_lines_have_their_numbers(tmp_path: Path) -> None:
+def test_invalid_lines_are_reported_with_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"\n# a comment\n" + GOOD.encode() + b"\nnonsense\n\xff\xfe\n\n" + OTHER.encode() + b"\n\0\n")
     entries = list(HashList(str(path), algorithm="sha1"))
@@ -243,7 +243,7 @@ def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:
         HashList(str(path), column="b")
 
 
-def test_a_parquet_file_that_breaks_off_names_the_row(tmp_path: Path) -> None:
+def test_the_error_for_a_parquet_file_that_breaks_off_names_the_row(tmp_path: Path) -> None:
     """Its end is whole, so it opens; what is damaged in the middle is told with the row."""
     path = tmp_path / "list.parquet"
     digests = [f"{number:040x}" for number in range(50_000)]

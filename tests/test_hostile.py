@@ -61,7 +61,7 @@ def zstd_bomb(blocks: int) -> bytes:
     return b"\x28\xb5\x2f\xfd" + b"\x00\x58" + block * (blocks - 1) + last
 
 
-def test_the_zstd_bomb_is_a_right_frame() -> None:
+def test_the_zstd_bomb_of_these_tests_is_a_valid_frame() -> None:
     codec_of = codec("zstd")
     assert codec_of is not None and codec_of.expand(zstd_bomb(3), 3 * 128 * 1024) == b"A" * 3 * 128 * 1024
 
@@ -93,7 +93,7 @@ def test_a_bomb_is_given_up_at_the_limit(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-def test_millions_of_empty_members(name: str) -> None:
+def test_millions_of_empty_members_expand_in_linear_time(name: str) -> None:
     """What each costs must not grow with what follows it: this would take minutes."""
     packer = codec(name)
     assert packer is not None
@@ -101,7 +101,7 @@ def test_millions_of_empty_members(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "zlib", "zstd"])
-def test_trailing_junk_and_cuts(name: str) -> None:
+def test_compressed_bytes_that_are_cut_or_followed_by_junk_are_refused(name: str) -> None:
     packer = codec(name)
     assert packer is not None
     packed = packer.compress(DATA)
@@ -120,7 +120,7 @@ def test_trailing_junk_and_cuts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "zlib", "zstd"])
-def test_what_cannot_be_expanded_is_kept_nowhere(name: str, tmp_path: Path) -> None:
+def test_bytes_that_cannot_be_expanded_are_kept_nowhere(name: str, tmp_path: Path) -> None:
     packer = codec(name)
     assert packer is not None
     for bad in (packer.compress(DATA) + b"junk", packer.compress(DATA)[:-3], b""):
@@ -172,7 +172,7 @@ look_alikes = pytest.mark.parametrize("bad", LOOK_ALIKES.values(), ids=LOOK_ALIK
 
 
 @look_alikes
-def test_look_alikes_reach_no_store(bad: str, tmp_path: Path) -> None:
+def test_look_alikes_of_digests_reach_no_store(bad: str, tmp_path: Path) -> None:
     shelf, box, api = Shelf(), Box(), API({})
     composite = Sha1Composite()
     composite.append_cache(box)
@@ -197,7 +197,7 @@ def test_look_alikes_reach_no_store(bad: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, 5, ["a" * 40], 1.5, object()], ids=lambda bad: type(bad).__name__)
-def test_other_types_reach_no_store(bad: Any) -> None:
+def test_keys_of_other_types_reach_no_store(bad: Any) -> None:
     shelf = Shelf()
     composite = Sha1Composite()
     composite.append_source(shelf)
@@ -209,7 +209,7 @@ def test_other_types_reach_no_store(bad: Any) -> None:
 
 
 @look_alikes
-def test_any_key_of_a_disk_cache_stays_in_its_folder(bad: str, tmp_path: Path) -> None:
+def test_the_file_of_any_key_stays_in_the_folder_of_the_cache(bad: str, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     for algorithm in (None, "sha1"):
         cache = DiskCache(folder, algorithm=algorithm)
@@ -251,7 +251,7 @@ def test_files_outside_the_root_are_refused(bad: str, tmp_path: Path) -> None:
      "{digest[:\uff12]}{digest}", "{digest[:1_0]}{digest}", "{digest", "digest}", "{{digest}}", "{Digest}", "{digest }",
      "{digest[2:]}", "{digest[:20]}{digest[21:]}"],
 )  # fmt: skip
-def test_templates_that_cannot_be(text: str) -> None:
+def test_an_impossible_key_template_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="key template"):
         KeyTemplate(f"s3://bucket/{text}")
 
@@ -262,7 +262,7 @@ def test_templates_that_cannot_be(text: str) -> None:
      "https://ho st/x/", "ftp://host/x/", "file://host/x/", "javascript:alert(1)", "https://host/x#y/", "//host/x",
      "s3://b/{x}"],
 )  # fmt: skip
-def test_urls_in_a_configuration(url: str) -> None:
+def test_a_bad_url_in_a_configuration_is_refused_without_its_password(url: str) -> None:
     text = f'algorithm = "sha1"\n[[tier]]\nname = "the tier"\nurl = {json.dumps(url)}\n'
     with pytest.raises(ConfigError, match="the tier") as caught:
         loads(text)
@@ -273,7 +273,7 @@ def test_urls_in_a_configuration(url: str) -> None:
 
 
 @look_alikes
-def test_bad_lines_are_told_and_the_others_go_on(bad: str, tmp_path: Path) -> None:
+def test_bad_lines_of_a_list_are_reported_and_good_ones_read(bad: str, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"{DIGEST}\n{bad}\n{DIGEST.upper()}\n", encoding="utf-8", errors="surrogatepass")
     entries = list(HashList(str(path), algorithm="sha1"))
@@ -290,14 +290,14 @@ def test_bad_lines_are_told_and_the_others_go_on(bad: str, tmp_path: Path) -> No
      pa.array([None], pa.null()), pa.array([1], pa.timestamp("us")), pa.array([1, 2]).dictionary_encode()],
     ids=lambda column: str(column.type).replace(" ", ""),
 )  # fmt: skip
-def test_a_parquet_list_of_the_wrong_type(column: Any, tmp_path: Path) -> None:
+def test_a_parquet_list_of_a_wrong_type_is_refused(column: Any, tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"sha1": column}), path)
     with pytest.raises(ListError, match=r"column 'sha1'.*expected text"):
         HashList(str(path), algorithm="sha1")
 
 
-def test_broken_lists(tmp_path: Path) -> None:
+def test_broken_lists_are_refused_with_a_clear_error(tmp_path: Path) -> None:
     parquet = tmp_path / "whole.parquet"
     pq.write_table(pa.table({"sha1": [DIGEST] * 100}), parquet)
     whole = parquet.read_bytes()
@@ -318,7 +318,7 @@ def test_broken_lists(tmp_path: Path) -> None:
             list(HashList(str(path), algorithm=None))
 
 
-def test_a_list_that_is_one_endless_line(tmp_path: Path) -> None:
+def test_a_list_that_is_one_endless_line_takes_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "line.gz"
     path.write_bytes(gzip.compress(f"{DIGEST}\n".encode()) + gzip_bomb(200 * MB))
     code = f"""
@@ -333,7 +333,7 @@ def test_a_list_that_is_one_endless_line(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- servers
 
 
-def test_servers_that_send_too_much(tmp_path: Path) -> None:
+def test_servers_that_send_too_much_cost_bounded_memory(tmp_path: Path) -> None:
     """In one child, whose memory tells: an honest error each time, and the next request works."""
     limited = ["named-10gb", "unnamed", "chunks"]
     odd = ["header-1mb", "endless-headers", "endless-100", "negative-length", "two-lengths", "no-http"]
@@ -386,7 +386,7 @@ def test_servers_that_send_too_much(tmp_path: Path) -> None:
     assert sent < 1000 * MB
 
 
-def test_successes_that_are_not_the_blob() -> None:
+def test_successes_without_the_blob_are_failures() -> None:
     """A part that was not asked for is not the whole, and no content is no empty blob."""
     with HostileServer() as server:
         where: Any = {"endpoint_url": server.url, "retry": Retry(attempts=1)}
@@ -423,7 +423,7 @@ def child(code: str) -> tuple[Any, int]:
     return found, peak
 
 
-def test_a_store_that_lies_about_everything() -> None:
+def test_a_store_that_lies_about_everything_yields_no_wrong_bytes() -> None:
     """A user's store may return anything: nothing but the blob itself passes a store that verifies."""
     for lie in (b"", b"x", bytearray(DATA + b"!"), "text", None, 5, [DATA], memoryview(b"x")):
         shelf = Shelf({f"mem://{DIGEST}": lie})  # type: ignore[dict-item]

@@ -96,7 +96,7 @@ def heard(connection: Connection) -> Any:
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
-def test_answers_are_those_of_libcurl(name: str) -> None:
+def test_answers_over_our_sockets_equal_those_of_libcurl(name: str) -> None:
     answer = ANSWERS.get(name, CLOSED.get(name, b""))
 
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
@@ -159,7 +159,7 @@ ABSOLUTE = [
 
 
 @pytest.mark.parametrize("location", [*LOCATIONS, *ABSOLUTE])
-def test_redirects_as_libcurl_has_them(location: str) -> None:
+def test_redirects_are_resolved_as_by_libcurl(location: str) -> None:
     """In whatever way they are written: a `//` belongs to the key of a blob."""
     answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
     with RawServer(lambda peer, _, __: peer.sendall(answer)) as server:
@@ -172,7 +172,7 @@ def test_redirects_as_libcurl_has_them(location: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
-def test_the_same_in_whatever_pieces(name: str) -> None:
+def test_an_answer_reads_the_same_in_whatever_pieces_it_comes(name: str) -> None:
     answer = ANSWERS.get(name, CLOSED.get(name, b""))
 
     def outcome(cuts: list[int]) -> Any:
@@ -194,7 +194,7 @@ def test_the_same_in_whatever_pieces(name: str) -> None:
     ("value", "seconds"),
     [("7", 7), ("0", 0), ("100000000", 21600), ("soon", 0), ("", 0), (formatdate(4e9, usegmt=True), 21600)],
 )
-def test_retry_after(value: str, seconds: float) -> None:
+def test_retry_after_is_read_as_seconds(value: str, seconds: float) -> None:
     head = f"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: {value}\r\n".encode()
     assert read_head(head, Request(Profile(), URL))[4] == seconds
 
@@ -214,6 +214,6 @@ def test_a_second_answer_makes_a_connection_useless() -> None:
         b"HTTP/1.1 200 OK\r\n\r\n" + bytes(501),
     ],
 )
-def test_a_body_above_the_limit_is_not_taken(answer: bytes) -> None:
+def test_a_body_above_the_limit_is_refused(answer: bytes) -> None:
     with pytest.raises(TransferError, match="larger"):
         Answer(Request(Profile(max_bytes=500), URL)).take(answer)

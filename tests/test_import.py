@@ -61,11 +61,11 @@ def loaded(code: str, unwanted: list[str]) -> list[str]:
     return sorted({name.partition(".")[0] for name in told.split()} & set(unwanted))
 
 
-def test_import_loads_nothing_heavy() -> None:
+def test_importing_bitstore_loads_no_heavy_module() -> None:
     assert loaded("import bitstore", LIGHT) == []
 
 
-def test_no_name_loads_anything_heavy() -> None:
+def test_no_public_name_loads_a_heavy_module() -> None:
     assert loaded("from bitstore import *", HEAVY) == []
     assert loaded("from epic.bitstore import *", HEAVY) == []
     assert loaded("import bitstore.testing", HEAVY) == []
@@ -76,7 +76,7 @@ def test_no_module_of_the_library_loads_ray_or_a_cloud(module: str) -> None:
     assert loaded(f"import {module}", ["ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy"]) == []
 
 
-def test_making_stores_loads_nothing_heavy() -> None:
+def test_making_stores_loads_no_heavy_module() -> None:
     code = """
 from bitstore import *
 store = Sha1Composite()
@@ -90,7 +90,7 @@ repr(pickle.loads(pickle.dumps(store)))
     assert loaded(code, HEAVY) == []
 
 
-def test_it_works_with_the_core_alone(s3: SeaweedS3, public_bucket: str, tmp_path: Path) -> None:
+def test_the_library_works_with_its_core_dependencies_alone(s3: SeaweedS3, public_bucket: str, tmp_path: Path) -> None:
     digest = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"
     s3.put(public_bucket, f"files/{digest}", b"hello")
     code = f"""{WITHOUT_EXTRAS}
@@ -122,7 +122,7 @@ assert not any(name in sys.modules for name in {HEAVY!r})
     ],
 )
 @pytest.mark.parametrize("ask", ["store.get(uri)", "store.put(uri, b'x')", "store.exists(uri)"])
-def test_what_is_not_installed_is_named(store: str, uri: str, advice: str, ask: str) -> None:
+def test_a_missing_extra_is_named_with_its_install_command(store: str, uri: str, advice: str, ask: str) -> None:
     code = f"""{WITHOUT_EXTRAS}
 from bitstore import *
 store, uri = {store}, {uri!r}
@@ -140,7 +140,7 @@ assert blob.failed and {advice!r} in str(blob.error), blob
     run(code)
 
 
-def test_every_advice_to_install_names_this_distribution_and_an_extra_of_it() -> None:
+def test_every_install_hint_names_this_distribution_and_one_of_its_extras() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     sources = [path for package in ("bitstore", "ray_integration") for path in (ROOT / package).rglob("*.py")]
     advice = [found for path in sources for found in re.findall(r"pip install .{0,40}", path.read_text())]
@@ -152,7 +152,7 @@ def test_every_advice_to_install_names_this_distribution_and_an_extra_of_it() ->
         assert set(named[2].split(",")) <= set(project["optional-dependencies"])
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert sorted(set(PUBLIC)) == PUBLIC
     for name in PUBLIC:
         found = getattr(bitstore, name)
@@ -174,7 +174,7 @@ def test_signatures_of_public_classes_show_their_parameters(module: Any) -> None
             assert not hidden or inherited or name in VARIADIC, f"{name}{inspect.signature(kind)}"
 
 
-def test_names_come_from_compiled_files_alone(tmp_path: Path) -> None:
+def test_public_names_are_found_in_compiled_files_alone(tmp_path: Path) -> None:
     """An installation may hold no sources, or be a zip."""
     archive = tmp_path / "packages.zip"
     with zipfile.PyZipFile(str(archive), "w") as packed:
@@ -185,17 +185,17 @@ def test_names_come_from_compiled_files_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["bitstore", "epic.bitstore"])
-def test_star_import(module: str) -> None:
+def test_a_star_import_brings_every_public_name(module: str) -> None:
     names: dict[str, object] = {}
     exec(f"from {module} import *", names)
     assert set(PUBLIC) <= set(names)
 
 
-def test_it_is_typed() -> None:
+def test_every_package_carries_the_marker_py_typed() -> None:
     for package in ("bitstore", "ray_integration", "epic/bitstore"):
         assert (ROOT / package / "py.typed").is_file()
 
 
-def test_epic_stays_a_namespace() -> None:
+def test_epic_stays_a_namespace_package() -> None:
     """Other distributions install their own parts of it."""
     assert not (ROOT / "epic" / "__init__.py").exists()

@@ -84,7 +84,7 @@ EXPECTED = ["", "bytes=0-63999", *(f"bytes={n}-{min(n + 63999, 1_000_002)}" for 
 
 
 class TestParts:
-    def test_of_s3(self, case: Case) -> None:
+    def test_a_large_blob_of_s3_is_fetched_in_ranges_of_one_version(self, case: Case) -> None:
         raw = case.raw()
         assert raw.get(case.uri) == BLOB
         assert case.ranges[:2] == EXPECTED[:2] and sorted(case.ranges) == sorted(EXPECTED)
@@ -92,7 +92,7 @@ class TestParts:
         assert [blob.data for blob in raw.get_many([case.uri])] == [BLOB]
         assert sorted(case.ranges) == sorted(2 * EXPECTED)
 
-    def test_at_once(self, case: Case) -> None:
+    def test_the_parts_of_a_blob_are_fetched_in_parallel(self, case: Case) -> None:
         hold = Hold()
         rule = case.proxy.rules.add(hold, skip=2)
         found: list[Any] = []
@@ -103,7 +103,9 @@ class TestParts:
         lookup.join(30)
         assert found == [BLOB]
 
-    def test_of_gs(self, gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+    def test_a_large_blob_of_gcs_is_fetched_in_ranges(
+        self, gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+    ) -> None:
         gcs.put(gcs_bucket, "large", BLOB)
         proxy = fault_proxy(gcs.url)
         raw = GSRaw("anonymous", endpoint_url=proxy.url, range_threshold="100KB")
@@ -111,49 +113,49 @@ class TestParts:
         asked = [request.headers.get("range", "") for request in proxy.requests]
         assert len(asked) > 2 and asked[1] == EXPECTED[1]
 
-    def test_of_http(self, case: Case) -> None:
+    def test_a_large_blob_of_a_web_server_is_fetched_in_ranges(self, case: Case) -> None:
         url = f"{case.proxy.url}/{case.bucket}/{case.key}"
         assert HTTPRaw(range_threshold="100KB").get(url) == BLOB
         assert sorted(case.ranges) == sorted(EXPECTED)
 
-    def test_up_to_the_threshold_in_one(self, case: Case) -> None:
+    def test_a_blob_up_to_the_threshold_is_fetched_in_one_request(self, case: Case) -> None:
         assert case.raw(range_threshold=len(BLOB)).get(case.uri) == BLOB
         assert case.raw(range_threshold=None).get(case.uri) == BLOB
         assert case.ranges == ["", ""]
         assert case.raw(range_threshold=len(BLOB) - 1).get(case.uri) == BLOB
         assert len(case.ranges) == 2 + len(EXPECTED)
 
-    def test_a_server_without_ranges(self, api: CountedAPI) -> None:
+    def test_a_server_without_ranges_sends_the_blob_in_one_answer(self, api: CountedAPI) -> None:
         api.blobs = {SHA1: BLOB}
         assert HTTPRaw(range_threshold="100KB").get(api.blob_url(SHA1)) == BLOB
         assert [request.headers.get("range", "") for request in api.requests] == ["", EXPECTED[1], ""]
 
-    def test_a_server_without_etags(self, case: Case) -> None:
+    def test_a_server_without_etags_is_asked_for_the_whole_blob(self, case: Case) -> None:
         head = {"Content-Range": f"bytes 0-63999/{len(BLOB)}", "Accept-Ranges": "bytes"}
         case.proxy.rules.add(Answer(206, BLOB[:64_000], head), skip=1, times=1)
         assert case.raw().get(case.uri) == BLOB
         assert case.ranges == ["", EXPECTED[1], ""]
 
     @pytest.mark.parametrize("fault", [Reset(), Cut(100), ResetAfter(100), s3_error(503, "SlowDown")])
-    def test_a_part_is_tried_again_alone(self, case: Case, fault: Any) -> None:
+    def test_a_part_that_fails_is_tried_again_alone(self, case: Case, fault: Any) -> None:
         case.proxy.rules.add(fault, skip=5, times=3)
         raw = case.raw(retry=Retry(attempts=6, first_delay=0.01))
         assert raw.get(case.uri) == BLOB
         assert len(case.ranges) == len(EXPECTED) + 3 and raw.stats() == {"requests": len(EXPECTED) + 3, "retries": 3}
 
-    def test_a_part_that_cannot_be_had(self, case: Case) -> None:
+    def test_a_part_that_always_fails_fails_the_blob(self, case: Case) -> None:
         case.proxy.rules.add(s3_error(500, "InternalError"), skip=5)
         with pytest.raises(StoreNotAvailable, match="InternalError"):
             case.raw().get(case.uri)
         [blob] = case.raw().get_many([case.uri])
         assert blob.failed
 
-    def test_deleted_meanwhile(self, case: Case) -> None:
+    def test_a_blob_deleted_between_its_parts_is_missing(self, case: Case) -> None:
         case.proxy.rules.add(s3_error(404, "NoSuchKey"), skip=5)
         with pytest.raises(NotFoundInStore):
             case.raw().get(case.uri)
 
-    def test_never_two_versions(self, case: Case) -> None:
+    def test_the_parts_of_two_versions_are_never_joined(self, case: Case) -> None:
         other = bytes(reversed(BLOB))
         hold = Hold()
         rule = case.proxy.rules.add(hold, skip=4, times=1)
@@ -166,7 +168,7 @@ class TestParts:
         lookup.join(30)
         assert found == [other]
 
-    def test_a_server_that_ignores_if_match(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_part_of_another_version_starts_the_blob_again(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(parts, "PART_BYTES", 600_000)
         head = {"Content-Range": f"bytes 600000-1000002/{len(BLOB)}", "ETag": '"another"'}
         case.proxy.rules.add(Answer(206, bytes(400_003), head), skip=2, times=1)
@@ -178,7 +180,7 @@ class TestParts:
         assert case.raw().get(case.uri) == BLOB
 
     @pytest.mark.parametrize("habit", ["new ETag each time", "refuses its ETag", "400", "501", "405", "416"])
-    def test_one_plain_request_is_the_last_resort_of_parts_and_of_resuming(self, habit: str, tmp_path: Path) -> None:
+    def test_one_plain_request_is_the_last_resort_after_parts_and_resumptions(self, habit: str, tmp_path: Path) -> None:
         """Servers and gateways that have the blob, but with which no second request for a part of it succeeds."""
         versions = itertools.count()
         cuts: list[int] = []  # bytes after which the next whole answers end
@@ -206,7 +208,7 @@ class TestParts:
                 store.download(uri, tmp_path / "file")
                 assert (tmp_path / "file").read_bytes() == BLOB
 
-    def test_max_blob_size(self, case: Case) -> None:
+    def test_max_blob_size_refuses_a_blob_before_its_parts_are_fetched(self, case: Case) -> None:
         for options in ({"max_blob_size": len(BLOB) - 1}, {"max_blob_size": "50KB"}):
             case.proxy.clear()
             with pytest.raises(StoreNotAvailable, match="larger than max_blob_size"):
@@ -214,14 +216,14 @@ class TestParts:
             assert len(case.ranges) <= 2
         assert case.raw(max_blob_size=len(BLOB)).get(case.uri) == BLOB
 
-    def test_max_blob_size_of_a_server_without_ranges(self, api: CountedAPI) -> None:
+    def test_max_blob_size_holds_for_a_server_without_ranges(self, api: CountedAPI) -> None:
         api.blobs = {SHA1: BLOB}
         with pytest.raises(StoreNotAvailable, match="larger than max_blob_size"):
             HTTPRaw(range_threshold="100KB", max_blob_size="200KB").get(api.blob_url(SHA1))
 
 
 class TestEnding:
-    def test_timeout_ends_all_parts(self, case: Case) -> None:
+    def test_a_timeout_ends_all_parts_of_a_blob(self, case: Case) -> None:
         rule = case.proxy.rules.add(Hang(), skip=2)
         store = Sha1Composite()
         store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
@@ -234,7 +236,7 @@ class TestEnding:
         assert blob.failed
         assert sockets(case.proxy) <= before + 1
 
-    def test_closing_ends_all_parts(self, case: Case) -> None:
+    def test_closing_a_batch_ends_all_parts_of_a_blob(self, case: Case) -> None:
         before = sockets(case.proxy)
         rule = case.proxy.rules.add(Hang(), skip=2, path="large")
         answers = case.raw().get_many([case.uri, f"s3://{case.bucket}/nothing"])
@@ -243,7 +245,7 @@ class TestEnding:
         answers.close()  # type: ignore[attr-defined]
         assert sockets(case.proxy) <= before + 2
 
-    def test_a_failed_part_ends_the_others(self, case: Case) -> None:
+    def test_a_failed_part_ends_the_other_parts(self, case: Case) -> None:
         case.proxy.rules.add(s3_error(403, "AccessDenied"), skip=5, times=1)
         rule = case.proxy.rules.add(Hang(), skip=4)
         before = sockets(case.proxy)
@@ -263,7 +265,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 class TestDownload:
-    def test_of_every_kind_of_store(
+    def test_download_writes_the_blob_of_every_kind_of_store(
         self, case: Case, gcs: FakeGCS, gcs_bucket: str, api: CountedAPI, tmp_path: Path
     ) -> None:
         gcs.put(gcs_bucket, f"x/{SHA1}", BLOB)
@@ -292,7 +294,7 @@ class TestDownload:
         assert leftovers(tmp_path) == []
         assert cache.get(SHA1) == BLOB  # which writing to the copy has not touched
 
-    def test_through_the_tiers(self, case: Case, tmp_path: Path) -> None:
+    def test_download_through_a_composite_names_the_tier_and_fills_its_cache(self, case: Case, tmp_path: Path) -> None:
         cache = DiskCache(tmp_path / "cache")
         store = Sha1Composite()
         store.append_cache(cache, name="cache")
@@ -306,7 +308,7 @@ class TestDownload:
         assert store.download(SHA1, out) == "cache"
         assert out.read_bytes() == BLOB
 
-    def test_what_was_paid_for_is_kept(self, tmp_path: Path) -> None:
+    def test_download_keeps_a_paid_blob_in_the_cache(self, tmp_path: Path) -> None:
         paid = API({SHA1: BLOB})
         store = Sha1Composite()
         store.append_cache(DiskCache(tmp_path / "cache"), name="cache")
@@ -315,13 +317,15 @@ class TestDownload:
         assert store.download(SHA1, tmp_path / "two") == "cache"
         assert paid.calls == [SHA1] and (tmp_path / "two").read_bytes() == BLOB
 
-    def test_compressed(self, tmp_path: Path) -> None:
+    def test_download_writes_the_expanded_bytes_of_a_compressed_blob(self, tmp_path: Path) -> None:
         store = Sha1Store(FileRaw(), f"file://{tmp_path}/{{digest}}.gz", compression="gzip")
         store.put(SHA1, BLOB)
         store.download(SHA1, tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == BLOB
 
-    def test_an_empty_blob(self, s3: SeaweedS3, case: Case, api: CountedAPI, tmp_path: Path) -> None:
+    def test_download_of_an_empty_blob_writes_an_empty_file(
+        self, s3: SeaweedS3, case: Case, api: CountedAPI, tmp_path: Path
+    ) -> None:
         s3.put(case.bucket, "empty", b"")
         api.blobs = {"e": b""}
         for store, uri in ((case.raw(), f"s3://{case.bucket}/empty"), (HTTPRaw(), api.blob_url("e"))):
@@ -330,7 +334,7 @@ class TestDownload:
             assert (tmp_path / "out").read_bytes() == b""
         assert leftovers(tmp_path) == []
 
-    def test_errors_are_those_of_get(self, case: Case, tmp_path: Path) -> None:
+    def test_download_raises_the_errors_of_get_and_keeps_the_old_file(self, case: Case, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.write_bytes(b"old")
         store = Sha1Composite()
@@ -347,13 +351,13 @@ class TestDownload:
             HTTPRaw(max_blob_size="10KB").download(f"{case.s3.endpoint_url}/{case.bucket}/{case.key}", out)
         assert out.read_bytes() == b"old" and leftovers(tmp_path) == []
 
-    def test_bad_targets(self, case: Case, tmp_path: Path) -> None:
+    def test_download_to_an_impossible_target_names_the_folder(self, case: Case, tmp_path: Path) -> None:
         for target, kind in ((tmp_path, IsADirectoryError), (tmp_path / "no" / "out", FileNotFoundError)):
             with pytest.raises(kind) as refused:
                 case.raw().download(case.uri, target)
             assert "folder" in str(refused.value) and ".partial" not in str(refused.value)
 
-    def test_wrong_bytes_get_no_name(self, case: Case, tmp_path: Path) -> None:
+    def test_download_gives_wrong_bytes_no_final_name(self, case: Case, tmp_path: Path) -> None:
         case.s3.put(case.bucket, "wrong/" + "0" * 40, BLOB)
         store = Sha1Store(case.raw(), f"s3://{case.bucket}/wrong/")
         with pytest.raises(InvalidDataFound):
@@ -362,7 +366,7 @@ class TestDownload:
         store.download("0" * 40, tmp_path / "out", verify=False)
         assert (tmp_path / "out").read_bytes() == BLOB
 
-    def test_a_full_disk_is_no_failure_of_the_store(self, case: Case, tmp_path: Path) -> None:
+    def test_a_full_disk_during_a_download_is_no_failure_of_the_store(self, case: Case, tmp_path: Path) -> None:
         script = (
             "import errno, resource, sys\n"
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -383,7 +387,7 @@ class TestDownload:
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory in /proc")
-    def test_bounded_memory(self, case: Case, tmp_path: Path) -> None:
+    def test_download_of_a_large_blob_takes_bounded_memory(self, case: Case, tmp_path: Path) -> None:
         size = 150_000_000
         script = (
             "import sys\n"
@@ -436,7 +440,7 @@ class TestResumedDownload:
             process.wait()
         case.proxy.clear()
 
-    def test_after_a_kill(self, case: Case, tmp_path: Path) -> None:
+    def test_a_download_resumes_after_its_process_was_killed(self, case: Case, tmp_path: Path) -> None:
         out = tmp_path / "out"
         self.part(case, out)
         assert not out.exists()
@@ -445,19 +449,19 @@ class TestResumedDownload:
         assert "if-match" in case.proxy.requests[0].headers
         assert leftovers(tmp_path) == []
 
-    def test_within_one_call(self, case: Case, tmp_path: Path) -> None:
+    def test_a_download_that_is_cut_resumes_within_the_same_call(self, case: Case, tmp_path: Path) -> None:
         case.proxy.rules.add(Cut(300_000), times=1)
         case.proxy.rules.add(ResetAfter(200_000), times=1)
         case.raw(retry=Retry(attempts=2, first_delay=0.01)).download(case.uri, tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == BLOB
         assert self.asked(case) == ["", "bytes=300000-", "bytes=500000-"]
 
-    def test_progress_is_no_failure(self, case: Case, tmp_path: Path) -> None:
+    def test_a_download_that_makes_progress_uses_up_no_attempts(self, case: Case, tmp_path: Path) -> None:
         case.proxy.rules.add(Cut(100_000))
         case.raw(retry=Retry(attempts=2, first_delay=0.001)).download(case.uri, tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == BLOB and len(self.asked(case)) == 11
 
-    def test_no_progress_is_one(self, case: Case, tmp_path: Path) -> None:
+    def test_a_download_without_progress_fails_after_its_attempts(self, case: Case, tmp_path: Path) -> None:
         case.proxy.rules.add(Cut(100_000), times=1)
         case.proxy.rules.add(Reset())
         with pytest.raises(StoreNotAvailable):
@@ -467,20 +471,20 @@ class TestResumedDownload:
         case.raw().download(case.uri, tmp_path / "out")  # goes on where that ended
         assert self.asked(case) == ["bytes=100000-"] and (tmp_path / "out").read_bytes() == BLOB
 
-    def test_of_another_version(self, case: Case, tmp_path: Path) -> None:
+    def test_a_partial_download_of_another_version_is_fetched_from_the_start(self, case: Case, tmp_path: Path) -> None:
         self.part(case, tmp_path / "out")
         other = bytes(reversed(BLOB))
         case.s3.put(case.bucket, case.key, other)
         HTTPRaw().download(self.url(case), tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == other and self.asked(case) == ["bytes=400000-", ""]
 
-    def test_of_another_url(self, case: Case, tmp_path: Path) -> None:
+    def test_a_partial_download_of_another_url_is_not_resumed(self, case: Case, tmp_path: Path) -> None:
         self.part(case, tmp_path / "out")
         case.s3.put(case.bucket, "other", b"another blob")
         HTTPRaw().download(f"{case.proxy.url}/{case.bucket}/other", tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == b"another blob" and self.asked(case) == [""]
 
-    def test_a_server_that_ignores_what_was_asked(self, case: Case, tmp_path: Path) -> None:
+    def test_a_resumption_answered_with_another_range_starts_again(self, case: Case, tmp_path: Path) -> None:
         self.part(case, tmp_path / "out")
         etag = case.s3.client().head_object(Bucket=case.bucket, Key=case.key)["ETag"]
         wrong = Answer(206, BLOB[:100], {"ETag": etag, "Content-Range": f"bytes 0-99/{len(BLOB)}"})
@@ -489,7 +493,7 @@ class TestResumedDownload:
         assert (tmp_path / "out").read_bytes() == BLOB and self.asked(case) == ["bytes=400000-", ""]
 
     @pytest.mark.parametrize("name", ["partial", "origin"])
-    def test_of_damaged_files(self, case: Case, tmp_path: Path, name: str) -> None:
+    def test_a_damaged_partial_file_is_discarded(self, case: Case, tmp_path: Path, name: str) -> None:
         self.part(case, tmp_path / "out")
         [path] = tmp_path.glob(f".bitstore-*.{name}")
         path.write_bytes(b"\0" * path.stat().st_size)  # as after a power cut
@@ -498,7 +502,7 @@ class TestResumedDownload:
         assert (tmp_path / "out").read_bytes() == BLOB
         assert self.asked(case)[-1] == "" and leftovers(tmp_path) == []
 
-    def test_of_a_whole_one(self, case: Case, tmp_path: Path) -> None:
+    def test_a_partial_file_that_is_whole_needs_no_request(self, case: Case, tmp_path: Path) -> None:
         """Killed when all bytes had come, and before they had their name."""
         self.part(case, tmp_path / "out", len(BLOB) - 1)
         [path] = tmp_path.glob(".bitstore-*.partial")
@@ -506,7 +510,7 @@ class TestResumedDownload:
         HTTPRaw().download(self.url(case), tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == BLOB and self.asked(case) == []
 
-    def test_two_at_once(self, case: Case, tmp_path: Path) -> None:
+    def test_two_downloads_to_one_file_do_not_disturb_each_other(self, case: Case, tmp_path: Path) -> None:
         out = tmp_path / "out"
         hold = Hold()
         rule = case.proxy.rules.add(hold)
@@ -527,7 +531,7 @@ class TestResumedDownload:
             thread.join(30)
         assert not errors and out.read_bytes() == BLOB and leftovers(tmp_path) == []
 
-    def test_timeout_leaves_what_came(self, case: Case, tmp_path: Path) -> None:
+    def test_a_download_out_of_time_leaves_its_part_for_the_next(self, case: Case, tmp_path: Path) -> None:
         case.proxy.rules.add(Stall(300_000), times=1)
         with pytest.raises(StoreNotAvailable, match=r"no answer within 1(\.0)? s"):
             case.raw().download(case.uri, tmp_path / "out", timeout=1)
@@ -535,7 +539,7 @@ class TestResumedDownload:
         assert self.asked(case) == ["", "bytes=300000-"] and (tmp_path / "out").read_bytes() == BLOB
 
 
-def test_nothing_waits_for_the_collector(case: Case) -> None:
+def test_transfers_leave_no_reference_cycles(case: Case) -> None:
     """Reference cycles in the data plane would keep large blobs in memory after their use."""
     raw = case.raw()
     raw.get(case.uri)

@@ -25,7 +25,7 @@ def newest(path: Path) -> Path:
     return max((path / "ledger").iterdir())
 
 
-def test_all_see_one_total(tmp_path: Path) -> None:
+def test_all_ledgers_of_a_folder_show_one_total(tmp_path: Path) -> None:
     one, two = ledger(tmp_path), ledger(tmp_path)
     assert one.total() is None
     assert not (tmp_path / "ledger").exists(), "reading writes nothing"
@@ -42,7 +42,7 @@ def test_a_new_ledger_begins_with_what_the_folder_holds(tmp_path: Path) -> None:
     assert ledger(tmp_path, holds=5).reserve(1) == 1002, "only the first one counts"
 
 
-def test_a_writer_need_not_wait_for_those_behind_it(tmp_path: Path) -> None:
+def test_a_writer_does_not_wait_for_later_writers(tmp_path: Path) -> None:
     one, two = ledger(tmp_path), ledger(tmp_path)
     one.reserve(10)
     write = os.write
@@ -61,7 +61,7 @@ def test_a_writer_need_not_wait_for_those_behind_it(tmp_path: Path) -> None:
     assert one.total() == 520
 
 
-def test_generations_follow_each_other(tmp_path: Path) -> None:
+def test_generations_of_a_ledger_succeed_each_other_and_stay_small(tmp_path: Path) -> None:
     one, two, idle = (ledger(tmp_path, max_bytes=320) for _ in range(3))
     idle.reserve(0)
     for turn in range(1, 500):
@@ -73,7 +73,7 @@ def test_generations_follow_each_other(tmp_path: Path) -> None:
     assert files[-1].stat().st_size <= 320 + 64
 
 
-def test_what_stands_behind_the_end_is_void_and_said_again(tmp_path: Path) -> None:
+def test_a_record_behind_the_end_of_a_generation_is_void_and_written_again(tmp_path: Path) -> None:
     one, late = ledger(tmp_path), ledger(tmp_path)
     one.reserve(10)
     late.reserve(10)
@@ -85,7 +85,7 @@ def test_what_stands_behind_the_end_is_void_and_said_again(tmp_path: Path) -> No
     assert len(list((tmp_path / "ledger").iterdir())) == 2
 
 
-def test_a_record_cut_short_harms_nobody(tmp_path: Path) -> None:
+def test_a_record_that_is_cut_short_spoils_no_total(tmp_path: Path) -> None:
     one = ledger(tmp_path)
     one.reserve(10)
     size = newest(tmp_path).stat().st_size
@@ -108,7 +108,7 @@ def test_a_record_cut_short_harms_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["zeroed", "emptied", "start", "noise"])
-def test_a_spoiled_file_is_replaced_by_a_count(tmp_path: Path, damage: str) -> None:
+def test_a_spoiled_ledger_file_is_replaced_by_a_count(tmp_path: Path, damage: str) -> None:
     one = ledger(tmp_path)
     for _ in range(20):
         one.reserve(10)
@@ -128,7 +128,7 @@ def test_a_spoiled_file_is_replaced_by_a_count(tmp_path: Path, damage: str) -> N
     assert ledger(tmp_path).reserve(1) == 7002
 
 
-def test_deleted_under_us(tmp_path: Path) -> None:
+def test_a_ledger_deleted_between_writes_is_counted_again(tmp_path: Path) -> None:
     one, two = ledger(tmp_path, holds=300), ledger(tmp_path, holds=300)
     one.reserve(10)
     two.reserve(10)
@@ -140,7 +140,7 @@ def test_deleted_under_us(tmp_path: Path) -> None:
     assert one.total() == 320
 
 
-def test_deleted_while_we_write(tmp_path: Path) -> None:
+def test_a_ledger_deleted_during_a_write_is_counted_again(tmp_path: Path) -> None:
     one = ledger(tmp_path, holds=300)
     one.reserve(10)
     write = os.write
@@ -158,7 +158,7 @@ def test_deleted_while_we_write(tmp_path: Path) -> None:
     assert ledger(tmp_path).total() == 310
 
 
-def test_count_puts_the_total_right(tmp_path: Path) -> None:
+def test_a_count_corrects_the_total(tmp_path: Path) -> None:
     one, two = ledger(tmp_path), ledger(tmp_path)
     one.reserve(1000)
     begun = one.begin_count()
@@ -170,7 +170,7 @@ def test_count_puts_the_total_right(tmp_path: Path) -> None:
     assert one.end_count(700, begun) == 700
 
 
-def test_a_release_that_a_count_may_have_seen_already_is_void(tmp_path: Path) -> None:
+def test_a_release_that_a_count_may_include_already_is_void(tmp_path: Path) -> None:
     one, two = ledger(tmp_path), ledger(tmp_path)
     one.reserve(100)
     two.reserve(40)
@@ -222,7 +222,7 @@ def test_processes_that_rotate_all_the_time_lose_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stale", ["what it has read", "what it has listed"])
-def test_a_generation_made_anew_too_late_counts_for_nobody(tmp_path: Path, stale: str) -> None:
+def test_a_generation_made_again_too_late_does_not_count(tmp_path: Path, stale: str) -> None:
     """A process about to make the next generation may do so long after: when it has been made, ended and deleted."""
     quick, slow = ledger(tmp_path, max_bytes=256), ledger(tmp_path, max_bytes=256)
     quick.reserve(0)

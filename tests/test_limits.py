@@ -102,7 +102,7 @@ def timed_api() -> Iterator[TimedAPI]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_no_span_has_more_calls_than_allowed(seed: int) -> None:
+def test_no_time_span_has_more_calls_than_allowed(seed: int) -> None:
     """Whatever the times, across restarts, and whenever the clock is set back."""
     dice = random.Random(seed)
     terms = Terms(per_second=dice.choice([None, 2, 3]), per_minute=dice.choice([4, 7]), per_day=dice.choice([30, 50]))
@@ -126,7 +126,7 @@ def test_no_span_has_more_calls_than_allowed(seed: int) -> None:
     assert most_within(86400, granted) <= (terms.per_day or 0)
 
 
-def test_a_refused_call_is_granted_when_the_verdict_said() -> None:
+def test_a_refused_call_is_granted_at_the_time_that_the_refusal_named() -> None:
     terms = Terms(per_second=2, per_minute=4, per_day=500)
     windows = Windows()
     now = 7e8
@@ -170,7 +170,7 @@ def test_an_invalid_account_is_refused() -> None:
 # ------------------------------------------------------------------ lookups
 
 
-def test_a_lookup_waits_for_its_turn() -> None:
+def test_a_lookup_waits_until_the_limit_allows_its_call() -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("vt", per_minute=4, clock=clock))
     for digest in DIGESTS[:12]:
@@ -206,7 +206,7 @@ def test_a_wait_beyond_the_limit_is_refused_at_once() -> None:
     assert clock.now == 1000.0
 
 
-def test_budget_is_for_ever_and_does_not_trip_the_breaker(timed_api: TimedAPI) -> None:
+def test_a_used_up_budget_stays_used_up_and_opens_no_breaker(timed_api: TimedAPI) -> None:
     held = blobs(5)
     timed_api.blobs = held
     source = LimitedAPI(timed_api.url, CallLimit("paid", budget=3))
@@ -225,7 +225,7 @@ def test_budget_is_for_ever_and_does_not_trip_the_breaker(timed_api: TimedAPI) -
     assert store.get(list(held)[4]) == held[list(held)[4]]  # the tier was not left alone
 
 
-def test_a_batch_keeps_to_the_limit(timed_api: TimedAPI) -> None:
+def test_a_batch_makes_no_more_calls_than_the_limit_allows(timed_api: TimedAPI) -> None:
     timed_api.blobs = blobs(40)
     source = LimitedAPI(timed_api.url, CallLimit("api", per_second=25))
     found = {blob.uri: blob.data for blob in source.get_many(timed_api.blobs)}
@@ -247,7 +247,7 @@ def test_calls_run_side_by_side_within_the_limit() -> None:
     assert [blob.data for blob in source.get_many(DIGESTS[:8])] == [b""] * 8
 
 
-def test_threads_share_a_limit() -> None:
+def test_threads_together_keep_to_one_limit() -> None:
     source = API(dict.fromkeys(DIGESTS, b"x"))
     source.limit = CallLimit("api", budget=50)
     outcomes = []
@@ -263,7 +263,7 @@ def test_threads_share_a_limit() -> None:
     assert (outcomes.count(b"x"), outcomes.count(b"late"), len(source.calls)) == (50, 150, 50)
 
 
-def test_a_lookup_that_runs_out_of_time_in_line_has_not_called() -> None:
+def test_a_lookup_out_of_time_while_it_waits_for_its_turn_makes_no_call() -> None:
     source = API(dict.fromkeys(DIGESTS, b"x"))
     source.limit = CallLimit("api", per_minute=1)
     store = Sha1Composite()
@@ -299,7 +299,7 @@ def test_a_limit_works_after_fork_and_pickles_as_its_configuration(tmp_path: Pat
             each.get(DIGESTS[3])
 
 
-def test_numbers_that_make_no_sense_are_refused() -> None:
+def test_invalid_numbers_of_a_call_limit_are_refused() -> None:
     for options, told in (
         ({"per_second": 0}, "per_second=0: must be at least 1"),
         ({"per_minute": -4}, "per_minute=-4"),
@@ -359,7 +359,7 @@ def test_processes_killed_at_any_moment_leave_no_more_than_the_budget(timed_api:
     assert json.loads(kept)["calls"] == budget
 
 
-def test_a_state_that_cannot_be_read_lets_nothing_through(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_read_allows_no_call(tmp_path: Path) -> None:
     source = API({DIGESTS[0]: b"x"})
     broken = tmp_path / "broken"
     broken.write_bytes(b"no database " * 1000)
@@ -376,7 +376,7 @@ def test_a_state_that_cannot_be_read_lets_nothing_through(tmp_path: Path) -> Non
     assert source.calls == []
 
 
-def test_an_account_that_was_known_and_is_lost_begins_used_up(tmp_path: Path) -> None:
+def test_a_lost_account_begins_as_used_up(tmp_path: Path) -> None:
     clock = Clock()
     account = FileAccount(tmp_path / "s", "api", Terms(per_minute=3), clock=clock, known=True)
     verdict = account.take()
@@ -395,7 +395,7 @@ def test_an_account_that_was_known_and_is_lost_begins_used_up(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_too_many_requests_is_repeated_after_the_pause_it_asks_for(limited: bool) -> None:
+def test_a_call_refused_with_429_is_repeated_after_the_pause_it_asks_for(limited: bool) -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(7)]
@@ -403,7 +403,7 @@ def test_too_many_requests_is_repeated_after_the_pause_it_asks_for(limited: bool
     assert source.times == [1000.0, pytest.approx(1007.0, abs=0.01)]
 
 
-def test_too_many_requests_holds_the_others_back(tmp_path: Path) -> None:
+def test_a_429_holds_back_all_calls_of_the_limit(tmp_path: Path) -> None:
     clock = Clock()
     first, second = (
         Noting(clock, CallLimit("api", clock=clock, state=tmp_path / "state", wait=wait)) for wait in (600, 5)
@@ -429,7 +429,7 @@ def _answered(steps: Steps[Any], call: Call) -> Any:
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_too_many_requests_has_an_end(limited: bool) -> None:
+def test_a_source_that_always_answers_429_fails_after_some_tries(limited: bool) -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("api", per_minute=100, clock=clock) if limited else None)
     source.answers = [TooManyRequests() for _ in range(20)]
@@ -442,7 +442,7 @@ def test_too_many_requests_has_an_end(limited: bool) -> None:
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_a_pause_that_is_too_long_ends_the_calls(limited: bool) -> None:
+def test_a_429_with_a_pause_that_is_too_long_is_not_waited_for(limited: bool) -> None:
     clock = Clock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(5), TooManyRequests(5000)]
@@ -489,7 +489,7 @@ def test_an_absence_is_remembered_for_a_while(timed_api: TimedAPI) -> None:
     assert len(timed_api.times) == 3
 
 
-def test_only_definite_answers_are_remembered() -> None:
+def test_only_definite_absences_are_remembered() -> None:
     clock = Clock()
     source = Noting(clock, None, remember_missing=60)
     source.answers = [OSError("down"), StoreNotAvailable("api", "down"), b"data", None]
@@ -518,7 +518,7 @@ def test_absences_are_forgotten_by_age_and_number() -> None:
 # ------------------------------------------------------------------ the line
 
 
-def test_a_line_keeps_its_order_whichever_place_is_left() -> None:
+def test_a_waiting_line_keeps_its_order_when_places_are_given_up() -> None:
     line = Line()
     places = [line.enter() for _ in range(5000)]
     came: list[int] = []
@@ -535,7 +535,7 @@ def test_a_line_keeps_its_order_whichever_place_is_left() -> None:
     assert came[-1] == -1
 
 
-def test_a_line_wakes_each_of_many_threads_once() -> None:
+def test_a_waiting_line_wakes_each_thread_once() -> None:
     line = Line()
     served: list[int] = []
 
@@ -556,7 +556,7 @@ def test_a_line_wakes_each_of_many_threads_once() -> None:
 # ------------------------------------------------------------------ rates of buckets
 
 
-def test_a_rate_spreads_requests() -> None:
+def test_a_rate_limit_spreads_requests_over_time() -> None:
     clock = Clock()
     limit = RateLimit(per_second=100, clock=clock)
     times = []
@@ -571,7 +571,7 @@ def test_a_rate_spreads_requests() -> None:
             RateLimit(per_second=wrong)  # type: ignore[arg-type]
 
 
-def test_a_rate_halves_and_comes_back_step_by_step() -> None:
+def test_a_refused_rate_halves_and_recovers_step_by_step() -> None:
     clock = Clock()
     limit = RateLimit(per_second=100, clock=clock)
     assert limit.rate == 100
@@ -615,7 +615,7 @@ class _Over:
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "http"])
 @pytest.mark.parametrize("many", [False, True])
-def test_every_request_takes_its_turn(
+def test_every_request_to_a_bucket_takes_a_turn_of_its_limit(
     kind: str,
     many: bool,
     s3: SeaweedS3,
@@ -654,7 +654,7 @@ def test_every_request_takes_its_turn(
     assert f"limit={turns!r}" in repr(store)
 
 
-def test_limits_of_buckets_that_make_no_sense_are_refused() -> None:
+def test_invalid_limits_of_buckets_are_refused() -> None:
     with pytest.raises(TypeError, match="expected a RateLimit or a ClusterRate"):
         S3Raw(limit=CallLimit("x"))  # type: ignore[arg-type]
     for make in (S3Raw, GSRaw):
@@ -691,7 +691,7 @@ def config(lines: str) -> str:
     return f'algorithm = "sha1"\n[[tier]]\nname = "a"\n{lines}'
 
 
-def test_limits_of_a_configuration_are_those_of_its_stores() -> None:
+def test_limits_in_a_configuration_apply_to_its_stores() -> None:
     python = 'python = "tests.test_limits:api_of_file"\n'
     store = loads(config(python + 'remember_missing = 60\nlimit = { name = "vt", per_minute = 4, state = "l.sqlite" }'))
     (api,) = store.sources

@@ -80,7 +80,7 @@ def test_lines_of_every_program_are_read(content: str, bom: bytes, path: Path) -
 
 
 @pytest.mark.parametrize("options", [["-z"], ["--tag"], ["--tag", "-z"], ["-b"], ["-b", "-z"], []])
-def test_what_sha1sum_itself_prints_is_read(options: list[str], path: Path) -> None:
+def test_the_output_of_sha1sum_is_read_in_every_form(options: list[str], path: Path) -> None:
     names = ["a", " b", "c (d) = e", "f\ng", "h\ri", "j\\k", "l\n" + GOOD[:-1], "ünïcode"]
     for number, name in enumerate(names):
         path.with_name(name).write_bytes(b"%d" % number)
@@ -120,7 +120,7 @@ def test_what_sha1sum_itself_prints_is_read(options: list[str], path: Path) -> N
         ("12345", NO_DIGEST),
     ],
 )
-def test_a_line_with_more_or_less_than_it_should_have_is_reported(line: str, reason: str, path: Path) -> None:
+def test_a_line_with_missing_or_extra_parts_is_reported(line: str, reason: str, path: Path) -> None:
     for algorithm in (None, "sha1"):
         bad, *good = read(path, f"{GOOD}\n{line}\n{OTHER}\n", algorithm=algorithm)[1:]
         assert (bad.number, bad.digest, bad.reason) == (2, None, reason)
@@ -128,7 +128,7 @@ def test_a_line_with_more_or_less_than_it_should_have_is_reported(line: str, rea
         assert [entry[:3] for entry in good] == [(3, OTHER, OTHER)]
 
 
-def test_line_ends_across_pieces_are_one(path: Path) -> None:
+def test_a_line_end_cut_between_two_pieces_counts_once(path: Path) -> None:
     """The digests are shifted byte by byte over the border between two reads."""
     for shift in range(45):
         text = f"# {'x' * (65536 - 60 + shift)}\r\n" + f"{GOOD}\r\n" * 5
@@ -153,14 +153,14 @@ def test_a_failed_tsv_is_read_whatever_marks_and_ends_it_has(path: Path) -> None
 # ---------------------------------------------------------------------- several algorithms
 
 
-def test_the_majority_says_which_algorithm_is_meant(path: Path) -> None:
+def test_the_majority_of_digests_decides_the_algorithm(path: Path) -> None:
     entries = read(path, f"# MD5\n{MD5}\n# SHA256\n{SHA256}\n{SHA256}\n")
     assert [entry.digest for entry in entries] == [None, SHA256, SHA256]
     assert entries[0].reason == "the length is that of md5, not of sha256"
 
 
 @pytest.mark.parametrize("content", [f"{MD5}\n{GOOD}\n", f"{MD5}\n{GOOD}\n{SHA256}\n", f"md5\n{GOOD}\n{MD5}\n"])
-def test_without_a_majority_the_algorithm_must_be_named(content: str, path: Path) -> None:
+def test_a_list_without_a_majority_needs_a_named_algorithm(content: str, path: Path) -> None:
     with pytest.raises(ListError, match=r"holds 1 \w+ and 1 .* digests: say which are meant \(--algorithm\)"):
         read(path, content)
     assert [entry.digest for entry in read(path, content, algorithm="sha1") if entry.digest] == [GOOD]
@@ -170,7 +170,7 @@ def test_without_a_majority_the_algorithm_must_be_named(content: str, path: Path
 @pytest.mark.parametrize(
     "content", [b"\x7fELF" + bytes(range(256)) * 300, b"some prose\nin lines\n", b"\0" * 1000 + b"x", b"<html>\n"]
 )
-def test_a_file_that_is_no_list_is_refused_whatever_the_stores_are(
+def test_a_file_that_is_no_list_is_refused_for_every_algorithm(
     content: bytes, algorithm: str | None, path: Path
 ) -> None:
     with pytest.raises(ListError, match="list begins with no sha1, sha256, md5 digest but with '"):
@@ -281,7 +281,7 @@ def test_columns_of_several_algorithms_are_ambiguous_until_one_is_named(path: Pa
     assert [entry.digest for entry in read(path, content, column="md5")] == [MD5]
 
 
-def test_a_column_called_like_an_algorithm_says_it_where_no_digest_does(path: Path) -> None:
+def test_the_name_of_a_column_decides_the_algorithm_where_no_digest_does(path: Path) -> None:
     path.write_text("sha256,name\n,a\nNaN,b\n")
     entries = HashList(str(path))
     assert entries.algorithm.name == "sha256"
@@ -375,7 +375,7 @@ LONG = "".join(f"{hashlib.sha1(b'%d' % number).hexdigest()}\n" for number in ran
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_compressed_lists_are_expanded(kind: str, path: Path) -> None:
+def test_compressed_lists_are_expanded_while_they_are_read(kind: str, path: Path) -> None:
     pack = PACKERS[kind]
     digests = LONG.decode().split()
     for content in (pack(LONG), pack(LONG[:410]) + pack(b"") + pack(LONG[410:]), pack(codecs.BOM_UTF8 + LONG)):
@@ -388,7 +388,7 @@ def test_compressed_lists_are_expanded(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PACKERS if kind != "zstd-skippable"])
-def test_compressed_lists_that_are_damaged_are_refused(kind: str, path: Path) -> None:
+def test_damaged_compressed_lists_are_refused_by_name(kind: str, path: Path) -> None:
     packed = PACKERS[kind](LONG)
     for content, message in [
         (packed[: len(packed) // 2], f"the {kind} file is cut"),
@@ -408,7 +408,7 @@ def test_compressed_lists_that_are_damaged_are_refused(kind: str, path: Path) ->
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
-def test_a_bomb_of_any_compression_takes_no_memory(kind: str, path: Path) -> None:
+def test_a_list_that_is_a_compression_bomb_takes_bounded_memory(kind: str, path: Path) -> None:
     bomb = PACKERS[kind](TEXT + b"x" * 60_000_000)
     path.write_bytes(bomb)
     code = f"""
@@ -424,7 +424,7 @@ def test_a_bomb_of_any_compression_takes_no_memory(kind: str, path: Path) -> Non
     assert peak < 150_000  # KiB
 
 
-def test_a_window_that_takes_too_much_memory_is_refused(path: Path) -> None:
+def test_a_zstd_window_that_takes_too_much_memory_is_refused(path: Path) -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29, "preset": 0}]
     with pytest.raises(ListError, match="xz: Memory usage limit exceeded"):
         read(path, lzma.compress(TEXT, filters=filters))

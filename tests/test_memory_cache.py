@@ -15,7 +15,7 @@ from bitstore._lookup.run import run
 from bitstore.errors import InvalidURI, NotFoundInStore
 
 
-def test_any_text_is_a_key() -> None:
+def test_any_text_is_a_key_of_a_memory_cache() -> None:
     cache = MemoryCache()
     for key in ["a", "s3://bucket/a b", "\0\n../../x", "\udcff", "\u00e9" * 500]:
         with pytest.raises(NotFoundInStore):
@@ -28,7 +28,7 @@ def test_any_text_is_a_key() -> None:
 
 
 @pytest.mark.parametrize("key", ["", None, 5, b"a", ["a"]])
-def test_what_is_no_text_is_no_key(key: Any) -> None:
+def test_a_key_that_is_no_text_is_an_invalid_uri(key: Any) -> None:
     cache = MemoryCache()
     for ask in (cache.get, cache.exists, cache.delete):
         with pytest.raises(InvalidURI):
@@ -37,18 +37,18 @@ def test_what_is_no_text_is_no_key(key: Any) -> None:
         cache.put(key, b"")
 
 
-def test_only_bytes_are_kept() -> None:
+def test_put_refuses_data_that_is_not_bytes() -> None:
     with pytest.raises(TypeError, match="holds bytes only, not str"):
         MemoryCache().put("a", "text")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, "0GB", "much", -1, None])
-def test_a_size_that_makes_no_sense_is_refused(size: Any) -> None:
+def test_an_invalid_size_of_a_memory_cache_is_refused(size: Any) -> None:
     with pytest.raises(ValueError, match="max_size"):
         MemoryCache(size)
 
 
-def test_the_least_recently_used_goes_first_and_bytes_are_bounded() -> None:
+def test_the_least_recently_used_blob_is_evicted_first_and_bytes_are_bounded() -> None:
     cache = MemoryCache(100)
     for key in "abcde":
         cache.put(key, key.encode() * 20)
@@ -83,7 +83,7 @@ def test_tiny_blobs_are_bounded_by_number() -> None:
     assert cache.get("2999") == b""
 
 
-def test_replaced_deleted_and_cleared_blobs_leave_the_count() -> None:
+def test_replaced_deleted_and_cleared_blobs_are_subtracted_from_the_count() -> None:
     cache = MemoryCache()
     cache.put("a", b"1")
     cache.put("a", b"22")
@@ -125,7 +125,7 @@ def test_a_fork_starts_empty_even_if_a_thread_holds_the_lock() -> None:
     assert cache.get("a") == b"1"
 
 
-def test_steps_end_before_the_first_one() -> None:
+def test_the_steps_of_a_memory_cache_end_before_the_first_yield() -> None:
     cache = MemoryCache()
     run(steps_of_put(cache, "a", b"1"))
     found = run(steps_of_get(cache, "a"))
@@ -171,7 +171,7 @@ def test_a_subclass_that_overrides_get_is_asked_by_steps() -> None:
     assert cache.asked == 1
 
 
-def test_every_algorithm_is_taken() -> None:
+def test_a_memory_cache_takes_digests_of_every_algorithm() -> None:
     cache = MemoryCache()
     cache.use_algorithm("sha1")
     cache.use_algorithm("sha256")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from tests.mutants import NO_REASON, PAGE, Survivor
 
 
-def test_each_change_that_no_test_notices_has_a_reason() -> None:
+def test_each_surviving_mutant_has_a_reason_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert "| why no test needs to notice |" in text
     assert NO_REASON not in text
 
 
-def test_a_reason_follows_from_changes_of_words_only() -> None:
+def test_a_reason_is_derived_only_from_changes_of_words() -> None:
     def reason(change: str) -> str | None:
         return Survivor("module", "function", change).reason
 

@@ -91,7 +91,7 @@ def answered(store: Any, what: Any) -> str:
 
 
 class TestTimeouts:
-    def test_connect(self) -> None:
+    def test_a_host_that_accepts_no_connection_is_given_up(self) -> None:
         """A host that swallows connection requests: its queue of connections is full."""
         with socket.socket() as server, contextlib.ExitStack() as stack:
             server.bind(("127.0.0.1", 0))
@@ -107,25 +107,25 @@ class TestTimeouts:
         assert waited and int(waited[1] or waited[2]) < 4000, told
 
     @pytest.mark.parametrize("fault", [Hang(), Stall(3)], ids=["first byte", "between bytes"])
-    def test_silence(self, api: CountedAPI, fault: Any) -> None:
+    def test_a_silent_server_is_given_up_and_asked_again(self, api: CountedAPI, fault: Any) -> None:
         api.blobs = {SHA1: DATA}
         api.rules.add(fault, times=1)
         raw = HTTPRaw(stall_timeout=1, retry=QUICK)
         [blob] = raw.get_many([api.blob_url(SHA1)], timeout=60)
         assert blob.data == DATA and raw.stats() == {"requests": 2, "retries": 1}
 
-    def test_total(self) -> None:
+    def test_a_server_that_never_finishes_is_given_up_at_the_total_timeout(self) -> None:
         """A server that is never silent and never done."""
         with Drip() as server:
             told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.3, retry=ONCE), server.url)
         assert "timed out" in told and "no answer within" not in told
 
-    def test_bad_limits(self) -> None:
+    def test_invalid_time_limits_are_refused_by_name(self) -> None:
         for options in ({"total_timeout": 0}, {"connect_timeout": 0}, {"stall_timeout": -1}, {"range_threshold": 0}):
             with pytest.raises(ValueError, match=next(iter(options))):
                 S3Raw(**options)  # type: ignore[arg-type]
 
-    def test_no_such_host(self) -> None:
+    def test_a_host_that_does_not_exist_fails_after_two_tries(self) -> None:
         store = HTTPRaw()
         # A label of more than 63 characters is no name: the resolver says so without asking a server.
         assert "resolve" in answered(store, f"http://{'x' * 70}.example/blob").lower()
@@ -181,7 +181,7 @@ except KeyboardInterrupt:
 
 
 class TestStopping:
-    def test_closing_leaves_nothing(self, api: CountedAPI) -> None:
+    def test_closing_a_batch_leaves_no_connection_and_no_thread(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=1)
         store = Sha1Composite()
         store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
@@ -195,7 +195,7 @@ class TestStopping:
         assert len(store._live().flights) == 0
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
 
-    def test_closing_ends_both_transfer_threads_of_large_blobs(self, api: CountedAPI) -> None:
+    def test_closing_a_batch_of_large_blobs_ends_both_transfer_threads(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=16)
         store = Sha1Composite()
         store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
@@ -208,7 +208,7 @@ class TestStopping:
         assert len(store._live().flights) == 0
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
 
-    def test_ctrl_c_leaves_nothing(self, api: CountedAPI) -> None:
+    def test_ctrl_c_leaves_no_connection_and_no_thread(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang())
         command = [sys.executable, "-c", SCRIPT, api.blob_url("")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -224,7 +224,9 @@ class TestStopping:
 # ---------------------------------------------------------------------- what is counted
 
 
-def test_retries_are_visible(s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+def test_retries_are_counted_in_the_statistics(
+    s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     proxy.rules.add(s3_error(503, "SlowDown"), times=2)
     bucket = raw(s3, endpoint_url=proxy.url)
@@ -243,7 +245,9 @@ def test_retries_are_visible(s3: SeaweedS3, shared_bucket: str, fault_proxy: Cal
 
 
 class TestClock:
-    def test_a_real_refusal_is_mended(self, s3: SeaweedS3, shared_bucket: str) -> None:
+    def test_requests_refused_for_their_time_succeed_with_the_time_of_the_server(
+        self, s3: SeaweedS3, shared_bucket: str
+    ) -> None:
         """Signatures of two hours ago, which the server refuses: its own time is asked for, and used from then on."""
         store = raw(s3)
         assert store.get(uri(shared_bucket)) == DATA
@@ -257,7 +261,7 @@ class TestClock:
         assert store.get(f"s3://{shared_bucket}/written") == DATA
         assert store.exists(uri(shared_bucket)) and not store.exists(uri(shared_bucket) + "x")
 
-    def test_signatures_bear_the_time_of_the_server(
+    def test_signatures_carry_the_time_of_the_server(
         self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
     ) -> None:
         proxy = fault_proxy(s3.endpoint_url)
@@ -287,7 +291,9 @@ class TestClock:
         fourth = datetime.datetime.strptime(last["x-amz-date"], "%Y%m%dT%H%M%SZ")
         assert "/eu-west-1/" in last["authorization"] and 7100 < (fourth - first).total_seconds() < 7600
 
-    def test_in_a_batch(self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+    def test_a_batch_refused_for_its_time_succeeds_with_the_time_of_the_server(
+        self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+    ) -> None:
         proxy = fault_proxy(s3.endpoint_url)
         proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"), method="GET", times=5)
         store = raw(s3, endpoint_url=proxy.url)
@@ -454,7 +460,9 @@ def tls(authority: tuple[Path, Path]) -> Iterator[str]:
     server.server_close()
 
 
-def test_certificates(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_trust_only_certificates_of_their_bundle(
+    tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, Any] = {"endpoint_url": tls, "retry": ONCE}
     bundle = str(authority[0])
     for raw_store, name in (
@@ -485,7 +493,9 @@ def test_a_redirect_never_leaves_https(tls: str, authority: tuple[Path, Path], a
     assert len(api.requests) == 1
 
 
-def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_requests_go_through_a_proxy_by_connect(
+    tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Tunnel() as proxy:
         store = HTTPRaw(ca_bundle=authority[0], proxy=proxy.url)
         assert store.get(f"{tls}/key") == DATA
@@ -497,7 +507,7 @@ def test_tunnel(tls: str, authority: tuple[Path, Path], monkeypatch: pytest.Monk
 # ---------------------------------------------------------------------- writes
 
 
-def test_one_of_many_writers_wins(s3: SeaweedS3, shared_bucket: str) -> None:
+def test_one_of_many_conditional_writers_wins(s3: SeaweedS3, shared_bucket: str) -> None:
     """`If-None-Match: *` for the writes of caches: the first stays, and no writer fails."""
     name, store = f"s3://{shared_bucket}/{secrets.token_hex(8)}", raw(s3)
 
@@ -531,7 +541,7 @@ def test_unknown_options_name_the_known_ones(make: Callable[[], object]) -> None
 
 
 @pytest.mark.parametrize("bad", ["\n", "\r", "\0", "\r\nX-Evil: 1"])
-def test_no_injection(bad: str) -> None:
+def test_line_breaks_in_options_and_keys_never_reach_a_request(bad: str) -> None:
     for make in (
         lambda: HTTPRaw(headers={"X-Mine": f"a{bad}b"}),
         lambda: HTTPRaw(headers={f"X{bad}": "a"}),
@@ -584,7 +594,7 @@ def test_ctrl_c_ends_a_lone_transfer(api: CountedAPI, tmp_path: Path, what: str)
     assert out == "interrupted\n" and err == ""
 
 
-def test_what_a_signal_handler_raises_ends_a_lone_transfer_and_comes_out(api: CountedAPI) -> None:
+def test_an_exception_of_a_signal_handler_ends_a_transfer_and_is_raised(api: CountedAPI) -> None:
     """An alarm, say. It is no failure of the store."""
     rule = api.rules.add(Hang())
 

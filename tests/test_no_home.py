@@ -79,7 +79,7 @@ print(pickle.loads(pickle.dumps(cache)).label)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_composite_goes_on_with_one_warning(tmp_path: Path, shelf: str, kind: str) -> None:
+def test_a_composite_without_a_home_continues_with_one_warning(tmp_path: Path, shelf: str, kind: str) -> None:
     store = Sha1Composite()
     store.append_cache(DiskCache(), name="disk")
     store.append_source(Sha1Store(FileRaw(), shelf, verify=True))
@@ -92,7 +92,7 @@ def test_a_composite_goes_on_with_one_warning(tmp_path: Path, shelf: str, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_alone_holds_nothing(tmp_path: Path, kind: str) -> None:
+def test_a_disk_cache_without_a_home_holds_nothing(tmp_path: Path, kind: str) -> None:
     done = homeless(kind, tmp_path, ALONE)
     assert done.returncode == 0, done.stderr
     told = done.stdout.decode().splitlines()
@@ -111,7 +111,7 @@ def test_a_folder_below_the_home_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_goes_on_without_the_cache(tmp_path: Path, shelf: str, kind: str) -> None:
+def test_a_node_without_a_home_continues_without_the_cache(tmp_path: Path, shelf: str, kind: str) -> None:
     store = Sha1Composite()
     store.append_cache(DiskCache(), name="disk")
     store.append_source(Sha1Store(FileRaw(), shelf, verify=True), name="shelf")
@@ -130,7 +130,7 @@ MAIN = "from bitstore._cli import main\nsys.exit(main())"
 
 @pytest.mark.parametrize("kind", [*KINDS, "home is not there"])
 @pytest.mark.parametrize("config", [True, False])
-def test_every_command_works(tmp_path: Path, shelf: str, kind: str, config: bool) -> None:
+def test_every_command_works_without_a_home(tmp_path: Path, shelf: str, kind: str, config: bool) -> None:
     (tmp_path / "b.toml").write_text(
         f'algorithm = "sha1"\n[[tier]]\nname = "disk"\ncache = "disk"\n[[tier]]\nname = "shelf"\nurl = "{shelf}"\n'
     )

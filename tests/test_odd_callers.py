@@ -74,7 +74,7 @@ class Asking(Store):
 class TestWithin:
     """More lookups at once than there are threads for blocking calls, each of which asks for another one."""
 
-    def test_a_batch_in_the_get_of_a_store(self) -> None:
+    def test_a_batch_within_the_get_of_a_store_ends(self) -> None:
         inner = Asking(lambda uri: uri.encode())
         middle = Asking(lambda uri: next(inner.get_many([uri])).data)
         outer = Asking(lambda uri: next(middle.get_many([uri])).data)
@@ -82,7 +82,7 @@ class TestWithin:
         assert data(outer, names, in_flight=100) == [name.encode() for name in names]
         wait_until(lambda: not threads())
 
-    def test_a_batch_of_s3_that_first_needs_credentials(self, server: RawServer) -> None:
+    def test_a_batch_of_s3_that_first_needs_credentials_ends(self, server: RawServer) -> None:
         together = threading.Barrier(32)  # as many as there are threads
 
         def ask(uri: str) -> Any:
@@ -94,7 +94,7 @@ class TestWithin:
             outer = [pool.submit(data, Asking(ask), map(str, range(16))) for _ in range(4)]
             assert [each.result(60) for each in outer] == [[b"hello"] * 16] * 4
 
-    def test_flights_that_another_batch_leads(self) -> None:
+    def test_followers_of_lookups_that_another_batch_leads_are_answered(self) -> None:
         """The threads wait for lookups of another batch, whose own calls stand behind them in the line."""
         names = list(HELD)[:16]  # as many as a batch begins with
         inner = Sha1Composite()
@@ -115,14 +115,16 @@ class TestWithin:
                 gate.set()
             assert [each.result(60) for each in (*outer, leading)] == [[HELD[name] for name in names]] * 5
 
-    def test_a_batch_in_the_consumer_of_a_batch(self, server: RawServer) -> None:
+    def test_a_batch_within_the_consumer_of_a_batch_ends(self, server: RawServer) -> None:
         store = HTTPRaw()
         urls = [f"{server.url}/{number}" for number in range(50)]
         assert sum(len(data(store, urls[:5])) for blob in store.get_many(urls) if blob.found) == 250
 
 
 class TestNeed:
-    def test_no_thread_to_be_had(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_system_without_a_free_thread_is_an_error_and_no_hang(
+        self, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         url, store = f"{server.url}/blob", HTTPRaw()
         wait_until(lambda: not threads())
         with monkeypatch.context() as patch:
@@ -131,7 +133,9 @@ class TestNeed:
                 list(store.get_many([url]))
         assert data(store, [url]) == [b"hello"]
 
-    def test_no_thread_for_blocking_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_lookups_without_a_thread_for_their_calls_fail_and_later_ones_succeed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         store = Sha1Composite()
         store.append_source(Shelf(HELD))
         start = threading.Thread.start
@@ -150,7 +154,7 @@ class TestNeed:
         fresh.append_source(Shelf(HELD))
         assert data(fresh, HELD) == list(HELD.values())
 
-    def test_few_threads_for_blocking_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_threads_for_blocking_calls_serve_every_lookup(self, monkeypatch: pytest.MonkeyPatch) -> None:
         start = threading.Thread.start
 
         def refused(thread: threading.Thread) -> None:
@@ -164,7 +168,9 @@ class TestNeed:
         monkeypatch.setattr(threading.Thread, "start", refused)
         assert data(store, HELD) == list(HELD.values())
 
-    def test_interrupted_while_the_thread_starts(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_while_the_transfer_thread_starts_leaves_it_usable(
+        self, server: RawServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         start = threading.Thread.start
 
         def interrupted(thread: threading.Thread) -> None:
@@ -180,7 +186,7 @@ class TestNeed:
                 list(store.get_many([url]))
         assert data(store, [url]) == [b"hello"]
 
-    def test_what_the_transfer_thread_cannot_do_ends_all_lookups_and_then_it_goes_on(
+    def test_a_defect_in_the_transfer_thread_ends_its_lookups_and_later_ones_succeed(
         self, api: CountedAPI, server: RawServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A defect of ours, made here: those that wait are told, and nothing of what was under way comes after it."""
@@ -201,7 +207,7 @@ class TestNeed:
         assert not loop().scheduler.active and not composite._live().flights
 
     @pytest.mark.parametrize("limit", [1e7, 1e30, float("inf")])
-    def test_limits_far_away(self, server: RawServer, limit: float) -> None:
+    def test_a_time_limit_far_in_the_future_is_accepted(self, server: RawServer, limit: float) -> None:
         url = f"{server.url}/blob"
         assert data(HTTPRaw(), [url], timeout=limit) == [b"hello"]
         composite = Sha1Composite()
@@ -234,12 +240,12 @@ class TestConsumers:
         wait_until(lambda: not threads())
         assert open_sockets(api.port) <= 1  # the one whose exchange was over is kept
 
-    def test_dropped(self, api: CountedAPI) -> None:
+    def test_a_batch_that_is_dropped_leaves_nothing_under_way(self, api: CountedAPI) -> None:
         answers = self.begun(api)
         del answers
         self.nothing_left(api)
 
-    def test_left_in_a_cycle(self, api: CountedAPI) -> None:
+    def test_a_batch_left_in_a_reference_cycle_leaves_nothing_under_way(self, api: CountedAPI) -> None:
         cycle: list[Any] = [self.begun(api)]
         cycle.append(cycle)
         del cycle
@@ -247,7 +253,9 @@ class TestConsumers:
         self.nothing_left(api)
 
     @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
-    def test_raises_in_the_middle(self, api: CountedAPI, kind: type[BaseException]) -> None:
+    def test_a_consumer_that_raises_midway_leaves_nothing_under_way(
+        self, api: CountedAPI, kind: type[BaseException]
+    ) -> None:
         api.blobs = HELD
         rule = api.rules.add(Hang(), skip=1)
         store = Sha1Composite()
@@ -263,7 +271,7 @@ class TestConsumers:
         del caught  # its traceback holds the frame, and that the iterator
         self.nothing_left(api)
 
-    def test_32_threads_of_all_kinds(self, api: CountedAPI) -> None:
+    def test_many_threads_with_all_kinds_of_calls_are_answered(self, api: CountedAPI) -> None:
         api.blobs = HELD
         store = Sha1Composite()
         store.append_source(Sha1Store(HTTPRaw(), api.blob_url(""), True))

@@ -48,7 +48,7 @@ def one_byte(peer: socket.socket, head: bytes, count: int) -> bool:
 
 
 @pytest.mark.parametrize("answer", [same_bytes, one_byte])
-def test_a_blob_that_is_cut_at_each_try_fails(answer: Answerer, tmp_path: Path) -> None:
+def test_a_blob_that_is_cut_at_each_try_is_a_failure(answer: Answerer, tmp_path: Path) -> None:
     """Each try brings bytes, and none brings the blob much nearer."""
     with RawServer(answer) as server:
         store = HTTPRaw(retry=QUICK)
@@ -60,7 +60,7 @@ def test_a_blob_that_is_cut_at_each_try_fails(answer: Answerer, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("head", ["HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "HTTP/1.1 200 OK\r\nX: "])
-def test_a_trickle_is_as_good_as_silence(head: str) -> None:
+def test_a_server_that_trickles_is_given_up_like_a_silent_one(head: str) -> None:
     """Never silent for long, and never done either."""
 
     def trickle(peer: socket.socket, _: bytes, __: int) -> None:
@@ -73,7 +73,7 @@ def test_a_trickle_is_as_good_as_silence(head: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["get", "get_many", "download"])
-def test_a_body_that_stalls_after_many_bytes_is_ended_by_our_own_count(way: str, tmp_path: Path) -> None:
+def test_a_body_that_stalls_after_many_bytes_is_given_up(way: str, tmp_path: Path) -> None:
     """libcurl alone takes the mean of some seconds, so that it notices seconds too late."""
 
     def stall(peer: socket.socket, _: bytes, __: int) -> None:
@@ -121,7 +121,7 @@ def test_whole_answers_in_odd_forms_are_blobs(answer: bytes, stays: bool) -> Non
         assert [blob.data for blob in store.get_many(urls)] == [b"hello"] * 5
 
 
-def test_a_connection_that_is_closed_between_two_requests() -> None:
+def test_a_connection_closed_between_two_requests_is_replaced() -> None:
     """The server closes each connection when its second request comes: none of our tries is spent on that."""
     served: set[object] = set()
 
@@ -145,7 +145,7 @@ def test_a_connection_that_is_closed_between_two_requests() -> None:
 
 
 @pytest.mark.parametrize("kind", ["s3", "signed s3", "gs", "http"])
-def test_ipv6(kind: str) -> None:
+def test_every_raw_store_reaches_servers_over_ipv6(kind: str) -> None:
     with RawServer(lambda peer, _, __: peer.sendall(HELLO), host="::1") as server:
         keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
         kinds: dict[str, tuple[Store, str]] = {
@@ -161,7 +161,7 @@ def test_ipv6(kind: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/", "//user:pw@127.0.0.1:1/", "\\\\x", ""])
-def test_redirects_to_elsewhere(target: str) -> None:
+def test_redirects_to_forbidden_targets_are_failures(target: str) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> None:
         peer.sendall(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
 
@@ -170,7 +170,7 @@ def test_redirects_to_elsewhere(target: str) -> None:
         assert all(b"user" not in head and b"pw" not in head for head in server.heads)
 
 
-def test_a_proxys_own_page_is_no_word_of_the_store() -> None:
+def test_an_html_page_of_a_proxy_is_no_answer_of_the_store() -> None:
     """A 404 in HTML, whose answer to HEAD has no body that would tell whose it is."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> None:
@@ -188,7 +188,7 @@ def test_a_proxys_own_page_is_no_word_of_the_store() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 407])
-def test_a_proxy_that_refuses_is_asked_once_and_told_nothing(status: int) -> None:
+def test_a_proxy_that_refuses_is_asked_once_and_gets_no_credentials(status: int) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
         peer.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
         return False
@@ -220,7 +220,7 @@ print(sum(blob.found for blob in store.get_many([sys.argv[1]] * 3)))
 """
 
 
-def test_too_many_open_files() -> None:
+def test_a_process_out_of_file_descriptors_reports_a_failure() -> None:
     with RawServer(lambda peer, _, __: peer.sendall(HELLO), host="0.0.0.0") as server:
         url = f"http://127.0.0.1:{server.port}/blob"
         done = subprocess.run([sys.executable, "-c", FULL, url], capture_output=True, text=True, timeout=60)
@@ -231,7 +231,7 @@ def test_too_many_open_files() -> None:
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nA: b\r\n"]
 )
-def test_a_cut_head_is_no_empty_blob(head: bytes) -> None:
+def test_a_head_that_is_cut_is_no_empty_blob(head: bytes) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
         peer.sendall(head)
         return False
@@ -247,7 +247,7 @@ def test_a_cut_head_is_no_empty_blob(head: bytes) -> None:
 @pytest.mark.parametrize(
     "answer", [b"\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 0\r\n\r\n"]
 )
-def test_an_empty_blob_is_one_in_every_form(answer: bytes) -> None:
+def test_an_empty_blob_is_found_in_every_form_of_answer(answer: bytes) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
         peer.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
         return False
@@ -258,7 +258,7 @@ def test_an_empty_blob_is_one_in_every_form(answer: bytes) -> None:
         assert [blob.data for blob in store.get_many([f"{server.url}/blob"] * 3)] == [b""] * 3
 
 
-def test_fields_after_the_chunks_of_a_download(tmp_path: Path) -> None:
+def test_fields_after_the_chunks_do_not_spoil_a_download(tmp_path: Path) -> None:
     def serve(peer: socket.socket, _: bytes, __: int) -> None:
         peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
 

@@ -102,7 +102,7 @@ def execute(snippet: str, style: str, names: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_readme(style: str, places: Places, request: pytest.FixtureRequest) -> None:
+def test_the_published_readme_runs_unchanged(style: str, places: Places, request: pytest.FixtureRequest) -> None:
     salt = f"readme-{style}"
     here, there, last, paid = (blobs(5, salt=f"{salt}{n}") for n in range(4))
     places.aws(README_HASH, b"what the README asks for")
@@ -142,7 +142,7 @@ def test_the_readme(style: str, places: Places, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_names_are_kept(style: str) -> None:
+def test_every_published_name_is_kept(style: str) -> None:
     kept = [
         "ANONYMOUS", "Composite", "GSRaw", "InvalidDataFound", "InvalidURI", "NotFoundInStore", "S3Raw",
         "Sha1APISource", "Sha1Cache", "Sha1Composite", "Sha1FormatMixin", "Sha1Store", "Store",
@@ -204,13 +204,13 @@ def run_parallel(**told: Any) -> list[str]:
 @pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("style", STYLES)
-def test_ultimap(style: str, backend: str, used: bool, data: Data) -> None:
+def test_stores_work_in_parallel_maps_of_ultimap(style: str, backend: str, used: bool, data: Data) -> None:
     answers = run_parallel(module=style, backend=backend, used=used, hashes=data.hashes, **data.told)
     assert answers == data.hashes + data.hashes[:1] * used
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_errors_through_ultimap(backend: str, data: Data) -> None:
+def test_errors_keep_type_and_text_through_ultimap(backend: str, data: Data) -> None:
     hashes = [data.hashes[0], "0" * 40, "nonsense"]
     answers = run_parallel(
         module="epic.bitstore", backend=backend, used=False, hashes=hashes, errors="return", **data.told
@@ -255,7 +255,7 @@ class Duck:
 
 
 @pytest.mark.parametrize("kind", [Minimal, Duck])
-def test_a_store_of_the_users_own_works_in_every_place(kind: Any) -> None:
+def test_a_users_store_works_in_every_place_of_a_composite(kind: Any) -> None:
     some = blobs(4)
     first, *rest = some
     base = kind({f"mine/{digest}": some[digest] for digest in rest})
@@ -290,7 +290,7 @@ def test_a_composite_whose_subclass_has_its_own_constructor() -> None:
     assert {blob.uri: blob.data for blob in Mine(some).get_many(some)} == some
 
 
-def test_data_that_is_not_bytes_passes() -> None:
+def test_data_that_is_not_bytes_passes_a_composite() -> None:
     table, number = {"rows": 3}, 7
     composite: Any = Composite()
     composite.append_cache(cache := Minimal())
@@ -304,7 +304,7 @@ def test_data_that_is_not_bytes_passes() -> None:
     assert store.get("c" * 40) is table
 
 
-def test_an_api_source_that_returns_something_else() -> None:
+def test_an_api_source_may_return_data_that_is_not_bytes() -> None:
     class Api(Sha1APISource):
         def __init__(self) -> None:  # does not call super().__init__()
             self.calls = 0
@@ -323,7 +323,7 @@ def test_an_api_source_that_returns_something_else() -> None:
 
 
 @pytest.mark.parametrize("kind", [Sha1Store, Sha1Cache])
-def test_verify_prefix_and_base_store_may_change(kind: Any) -> None:
+def test_verify_prefix_and_base_store_may_be_set_later(kind: Any) -> None:
     (right, data), (wrong, other) = blobs(2).items()
     base = Minimal({f"a/{right}": data, f"a/{wrong}": b"rubbish", f"b/{wrong}": other})
     store = kind(base, "a/")
@@ -344,7 +344,7 @@ def test_third_argument_of_a_digest_store_is_verify() -> None:
         Sha1Store(Minimal(), "b/", True).put("0" * 40, b"rubbish")
 
 
-def test_credentials_may_change(aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS, gcs_bucket: str) -> None:
+def test_credentials_may_be_set_later(aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS, gcs_bucket: str) -> None:
     aws_env.put(bucket, "k", b"x")
     gcs_env.put(gcs_bucket, "k", b"x")
     for raw, uri, bad, good in (
@@ -432,7 +432,7 @@ def answers(store: Store, uri: Any) -> list[Any]:
         return [*told, pool.submit(store.get, uri).result()]
 
 
-def test_overridden_methods_count(tmp_path: Path, s3: SeaweedS3, bucket: str) -> None:
+def test_overridden_methods_are_used_in_every_call(tmp_path: Path, s3: SeaweedS3, bucket: str) -> None:
     digest, data = sha1(b"some text"), b"some text"
     upper = Upper(FileRaw(), f"file://{tmp_path}/")
     upper.put(digest, b"SOME TEXT")
@@ -470,7 +470,7 @@ def test_overridden_methods_count(tmp_path: Path, s3: SeaweedS3, bucket: str) ->
     assert answers(renamed, f"old-{digest}") == [b"<some text>"] * 5
 
 
-def test_a_raw_store_with_its_own_is_valid(s3: SeaweedS3, bucket: str) -> None:
+def test_a_raw_store_may_override_is_valid(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "blobs/k", b"x")
     s3.put(bucket, "k", b"x")
     raw = OnlyBlobs(s3.admin.session, endpoint_url=s3.endpoint_url, region="us-east-1")
@@ -482,7 +482,7 @@ def test_a_raw_store_with_its_own_is_valid(s3: SeaweedS3, bucket: str) -> None:
     assert isinstance(blob.error, InvalidURI)
 
 
-def test_mixins_make_a_store() -> None:
+def test_the_published_mixins_make_a_store() -> None:
     class Mine(Sha1FormatMixin, VerifySha1Mixin, Store):
         def get(self, uri: Any) -> Any:
             self._check_valid(uri)
@@ -498,7 +498,7 @@ def test_mixins_make_a_store() -> None:
     assert not Mine().is_valid(digest + "\n")
 
 
-def test_check_valid_and_hint_of_a_users_store() -> None:
+def test_check_valid_of_a_users_store_names_its_hint() -> None:
     class Mine(Minimal):
         URI_HINT = "one letter"
 
@@ -518,7 +518,7 @@ def test_check_valid_and_hint_of_a_users_store() -> None:
 # --- Raw stores -------------------------------------------------------------------------------------------------------
 
 
-def test_credentials_lists_and_anonymous(aws_env: SeaweedS3, public_bucket: str, bucket: str) -> None:
+def test_lists_of_credentials_and_anonymous_access_work(aws_env: SeaweedS3, public_bucket: str, bucket: str) -> None:
     aws_env.put(bucket, "k", b"x")
     aws_env.put(public_bucket, "k", b"y")
     assert S3Raw([BAD_KEYS, aws_env.admin.session]).get(f"s3://{bucket}/k") == b"x"
@@ -529,7 +529,7 @@ def test_credentials_lists_and_anonymous(aws_env: SeaweedS3, public_bucket: str,
         S3Raw.anonymous().get(f"s3://{bucket}/k")
 
 
-def test_anonymous_gcs(gcs_env: FakeGCS, gcs_bucket: str) -> None:
+def test_anonymous_access_to_gcs_works(gcs_env: FakeGCS, gcs_bucket: str) -> None:
     gcs_env.put(gcs_bucket, "k", b"x")
     assert GSRaw.anonymous().get(f"gs://{gcs_bucket}/k") == b"x"
     with pytest.raises(NotFoundInStore):
@@ -547,7 +547,7 @@ def test_anonymous_gcs(gcs_env: FakeGCS, gcs_bucket: str) -> None:
     ],
     ids=repr,
 )
-def test_unusable_credentials(raw: Any, uri: str) -> None:
+def test_unusable_credentials_are_a_failure_without_secrets(raw: Any, uri: str) -> None:
     for ask in (raw.get, raw.exists, lambda uri: raw.put(uri, b"x")):
         with pytest.raises(StoreNotAvailable) as caught:
             ask(uri)
@@ -562,7 +562,7 @@ def test_unusable_credentials(raw: Any, uri: str) -> None:
 
 
 @pytest.mark.parametrize(("raw", "hint"), [(S3Raw([]), "s3://"), (GSRaw({}), "gs://"), (FileRaw(), "file://")])
-def test_wrong_urls(raw: Store, hint: str) -> None:
+def test_an_invalid_url_is_refused_with_a_hint(raw: Store, hint: str) -> None:
     for ask in (raw.get, raw.exists, lambda uri: raw.put(uri, b"x")):
         with pytest.raises(TypeError):
             ask(None)
@@ -585,7 +585,7 @@ def test_wrong_urls(raw: Store, hint: str) -> None:
     ],
     ids=repr,
 )
-def test_errors_pickle(error: Exception) -> None:
+def test_errors_pickle_with_type_and_text(error: Exception) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error, protocol)), protocol))
         assert type(again) is type(error)
@@ -597,7 +597,7 @@ def test_errors_pickle(error: Exception) -> None:
 # --- Composites -------------------------------------------------------------------------------------------------------
 
 
-def test_cache_result() -> None:
+def test_cache_result_keeps_wherever_the_cache_stands() -> None:
     """`cache_result=True` works wherever the cache stands, as it did."""
     some = blobs(1)
     (digest,) = some
@@ -625,7 +625,7 @@ def test_cache_result() -> None:
         assert cache.held == {}
 
 
-def test_a_cache_that_is_only_written() -> None:
+def test_a_cache_with_read_false_is_only_written() -> None:
     some = blobs(1)
     (digest,) = some
     composite = Sha1Composite()
@@ -650,7 +650,7 @@ class Paid(Sha1APISource):
 
 
 @pytest.mark.parametrize("cache_result", [None, True])
-def test_defect_pickled_composites_forget_what_to_cache(
+def test_a_pickled_composite_remembers_which_results_to_cache(
     cache_result: bool | None, api: CountedAPI, tmp_path: Path
 ) -> None:
     api.blobs.update(some := blobs(1))
@@ -670,7 +670,7 @@ def test_defect_pickled_composites_forget_what_to_cache(
     assert api.calls == {digest: 1}
 
 
-def test_defect_unpickling_where_the_pid_is_equal(aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS) -> None:
+def test_raw_stores_unpickled_under_an_equal_pid_work(aws_env: SeaweedS3, bucket: str, gcs_env: FakeGCS) -> None:
     """In containers the pickling process and the unpickling one may have one pid: here they are one process."""
     aws_env.put(bucket, "k", b"x")
     gcs_env.put(name := gcs_env.create_bucket(), "k", b"y")
@@ -686,7 +686,7 @@ def proxy(s3: SeaweedS3) -> Iterator[FaultProxy]:
         yield running
 
 
-def test_defect_a_failing_source_hides_those_below(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
+def test_a_failing_source_does_not_hide_the_sources_below(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
     some = blobs(3)
     first, second, _ = some
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url, region="us-east-1", retry=Retry(attempts=1))
@@ -709,7 +709,7 @@ def test_defect_a_failing_source_hides_those_below(proxy: FaultProxy, s3: Seawee
         Sha1Store(raw, f"s3://{bucket}/").get(first)
 
 
-def test_defect_put_asks_for_an_acl(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
+def test_a_put_to_s3_asks_for_no_acl(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
     """Buckets with ACLs disabled refuse it."""
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url, region="us-east-1")
     raw.put(f"s3://{bucket}/k", b"x")
@@ -718,7 +718,7 @@ def test_defect_put_asks_for_an_acl(proxy: FaultProxy, s3: SeaweedS3, bucket: st
     assert b"storage-class" not in asked.head.lower()
 
 
-def test_defect_failed_writes_are_hidden(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_write_of_a_cache_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     some = blobs(3)
     composite = Sha1Composite()
     composite.append_cache(Sha1Cache(S3Raw([]), "s3://bucket/"), name="bucket")
@@ -738,7 +738,7 @@ def test_defect_failed_writes_are_hidden(caplog: pytest.LogCaptureFixture) -> No
     assert len(caplog.records) == 1
 
 
-def test_defect_a_cache_overwrites_what_others_have_written(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
+def test_a_cache_does_not_overwrite_blobs_of_other_writers(proxy: FaultProxy, s3: SeaweedS3, bucket: str) -> None:
     some = blobs(1)
     (digest,) = some
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url, region="us-east-1")
@@ -750,7 +750,7 @@ def test_defect_a_cache_overwrites_what_others_have_written(proxy: FaultProxy, s
     assert b"if-none-match: *" in asked.head.lower()
 
 
-def test_defect_credentials_need_the_right_to_list_buckets(moto_auth: MotoServer) -> None:
+def test_credentials_need_no_right_to_list_buckets(moto_auth: MotoServer) -> None:
     bucket = moto_auth.create_bucket()
     moto_auth.client().put_object(Bucket=bucket, Key="k", Body=b"x")
     reader = moto_auth.add_user(
@@ -760,5 +760,5 @@ def test_defect_credentials_need_the_right_to_list_buckets(moto_auth: MotoServer
     assert raw.get(f"s3://{bucket}/k") == b"x"
 
 
-def test_defect_readme_calls_what_the_code_lacks() -> None:
+def test_append_store_is_another_name_of_append_source() -> None:
     assert Composite.append_store is Composite.append_source

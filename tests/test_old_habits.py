@@ -50,7 +50,9 @@ class Set(Chatty):
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Chatty, f"{__name__}.Chatty"), (Named, "mine"), (Set, "set")])
-def test_a_source_that_logs(kind: type[Chatty], name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_may_write_to_the_logger_of_its_base_class(
+    kind: type[Chatty], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     some = blobs(1)
     (digest,) = some
     composite = Sha1Composite()
@@ -77,7 +79,7 @@ def test_loggers_of_classes_are_below_the_librarys(owner: Any) -> None:
                   "VerifySha1Mixin"]),
     ],
 )  # fmt: skip
-def test_submodules(module: str, names: list[str]) -> None:
+def test_the_published_submodules_hold_their_names(module: str, names: list[str]) -> None:
     found = importlib.import_module(f"epic.bitstore.{module}")
     assert sorted(found.__all__) == sorted(names)
     for name in names:
@@ -94,7 +96,7 @@ def test_submodules(module: str, names: list[str]) -> None:
         (Sha1Composite, "_write_to_cache"),
     ],
 )
-def test_hooks_that_nothing_calls_are_named(base: type[Store], name: str) -> None:
+def test_an_overridden_hook_that_is_never_called_is_named(base: type[Store], name: str) -> None:
     """Else such a store would silently ask another service, or with other credentials, than was meant."""
     with pytest.warns(UserWarning, match=rf"Mine\.{name} is never used: ") as told:
         mine = type("Mine", (base,), {name: None})

@@ -63,7 +63,7 @@ KEYS = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_tok
 
 
 @pytest.mark.parametrize("kind", ["s3", "signed s3", "requester pays", "gs", "http", "http with headers"])
-def test_asks_as_libcurl_asks(kind: str) -> None:
+def test_requests_over_our_sockets_equal_those_of_libcurl(kind: str) -> None:
     with RawServer(said(HELLO)) as server:
         s3: dict[str, Any] = {"endpoint_url": server.url, "region": "us-east-1"}
         kinds: dict[str, tuple[Store, str]] = {
@@ -86,7 +86,7 @@ def test_asks_as_libcurl_asks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "?a=b", "?a=/b"])
-def test_urls_without_a_path_are_libcurls(path: str) -> None:
+def test_urls_without_a_path_are_left_to_libcurl(path: str) -> None:
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         assert [fetched(store, [server.url + path]) for _ in range(3)] == [[b"hello"]] * 3
@@ -104,7 +104,7 @@ def test_urls_without_a_path_are_libcurls(path: str) -> None:
         ("http://a:8080", "a:8080"),
     ],
 )
-def test_the_usual_port_is_not_named(prefix: str, host: str) -> None:
+def test_the_default_port_is_left_out_of_the_host_header(prefix: str, host: str) -> None:
     """As libcurl has it: else the two ask the same server in two ways."""
     profile = Profile()
     message = Origin(profile, prefix).message(Request(profile, f"{prefix}/key"))
@@ -127,7 +127,7 @@ def test_the_usual_port_is_not_named(prefix: str, host: str) -> None:
     ],
     ids=str,
 )
-def test_what_needs_interpretation_is_left_to_libcurl(profile: Profile, prefix: str, usable: bool) -> None:
+def test_an_address_that_needs_interpretation_is_left_to_libcurl(profile: Profile, prefix: str, usable: bool) -> None:
     assert Origin(profile, prefix).usable == usable
 
 
@@ -137,7 +137,7 @@ def test_a_path_that_needs_interpretation_is_left_to_libcurl(path: str) -> None:
     assert Origin(profile, "http://a").message(Request(profile, f"http://a{path}")) is None
 
 
-def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_never_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(said(HELLO)) as proxy, RawServer(said(HELLO)) as server:
         monkeypatch.setenv("http_proxy", proxy.url)
         for store in (HTTPRaw(retry=ONCE), HTTPRaw(retry=ONCE, proxy=proxy.url)):
@@ -149,7 +149,7 @@ def test_a_proxy_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------------- what is kept
 
 
-def test_one_connection_carries_many() -> None:
+def test_one_connection_carries_many_requests() -> None:
     with RawServer(said(HELLO)) as server:
         store = HTTPRaw(retry=ONCE)
         fetched(store, [f"{server.url}/first"])
@@ -176,7 +176,7 @@ def test_blobs_that_come_in_pieces_keep_their_connection() -> None:
         assert len(server.heads) == 200 and server.connections <= 4 and len(own_connections(server.port)) <= 2
 
 
-def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_idle_for_long_are_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(said(HELLO)) as server:
         store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
         fetched(store, [url])
@@ -191,7 +191,7 @@ def test_connections_that_were_idle_for_long_are_not_trusted(monkeypatch: pytest
         assert own_connections(server.port) == []
 
 
-def test_an_unclear_answer_is_for_libcurl_and_so_are_the_next() -> None:
+def test_an_unclear_answer_hands_this_and_later_requests_to_libcurl() -> None:
     """It comes in a form that libcurl reads, and our own connections do not."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> None:
@@ -206,7 +206,7 @@ def test_an_unclear_answer_is_for_libcurl_and_so_are_the_next() -> None:
         assert len(server.heads) == heads + 1 and own_connections(server.port) == []
 
 
-def test_a_second_answer_is_never_the_next_one() -> None:
+def test_a_second_answer_is_never_taken_for_the_next_request() -> None:
     """A server, or a proxy before it, that answers twice: at once, or later, when the connection is idle."""
     wrong = HELLO.replace(b"hello", b"wrong")
     late: list[socket.socket] = []
@@ -228,7 +228,7 @@ def test_a_second_answer_is_never_the_next_one() -> None:
             assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
 
 
-def test_bytes_that_came_meanwhile_are_never_the_next_answer() -> None:
+def test_bytes_that_came_while_idle_are_never_the_next_answer() -> None:
     """The transfer thread was busy with something else, and has not heard of it."""
     peers: list[socket.socket] = []
 
@@ -251,7 +251,7 @@ def test_bytes_that_came_meanwhile_are_never_the_next_answer() -> None:
         assert over.wait(30) and task.result.body == b"hello" and server.connections == 3
 
 
-def test_an_end_that_came_with_the_answer_makes_the_connection_useless() -> None:
+def test_a_connection_closed_with_its_answer_is_not_used_again() -> None:
     """The kernel reported both at once, and a server that has half closed a connection is silent from then on."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
@@ -267,7 +267,7 @@ def test_an_end_that_came_with_the_answer_makes_the_connection_useless() -> None
         assert fetched(store, [f"{server.url}/{number}" for number in range(100)]) == [b"hello"] * 100
 
 
-def test_closed_connections_are_replaced_and_cost_no_try() -> None:
+def test_closed_connections_are_replaced_without_using_up_a_try() -> None:
     served: set[object] = set()
 
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
@@ -284,7 +284,7 @@ def test_closed_connections_are_replaced_and_cost_no_try() -> None:
         assert store.stats() == {"requests": 101, "retries": 0}
 
 
-def test_a_request_that_the_server_hangs_up_at_is_not_sent_by_all_connections() -> None:
+def test_a_request_at_which_the_server_hangs_up_is_not_sent_over_every_connection() -> None:
     together = threading.Barrier(8)
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
@@ -304,7 +304,7 @@ def test_a_request_that_the_server_hangs_up_at_is_not_sent_by_all_connections() 
         assert sum(b"/poison" in head for head in server.heads) == 2
 
 
-def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
+def test_a_lookup_that_is_given_up_closes_its_connection() -> None:
     asked = threading.Event()
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
@@ -329,7 +329,7 @@ def test_a_lookup_that_is_given_up_takes_its_connection_along() -> None:
         assert len(own_connections(server.port)) == 1 and not loop().scheduler.active
 
 
-def test_a_server_that_sends_without_end_leaves_others_their_turn() -> None:
+def test_a_server_that_sends_without_end_holds_up_no_other_lookup() -> None:
     """Others have their turn in between, and time limits are kept."""
     connection, far = asking(Profile())
     buffer = bytearray(16)
@@ -346,7 +346,7 @@ def test_a_server_that_sends_without_end_leaves_others_their_turn() -> None:
     connection.close()
 
 
-def test_a_closed_connection_has_no_more_to_say() -> None:
+def test_a_closed_connection_yields_no_more_answers() -> None:
     connection, far = asking(Profile())
     buffer = bytearray(16)
     with far:
@@ -357,7 +357,7 @@ def test_a_closed_connection_has_no_more_to_say() -> None:
     assert not connection.more  # else the thread would look at it in each turn, and never sleep again
 
 
-def test_limits_of_connecting_and_of_answering() -> None:
+def test_time_limits_of_connecting_and_answering_are_kept() -> None:
     """They are told apart; a trickle is no progress, and enough bytes are, up to the end of the answer."""
     connection, far = asking(Profile(connect_timeout=5, stall_timeout=3))
     buffer = bytearray(1000)
@@ -379,7 +379,7 @@ def test_limits_of_connecting_and_of_answering() -> None:
     connection.close()
 
 
-def test_a_connection_that_does_not_come_about_in_time_is_given_up() -> None:
+def test_a_connection_not_made_in_time_is_given_up() -> None:
     connection, far = asking(Profile(connect_timeout=5, stall_timeout=1))
     with far:
         connection.watch(100.0)
@@ -389,7 +389,7 @@ def test_a_connection_that_does_not_come_about_in_time_is_given_up() -> None:
     connection.close()
 
 
-def test_an_answer_that_came_before_the_question_is_heard() -> None:
+def test_an_answer_that_comes_together_with_the_connection_is_taken() -> None:
     """The kernel tells of it together with the connection, and of nothing more."""
     connection, far = asking(Profile())
     buffer = bytearray(1000)
@@ -399,7 +399,7 @@ def test_an_answer_that_came_before_the_question_is_heard() -> None:
     connection.close()
 
 
-def test_a_server_that_has_gone_and_comes_back() -> None:
+def test_a_server_that_comes_back_is_used_again() -> None:
     with RawServer(said(HELLO)) as server:
         store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
         fetched(store, [url])
@@ -414,7 +414,7 @@ def test_a_server_that_has_gone_and_comes_back() -> None:
         thread.join()
 
 
-def test_connections_end_with_their_store() -> None:
+def test_connections_are_closed_with_their_store() -> None:
     closed = threading.Event()
 
     def serve(peer: socket.socket, _: bytes, __: int) -> bool:
@@ -433,7 +433,7 @@ def test_connections_end_with_their_store() -> None:
         assert closed.wait(30) and own_connections(server.port) == []
 
 
-def test_bound_of_connections() -> None:
+def test_the_bound_of_connections_holds_for_all_servers_together() -> None:
     """The bound holds for all servers together; an idle connection is closed where there is none to spare."""
     driver = Loop(Pace(least=2, first=8, most=8))
 
@@ -463,7 +463,7 @@ def test_bound_of_connections() -> None:
         assert all(task.error is None and task.result.body == b"hello" for task in done)
 
 
-def test_a_forked_child_has_connections_of_its_own() -> None:
+def test_a_forked_child_makes_its_own_connections() -> None:
     with RawServer(said(HELLO)) as server:
         store, url = HTTPRaw(retry=ONCE), f"{server.url}/key"
         fetched(store, [url])
@@ -497,7 +497,7 @@ def echo(peer: socket.socket, head: bytes, _: int) -> None:
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 
-def test_tls(tmp_path: Path) -> None:
+def test_https_requests_use_our_own_tls_connections(tmp_path: Path) -> None:
     bundle, mine = issued(tmp_path)
     with RawServer(echo, tls=tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
@@ -508,7 +508,7 @@ def test_tls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["theirs", "elsewhere"])
-def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None:
+def test_a_server_with_another_certificate_is_refused(other: str, tmp_path: Path) -> None:
     """A server in the place of one that was reached before is asked for its certificate again."""
     trusted, mine = issued(tmp_path)
     (tmp_path / other).mkdir()
@@ -527,7 +527,7 @@ def test_another_certificate_is_not_believed(other: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("says_goodbye", [False, True])
-def test_a_body_without_length_is_whole_only_with_a_goodbye_of_tls(says_goodbye: bool, tmp_path: Path) -> None:
+def test_a_body_without_length_is_whole_only_after_a_tls_close_notify(says_goodbye: bool, tmp_path: Path) -> None:
     """A body until the end of the connection may have been cut on the way, unless TLS says it is the end."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
@@ -546,7 +546,7 @@ def test_a_body_without_length_is_whole_only_with_a_goodbye_of_tls(says_goodbye:
         assert server.connections == before + 1 and len(server.heads) == 2
 
 
-def test_a_second_answer_in_a_record_of_its_own_is_never_the_next_answer(tmp_path: Path) -> None:
+def test_a_second_answer_in_its_own_tls_record_is_never_the_next_answer(tmp_path: Path) -> None:
     """It was there with the first one, in the kernel, of which a record is read at a time."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> None:
@@ -565,7 +565,7 @@ def test_a_second_answer_in_a_record_of_its_own_is_never_the_next_answer(tmp_pat
             assert fetched(store, [f"{server.url}/next"]) == [b"hello"]
 
 
-def test_a_bundle_that_has_gone_ends_no_thread(tmp_path: Path) -> None:
+def test_a_deleted_certificate_bundle_fails_lookups_and_ends_no_thread(tmp_path: Path) -> None:
     bundle, mine = issued(tmp_path)
 
     def serve(peer: socket.socket, head: bytes, count: int) -> None:
@@ -578,7 +578,7 @@ def test_a_bundle_that_has_gone_ends_no_thread(tmp_path: Path) -> None:
             assert fetched(store, [f"{server.url}/key"]) == [b"/key" * 10_000]
 
 
-def test_a_socket_that_cannot_be_watched_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_cannot_be_watched_fails_its_lookup_and_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is a limit on them, of all processes of a user."""
 
     def refuse(fd: int) -> None:
@@ -620,7 +620,7 @@ def test_a_request_that_cannot_be_signed_fails_alone() -> None:
         assert len(own_connections(server.port)) == 1
 
 
-def test_a_handshake_that_never_comes_is_given_up(tmp_path: Path) -> None:
+def test_a_tls_handshake_that_never_comes_is_given_up(tmp_path: Path) -> None:
     """A server that was reached before, and by now takes connections without a word: neither way waits for long."""
     bundle, mine = issued(tmp_path)
     with RawServer(echo, tls=tls(mine)) as server:

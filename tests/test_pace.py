@@ -28,7 +28,7 @@ class Server:
 
 
 @pytest.mark.parametrize(("latency", "per_second"), [(0.03, 10_000), (0.1, 5_000), (0.001, 20_000), (0.0005, 16_000)])
-def test_finds_nearly_all_throughput_without_waste(latency: float, per_second: float) -> None:
+def test_the_pace_finds_nearly_all_throughput_without_waste(latency: float, per_second: float) -> None:
     server = Server(latency, per_second)
     pace = Pace(clock=lambda: server.now)
     server.run(pace, 60_000)
@@ -37,14 +37,14 @@ def test_finds_nearly_all_throughput_without_waste(latency: float, per_second: f
     assert pace.limit <= max(64, 2 * needed)
 
 
-def test_is_quick_to_find_it() -> None:
+def test_the_pace_finds_a_fast_server_quickly() -> None:
     server = Server(0.03, 10_000)
     pace = Pace(clock=lambda: server.now)
     server.run(pace, 4_000)
     assert pace.limit >= 200
 
 
-def test_stays_within_its_bounds() -> None:
+def test_the_pace_stays_within_its_bounds() -> None:
     server = Server(1.0, 1e9)
     pace = Pace(most=100, clock=lambda: server.now)
     server.run(pace, 20_000)
@@ -55,7 +55,7 @@ def test_stays_within_its_bounds() -> None:
     assert pace.limit == 8
 
 
-def test_backs_off_when_told_once_per_burst() -> None:
+def test_the_pace_backs_off_once_per_burst_of_refusals() -> None:
     server = Server(0.03, 10_000)
     pace = Pace(first=100, clock=lambda: server.now)
     for _ in range(50):
@@ -66,14 +66,14 @@ def test_backs_off_when_told_once_per_burst() -> None:
     assert pace.limit == 49
 
 
-def test_does_not_grow_when_nothing_waits() -> None:
+def test_the_pace_does_not_grow_when_no_request_waits() -> None:
     server = Server(0.03, 10_000)
     pace = Pace(first=32, clock=lambda: server.now)
     server.run(pace, 20_000, waiting=False)
     assert pace.limit == 32
 
 
-def test_the_cost_of_new_connections_is_not_taken_for_the_rate_of_more_transfers() -> None:
+def test_the_cost_of_new_connections_does_not_stop_the_growth_of_the_pace() -> None:
     server = Server(0.03, 30_000)
     pace = Pace(clock=lambda: server.now)
     connections = pace.limit

@@ -63,7 +63,7 @@ class Gated(API):
 
 class TestCompositeInComposite:
     @pytest.mark.parametrize("depth", [1, 2, 3])
-    def test_an_outage_before_it_is_no_bill(self, depth: int) -> None:
+    def test_an_outage_above_an_inner_composite_never_becomes_a_paid_call(self, depth: int) -> None:
         api = API({DIGEST: DATA})
         inner: Store = api
         for _ in range(depth):
@@ -74,7 +74,7 @@ class TestCompositeInComposite:
         [blob] = outer.get_many([DIGEST], patience=0)
         assert blob.failed and api.calls == []
 
-    def test_what_it_has_for_free_is_still_had(self, tmp_path: Path) -> None:
+    def test_free_blobs_of_an_inner_composite_are_found_during_an_outage(self, tmp_path: Path) -> None:
         api, cache = API({}), Box()
         inner = chain(cache, Shelf({DIGEST: DATA}), api)
         outer = chain(down(), inner)
@@ -83,7 +83,7 @@ class TestCompositeInComposite:
         assert (tmp_path / "blob").read_bytes() == DATA and api.calls == []
         assert inner.stats()["Shelf"].hits == 1 and inner.stats()["Box"].hits == 1
 
-    def test_unless_told_so(self) -> None:
+    def test_call_when_uncertain_of_the_outer_composite_pays_despite_an_outage(self) -> None:
         api = API({DIGEST: DATA})
         assert chain(down(), chain(Shelf(), api), call_when_uncertain=True).get(DIGEST) == DATA
         # The inner one says what holds for its own tiers, the outer one what holds for all that stands below a failure.
@@ -92,12 +92,12 @@ class TestCompositeInComposite:
             outer.get(DIGEST)
         assert api.calls == [DIGEST]
 
-    def test_asked_where_all_before_it_say_no(self) -> None:
+    def test_an_inner_paid_source_is_asked_after_all_free_tiers_said_no(self) -> None:
         api = API({DIGEST: DATA})
         assert chain(Shelf(), chain(Shelf(), api)).get(DIGEST) == DATA
         assert api.calls == [DIGEST]
 
-    def test_a_digest_store_over_what_is_paid(self) -> None:
+    def test_a_digest_store_over_a_paid_source_counts_as_paid(self) -> None:
         class PaidShelf(Shelf):
             paid = True
 
@@ -108,7 +108,7 @@ class TestCompositeInComposite:
         assert shelf.asked == []
 
     @pytest.mark.parametrize("failure", [AccessDenied("bucket", "403"), OSError("down")], ids=["refused", "down"])
-    def test_one_bad_tier_does_not_close_the_others(self, failure: Exception) -> None:
+    def test_a_failing_inner_tier_does_not_open_the_breaker_of_its_composite(self, failure: Exception) -> None:
         bad = Shelf()
         bad.fail = failure
         inner = chain(bad, Shelf({DIGEST: DATA}))
@@ -119,7 +119,7 @@ class TestCompositeInComposite:
         assert outer.get(DIGEST) == DATA
         assert outer.stats()["Sha1Composite"].breaker == "closed"
 
-    def test_a_batch_waits_for_its_tiers(self) -> None:
+    def test_a_batch_waits_for_tiers_of_an_inner_composite(self) -> None:
         """The breaker is that of the inner tier, and the patience that of the outer batch."""
         shelf = Shelf({DIGEST: DATA})
         shelf.fail = OSError("down")
@@ -138,7 +138,7 @@ class TestCompositeInComposite:
 
 class TestTriesOfABatch:
     @pytest.mark.parametrize("first", [True, False], ids=["before the outage", "behind it"])
-    def test_who_said_no_is_not_asked_again(self, first: bool) -> None:
+    def test_a_tier_that_said_no_is_not_asked_again_in_later_tries(self, first: bool) -> None:
         api, free = API({}), down()
         composite = chain(*((api, free) if first else (free, api)), call_when_uncertain=True)
         [blob] = composite.get_many([DIGEST])
@@ -146,12 +146,12 @@ class TestTriesOfABatch:
         assert blob.error.missing == ["API"]
         assert len(free.asked) == 3 and api.calls == [DIGEST]
 
-    def test_nor_in_a_composite_within(self) -> None:
+    def test_a_tier_of_an_inner_composite_that_said_no_is_not_asked_again(self) -> None:
         api, free = API({}), down()
         [blob] = chain(chain(api, free)).get_many([DIGEST])
         assert blob.failed and api.calls == [DIGEST]
 
-    def test_a_lookup_of_its_own_asks(self) -> None:
+    def test_a_separate_lookup_asks_a_tier_that_said_no_before(self) -> None:
         api, free = API({}), down()
         composite = chain(api, free)
         for _ in range(2):
@@ -163,7 +163,7 @@ class TestTriesOfABatch:
 class TestDownloads:
     @pytest.mark.parametrize("leader", ["get", "download"])
     @pytest.mark.parametrize("cached", [True, False])
-    def test_at_the_same_time_share_one_call(self, leader: str, cached: bool, tmp_path: Path) -> None:
+    def test_downloads_at_the_same_time_share_one_paid_call(self, leader: str, cached: bool, tmp_path: Path) -> None:
         api = Gated({DIGEST: DATA})
         composite = chain(*([MemoryCache()] if cached else []), Shelf(), api)
 
@@ -181,7 +181,7 @@ class TestDownloads:
         assert len(api.calls) == 1 or not cached
         assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
-    def test_a_get_that_waited_for_a_download_looks_for_itself(self, tmp_path: Path) -> None:
+    def test_a_get_that_waited_for_a_download_gets_bytes_of_its_own(self, tmp_path: Path) -> None:
         """The bytes of a download went to its file: the lookup that waited for it is answered with bytes of its own."""
         entered, go_on = threading.Event(), threading.Event()
 
@@ -206,7 +206,7 @@ class TestDownloads:
             assert get.result(60) == DATA and download.result(60)
         assert (tmp_path / "out").read_bytes() == DATA and api.calls == []
 
-    def test_a_wrong_answer_of_another_is_not_written(self, tmp_path: Path) -> None:
+    def test_a_download_does_not_write_the_wrong_answer_of_another_lookup(self, tmp_path: Path) -> None:
         """The store does not verify, the download does: also what another lookup brought."""
         api = Gated({DIGEST: b"other bytes"})
         composite = chain(api)
@@ -223,7 +223,7 @@ class TestDownloads:
 
 class TestRemembered:
     @pytest.mark.parametrize("limited", [False, True])
-    def test_both_ways_to_say_no(self, limited: bool) -> None:
+    def test_an_absence_is_remembered_whether_returned_or_raised(self, limited: bool) -> None:
         class Raises(API):
             def api_get(self, digest: str) -> bytes | None:
                 super().api_get(digest)
@@ -240,7 +240,7 @@ class TestRemembered:
             assert api.calls == [DIGEST]
 
     @pytest.mark.parametrize("error", [OSError("down"), InvalidDataFound("api", DIGEST), StoreNotAvailable("api")])
-    def test_nothing_else_is(self, error: Exception) -> None:
+    def test_a_failure_of_a_paid_source_is_not_remembered(self, error: Exception) -> None:
         api = API({DIGEST: DATA})
         api.remember_missing, api.fail = 60, error
         with pytest.raises(LookupFailed):

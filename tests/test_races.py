@@ -71,7 +71,7 @@ def run(*functions: Callable[[], object]) -> list[Any]:
 
 
 class TestOneDigest:
-    def test_an_eviction_between_a_hit_and_the_next_read(self, tmp_path: Path) -> None:
+    def test_an_eviction_leaves_an_open_file_whole_and_the_blob_is_fetched_again(self, tmp_path: Path) -> None:
         """The file that `path` named is gone when it is opened; what was open stays whole."""
         cache = DiskCache(tmp_path, algorithm="sha1")
         composite = Sha1Composite()
@@ -83,7 +83,7 @@ class TestOneDigest:
             assert file.read() == DATA
         assert composite.get(DIGEST) == DATA and cache.exists(DIGEST)
 
-    def test_evict_put_and_get_at_once(self, tmp_path: Path) -> None:
+    def test_evictions_puts_and_gets_at_once_give_right_bytes(self, tmp_path: Path) -> None:
         """Whatever the order: the bytes are right, and what is on disk is whole."""
         caches = [DiskCache(tmp_path, max_size=1000, algorithm="sha1") for _ in range(3)]
         others = blobs(30, size=90)
@@ -103,7 +103,7 @@ class TestOneDigest:
         assert caches[0].verify_all().damaged == 0
         assert caches[0].prune() <= 1000
 
-    def test_the_blob_is_there_before_the_answer_is(self) -> None:
+    def test_the_blob_is_in_the_cache_before_the_answer_is_given(self) -> None:
         """A paid blob is in its cache before a lookup returns it; meanwhile others wait instead of paying again."""
         kept, api = Slow(), API({DIGEST: DATA})
         composite = Sha1Composite()
@@ -122,7 +122,7 @@ class TestOneDigest:
         first.join(60), second.join(60)
         assert answers == [DATA, DATA] and api.calls == [DIGEST] and kept.held == {DIGEST: DATA}
 
-    def test_a_file_goes_bad_while_many_ask(self, tmp_path: Path) -> None:
+    def test_a_file_damaged_while_many_ask_is_healed(self, tmp_path: Path) -> None:
         shelf = Shelf({DIGEST: DATA})
         composite = Sha1Composite()
         composite.append_cache(DiskCache(tmp_path))
@@ -135,7 +135,7 @@ class TestOneDigest:
 
 
 class TestLeaders:
-    def test_leaders_that_give_up(self, api: CountedAPI) -> None:
+    def test_a_follower_with_time_left_takes_over_from_leaders_that_give_up(self, api: CountedAPI) -> None:
         """The leader and others run out of their own time; a lookup with time left takes over and gets the blob."""
         api.blobs = {DIGEST: DATA}
         rule = api.rules.add(Hang(), times=1)
@@ -157,7 +157,7 @@ class TestLeaders:
         assert len(composite._live().flights) == 0
         assert composite._live().breakers[api.blob_url("")]._failures == 0  # their haste is no failure of the store
 
-    def test_a_hasty_batch_is_no_failure_of_the_store(self, api: CountedAPI) -> None:
+    def test_a_short_timeout_of_a_batch_is_no_failure_of_the_store(self, api: CountedAPI) -> None:
         api.blobs = blobs(20)
         api.rules.add(Hang())
         composite = Sha1Composite()
@@ -166,7 +166,7 @@ class TestLeaders:
             assert isinstance(blob.error, LookupTimedOut)
         assert composite.stats()[api.blob_url("")].breaker == "closed"
 
-    def test_a_follower_out_of_time(self) -> None:
+    def test_a_follower_out_of_time_fails_and_its_leader_continues(self) -> None:
         """It is told so as a leader would be, and the leader goes on."""
         shelf = Shelf({DIGEST: DATA})
         shelf.gate = threading.Event()
@@ -182,7 +182,7 @@ class TestLeaders:
             shelf.gate.set()
             assert leader.result(60) == DATA
 
-    def test_out_of_time_while_a_cache_writes(self) -> None:
+    def test_a_lookup_out_of_time_while_a_cache_writes_gives_its_bytes(self) -> None:
         """The bytes are here: they are the answer."""
         kept = Slow()
         composite = Sha1Composite()
@@ -193,7 +193,7 @@ class TestLeaders:
         assert composite.stats()["kept"].write_failures == 1
         kept.go_on.set()
 
-    def test_a_leader_that_is_killed_by_an_odd_exception(self) -> None:
+    def test_a_leader_that_ends_by_an_odd_exception_leaves_no_follower_waiting(self) -> None:
         """SystemExit out of a user's store ends its own thread, and no lookup waits for ever."""
         composite = Sha1Composite()
 
@@ -224,7 +224,7 @@ class TestLeaders:
         leader.join(60), follower.join(60)
         assert answers == [DATA] and len(exits.asked) == 2
 
-    def test_the_process_of_a_leader_dies(self, tmp_path: Path, api: CountedAPI) -> None:
+    def test_the_death_of_the_process_of_a_leader_harms_no_other_process(self, tmp_path: Path, api: CountedAPI) -> None:
         """Processes share the disk cache alone: what dies with one is fetched by the other."""
         api.blobs = {DIGEST: DATA}
         hold = Hold()
@@ -242,7 +242,7 @@ class TestLeaders:
         assert composite.get(DIGEST) == DATA
         assert api.calls[DIGEST] == 2
 
-    def test_a_fork_in_the_middle_of_a_flight(self) -> None:
+    def test_a_child_forked_during_a_flight_looks_up_for_itself(self) -> None:
         """The child inherits a flight whose leader lives in the parent: it must not wait for that."""
         shelf = Shelf({DIGEST: DATA})
         shelf.gate = threading.Event()
@@ -286,7 +286,7 @@ class TestLeaders:
         flight.land(None)
         assert called == ["first", "second"]
 
-    def test_a_lookup_that_comes_between_the_landing_and_the_table_leads_itself(self) -> None:
+    def test_a_lookup_that_comes_after_the_landing_leads_itself(self) -> None:
         """The flight leaves the table before it lands: no lookup waits for one that is over."""
         flights, led = Flights(), []
         assert flights.lead("key") is None
@@ -298,7 +298,7 @@ class TestLeaders:
 
 
 class TestConsumers:
-    def test_closing_in_the_middle_leaves_the_caches_whole(self, tmp_path: Path, api: CountedAPI) -> None:
+    def test_closing_a_batch_midway_leaves_whole_blobs_in_the_caches(self, tmp_path: Path, api: CountedAPI) -> None:
         api.blobs = blobs(200, size=2000)
         composite = Sha1Composite()
         composite.append_cache(DiskCache(tmp_path, algorithm="sha1"))
@@ -312,7 +312,7 @@ class TestConsumers:
         assert DiskCache(tmp_path, algorithm="sha1").verify_all().damaged == 0
         assert all(blob.found for blob in composite.get_many(api.blobs))
 
-    def test_closing_while_a_cache_writes(self) -> None:
+    def test_closing_a_batch_while_a_cache_writes_leaves_it_usable(self) -> None:
         kept = Slow()
         composite = Sha1Composite()
         composite.append_cache(kept)
@@ -327,7 +327,7 @@ class TestConsumers:
 
 
 class TestChains:
-    def test_a_cache_appended_while_in_use(self) -> None:
+    def test_a_cache_appended_while_in_use_serves_later_lookups(self) -> None:
         """A walk goes on over the chain it began with; the next one has the new one."""
         shelf, early, late = Shelf({DIGEST: DATA}), MemoryCache(), Box()
         shelf.gate = threading.Event()
@@ -346,7 +346,7 @@ class TestChains:
         assert answers == [DATA] and early.get(DIGEST) == DATA and late.held == {} and api.calls == []
         assert composite.get("0" * 40) == b"zero" and late.held == {"0" * 40: b"zero"}
 
-    def test_many_append_while_many_ask(self) -> None:
+    def test_tiers_appended_while_many_threads_ask_are_all_kept(self) -> None:
         held = blobs(40)
         composite = Sha1Composite()
         composite.append_source(Shelf(held))
@@ -364,7 +364,7 @@ class TestChains:
         names = list(composite.stats())
         assert len(names) == len(set(names)) == 21
 
-    def test_attributes_changed_while_in_use(self, tmp_path: Path) -> None:
+    def test_attributes_changed_while_in_use_never_yield_wrong_bytes(self, tmp_path: Path) -> None:
         """`verify` and `prefix` of a store are live: each lookup sees one state or the other, never bad bytes."""
         good, bad = tmp_path / "good", tmp_path / "bad"
         for folder, data in ((good, DATA), (bad, b"wrong")):
@@ -390,7 +390,9 @@ class TestChains:
 
 
 class TestBuckets:
-    def test_two_stores_of_one_bucket(self, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> None:
+    def test_two_stores_of_one_bucket_share_no_refusals(
+        self, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]
+    ) -> None:
         """Good and bad credentials for one bucket at the same time: what one store learns is not the other's."""
         bucket = s3.create_bucket()
         held = blobs(50)
@@ -407,7 +409,7 @@ class TestBuckets:
             assert {blob.uri: blob.data for blob in results[index]} == held
         assert all(blob.failed and isinstance(blob.error, PermissionError) for blob in results[2])
 
-    def test_keys_expire_in_the_middle_of_a_burst(self, s3: SeaweedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_keys_that_expire_during_a_burst_are_renewed(self, s3: SeaweedS3, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many answers say so at once: the session is built again once, and no lookup fails."""
         import boto3
 
@@ -432,7 +434,7 @@ class TestBuckets:
             assert all(run(*_burst(store, held)))
             assert len(made) == 2
 
-    def test_a_token_expires_in_the_middle_of_a_burst(self, gcs: FakeGCS) -> None:
+    def test_a_token_that_expires_during_a_burst_is_renewed(self, gcs: FakeGCS) -> None:
         class Tokens(Credentials):
             refreshes = 0
 

@@ -23,7 +23,7 @@ from bitstore.steps import Call, Write
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1 << 20, (1 << 20) + 1, 5_000_000])
-def test_round_trip(tmp_path: Path, size: int) -> None:
+def test_a_blob_of_any_size_is_read_as_written(tmp_path: Path, size: int) -> None:
     store, path, data = FileRaw(), tmp_path / "new" / "folders" / "blob", os.urandom(size)
     uri = path.as_uri()
     assert store.is_valid(uri)
@@ -42,7 +42,7 @@ def test_round_trip(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     "name", ["a b", "100%", "%41", "what?x=1", "frag#ment", "quo\"te'", "ünïcödé-日本", "a;b", "tab\t", "~"]
 )
-def test_awkward_names(tmp_path: Path, name: str) -> None:
+def test_files_with_awkward_names_are_read(tmp_path: Path, name: str) -> None:
     store, path = FileRaw(), tmp_path / name
     path.write_bytes(b"x")
     assert store.get(path.as_uri()) == b"x"
@@ -51,7 +51,7 @@ def test_awkward_names(tmp_path: Path, name: str) -> None:
         assert store.get(f"file://localhost{tmp_path}/{name}") == b"x"
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_written_and_read(tmp_path: Path) -> None:
     uri = f"{tmp_path.as_uri()}/%FF%FE"
     FileRaw().put(uri, b"x")
     assert os.listdir(os.fsencode(tmp_path)) == [b"\xff\xfe"]
@@ -73,7 +73,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         "file:///\ud800",
     ],
 )
-def test_invalid_uris(uri: str) -> None:
+def test_an_invalid_file_uri_is_refused_with_a_hint(uri: str) -> None:
     store = FileRaw()
     assert not store.is_valid(uri)
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
@@ -81,7 +81,7 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-def test_below_a_file_or_a_dangling_link_nothing_is_missing(tmp_path: Path) -> None:
+def test_a_path_below_a_file_or_a_dangling_link_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "unmounted")
     for path, reason in (("file/below", "there is no folder"), ("link/some/where/below", "which is not there")):
@@ -94,7 +94,7 @@ def test_below_a_file_or_a_dangling_link_nothing_is_missing(tmp_path: Path) -> N
         FileRaw().put(f"{tmp_path.as_uri()}/file/below", b"y")
 
 
-def test_what_is_no_file_is_a_failure(tmp_path: Path) -> None:
+def test_a_folder_pipe_or_loop_in_place_of_a_file_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
@@ -109,7 +109,7 @@ def test_what_is_no_file_is_a_failure(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "loop", "pipe"]
 
 
-def test_forbidden(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_access_denied(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "file").write_bytes(b"x")
@@ -138,7 +138,7 @@ for operation in (FileRaw().get, FileRaw().exists, lambda uri: FileRaw().put(uri
     assert (secret / "file").read_bytes() == b"x"
 
 
-def test_root(tmp_path: Path) -> None:
+def test_a_root_keeps_reads_and_writes_inside(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.write_bytes(b"secret")
@@ -168,7 +168,7 @@ def test_root(tmp_path: Path) -> None:
         FileRaw(root)  # type: ignore[call-arg]
 
 
-def test_a_root_that_is_a_link(tmp_path: Path) -> None:
+def test_a_root_that_is_a_link_serves_its_target(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "k").write_bytes(b"x")
     (tmp_path / "link").symlink_to("real")
@@ -178,7 +178,7 @@ def test_a_root_that_is_a_link(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- writes
 
 
-def test_only_if_absent(tmp_path: Path) -> None:
+def test_a_write_only_if_absent_keeps_an_existing_file(tmp_path: Path) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
     run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
     run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
@@ -189,7 +189,7 @@ def test_only_if_absent(tmp_path: Path) -> None:
         store.put(uri, "text")  # type: ignore[arg-type]
 
 
-def test_only_if_absent_holds_when_another_writer_comes_between(
+def test_a_write_only_if_absent_keeps_the_file_of_a_faster_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
@@ -200,7 +200,7 @@ def test_only_if_absent_holds_when_another_writer_comes_between(
     assert os.listdir(tmp_path) == ["k"]
 
 
-def test_only_one_of_many_wins(tmp_path: Path) -> None:
+def test_one_of_many_writers_only_if_absent_wins(tmp_path: Path) -> None:
     store, uri, barrier = FileRaw(), f"{tmp_path.as_uri()}/k", threading.Barrier(8)
     seen: list[bytes] = []
 
@@ -215,7 +215,7 @@ def test_only_one_of_many_wins(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["k"]
 
 
-def test_replacing(tmp_path: Path) -> None:
+def test_a_conditional_write_replaces_only_the_version_it_names(tmp_path: Path) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
     assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
@@ -228,7 +228,7 @@ def test_replacing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["k"]
 
 
-def test_readers_see_whole_files(tmp_path: Path) -> None:
+def test_readers_see_only_whole_files_during_writes(tmp_path: Path) -> None:
     store, uri, over = FileRaw(), f"{tmp_path.as_uri()}/k", threading.Event()
     blobs = [bytes([n]) * 3_000_000 for n in range(2)]
     store.put(uri, blobs[0])
@@ -246,7 +246,7 @@ def test_readers_see_whole_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("only_if_absent", [True, False])
-def test_a_failed_write_leaves_nothing(tmp_path: Path, only_if_absent: bool) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, only_if_absent: bool) -> None:
     # A limit on file sizes, so that the write fails half-way as on a full disk.
     code = f"""
 import resource, signal
@@ -268,7 +268,7 @@ else:
     assert os.listdir(tmp_path) == ["keep"]
 
 
-def test_big_reads_are_kept_off_the_transfer_thread(tmp_path: Path) -> None:
+def test_reads_of_large_files_run_outside_the_transfer_thread(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(bytes(1000))
     (tmp_path / "big").write_bytes(bytes(2_000_000))
     small = steps_of_get(FileRaw(), f"{tmp_path.as_uri()}/small")
@@ -303,7 +303,7 @@ ABSENT = "ab" * 20
 
 
 @pytest.mark.parametrize("template", ["{folder}/", "{folder}/{{digest[:2]}}/{{digest}}", "{folder}/x-"])
-def test_a_folder_that_is_not_there_is_a_failure_that_names_it(tmp_path: Path, template: str) -> None:
+def test_an_absent_folder_is_a_failure_that_names_it(tmp_path: Path, template: str) -> None:
     folder = tmp_path / "disk" / "blobs"
     store = Sha1Store(FileRaw(), f"file://{template.format(folder=folder)}")
     for text in asked(store, ABSENT):
@@ -315,7 +315,7 @@ def test_a_folder_that_is_not_there_is_a_failure_that_names_it(tmp_path: Path, t
     assert asked(store, ABSENT) == ["missing"] * 4  # folders that fan files out may be absent
 
 
-def test_a_root_that_is_not_there_is_a_failure_for_reads_and_writes(tmp_path: Path) -> None:
+def test_an_absent_root_is_a_failure_for_reads_and_writes(tmp_path: Path) -> None:
     root = tmp_path / "disk"
     uri = f"file://{root}/ab/k"
     store = FileRaw(root=root)
@@ -330,12 +330,12 @@ def test_a_root_that_is_not_there_is_a_failure_for_reads_and_writes(tmp_path: Pa
     assert not store.exists(f"file://{root}/cd/k")
 
 
-def test_a_file_of_a_top_folder_that_is_not_there_is_a_failure() -> None:
+def test_a_file_in_an_absent_top_folder_is_a_failure() -> None:
     with pytest.raises(StoreNotAvailable, match="there is no folder /no-such-disk"):
         FileRaw().get("file:///no-such-disk/blobs/k")
 
 
-def test_a_link_to_what_is_not_there_is_a_failure(tmp_path: Path) -> None:
+def test_a_dangling_link_is_a_failure_not_an_absence(tmp_path: Path) -> None:
     (tmp_path / ABSENT).symlink_to(tmp_path / "gone" / "k")
     for root in (None, tmp_path):
         for text in asked(Sha1Store(FileRaw(root=root), f"file://{tmp_path}/"), ABSENT):

@@ -95,7 +95,7 @@ def json_error(status: int, message: str, reason: str) -> Answer:
 
 
 @pytest.mark.parametrize("key", AWKWARD)
-def test_keys_go_out_as_they_are(gcs: FakeGCS, gcs_bucket: str, key: str) -> None:
+def test_keys_reach_gcs_unchanged_in_requests(gcs: FakeGCS, gcs_bucket: str, key: str) -> None:
     store, data = GSRaw(ANONYMOUS, endpoint_url=gcs.url), os.urandom(99)
     uri = f"gs://{gcs_bucket}/{key}"
     assert not store.exists(uri)
@@ -108,7 +108,7 @@ def test_keys_go_out_as_they_are(gcs: FakeGCS, gcs_bucket: str, key: str) -> Non
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_sizes(gcs: FakeGCS, gcs_bucket: str, size: int) -> None:
+def test_a_blob_of_any_size_is_read_as_written(gcs: FakeGCS, gcs_bucket: str, size: int) -> None:
     store, uri, data = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/blob", os.urandom(size)
     store.put(uri, data)
     assert store.get(uri) == data
@@ -124,7 +124,7 @@ def test_sizes(gcs: FakeGCS, gcs_bucket: str, size: int) -> None:
     ["", "gs://b", "gs://b/", "gs:///k", "s3://b/k", "gs://b/k\n", "gs://b/a\rb", "gs://b/a\0b", "gs://a b/k",
      "gs://../k", "gs://a?b/k", "gs://b\n/k", "gs://b/\ud800"],
 )  # fmt: skip
-def test_invalid_uris(uri: str) -> None:
+def test_an_invalid_gs_uri_is_refused_with_a_hint(uri: str) -> None:
     store = GSRaw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
     assert not store.is_valid(uri)
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
@@ -132,7 +132,7 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-def test_missing_key_is_missing(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_a_missing_key_is_an_absence_and_a_missing_bucket_a_failure(gcs: FakeGCS, gcs_bucket: str) -> None:
     store = GSRaw(ANONYMOUS, endpoint_url=gcs.url)
     with pytest.raises(NotFoundInStore, match="none"):
         store.get(f"gs://{gcs_bucket}/none")
@@ -154,7 +154,7 @@ def test_missing_key_is_missing(gcs: FakeGCS, gcs_bucket: str) -> None:
         (Cut(0), False),
     ],
 )
-def test_missing_or_failed(case: Case, answer: Any, missing: bool) -> None:
+def test_an_error_answer_is_an_absence_or_a_failure_by_its_meaning(case: Case, answer: Any, missing: bool) -> None:
     store = case.store(forbidden_is_missing=True)
     case.proxy.rules.add(answer)
     error = outcome(lambda: store.get(case.uri))
@@ -177,7 +177,7 @@ def test_transient_faults_are_tried_again(case: Case, fault: Any) -> None:
     assert store._tally.retries == 2
 
 
-def test_forbidden(case: Case) -> None:
+def test_a_403_is_access_denied_unless_forbidden_is_missing(case: Case) -> None:
     denied = json_error(403, "nobody does not have storage.objects.get access (or it may not exist)", "forbidden")
     case.proxy.rules.add(denied)
     error = outcome(lambda: case.store(Tokens()).get(case.uri))
@@ -198,7 +198,7 @@ def test_forbidden(case: Case) -> None:
     assert isinstance(outcome(lambda: case.store(forbidden_is_missing=True).get(case.uri)), NotFoundInStore)
 
 
-def test_max_blob_size(case: Case) -> None:
+def test_a_blob_above_max_blob_size_is_refused(case: Case) -> None:
     size = len(case.data)
     assert case.store(max_blob_size=size).get(case.uri) == case.data
     error = outcome(lambda: case.store(max_blob_size=size - 1).get(case.uri))
@@ -208,7 +208,7 @@ def test_max_blob_size(case: Case) -> None:
 # ---------------------------------------------------------------------- tokens
 
 
-def test_bearer_token(case: Case) -> None:
+def test_each_request_carries_the_bearer_token(case: Case) -> None:
     credentials = Tokens()
     store = case.store(credentials, user_project="who-pays")
     for _ in range(3):
@@ -220,7 +220,7 @@ def test_bearer_token(case: Case) -> None:
     assert "token-1" not in repr(store) + repr(store.__dict__)
 
 
-def test_threads_share_one_refresh(case: Case) -> None:
+def test_threads_share_one_refresh_of_a_token(case: Case) -> None:
     credentials = Tokens()
     credentials.meeting = threading.Barrier(2)
     store, barrier = case.store(credentials), threading.Barrier(16)
@@ -264,7 +264,7 @@ def test_a_token_is_refreshed_before_it_expires(case: Case) -> None:
     ],
     ids=["invalid_grant", "retryable", "transport", "os"],
 )
-def test_a_token_that_cannot_be_had(case: Case, raised: Exception, refused: bool) -> None:
+def test_a_token_that_cannot_be_had_is_reported_by_its_cause(case: Case, raised: Exception, refused: bool) -> None:
     """What is wrong with the credentials is a refusal; what is wrong with the way to the token service an outage."""
     credentials = Tokens()
     credentials.refresh = lambda request: (_ for _ in ()).throw(raised)  # type: ignore[method-assign]
@@ -294,7 +294,7 @@ def test_a_refused_token_is_renewed_once(case: Case) -> None:
     assert credentials.refreshes == 2  # not once per lookup
 
 
-def test_unusable_credentials(gcs: FakeGCS) -> None:
+def test_unusable_credentials_are_access_denied_with_the_reason(gcs: FakeGCS) -> None:
     cases: list[tuple[Any, str]] = [
         ({"nonsense": "yes"}, "<dict>"),
         ({"type": "service_account", "private_key": "-----BEGIN", "client_email": "x", "token_uri": "y"}, "<dict>"),
@@ -314,7 +314,7 @@ def test_unusable_credentials(gcs: FakeGCS) -> None:
     assert not store.exists("gs://bucket/k")
 
 
-def test_service_account_and_default_credentials(
+def test_service_accounts_and_default_credentials_are_used(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_proxy: Callable[[str], FaultProxy]
 ) -> None:
     # A key file of our own, and a token service that is a proxy which always answers.
@@ -348,7 +348,9 @@ def test_service_account_and_default_credentials(
     assert pem not in repr(outcome(lambda: store.get("gs://no-such-bucket/k")))
 
 
-def test_emulator_variable(gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_emulator_variable_sets_the_address(
+    gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gcs_env.put(gcs_bucket, "k", b"x")
     for address in (gcs_env.url, gcs_env.url.removeprefix("http://"), gcs_env.url + "/"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
@@ -360,7 +362,7 @@ def test_emulator_variable(gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytes
 # ---------------------------------------------------------------------- writes
 
 
-def test_only_if_absent(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_a_write_only_if_absent_keeps_an_existing_blob(gcs: FakeGCS, gcs_bucket: str) -> None:
     store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
     run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
     run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
@@ -369,7 +371,7 @@ def test_only_if_absent(gcs: FakeGCS, gcs_bucket: str) -> None:
     assert store.get(uri) == b"third"
 
 
-def test_a_write_names_the_hash_of_what_it_sends(case: Case) -> None:
+def test_a_write_carries_the_md5_hash_of_its_bytes(case: Case) -> None:
     """The service then refuses what was damaged on its way; the emulator does not look."""
     for size in (0, 10, 2_000_000):
         body = bytes(range(250)) * (size // 250)
@@ -378,7 +380,7 @@ def test_a_write_names_the_hash_of_what_it_sends(case: Case) -> None:
         assert b'"md5Hash": "%b"' % digest in case.proxy.requests[-1].body
 
 
-def test_replacing(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_a_conditional_write_replaces_only_the_version_it_names(gcs: FakeGCS, gcs_bucket: str) -> None:
     store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
     assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
@@ -403,7 +405,7 @@ def test_compressed_objects_arrive_expanded_by_the_service(case: Case) -> None:
 # ---------------------------------------------------------------------- a caller's own client, processes
 
 
-def test_client_of_the_caller(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_a_client_of_the_caller_reads_and_writes(gcs: FakeGCS, gcs_bucket: str) -> None:
     store, uri = GSRaw(client=gcs.client()), f"gs://{gcs_bucket}/a b"
     with pytest.raises(NotFoundInStore):
         store.get(uri)
@@ -425,7 +427,7 @@ def test_client_of_the_caller(gcs: FakeGCS, gcs_bucket: str) -> None:
         pickle.dumps(store)
 
 
-def test_pickle_is_configuration(case: Case) -> None:
+def test_a_gs_raw_pickles_as_its_configuration(case: Case) -> None:
     store = case.store(user_project="p", forbidden_is_missing=True)
     assert store.get(case.uri) == case.data
     twin = pickle.loads(pickle.dumps(store))
@@ -439,7 +441,7 @@ def _get(store: GSRaw, uri: str) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_processes(gcs: FakeGCS, gcs_bucket: str, method: str) -> None:
+def test_a_gs_raw_works_in_other_processes(gcs: FakeGCS, gcs_bucket: str, method: str) -> None:
     gcs.put(gcs_bucket, "k", b"x")
     store, uri = GSRaw(ANONYMOUS, endpoint_url=gcs.url), f"gs://{gcs_bucket}/k"
     assert store.get(uri) == b"x"
@@ -447,7 +449,7 @@ def test_processes(gcs: FakeGCS, gcs_bucket: str, method: str) -> None:
         assert pool.starmap_async(_get, [(store, uri)] * 4).get(120) == [b"x"] * 4
 
 
-def test_without_google(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_anonymous_access_works_without_googles_packages(gcs: FakeGCS, gcs_bucket: str) -> None:
     gcs.put(gcs_bucket, "k", b"x")
     code = f"""
 import sys

@@ -39,7 +39,7 @@ def outcome(operation: Callable[[], Any]) -> Exception:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_get(api: CountedAPI, size: int) -> None:
+def test_get_returns_a_blob_of_any_size(api: CountedAPI, size: int) -> None:
     store, uri, data = HTTPRaw(), api.blob_url("k"), os.urandom(size)
     assert not store.exists(uri)
     with pytest.raises(NotFoundInStore, match="/blob/k"):
@@ -53,7 +53,7 @@ def test_get(api: CountedAPI, size: int) -> None:
 @pytest.mark.parametrize(
     "path", ["a%20b", "a//b", "x?y=1&z=%41", "ünï/日本", "a/../b", "%2E%2E/b", "sha1:ab/raw/", "~;@$'"]
 )
-def test_urls_go_out_as_they_are(api: CountedAPI, path: str) -> None:
+def test_urls_reach_the_server_unchanged_in_requests(api: CountedAPI, path: str) -> None:
     outcome(lambda: HTTPRaw().get(f"{api.url}/{path}"))
     quoted = path.replace("ünï/日本", "%C3%BCn%C3%AF/%E6%97%A5%E6%9C%AC")
     assert api.requests[-1].target == f"/{quoted}"
@@ -64,7 +64,7 @@ def test_urls_go_out_as_they_are(api: CountedAPI, path: str) -> None:
     ["", "http://", "https:///k", "ftp://h/k", "file:///k", "http://h/a b", "http://h/a\r\nx: y", "http://h/a\0", "http://h/k\n",
      "http://h/k#part", "http://us er/k", "http://h:port/k", "http://h/\ud800", "http://hö/k", "//h/k"],
 )  # fmt: skip
-def test_invalid_uris(uri: str) -> None:
+def test_an_invalid_http_url_is_refused_with_a_hint(uri: str) -> None:
     store = HTTPRaw()
     assert not store.is_valid(uri)
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
@@ -72,13 +72,13 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-def test_no_password_in_a_url() -> None:
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(InvalidURI) as caught:
         HTTPRaw().get("http://user:password@host/k")
     assert "password" not in str(caught.value)
 
 
-def test_options_are_checked() -> None:
+def test_invalid_options_of_http_raw_are_refused() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"headers": {"X": "a\r\nY: b"}}, "header X"),
         ({"headers": {"X: y\r\n": "a"}}, "name of a header"),
@@ -93,7 +93,7 @@ def test_options_are_checked() -> None:
 
 
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429), Reset(), Cut(5)])
-def test_faults(api: CountedAPI, fault: Any) -> None:
+def test_transient_faults_are_retried_and_then_failures(api: CountedAPI, fault: Any) -> None:
     api.blobs["k"] = b"0123456789"
     store = HTTPRaw(retry=QUICK)
     api.rules.add(fault, times=2)
@@ -102,7 +102,7 @@ def test_faults(api: CountedAPI, fault: Any) -> None:
     assert isinstance(outcome(lambda: store.get(api.blob_url("k"))), StoreNotAvailable)
 
 
-def test_a_server_that_hangs(api: CountedAPI) -> None:
+def test_a_server_that_hangs_is_given_up(api: CountedAPI) -> None:
     api.rules.add(Hang())
     store = HTTPRaw(stall_timeout=1, retry=Retry(attempts=1))
     error = outcome(lambda: store.get(api.blob_url("k")))
@@ -110,7 +110,7 @@ def test_a_server_that_hangs(api: CountedAPI) -> None:
     assert "curl error 28" in str(error)
 
 
-def test_max_blob_size(api: CountedAPI) -> None:
+def test_a_blob_above_max_blob_size_is_refused(api: CountedAPI) -> None:
     api.blobs["k"] = b"0123456789"
     assert HTTPRaw(max_blob_size=10).get(api.blob_url("k")) == b"0123456789"
     error = outcome(lambda: HTTPRaw(max_blob_size=9).get(api.blob_url("k")))
@@ -120,7 +120,7 @@ def test_max_blob_size(api: CountedAPI) -> None:
 # ---------------------------------------------------------------------- headers and redirects
 
 
-def test_headers(api: CountedAPI) -> None:
+def test_headers_are_sent_with_every_request_and_never_shown(api: CountedAPI) -> None:
     api.blobs["k"] = b"x"
     store = pickle.loads(pickle.dumps(HTTPRaw(headers={"Authorization": SECRET, "X-Key": "k"})))
     assert store.get(api.blob_url("k")) == b"x"
@@ -133,7 +133,7 @@ def test_headers(api: CountedAPI) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_followed(api: CountedAPI, status: int) -> None:
+def test_redirects_of_gets_and_heads_are_followed(api: CountedAPI, status: int) -> None:
     api.blobs["k"] = b"x"
     api.rules.add(redirect("../blob/k#part", status), path="/old")
     store = HTTPRaw(headers={"Authorization": SECRET})
@@ -145,7 +145,7 @@ def test_redirects_are_followed(api: CountedAPI, status: int) -> None:
     assert isinstance(error, StoreNotAvailable)
 
 
-def test_credentials_stay_with_their_host(api: CountedAPI, other: CountedAPI) -> None:
+def test_credentials_are_not_sent_to_another_host(api: CountedAPI, other: CountedAPI) -> None:
     other.blobs["k"] = api.blobs["k"] = b"x"
     store = HTTPRaw(headers={"Authorization": SECRET})
     api.rules.add(redirect(other.blob_url("k")), path="/out")
@@ -169,7 +169,7 @@ def test_credentials_stay_with_their_host(api: CountedAPI, other: CountedAPI) ->
     [("/start", "a redirect loop"), ("/next?n=1", "redirects in a row"), ("file:///etc/passwd", "no http"),
      ("", "no http")],
 )  # fmt: skip
-def test_redirects_that_lead_nowhere(api: CountedAPI, target: str, text: str) -> None:
+def test_redirects_without_an_end_or_a_target_are_failures(api: CountedAPI, target: str, text: str) -> None:
     if text == "redirects in a row":
         for n in range(1, 9):
             api.rules.add(redirect(f"/next?n={n + 1}"), path=rf"n={n}$")
@@ -198,7 +198,7 @@ def folder(moto: MotoServer) -> str:
     return f"{moto.endpoint_url}/{bucket}"
 
 
-def test_put(folder: str) -> None:
+def test_put_writes_with_and_without_conditions(folder: str) -> None:
     store, uri = HTTPRaw(), f"{folder}/k"
     assert run(store.version_steps(uri)) is None
     store.put(uri, b"bad")
@@ -218,7 +218,7 @@ def test_put(folder: str) -> None:
         store.put(uri, "text")  # type: ignore[arg-type]
 
 
-def test_a_write_that_failed_says_so(api: CountedAPI) -> None:
+def test_a_write_that_failed_raises_an_error(api: CountedAPI) -> None:
     for answer in (Answer(404), Answer(412), Answer(500), redirect("/blob/k", 302), Answer(202)):
         api.clear()
         api.rules.add(answer)
@@ -227,7 +227,7 @@ def test_a_write_that_failed_says_so(api: CountedAPI) -> None:
         assert "PUT" in str(error)
 
 
-def test_a_redirected_write_is_written(folder: str, api: CountedAPI) -> None:
+def test_a_redirected_write_reaches_its_target(folder: str, api: CountedAPI) -> None:
     api.rules.add(redirect(f"{folder}/moved", 307))
     HTTPRaw().put(f"{api.url}/k", b"data")
     assert HTTPRaw().get(f"{folder}/moved") == b"data"

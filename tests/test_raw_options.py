@@ -201,7 +201,7 @@ def test_headers_set_later_or_changed_in_place_are_sent_with_the_next_request(se
         store.get(f"{server.url}/k")
 
 
-def test_address_and_credentials_set_later_hold_from_the_next_request(server: ScriptedServer) -> None:
+def test_an_address_and_credentials_set_later_hold_from_the_next_request(server: ScriptedServer) -> None:
     for store, uri in ((S3Raw("anonymous", region="x"), "s3://b/k"), (GSRaw("anonymous"), "gs://b/k")):
         store.retry = Retry(attempts=1)
         store.endpoint_url = "http://127.0.0.1:9"
@@ -217,7 +217,7 @@ def test_credentials_cannot_be_changed_in_place() -> None:
     assert store.credentials == ["anonymous"]
 
 
-def test_root_set_later_holds_from_the_next_lookup(tmp_path: Path) -> None:
+def test_a_root_set_later_holds_from_the_next_lookup(tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(b"x")
     store = FileRaw()
     assert store.get(f"file://{tmp_path}/k") == b"x"
@@ -226,7 +226,7 @@ def test_root_set_later_holds_from_the_next_lookup(tmp_path: Path) -> None:
         store.get(f"file://{tmp_path}/k")
 
 
-def test_configuration_files_know_what_is_to_count_as_missing(tmp_path: Path) -> None:
+def test_configuration_files_set_missing_bucket_and_missing_folder(tmp_path: Path) -> None:
     def tier(url: str, line: str) -> Any:
         text = f'algorithm = "sha1"\n[[tier]]\nname = "a"\nurl = "{url}"\n{line}\n'
         composite: Any = loads(text)

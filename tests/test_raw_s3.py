@@ -69,7 +69,7 @@ def shared_bucket(s3: SeaweedS3) -> str:
 
 
 @pytest.mark.parametrize("key", AWKWARD)
-def test_keys_go_out_as_they_are(s3: SeaweedS3, shared_bucket: str, key: str) -> None:
+def test_keys_reach_s3_unchanged_in_requests(s3: SeaweedS3, shared_bucket: str, key: str) -> None:
     bucket = shared_bucket
     store, data = raw(s3), secrets.token_bytes(99)
     uri = f"s3://{bucket}/{key}"
@@ -124,7 +124,7 @@ def test_signatures_verify_and_wrong_ones_do_not(s3: SeaweedS3, bucket: str) -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_sizes(s3: SeaweedS3, shared_bucket: str, size: int) -> None:
+def test_a_blob_of_any_size_is_read_as_written(s3: SeaweedS3, shared_bucket: str, size: int) -> None:
     store, data = raw(s3), os.urandom(size)
     uri = f"s3://{shared_bucket}/blob-{size}"
     store.put(uri, data)
@@ -144,7 +144,7 @@ def test_bytes_like_is_written_and_text_is_not(s3: SeaweedS3, bucket: str) -> No
         store.put(uri, "text")  # type: ignore[arg-type]
 
 
-def test_missing_key_is_missing(s3: SeaweedS3, bucket: str) -> None:
+def test_a_missing_key_is_an_absence(s3: SeaweedS3, bucket: str) -> None:
     store = raw(s3)
     with pytest.raises(NotFoundInStore, match="none"):
         store.get(f"s3://{bucket}/none")
@@ -159,7 +159,7 @@ def test_missing_key_is_missing(s3: SeaweedS3, bucket: str) -> None:
         "s3://a b/k", "s3://a@evil/k", "s3://../k", "s3://a#b/k", "s3://a%2f/k", "s3://b\n/k", "s3://b/\ud800",
     ],
 )  # fmt: skip
-def test_invalid_uris(uri: str) -> None:
+def test_an_invalid_s3_uri_is_refused_with_a_hint(uri: str) -> None:
     store = S3Raw(ANONYMOUS, endpoint_url="http://127.0.0.1:9")
     assert not store.is_valid(uri)
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
@@ -167,7 +167,7 @@ def test_invalid_uris(uri: str) -> None:
             operation(uri)
 
 
-def test_options_are_checked() -> None:
+def test_invalid_options_of_s3_raw_are_refused() -> None:
     with pytest.raises(TypeError):
         cast("Any", S3Raw)(None, None)
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -182,7 +182,7 @@ def test_options_are_checked() -> None:
 # ---------------------------------------------------------------------- credentials
 
 
-def test_wrong_secret_and_unknown_key(s3: SeaweedS3, bucket: str) -> None:
+def test_a_wrong_secret_or_an_unknown_key_is_access_denied(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"x")
     secret = "this-is-not-the-right-secret"
     wrong = S3Raw(
@@ -202,7 +202,7 @@ def test_wrong_secret_and_unknown_key(s3: SeaweedS3, bucket: str) -> None:
         S3Raw(BAD, endpoint_url=s3.endpoint_url).put(f"s3://{bucket}/k", b"x")
 
 
-def test_forbidden(s3: SeaweedS3, bucket: str) -> None:
+def test_a_403_is_access_denied_unless_forbidden_is_missing(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"x")
     uri = f"s3://{bucket}/k"
     nobody = S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url)
@@ -220,7 +220,9 @@ def test_forbidden(s3: SeaweedS3, bucket: str) -> None:
     assert raw(s3).get(uri) == b"x"
 
 
-def test_anonymous(s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anonymous_access_reads_public_buckets(
+    s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s3.put(public_bucket, "k", b"open")
     assert S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url).get(f"s3://{public_bucket}/k") == b"open"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint_url)
@@ -228,7 +230,7 @@ def test_anonymous(s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.Monkey
     assert S3Raw.anonymous().credentials == [ANONYMOUS]
 
 
-def test_list_of_credentials(s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy) -> None:
+def test_a_list_of_credentials_is_tried_in_order(s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     s3.put(bucket, "k", b"x")
     uri = f"s3://{bucket}/k"
@@ -260,7 +262,7 @@ def test_list_of_credentials(s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy)
         refused.get(uri)
 
 
-def test_unusable_credentials(s3: SeaweedS3, bucket: str) -> None:
+def test_unusable_credentials_are_access_denied_with_the_reason(s3: SeaweedS3, bucket: str) -> None:
     uri = f"s3://{bucket}/k"
     cases: list[tuple[Any, str]] = [
         ([], "list of credentials is empty"),
@@ -279,7 +281,7 @@ def test_unusable_credentials(s3: SeaweedS3, bucket: str) -> None:
             assert not isinstance(caught.value, NotFoundInStore)
 
 
-def test_credentials_stay_live(s3: SeaweedS3, bucket: str) -> None:
+def test_credentials_set_later_hold_from_the_next_request(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"x")
     store = S3Raw([], endpoint_url=s3.endpoint_url)
     with pytest.raises(StoreNotAvailable):
@@ -289,14 +291,16 @@ def test_credentials_stay_live(s3: SeaweedS3, bucket: str) -> None:
     assert store.get(f"s3://{bucket}/k") == b"x"
 
 
-def test_environment(aws_env: SeaweedS3, bucket: str) -> None:
+def test_the_environment_gives_keys_region_and_address(aws_env: SeaweedS3, bucket: str) -> None:
     store = S3Raw()
     assert repr(store) == "S3Raw()"
     store.put(f"s3://{bucket}/k", b"x")
     assert store.get(f"s3://{bucket}/k") == b"x"
 
 
-def test_profile_and_config_file(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_in_the_configuration_files_is_used(
+    s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s3.put(bucket, "k", b"x")
     (tmp_path / "config").write_text(
         "[profile work]\nregion = eu-west-3\nservices = here\n"
@@ -315,7 +319,7 @@ def test_profile_and_config_file(s3: SeaweedS3, bucket: str, tmp_path: Path, mon
     assert S3Raw().get(f"s3://{bucket}/k") == b"x"
 
 
-def test_region_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_gives_the_region_of_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
     def region(**options: Any) -> str:
         return S3Identity({**BAD}, Where(None, None, None)).service.region
 
@@ -342,7 +346,7 @@ def test_region_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("good-name", None, "http://host:9000/base", None, "eu-west-1", "http://host:9000/base/good-name/"),
     ],
 )
-def test_where_requests_go(
+def test_the_address_of_a_bucket_follows_endpoint_region_and_style(
     bucket: str, style: str | None, endpoint_url: str | None, region: str | None, learned: str | None, prefix: str
 ) -> None:
     identity = S3Identity({**BAD}, Where(endpoint_url, region, style))
@@ -352,7 +356,7 @@ def test_where_requests_go(
         assert Route(bucket, 0, anonymous, learned or anonymous.service.region).prefix == prefix
 
 
-def test_virtual_hosted(moto: MotoServer) -> None:
+def test_virtual_addressing_puts_the_bucket_in_the_host_name(moto: MotoServer) -> None:
     bucket = moto.create_bucket()
     moto.client().put_object(Bucket=bucket, Key="a b", Body=b"x")
     url = moto.endpoint_url.replace("127.0.0.1", "s3.localhost")
@@ -361,7 +365,7 @@ def test_virtual_hosted(moto: MotoServer) -> None:
     assert store._state().remembered[bucket].prefix.startswith(f"http://{bucket}.s3.localhost:")
 
 
-def test_session_token_and_requester_pays(moto: MotoServer, fault_proxy: MakeProxy) -> None:
+def test_session_tokens_and_requester_pays_are_sent(moto: MotoServer, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(moto.endpoint_url)
     bucket = moto.create_bucket()
     token = "a-session-token/with+odd=="
@@ -387,7 +391,7 @@ def test_session_token_and_requester_pays(moto: MotoServer, fault_proxy: MakePro
 # ---------------------------------------------------------------------- writes
 
 
-def test_only_if_absent(s3: SeaweedS3, bucket: str) -> None:
+def test_a_write_only_if_absent_keeps_an_existing_blob(s3: SeaweedS3, bucket: str) -> None:
     store, uri = raw(s3), f"s3://{bucket}/k"
     run(steps_of_put(store, uri, b"first", Write(only_if_absent=True)))
     run(steps_of_put(store, uri, b"second", Write(only_if_absent=True)))
@@ -396,7 +400,7 @@ def test_only_if_absent(s3: SeaweedS3, bucket: str) -> None:
     assert store.get(uri) == b"third"
 
 
-def test_replacing(s3: SeaweedS3, bucket: str) -> None:
+def test_a_conditional_write_replaces_only_the_version_it_names(s3: SeaweedS3, bucket: str) -> None:
     store, uri = raw(s3), f"s3://{bucket}/k"
     store.put(uri, b"bad")
     etag = run(store.version_steps(uri))
@@ -409,7 +413,7 @@ def test_replacing(s3: SeaweedS3, bucket: str) -> None:
     assert not store.exists(f"s3://{bucket}/gone")
 
 
-def test_what_a_write_sends(moto: MotoServer, fault_proxy: MakeProxy) -> None:
+def test_a_write_sends_its_checksum_and_options(moto: MotoServer, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(moto.endpoint_url)
     bucket = moto.create_bucket()
     plain = S3Raw(moto.admin.session, endpoint_url=proxy.url, region="us-east-1")
@@ -437,7 +441,9 @@ def test_what_a_write_sends(moto: MotoServer, fault_proxy: MakeProxy) -> None:
     assert moto.client().head_object(Bucket=bucket, Key="k2")["StorageClass"] == "STANDARD_IA"
 
 
-def test_the_service_checks_what_it_receives(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_refuses_a_body_with_a_wrong_checksum(
+    s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bitstore._raw.s3._sha256", lambda body: bytes(32))
     with pytest.raises(StoreNotAvailable, match="BadDigest"):
         raw(s3).put(f"s3://{bucket}/k", b"x")
@@ -448,7 +454,7 @@ def test_the_service_checks_what_it_receives(s3: SeaweedS3, bucket: str, monkeyp
 
 
 @mock_aws
-def test_client_of_the_caller() -> None:
+def test_a_client_of_the_caller_reads_and_writes() -> None:
     client: Any = boto3.client("s3", region_name="us-east-1", **BAD)  # type: ignore[call-overload]
     client.create_bucket(Bucket="mine")
     store = S3Raw(client=client)
@@ -477,7 +483,7 @@ def test_client_of_the_caller() -> None:
         pickle.dumps(store)
 
 
-def test_client_of_the_caller_fails(s3: SeaweedS3, bucket: str) -> None:
+def test_errors_of_a_client_of_the_caller_are_ours_with_a_cause(s3: SeaweedS3, bucket: str) -> None:
     uri = f"s3://{bucket}/k"
     stranger = S3Raw(client=s3.client(Identity("nobody")))
     with pytest.raises(AccessDenied, match="InvalidAccessKeyId"):
@@ -493,7 +499,7 @@ def test_client_of_the_caller_fails(s3: SeaweedS3, bucket: str) -> None:
 # ---------------------------------------------------------------------- processes and threads
 
 
-def test_pickle_is_configuration(s3: SeaweedS3, bucket: str) -> None:
+def test_an_s3_raw_pickles_as_its_configuration(s3: SeaweedS3, bucket: str) -> None:
     store = raw(s3, s3.reader, forbidden_is_missing=True, max_blob_size="1GB")
     s3.put(bucket, "k", b"x")
     assert store.get(f"s3://{bucket}/k") == b"x"
@@ -503,7 +509,7 @@ def test_pickle_is_configuration(s3: SeaweedS3, bucket: str) -> None:
         assert twin.get(f"s3://{bucket}/k") == b"x"
 
 
-def test_pickle_holds_no_secret_that_was_found(aws_env: SeaweedS3, bucket: str) -> None:
+def test_a_pickle_holds_no_secret_found_in_the_environment(aws_env: SeaweedS3, bucket: str) -> None:
     aws_env.put(bucket, "k", b"x")
     store = S3Raw()
     assert store.get(f"s3://{bucket}/k") == b"x"
@@ -517,7 +523,7 @@ def _get(store: S3Raw, uri: str) -> bytes:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("used", [True, False])
-def test_processes(s3: SeaweedS3, shared_bucket: str, method: str, used: bool) -> None:
+def test_an_s3_raw_works_in_other_processes(s3: SeaweedS3, shared_bucket: str, method: str, used: bool) -> None:
     s3.put(shared_bucket, "k", b"x")
     store, uri = raw(s3), f"s3://{shared_bucket}/k"
     if used:
@@ -528,7 +534,7 @@ def test_processes(s3: SeaweedS3, shared_bucket: str, method: str, used: bool) -
     assert store.get(uri) == b"x"
 
 
-def test_fork_while_a_thread_holds_the_lock(s3: SeaweedS3, bucket: str) -> None:
+def test_a_fork_while_a_thread_holds_the_lock_leaves_the_child_working(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"x")
     store, uri = raw(s3), f"s3://{bucket}/k"
     held, done = threading.Event(), threading.Event()
@@ -552,7 +558,9 @@ def test_fork_while_a_thread_holds_the_lock(s3: SeaweedS3, bucket: str) -> None:
         thread.join()
 
 
-def test_threads_share_one_session(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_one_session_of_boto3(
+    s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s3.put(bucket, "k", b"x")
     keys = f"[work]\naws_access_key_id = {s3.reader.access_key}\naws_secret_access_key = {s3.reader.secret_key}\n"
     (tmp_path / "credentials").write_text(keys)
@@ -576,7 +584,9 @@ def test_threads_share_one_session(s3: SeaweedS3, bucket: str, tmp_path: Path, m
     assert len(made) == 1
 
 
-def test_refreshable_credentials(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refreshable_credentials_are_refreshed_once_for_all(
+    s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A credential process whose keys expire: the first are not known to the server, the later ones are.
     s3.put(bucket, "k", b"x")
     count = tmp_path / "count"
@@ -602,7 +612,7 @@ def test_refreshable_credentials(s3: SeaweedS3, bucket: str, tmp_path: Path, mon
     assert len(count.read_text()) == asked + 1  # five minutes left is too few for botocore: one refresh for all
 
 
-def test_import_is_light() -> None:
+def test_importing_raw_stores_loads_no_cloud_library() -> None:
     code = """
 import sys, bitstore._raw.s3, bitstore._raw.gs, bitstore._raw.http, bitstore._raw.file
 heavy = {"boto3", "botocore", "google.auth", "google.cloud.storage", "requests", "ray"} & set(sys.modules)
@@ -611,7 +621,7 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_without_boto3(s3: SeaweedS3, public_bucket: str) -> None:
+def test_anonymous_access_works_without_boto3(s3: SeaweedS3, public_bucket: str) -> None:
     s3.put(public_bucket, "k", b"x")
     code = f"""
 import sys
@@ -631,7 +641,7 @@ else:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
 
 
-def test_a_proxy_of_the_environment(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_in_the_environment_is_used(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put(bucket, "k", b"x")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(StoreNotAvailable, match="9"):

@@ -63,7 +63,7 @@ def outcome(operation: Callable[[], Any]) -> Exception:
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (400, "NoSuchKey")])
-def test_missing_by_its_code(case: Case, status: int, code: str) -> None:
+def test_an_error_code_that_means_missing_is_an_absence(case: Case, status: int, code: str) -> None:
     case.proxy.rules.add(s3_error(status, code))
     for store in (case.store(), case.store([ANONYMOUS, case.s3.admin.session])):
         assert isinstance(outcome(lambda store=store: store.get(case.uri)), NotFoundInStore)  # type: ignore[misc]
@@ -91,7 +91,7 @@ def test_missing_by_its_code(case: Case, status: int, code: str) -> None:
     ],
 )
 @pytest.mark.parametrize("known", [False, True])
-def test_a_failure_is_no_absence(case: Case, answer: Any, known: bool) -> None:
+def test_an_answer_that_is_no_absence_is_a_failure(case: Case, answer: Any, known: bool) -> None:
     store = case.store(forbidden_is_missing=True)
     if known:
         assert store.get(case.uri) == case.data
@@ -109,7 +109,7 @@ def test_a_failure_is_no_absence(case: Case, answer: Any, known: bool) -> None:
     assert store.get(case.uri) == case.data
 
 
-def test_any_200_is_data(case: Case) -> None:
+def test_the_body_of_any_200_is_data(case: Case) -> None:
     store = case.store()
     body = s3_error(200, "NoSuchKey").body
     case.proxy.rules.add(Answer(200, body), times=1)
@@ -133,7 +133,7 @@ def test_transient_faults_are_tried_again(case: Case, fault: Any) -> None:
     assert store.get(case.uri) == b"new"
 
 
-def test_request_timeout_is_tried_again_though_400(case: Case) -> None:
+def test_a_request_timeout_with_status_400_is_tried_again(case: Case) -> None:
     case.proxy.rules.add(s3_error(400, "RequestTimeout"), times=1)
     assert case.store().get(case.uri) == case.data
     case.proxy.rules.add(s3_error(400, "RequestTimeout"))
@@ -141,7 +141,7 @@ def test_request_timeout_is_tried_again_though_400(case: Case) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-def test_nothing_retries_what_cannot_succeed(case: Case, status: int) -> None:
+def test_answers_that_cannot_improve_are_not_retried(case: Case, status: int) -> None:
     store = case.store()
     assert store.get(case.uri) == case.data
     case.proxy.clear()
@@ -150,7 +150,7 @@ def test_nothing_retries_what_cannot_succeed(case: Case, status: int) -> None:
     assert len(case.proxy.requests) == 1
 
 
-def test_max_blob_size(case: Case) -> None:
+def test_a_blob_above_max_blob_size_is_refused(case: Case) -> None:
     size = len(case.data)
     error = outcome(lambda: case.store(max_blob_size=size - 1).get(case.uri))
     assert isinstance(error, StoreNotAvailable)
@@ -162,7 +162,7 @@ def test_max_blob_size(case: Case) -> None:
 # ---------------------------------------------------------------------- forbidden
 
 
-def test_forbidden_is_missing_means_access_denied_only(case: Case) -> None:
+def test_forbidden_is_missing_covers_only_access_denied(case: Case) -> None:
     rule = case.proxy.rules.add(s3_error(403, "AccessDenied", "Access Denied"))
     strict, lenient = case.store(), case.store(forbidden_is_missing=True)
     assert isinstance(outcome(lambda: strict.get(case.uri)), AccessDenied)
@@ -186,7 +186,7 @@ def test_forbidden_is_missing_means_access_denied_only(case: Case) -> None:
             assert not isinstance(error, NotFoundInStore)
 
 
-def test_clock(case: Case) -> None:
+def test_a_clock_that_is_off_is_named_and_asked_about_once(case: Case) -> None:
     case.proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"))
     store = case.store([case.s3.admin.session, ANONYMOUS], forbidden_is_missing=True)
     error = outcome(lambda: store.get(case.uri))
@@ -195,7 +195,7 @@ def test_clock(case: Case) -> None:
     assert [request.method for request in case.proxy.requests] == ["GET", "HEAD"]
 
 
-def test_echoed_secrets_are_blotted_out(case: Case) -> None:
+def test_secrets_echoed_by_a_service_are_redacted(case: Case) -> None:
     token = "the-session-token-itself"
     store = case.store({**case.s3.admin.session, "aws_session_token": token})
     case.proxy.rules.add(s3_error(400, "InvalidRequest", f"{case.s3.secret_key} and {token}"))
@@ -239,7 +239,7 @@ def test_expired_credentials_are_rebuilt_once(
     assert len(identities) == 2
 
 
-def test_credentials_that_stay_expired(case: Case, identities: list[object]) -> None:
+def test_credentials_that_stay_expired_are_rebuilt_only_once(case: Case, identities: list[object]) -> None:
     case.proxy.rules.add(s3_error(400, "ExpiredToken"))
     store = case.store()
     for _ in range(5):
@@ -255,7 +255,7 @@ def test_credentials_that_stay_expired(case: Case, identities: list[object]) -> 
 # ---------------------------------------------------------------------- regions
 
 
-def test_region_in_the_body(case: Case) -> None:
+def test_a_region_named_in_the_body_is_used_and_remembered(case: Case) -> None:
     case.proxy.rules.add(
         s3_error(400, "AuthorizationHeaderMalformed", extra="<Region>eu-west-1</Region>"), times=1, method="GET"
     )
@@ -268,7 +268,7 @@ def test_region_in_the_body(case: Case) -> None:
 
 
 @pytest.mark.parametrize("operation", ["get", "put", "exists"])
-def test_region_in_a_header(case: Case, operation: str) -> None:
+def test_a_region_named_in_a_header_is_used_and_remembered(case: Case, operation: str) -> None:
     target = f"/{case.bucket}/{case.key}"
     case.proxy.rules.add(s3_error(301, "PermanentRedirect"), times=2 if operation == "exists" else 1, path=target)
     case.proxy.rules.add(
@@ -286,14 +286,14 @@ def test_region_in_a_header(case: Case, operation: str) -> None:
     assert case.regions()[0] == "us-east-1"
 
 
-def test_regions_that_send_us_round_in_circles(case: Case) -> None:
+def test_regions_that_redirect_in_circles_are_a_failure(case: Case) -> None:
     for region in ("eu-west-1", "us-east-1") * 10:
         case.proxy.rules.add(s3_error(301, "PermanentRedirect", extra=f"<Region>{region}</Region>"), times=1)
     assert "PermanentRedirect" in str(outcome(lambda: case.store().get(case.uri)))
     assert case.regions() == ["us-east-1", "eu-west-1"]
 
 
-def test_region_that_leads_nowhere(case: Case) -> None:
+def test_a_region_that_is_wrong_or_invalid_is_a_failure(case: Case) -> None:
     store = case.store()
     case.proxy.rules.add(s3_error(301, "PermanentRedirect", extra="<Region>eu-west-1</Region>"))
     error = outcome(lambda: store.get(case.uri))
@@ -311,7 +311,7 @@ def test_region_that_leads_nowhere(case: Case) -> None:
 # ---------------------------------------------------------------------- conditional writes
 
 
-def test_conflict_is_asked_twice(case: Case) -> None:
+def test_a_write_conflict_is_tried_twice(case: Case) -> None:
     store = case.store()
     case.proxy.rules.add(s3_error(409, "ConditionalRequestConflict"), times=1, method="PUT")
     run(steps_of_put(store, f"{case.uri}-new", b"x", Write(only_if_absent=True)))
@@ -322,14 +322,14 @@ def test_conflict_is_asked_twice(case: Case) -> None:
 
 
 @pytest.mark.parametrize("answer", [s3_error(412, "PreconditionFailed"), s3_error(404, "NoSuchBucket"), Reset()])
-def test_a_write_that_failed_says_so(case: Case, answer: Any) -> None:
+def test_a_write_that_failed_raises_an_error(case: Case, answer: Any) -> None:
     case.proxy.rules.add(answer)
     error = outcome(lambda: case.store().put(case.uri, b"x"))
     assert isinstance(error, StoreNotAvailable)
     assert f"PUT {case.uri}" in str(error)
 
 
-def test_a_dead_server(case: Case) -> None:
+def test_a_dead_server_is_a_failure_until_it_is_back(case: Case) -> None:
     store = case.store()
     assert store.get(case.uri) == case.data
     case.proxy.down()

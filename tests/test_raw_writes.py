@@ -79,7 +79,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("header", "reply"), REFUSALS)
-def test_a_refused_feature_is_left_out_remembered_and_told_once(
+def test_a_refused_feature_is_left_out_remembered_and_logged_once(
     header: str, reply: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ScriptedServer(refusing(header, reply)) as server:
@@ -105,14 +105,14 @@ def test_encryption_is_never_left_out() -> None:
         assert all("x-amz-server-side-encryption" in asked.headers for asked in server.seen)
 
 
-def test_a_damaged_body_is_no_refusal_of_checksums() -> None:
+def test_a_damaged_body_is_not_taken_for_a_refusal_of_checksums() -> None:
     with ScriptedServer(lambda asked: s3_refusal(400, "BadDigest", "x-amz-checksum-sha256 does not match")) as server:
         with pytest.raises(StoreNotAvailable, match="BadDigest"):
             S3Raw(KEYS, endpoint_url=server.url, region="r", retry=ONCE).put("s3://b/k", DATA)
         assert len(server.seen) == 1
 
 
-def test_conditions_are_optional_for_web_servers_too() -> None:
+def test_web_servers_may_refuse_conditions_of_writes() -> None:
     with ScriptedServer(refusing("if-none-match", (501, {}, b""))) as server:
         store = HTTPRaw(retry=ONCE)
         run(store.put_steps(f"{server.url}/k", DATA, ABSENT))
@@ -181,7 +181,7 @@ def test_a_taken_name_without_a_readable_blob_is_a_conflict(kind: int) -> None:
             run(store.put_steps(uri, DATA, ABSENT))
 
 
-def test_a_conflict_is_counted_and_told_by_a_composite(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_conflict_of_a_cache_is_counted_and_logged_by_a_composite(caplog: pytest.LogCaptureFixture) -> None:
     with ScriptedServer(taken(s3_refusal(403, "AccessDenied", "Access Denied"))) as server:
         store = Sha1Composite()
         store.append_cache(Sha1Cache(stores(server)[0][0], "s3://b/"), name="cache")
@@ -208,7 +208,7 @@ def test_a_conflict_is_counted_and_told_by_a_composite(caplog: pytest.LogCapture
         ({"x-amz-storage-class": "INTELLIGENT_TIERING"}, False),
     ],
 )
-def test_head_of_an_archived_object_is_a_failure(headers: dict[str, str], archived: bool) -> None:
+def test_exists_of_an_archived_object_is_a_failure(headers: dict[str, str], archived: bool) -> None:
     with ScriptedServer(lambda asked: (200, {"ETag": '"e"', **headers}, b"")) as server:
         store = S3Raw(KEYS, endpoint_url=server.url, region="r", retry=ONCE)
         if not archived:
@@ -228,7 +228,7 @@ def test_buckets_that_the_regional_address_cannot_serve_are_refused_by_name(buck
             operation(f"s3://{bucket}/k")
 
 
-def test_an_access_point_arn_is_refused_with_what_to_write_instead() -> None:
+def test_an_access_point_arn_is_refused_with_the_right_form() -> None:
     with pytest.raises(InvalidURI, match="by its alias"):
         S3Raw("anonymous").get("s3://arn:aws:s3:us-east-1:123456789012:accesspoint/name/k")
 
@@ -237,7 +237,7 @@ def test_an_access_point_arn_is_refused_with_what_to_write_instead() -> None:
 
 
 @pytest.mark.parametrize("kind", ["S3", "GCS"])
-def test_a_slip_in_a_bucket_name_never_becomes_a_bill(kind: str) -> None:
+def test_a_misspelt_bucket_name_never_becomes_a_paid_call(kind: str) -> None:
     text = s3_refusal(404, "NoSuchBucket") if kind == "S3" else (404, {}, b"The specified bucket does not exist.")
     with ScriptedServer(lambda asked: text) as server:
         raw, uri = stores(server)[0 if kind == "S3" else 1]
@@ -265,7 +265,7 @@ def test_a_dry_run_of_warming_notices_a_missing_bucket(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [425, 509, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530, 598, 599])
-def test_outages_of_edge_proxies_pass(status: int) -> None:
+def test_error_statuses_of_edge_proxies_are_retried(status: int) -> None:
     def answer(asked: Asked) -> Reply:
         return (status, {}, b"<html>error</html>") if asked.nth == 0 else (200, {}, DATA)
 
@@ -276,7 +276,7 @@ def test_outages_of_edge_proxies_pass(status: int) -> None:
 # ---------------------------------------------------------------------- messages
 
 
-def test_messages_begin_with_the_key_that_was_asked() -> None:
+def test_error_messages_begin_with_the_key_that_was_asked() -> None:
     for reply, text in ((s3_refusal(403, "AccessDenied"), "403"), (s3_refusal(400, "InvalidRequest"), "400")):
         with ScriptedServer(lambda asked, reply=reply: reply) as server:  # type: ignore[misc]
             for store, uri in stores(server):
@@ -288,7 +288,7 @@ def test_messages_begin_with_the_key_that_was_asked() -> None:
                     assert str(caught.value).endswith(f"({store!r} is not available)")
 
 
-def test_a_prefix_without_its_slash_that_finds_nothing_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_prefix_without_its_slash_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
     with ScriptedServer(lambda asked: s3_refusal(404, "NoSuchKey")) as server:
         raw = stores(server)[0][0]
         for prefix, told in (("s3://b/files", 1), ("s3://b/files/", 0), ("s3://b/sha1-", 0)):

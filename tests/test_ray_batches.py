@@ -83,7 +83,7 @@ def check_mixed(data: list[Any], sources: list[Any], errors: list[Any]) -> None:
     assert "no digest" in errors[3]
 
 
-def test_arrow_rows_of_all_kinds(folder: Path) -> None:
+def test_arrow_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -> None:
     table = pyarrow.table(
         {
             "sha1": MIXED,
@@ -98,7 +98,7 @@ def test_arrow_rows_of_all_kinds(folder: Path) -> None:
     check_mixed(*(result.column(name).to_pylist() for name in ADDED.names))
 
 
-def test_pandas_rows_of_all_kinds(folder: Path) -> None:
+def test_pandas_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -> None:
     frame = pandas.DataFrame(
         {
             "sha1": MIXED,
@@ -118,7 +118,7 @@ def test_pandas_rows_of_all_kinds(folder: Path) -> None:
     check_mixed(*(arrow.column(name).to_pylist() for name in ADDED.names))
 
 
-def test_numpy_rows_of_all_kinds(folder: Path) -> None:
+def test_numpy_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -> None:
     batch = {"sha1": numpy.array(MIXED, dtype=object), "image": numpy.arange(42).reshape(7, 2, 3)}
     pieces = list(FetchBlobs(composite(FolderStore(folder)), block_bytes=1)(batch))
     assert len(pieces) > 1
@@ -147,7 +147,7 @@ def test_numpy_rows_of_all_kinds(folder: Path) -> None:
     ],
     ids=lambda batch: f"{type(batch).__module__}-{batch['sha1']!r:.30}",
 )
-def test_every_column_of_text_is_taken(values: Any) -> None:
+def test_every_type_of_text_column_is_accepted(values: Any) -> None:
     (piece,) = FetchBlobs(Counted())(values)
     ((data,), (error,)) = (pyarrow.array(piece[name]).to_pylist() for name in ("data", "error"))
     assert (data, error) in ((b"x", None), (None, "invalid: null: column 'sha1' has no digest here"))
@@ -319,14 +319,14 @@ def test_a_batch_without_rows_keeps_the_new_columns(batch: Any) -> None:
     assert len(piece["data"]) == len(piece["error"]) == 0
 
 
-def test_nothing_found_keeps_the_types(folder: Path) -> None:
+def test_a_batch_without_a_found_blob_keeps_the_column_types(folder: Path) -> None:
     result = run(FetchBlobs(FolderStore(folder)), pyarrow.table({"sha1": [digest_of("absent")] * 3}))
     assert result.select(ADDED.names).schema == ADDED
     assert result.column("data").null_count == 3
     assert result.column("error").null_count == 0
 
 
-def test_a_repeated_digest_is_asked_for_once_whatever_lies_between(tmp_path: Path) -> None:
+def test_a_repeated_digest_in_a_batch_is_asked_for_once(tmp_path: Path) -> None:
     store = MadeStore(1000, tmp_path / "log")
     digests = [digest_of(str(number % 700)) for number in range(2100)]
     digests[700:1400] = [digest.upper() for digest in digests[700:1400]]
@@ -360,7 +360,9 @@ def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
     ("value", "kind"),
     [(digest_of("absent"), NotFoundInStore), ("no digest", InvalidURI), (None, ValueError), ("dead" * 10, Exception)],
 )
-def test_errors_raise_stops_with_the_rows_error(folder: Path, value: str | None, kind: type[Exception]) -> None:
+def test_the_mode_errors_raise_stops_with_the_error_of_the_row(
+    folder: Path, value: str | None, kind: type[Exception]
+) -> None:
     fetch = FetchBlobs(composite(FolderStore(folder)), errors="raise")
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     with pytest.raises(kind):
@@ -405,7 +407,7 @@ def test_a_consumer_that_stops_early_leaves_nothing_under_way(tmp_path: Path) ->
         ({"block_bytes": -1}, "block_bytes -1 is out of range"),
     ],
 )
-def test_options_that_make_no_sense_are_errors(options: dict[str, Any], told: str) -> None:
+def test_invalid_options_of_fetch_blobs_are_errors(options: dict[str, Any], told: str) -> None:
     with pytest.raises((ValueError, TypeError), match=told):
         FetchBlobs(Counted(), **options)
 
@@ -525,7 +527,9 @@ def test_the_blobs_of_a_batch_may_exceed_two_gigabytes() -> None:
         ([64, 8, 0], 9, 0.01),
     ],
 )
-def test_placement_leaves_a_whole_cpu_and_keeps_off_nodes_without(nodes: list[float], actors: int, cpus: float) -> None:
+def test_the_placement_of_actors_leaves_a_whole_cpu_and_avoids_nodes_without(
+    nodes: list[float], actors: int, cpus: float
+) -> None:
     assert default_actors(nodes) == actors
     assert default_cpus(nodes, actors) == cpus
 

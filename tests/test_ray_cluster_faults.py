@@ -157,7 +157,9 @@ def fetchers(cluster: RayCluster, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("routing", ["direct", "local", "owner"])
-def test_a_node_is_killed(cluster: RayCluster, world: SplitWorld, tmp_path: Path, routing: Any) -> None:
+def test_a_job_finishes_when_a_node_is_killed(
+    cluster: RayCluster, world: SplitWorld, tmp_path: Path, routing: Any
+) -> None:
     """The raylet and all its workers at once: map actor, node store, disk cache, and blocks that were done."""
     victim = list(cluster.nodes)[-1]
     lost: list[str] = []
@@ -173,7 +175,9 @@ def test_a_node_is_killed(cluster: RayCluster, world: SplitWorld, tmp_path: Path
 
 
 @pytest.mark.parametrize("routing", ["local", "owner"])
-def test_a_node_store_is_killed_alone(cluster: RayCluster, world: SplitWorld, tmp_path: Path, routing: Any) -> None:
+def test_a_job_finishes_when_a_node_store_is_killed(
+    cluster: RayCluster, world: SplitWorld, tmp_path: Path, routing: Any
+) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         pid = pool.nodes()[0].pid
@@ -220,7 +224,7 @@ def refused(proxy: FaultProxy) -> Iterator[None]:
 
 @pytest.mark.parametrize("routing", ["direct", "local", "owner"])
 @pytest.mark.parametrize("what", ["shared cache", "bucket", "server stopped"])
-def test_something_is_down_for_ten_seconds(
+def test_a_job_outlasts_ten_seconds_without_a_service(
     cluster: RayCluster, world: SplitWorld, tmp_path: Path, what: str, routing: Any
 ) -> None:
     def outage() -> None:
@@ -236,7 +240,7 @@ def test_something_is_down_for_ten_seconds(
     midway.check()
 
 
-def test_patience_is_that_of_the_option(cluster: RayCluster, world: SplitWorld) -> None:
+def test_the_patience_option_decides_how_long_an_outage_is_waited_for(cluster: RayCluster, world: SplitWorld) -> None:
     """0: what fails has failed. By itself, a batch waits for what is down."""
     store = Sha1Composite()
     store.append_source(Sha1Store(S3Raw(world.s3.admin.session, endpoint_url=world.proxy.url), f"s3://{world.bucket}/"))
@@ -304,7 +308,7 @@ def make_pool(store: Any) -> list[int]:
     return pids
 
 
-def test_processes_that_make_the_same_pool_at_once_get_the_same(cluster: RayCluster, world: SplitWorld) -> None:
+def test_processes_that_make_a_pool_at_once_get_the_same_pool(cluster: RayCluster, world: SplitWorld) -> None:
     """And a pool that ends leaves no process."""
     store = world.store()
     makers = [ray.remote(make_pool).options(num_cpus=0, scheduling_strategy="SPREAD") for _ in range(6)]

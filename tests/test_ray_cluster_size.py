@@ -91,7 +91,7 @@ def gets(proxy: FaultProxy, bucket: str) -> Counter[str]:
     return found
 
 
-def test_each_blob_is_fetched_once_in_the_cluster(
+def test_each_of_ten_thousand_blobs_is_fetched_once_in_the_cluster(
     cluster: RayCluster, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
@@ -114,7 +114,7 @@ def test_each_blob_is_fetched_once_in_the_cluster(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("routing", [None, "local", "owner"])
-def test_each_paid_blob_is_paid_for_once(
+def test_each_of_many_paid_blobs_is_paid_for_once(
     cluster: RayCluster,
     s3: SeaweedS3,
     filled: str,

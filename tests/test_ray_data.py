@@ -103,7 +103,9 @@ def check_mixed(rows: pyarrow.Table, store: Any) -> None:
     assert blobs == [data for data, digest in zip(BLOBS, MIXED, strict=True) if digest is not None]
 
 
-def test_parquet_with_every_type_and_null(ray: Any, refusing: FaultProxy, store: Any, tmp_path: Path) -> None:
+def test_parquet_rows_with_every_type_and_null_get_their_blobs(
+    ray: Any, refusing: FaultProxy, store: Any, tmp_path: Path
+) -> None:
     count = len(MIXED)
     table = pyarrow.table(
         {
@@ -129,7 +131,7 @@ def test_parquet_with_every_type_and_null(ray: Any, refusing: FaultProxy, store:
     check_mixed(rows, store)
 
 
-def test_pandas_batches_of_a_frame(ray: Any, store: Any) -> None:
+def test_pandas_batches_of_a_frame_get_their_blobs(ray: Any, store: Any) -> None:
     frame = pandas.DataFrame({"hash": MIXED, "n": range(len(MIXED)), "share": [0.5] * len(MIXED)})
 
     rows = rows_of(fetch_blobs(ray.data.from_pandas(frame), store, column="hash", batch_format="pandas", batch_size=10))
@@ -140,7 +142,7 @@ def test_pandas_batches_of_a_frame(ray: Any, store: Any) -> None:
     check_mixed(rows, store)
 
 
-def test_numpy_batches_of_items_by_plain_map_batches(ray: Any, store: Any) -> None:
+def test_numpy_batches_through_plain_map_batches_get_their_blobs(ray: Any, store: Any) -> None:
     ds = ray.data.from_items([{"sha1": digest, "n": row} for row, digest in enumerate(MIXED)], override_num_blocks=3)
     ds = ds.map_batches(
         FetchBlobs,
@@ -155,7 +157,7 @@ def test_numpy_batches_of_items_by_plain_map_batches(ray: Any, store: Any) -> No
     check_mixed(rows, store)
 
 
-def test_text_lines_and_a_second_pass_from_the_disk_cache(
+def test_a_second_pass_over_text_lines_reads_the_disk_cache(
     ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
@@ -184,7 +186,7 @@ def test_text_lines_and_a_second_pass_from_the_disk_cache(
     assert sorted((tmp_path / "calls").read_text().split()) == sorted(digests[30:])
 
 
-def test_nothing_found_in_the_first_block_keeps_the_schema(ray: Any, tmp_path: Path) -> None:
+def test_a_first_block_without_a_found_blob_keeps_the_schema(ray: Any, tmp_path: Path) -> None:
     (tmp_path / digest_of("1")).write_bytes(b"1")
     ds = ray.data.from_items([{"sha1": digest_of("absent")}] * 4 + [{"sha1": digest_of("1")}], override_num_blocks=5)
     done = fetch_blobs(ds, FolderStore(tmp_path), batch_size=1).materialize()
@@ -196,7 +198,7 @@ def test_nothing_found_in_the_first_block_keeps_the_schema(ray: Any, tmp_path: P
     assert [row["data"] for row in done.take_all()] == [None] * 4 + [b"1"]
 
 
-def test_raise_stops_the_job_with_the_error(ray: Any, tmp_path: Path) -> None:
+def test_the_mode_errors_raise_stops_the_job_with_the_error(ray: Any, tmp_path: Path) -> None:
     (tmp_path / digest_of("1")).write_bytes(b"1")
     ds = ray.data.from_items([{"sha1": digest_of("1")}, {"sha1": "dead" * 10}])
     with pytest.raises(Exception, match="the disk is tired"):
@@ -250,7 +252,7 @@ def test_digests_of_any_type_are_found_and_other_values_are_errors_of_their_rows
         assert all(error.startswith("invalid: ") for error in errors[found:]), (name, errors)
 
 
-def test_a_column_that_turns_out_to_be_missing_or_of_another_type(ray: Any, tmp_path: Path) -> None:
+def test_a_column_missing_or_of_another_type_fails_the_job_by_name(ray: Any, tmp_path: Path) -> None:
     unknown = ray.data.from_items([{"hash": "x"}]).map(_renamed)
     assert unknown.schema(fetch_if_missing=False) is None  # else this tests nothing
     with pytest.raises(Exception, match=r"there is no column 'sha1'; the dataset has 'digest', 'n'"):
@@ -316,7 +318,7 @@ class _Sizes:
         return pyarrow.table({"size": [len(blob.as_buffer()) for blob in batch.column("data")]})
 
 
-def test_more_blobs_than_the_object_store_holds(ray: Any) -> None:
+def test_more_blobs_than_the_object_store_holds_pass_through(ray: Any) -> None:
     """One batch of 640 MB through an object store of 300."""
     store = MadeStore(20_000_000)
     digests = [digest_of(str(number)) for number in range(32)]

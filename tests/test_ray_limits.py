@@ -136,7 +136,7 @@ def test_a_limit_holds_for_three_nodes_and_two_jobs_while_processes_are_killed(
     assert len(timed_api.times) - 4 <= answered <= len(timed_api.times)
 
 
-def test_the_limit_of_a_day_holds_whatever_becomes_of_the_keeper(
+def test_the_limit_of_a_day_holds_when_its_keeper_is_killed(
     cluster: RayCluster, timed_api: TimedAPI, state: Path
 ) -> None:
     """500 a day and not one more, while its keeper is killed again and again."""
@@ -164,7 +164,7 @@ def test_the_limit_of_a_day_holds_whatever_becomes_of_the_keeper(
     assert len(timed_api.times) <= 500
 
 
-def test_a_limit_whose_state_is_lost_begins_used_up(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
+def test_a_limit_whose_state_is_lost_begins_as_used_up(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
     source = LimitedAPI(timed_api.url, ClusterLimit("lost", per_day=5, budget=100, state=state))
     with pytest.raises(NotFoundInStore):
         source.get(digest_of(b"x"))
@@ -175,7 +175,7 @@ def test_a_limit_whose_state_is_lost_begins_used_up(cluster: RayCluster, timed_a
     assert len(timed_api.times) == 1
 
 
-def test_other_numbers_for_one_name_are_an_error_that_shows_both(
+def test_different_numbers_for_one_limit_name_are_an_error_that_shows_both(
     cluster: RayCluster, timed_api: TimedAPI, state: Path
 ) -> None:
     with pytest.raises(NotFoundInStore):
@@ -189,16 +189,14 @@ def test_other_numbers_for_one_name_are_an_error_that_shows_both(
         LimitedAPI(timed_api.url, other).get(digest_of(b"x"))
 
 
-def test_a_keeper_that_cannot_count_lets_nothing_through(
-    cluster: RayCluster, timed_api: TimedAPI, tmp_path: Path
-) -> None:
+def test_a_keeper_that_cannot_count_allows_no_call(cluster: RayCluster, timed_api: TimedAPI, tmp_path: Path) -> None:
     source = LimitedAPI(timed_api.url, ClusterLimit("bad", per_minute=4, state=tmp_path))
     with pytest.raises(StoreNotAvailable, match=f"limit 'bad': its calls cannot be counted in {tmp_path}"):
         source.get(digest_of(b"x"))
     assert timed_api.times == []
 
 
-def test_a_keeper_runs_on_the_head_and_asks_for_no_cpus(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
+def test_a_keeper_runs_on_the_head_node_and_needs_no_cpu(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
     with pytest.raises(NotFoundInStore):
         LimitedAPI(timed_api.url, ClusterLimit("where", per_minute=4, state=state)).get(digest_of(b"x"))
     handle = ray.get_actor("bitstore-limit-where", namespace="bitstore")

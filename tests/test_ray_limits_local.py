@@ -21,7 +21,7 @@ from tests.stores import API
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning")]
 
 
-def test_without_ray_nothing_is_called() -> None:
+def test_a_cluster_limit_allows_no_call_without_ray() -> None:
     assert not ray.is_initialized()
     api = API({})
     api.limit = ClusterLimit("api", per_minute=4)
@@ -33,14 +33,14 @@ def test_without_ray_nothing_is_called() -> None:
     assert not ray.is_initialized()
 
 
-def test_options_that_a_cluster_cannot_have_are_refused() -> None:
+def test_options_that_a_cluster_limit_cannot_have_are_refused() -> None:
     with pytest.raises(TypeError, match="counts by the clock of the head's node"):
         ClusterLimit("api", clock=Clock())
     with pytest.raises(ValueError, match="must be an absolute path"):
         ClusterLimit("api", state="here")
 
 
-def test_a_budget_is_that_of_all_processes_and_survives_its_keeper(shared_ray: Any, tmp_path: Path) -> None:
+def test_a_budget_counts_all_processes_and_survives_its_keeper(shared_ray: Any, tmp_path: Path) -> None:
     limit = ClusterLimit("api", budget=25, state=tmp_path / "limits.sqlite")
     with TimedAPI() as api:
         source = LimitedAPI(api.url, limit)
@@ -97,7 +97,7 @@ def test_a_rate_is_divided_among_the_processes_that_ask() -> None:
     assert min(given["a"], given["b"]) >= 0.6 * max(given["a"], given["b"])
 
 
-def test_a_refusal_halves_the_rate_of_all() -> None:
+def test_a_refusal_halves_the_rate_of_all_processes() -> None:
     clock = Clock()
     keeper = RateKeeper(100, clock)
     clock.now += 10

@@ -43,7 +43,7 @@ for routing in ("direct", "local"):
 """
 
 
-def test_warnings_of_actors_and_node_stores_are_heard_by_the_driver_once_from_each(tmp_path: Path) -> None:
+def test_warnings_of_actors_and_node_stores_reach_the_driver_once_from_each(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HOMELESS)
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")},

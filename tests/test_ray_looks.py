@@ -110,14 +110,14 @@ STEPS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_look_calls_only_for_what_it_shows(calls: Calls, look: str) -> None:
+def test_a_look_at_a_dataset_calls_only_for_the_rows_it_shows(calls: Calls, look: str) -> None:
     act, most = LOOKS[look]
     act(calls.fetch())
     assert calls.made == most
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_look_after_a_step_calls_only_for_what_it_shows(calls: Calls, step: str) -> None:
+def test_a_look_after_a_step_calls_only_for_the_rows_it_shows(calls: Calls, step: str) -> None:
     ds = STEPS[step](calls.fetch())
     assert (ds.count(), calls.made) == (2000, 0)
     rows = ds.take(2)
@@ -133,7 +133,7 @@ def test_a_sort_shows_its_first_rows_and_refuses_an_unknown_column(calls: Calls)
         calls.fetch().drop_columns(["sha1"]).sort("sha1").take(3)
 
 
-def test_a_look_through_two_fetches_calls_only_for_what_it_shows(calls: Calls, tmp_path: Path) -> None:
+def test_a_look_through_two_fetches_calls_only_for_the_rows_it_shows(calls: Calls, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Calls(tmp_path / "other")
     both = other.fetch(
@@ -146,7 +146,7 @@ def test_a_look_through_two_fetches_calls_only_for_what_it_shows(calls: Calls, t
     assert (calls.made, other.made) == (3, 3)
 
 
-def test_looks_at_rows_in_memory_and_over_node_stores_call_only_for_what_they_show(calls: Calls) -> None:
+def test_looks_at_rows_in_memory_and_over_node_stores_call_only_for_the_rows_they_show(calls: Calls) -> None:
     ds = calls.fetch(ray.data.from_items([{"sha1": digest} for digest in DIGESTS]), routing="owner")
     assert ds.count() == 2000
     assert ds.schema().names == ["sha1", "data", "source", "error"]
@@ -165,7 +165,7 @@ def test_the_schema_without_lookups_is_that_of_the_rows(calls: Calls, batch_form
     assert ds.schema(fetch_if_missing=False) is None
 
 
-def test_a_dataset_that_was_pickled_looks_as_cheaply(calls: Calls) -> None:
+def test_a_look_at_a_pickled_dataset_calls_only_for_the_rows_it_shows(calls: Calls) -> None:
     dumps: Callable[[Any], bytes] = ray.cloudpickle.dumps
     ds = pickle.loads(dumps(calls.fetch()))
     assert (ds.count(), len(ds.take(2)), calls.made) == (2000, 2, 2)

@@ -89,7 +89,7 @@ def test_the_counts_of_a_pool_are_one_table(shared_ray: Any, tmp_path: Path) -> 
         assert SECRET not in stats.to_string()
 
 
-def test_a_table_of_nothing_has_the_same_columns() -> None:
+def test_the_table_of_an_empty_pool_has_the_same_columns() -> None:
     row: dict[str, int | str] = {"node": "a", "node_id": "aa", "name": "disk", "hits": 3}
     full: dict[str, int | str] = {**dict.fromkeys(set(COUNTERS) - set(row), 0), "breaker": "open", **row}
     some = stats_table({"bitstore-x-aa-0": [full]}, ["bitstore-x-bb-0"])
@@ -123,7 +123,7 @@ class Told:
     set = observe
 
 
-def test_threads_that_report_at_once_report_each_difference_once(
+def test_threads_that_report_at_once_count_each_difference_once(
     shared_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
@@ -158,7 +158,7 @@ def test_threads_that_report_at_once_report_each_difference_once(
     assert [value for value, _ in told["gauge"].values] == [0, 0, 0]  # at the first time only
 
 
-def test_latencies_are_of_one_lookup_in_so_many_and_of_every_kind_of_answer() -> None:
+def test_latencies_are_sampled_and_cover_every_kind_of_answer() -> None:
     waited = threading.Event()
 
     class Slow(MadeStore):
@@ -193,7 +193,7 @@ def test_latencies_are_of_one_lookup_in_so_many_and_of_every_kind_of_answer() ->
         Latencies(every=0)
 
 
-def test_an_object_that_has_fetched_still_pickles(shared_ray: Any, tmp_path: Path) -> None:
+def test_a_fetch_object_still_pickles_after_its_use(shared_ray: Any, tmp_path: Path) -> None:
     fetched = FetchBlobs(store_in(tmp_path))
     list(fetched(table_of(list(BLOBS)[:3])))
     again = pickle.loads(pickle.dumps(fetched))
@@ -211,7 +211,7 @@ def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(shared_ray: 
     assert not [name for name in names if name.startswith(f"bitstore-{fingerprint(store)}")]
 
 
-def test_a_node_goes_on_without_a_cache_folder_that_it_cannot_use(
+def test_a_node_continues_without_a_cache_folder_that_it_cannot_use(
     shared_ray: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Sha1Composite()
@@ -227,7 +227,7 @@ def test_a_node_goes_on_without_a_cache_folder_that_it_cannot_use(
         assert [tier for _, _, tier in pool.stats().index] == ["made"]
 
 
-def test_rows_with_a_wrong_digest_say_so_and_the_rest_go_on(shared_ray: Any, tmp_path: Path) -> None:
+def test_rows_with_an_invalid_digest_report_it_and_the_rest_are_fetched(shared_ray: Any, tmp_path: Path) -> None:
     good = list(BLOBS)[:2]
     wrong = [good[0][:-1], good[0] + "0", "", hashlib.sha256(b"").hexdigest(), "g" * 40, f" {good[0]}"]
     store = store_in(tmp_path)
@@ -267,7 +267,7 @@ def values_of(text: str, name: str) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.soak  # which installs ray[default]: without it Ray serves no metrics
-def test_the_nodes_metrics_port_serves_them(shared_ray: Any, tmp_path: Path) -> None:
+def test_the_metrics_port_of_a_node_serves_the_metrics(shared_ray: Any, tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with NodePool(store, private=True) as pool:
         fetch(store, [*BLOBS, *PAID], pool=pool)
@@ -308,7 +308,7 @@ EXPORTED = {
 }
 
 
-def test_the_dashboard_shows_metrics_that_there_are() -> None:
+def test_the_dashboard_shows_only_metrics_that_exist() -> None:
     board = json.loads(resources.files("ray_integration").joinpath("grafana/bitstore.json").read_text())
     asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     asked += [each["definition"] for each in board["templating"]["list"] if each["type"] == "query"]
@@ -350,7 +350,7 @@ def test_measuring_needs_no_ray_in_the_process() -> None:
 
 @pytest.mark.parametrize("routing", ["local", "owner"])
 @pytest.mark.parametrize("cache", ["full", "unusable"])
-def test_a_node_store_does_not_pay_again_for_what_no_cache_keeps(
+def test_a_node_store_does_not_pay_again_for_a_blob_that_no_cache_keeps(
     shared_ray: Any, tmp_path: Path, routing: Any, cache: str
 ) -> None:
     store = Sha1Composite()

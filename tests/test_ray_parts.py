@@ -50,7 +50,7 @@ def composite(key: str = "AKIA", secret: str = "s3cr3t", prefix: str = "s3://buc
     return store
 
 
-def test_a_fingerprint_is_that_of_the_configuration() -> None:
+def test_a_fingerprint_depends_on_the_configuration_alone() -> None:
     same = fingerprint(composite())
     assert len(same) == 32
     assert fingerprint(composite()) == same
@@ -72,7 +72,7 @@ def test_a_fingerprint_is_that_of_the_configuration() -> None:
     assert len({same, *prints}) == 9
 
 
-def test_a_fingerprint_has_nothing_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fingerprint_does_not_depend_on_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fingerprint(composite(secret="other")) == fingerprint(composite())
     told: list[bytes] = []
     real = hashlib.blake2b
@@ -88,9 +88,7 @@ def test_a_fingerprint_has_nothing_of_a_secret(monkeypatch: pytest.MonkeyPatch) 
     assert b"password" not in told[0]
 
 
-def test_each_node_has_its_own_folder_and_all_the_same_fingerprint(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nodes_have_their_own_folders_and_one_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BITSTORE_CACHE_DIR", str(tmp_path / "driver"))
     monkeypatch.setenv("BITSTORE_CACHE_SIZE", "1MB")
     store = Composite()
@@ -139,7 +137,7 @@ def run_script(seed: int, **parts: str) -> str:
     return done.stdout.strip()
 
 
-def test_stores_of_scripts_count_by_their_code() -> None:
+def test_stores_defined_in_scripts_are_fingerprinted_by_their_code() -> None:
     same = run_script(1)
     assert run_script(2, extra="one_line_more = 1", comment="a comment") == same
     assert len({same, run_script(1, value="b'2'"), run_script(1, tail="b'3'")}) == 3
@@ -155,7 +153,7 @@ def chain() -> tuple[Any, Box, Box, API, Shelf]:
     return store, above, beside, api, last
 
 
-def test_the_free_part_asks_all_but_what_costs() -> None:
+def test_the_free_part_of_a_composite_asks_all_but_paid_tiers() -> None:
     store, above, beside, _, last = chain()
     free = free_part(store)
     assert free is not None
@@ -225,7 +223,7 @@ def test_a_store_that_is_no_composite_is_its_own_usable_part(tmp_path: Path) -> 
     assert free_part(store) is store
 
 
-def test_a_pool_needs_a_ray_that_runs_and_starts_none() -> None:
+def test_a_pool_needs_a_running_ray_and_starts_none() -> None:
     code = (
         "import ray\n"
         "from bitstore import HTTPRaw\n"

@@ -197,7 +197,7 @@ def test_owner_routing_fetches_each_digest_once_in_the_cluster(cluster: RayClust
         assert sum(world.api.calls.values()) == 0
 
 
-def test_local_routing_pays_once_too(cluster: RayCluster, world: World) -> None:
+def test_local_routing_pays_once_for_each_digest(cluster: RayCluster, world: World) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         actors = callers(cluster, store, ["n0", "n1", "n2", "n0"], pool=pool)
@@ -225,7 +225,7 @@ def test_local_routing_looks_up_no_node_store_but_its_own(cluster: RayCluster, w
         assert len(ray.get(owner.known.remote(), timeout=LIMIT)) == 3
 
 
-def test_ray_data_end_to_end_and_a_pool_made_on_the_way(cluster: RayCluster, world: World) -> None:
+def test_a_job_of_ray_data_makes_its_pool_and_fetches_all_blobs(cluster: RayCluster, world: World) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own: it sets an option that it deprecates
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -293,7 +293,7 @@ def shuffled() -> list[str]:
 
 
 @pytest.mark.parametrize("routing", ["owner", "local"])
-def test_a_node_joins_is_used_and_is_killed_in_the_midst(
+def test_a_node_that_joins_is_used_and_may_be_killed_during_a_job(
     cluster: RayCluster, world: World, routing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="bitstore")
@@ -338,7 +338,7 @@ def test_a_node_joins_is_used_and_is_killed_in_the_midst(
         cache.clear()
 
 
-def test_a_node_store_is_killed_alone(cluster: RayCluster, world: World) -> None:
+def test_a_job_finishes_when_a_node_store_is_killed(cluster: RayCluster, world: World) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         actors = callers(cluster, store, ["n0", "n1"], pool=pool, routing="local")
@@ -375,7 +375,7 @@ def test_a_blob_on_the_disk_of_a_killed_node_store_is_not_paid_for_again(cluster
     disk.clear()
 
 
-def test_the_s3_server_is_down_for_some_seconds(cluster: RayCluster, world: World) -> None:
+def test_a_job_outlasts_some_seconds_without_the_s3_server(cluster: RayCluster, world: World) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         actors = callers(cluster, store, ["n0", "n1"], pool=pool, routing="owner")
@@ -392,7 +392,7 @@ def test_the_s3_server_is_down_for_some_seconds(cluster: RayCluster, world: Worl
         midway.check()
 
 
-def test_no_cpu_is_needed(cluster: RayCluster, world: World) -> None:
+def test_a_pool_needs_no_free_cpu(cluster: RayCluster, world: World) -> None:
     hogs: list[Any] = [ray.remote(Hog).options(num_cpus=2).remote() for _ in cluster.nodes]
     ray.get([hog.__ray_ready__.remote() for hog in hogs], timeout=60)
     store = world.store()
@@ -435,9 +435,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_two_jobs_share_the_pool_of_the_same_store_and_no_other(
-    cluster: RayCluster, world: World, tmp_path: Path
-) -> None:
+def test_two_jobs_share_a_pool_only_for_the_same_store(cluster: RayCluster, world: World, tmp_path: Path) -> None:
     store, other = world.store(), world.store()
     other.append_source(MadeStore(50))
     world.api.rules.add(Delay(0.05))
@@ -499,7 +497,7 @@ def test_each_node_uses_its_own_credentials(cluster: RayCluster, world: World) -
         assert "finds no credentials" in str(error)
 
 
-def test_a_node_that_cannot_use_its_cache_folder_goes_on_without(
+def test_a_node_that_cannot_use_its_cache_folder_continues_without_it(
     cluster: RayCluster, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -547,7 +545,7 @@ def test_errors_of_node_stores_are_raised_in_the_driver(
         NodePool(store, private=True)
 
 
-def test_more_bytes_than_the_object_stores_hold(cluster: RayCluster) -> None:
+def test_more_bytes_than_the_object_stores_hold_pass_through(cluster: RayCluster) -> None:
     """320 MB in one batch, through object stores of 100 MB."""
     store = MadeStore(8_000_000)
     asked = [digest_of(f"large {number}".encode()) for number in range(40)]
@@ -560,7 +558,7 @@ def test_more_bytes_than_the_object_stores_hold(cluster: RayCluster) -> None:
         assert seen == asked
 
 
-def test_an_error_that_is_raised_is_the_error_itself(cluster: RayCluster, world: World) -> None:
+def test_an_error_raised_on_a_node_reaches_the_caller_as_itself(cluster: RayCluster, world: World) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         fetch = FetchBlobs(store, pool=pool, errors="raise")

@@ -116,12 +116,12 @@ DIGESTS = [digest_of(f"{number}".encode()) for number in range(200)]
 
 
 @pytest.mark.parametrize("routing", ["direct", "local", "owner"])
-def test_no_cpu_is_needed_for_what_is_in_memory(no_cpu: None, routing: Any) -> None:
+def test_an_input_in_memory_needs_no_cpu(no_cpu: None, routing: Any) -> None:
     ds = ray.data.from_items([{"sha1": digest} for digest in DIGESTS])
     check_made(fetch_blobs(ds, MadeStore(1000), routing=routing, actors=2, batch_size=20), DIGESTS)
 
 
-def test_what_cannot_be_read_for_want_of_a_cpu_is_an_error(no_cpu: None, tmp_path: Path) -> None:
+def test_an_input_that_no_free_cpu_can_read_is_an_error(no_cpu: None, tmp_path: Path) -> None:
     (tmp_path / "digests.txt").write_text("\n".join(DIGESTS))
     ds = ray.data.read_text(str(tmp_path / "digests.txt"))
     with pytest.raises(CannotBePlaced, match=r"in 2 s .* reads the input .*: free in all are CPU 0, others hold the"):
@@ -146,7 +146,7 @@ def test_input_is_read_by_tasks_of_one_cpu(machine: None, tmp_path: Path, routin
         ({"num_cpus": 1, "actors": 2}, "2 actors of CPU 1 each and a task of CPU 1 that reads .*: free in all are CPU"),
     ],
 )
-def test_what_has_no_room_is_an_error_that_names_the_resource(
+def test_actors_without_room_are_an_error_that_names_the_resource(
     machine: None, tmp_path: Path, asked: dict[str, Any], told: str
 ) -> None:
     (tmp_path / "digests.txt").write_text("\n".join(DIGESTS))

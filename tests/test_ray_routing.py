@@ -39,7 +39,7 @@ def test_digests_that_look_alike_are_spread_too() -> None:
     assert all(abs(count - 2_000) < 5 * 43 for count in counts.values())
 
 
-def test_only_the_digests_of_a_node_that_leaves_move_and_evenly() -> None:
+def test_only_digests_of_a_node_that_leaves_move_and_spread_evenly() -> None:
     before = owners(DIGESTS, NODES)
     after = owners(DIGESTS, NODES[:-1])
     moved = Counter(new for old, new in zip(before, after, strict=True) if old != new)
@@ -49,7 +49,7 @@ def test_only_the_digests_of_a_node_that_leaves_move_and_evenly() -> None:
     assert all(abs(count - share) < 5 * share**0.5 for count in moved.values())
 
 
-def test_a_node_that_joins_takes_its_share_and_nothing_else_moves() -> None:
+def test_a_node_that_joins_takes_its_share_and_no_other_digest_moves() -> None:
     before = owners(DIGESTS, NODES)
     after = owners(DIGESTS, [*NODES, "new"])
     assert all(new == "new" for old, new in zip(before, after, strict=True) if old != new)
@@ -64,7 +64,7 @@ def test_successors_are_the_owners_when_those_before_are_gone() -> None:
             members.remove(successor)
 
 
-def test_neither_the_order_of_members_nor_the_process_matters() -> None:
+def test_owners_depend_neither_on_the_order_of_members_nor_on_the_process() -> None:
     here = owners(DIGESTS[:500], NODES)
     assert owners(DIGESTS[:500], NODES[::-1]) == here
     code = (

@@ -48,7 +48,7 @@ class Noted:
     observe = inc
 
 
-def test_nothing_on_a_cluster_shows_a_secret(
+def test_no_name_count_row_log_or_state_on_a_cluster_shows_a_secret(
     session: Path, api: CountedAPI, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -93,7 +93,7 @@ def forget(world: World) -> None:
     world.api.clear()
 
 
-def test_owner_is_warm_for_another_job(cluster: RayCluster, world: World, tmp_path: Path) -> None:
+def test_warming_by_owner_serves_another_job(cluster: RayCluster, world: World, tmp_path: Path) -> None:
     store = world.store()
     report = warm(LISTED, store, target="owner", ledger=tmp_path / "ledger")
     assert told(report) == (len(ALL) + len(ABSENT), len(ALL), len(ABSENT), 0, 0)
@@ -119,7 +119,7 @@ def test_owner_is_warm_for_another_job(cluster: RayCluster, world: World, tmp_pa
     assert (again.settled, again.known_missing, again.found) == (len(ALL), len(ABSENT), 0)
 
 
-def test_local_fills_every_disk_and_pays_once(cluster: RayCluster, world: World, tmp_path: Path) -> None:
+def test_local_warming_fills_every_disk_and_pays_once(cluster: RayCluster, world: World, tmp_path: Path) -> None:
     store = world.store()
     with NodePool(store, private=True) as pool:
         before = warm(LISTED, store, target="local", dry_run=True, pool=pool, ledger=tmp_path / "none")
@@ -142,7 +142,7 @@ def test_local_fills_every_disk_and_pays_once(cluster: RayCluster, world: World,
         assert (after.warm, after.found) == (len(ALL), 0)
 
 
-def test_shared_moves_only_what_was_paid_for(cluster: RayCluster, world: World, tmp_path: Path) -> None:
+def test_shared_warming_moves_only_paid_blobs(cluster: RayCluster, world: World, tmp_path: Path) -> None:
     store = world.store()
     (tmp_path / "list.txt").write_text("\n".join([*LISTED, "nonsense"]))
     report = warm(str(tmp_path / "list.txt"), store, target="shared")
@@ -157,7 +157,7 @@ def test_shared_moves_only_what_was_paid_for(cluster: RayCluster, world: World, 
         assert sum(world.api.calls.values()) == 0
 
 
-def test_a_dataset_and_a_job_at_the_same_time(cluster: RayCluster, world: World) -> None:
+def test_a_warming_and_a_job_at_the_same_time_pay_once(cluster: RayCluster, world: World) -> None:
     """Neither pays for what the other has paid for."""
     store = world.store()
     world.api.rules.add(Delay(1.5))  # so long that both want the same at the same time
@@ -174,7 +174,9 @@ def test_a_dataset_and_a_job_at_the_same_time(cluster: RayCluster, world: World)
 
 
 @pytest.mark.parametrize("target", ["owner", "local", "shared"])
-def test_a_node_is_killed_in_the_midst(cluster: RayCluster, world: World, tmp_path: Path, target: Any) -> None:
+def test_a_warming_finishes_when_a_node_is_killed(
+    cluster: RayCluster, world: World, tmp_path: Path, target: Any
+) -> None:
     store = world.store()
     name = cluster.add()
     cluster.wait()
@@ -193,7 +195,7 @@ def test_a_node_is_killed_in_the_midst(cluster: RayCluster, world: World, tmp_pa
     nothing_asked(world)
 
 
-def test_a_node_store_is_killed_alone(cluster: RayCluster, world: World) -> None:
+def test_a_warming_finishes_when_a_node_store_is_killed(cluster: RayCluster, world: World) -> None:
     """Its digests wait for it, so that all are where the next job seeks them."""
     store = world.store()
     slowed(world)
@@ -246,9 +248,7 @@ def test_a_warming_stops_where_everything_fails_for_one_cause(cluster: RayCluste
     assert "max_failures=5" in str(report.stopped)
 
 
-def test_a_warming_that_cannot_be_done_is_an_error_at_once(
-    cluster: RayCluster, api: CountedAPI, tmp_path: Path
-) -> None:
+def test_an_impossible_warming_is_an_error_at_once(cluster: RayCluster, api: CountedAPI, tmp_path: Path) -> None:
     def made(*caches: Any) -> Sha1Composite:
         store = Sha1Composite()
         for cache in caches:

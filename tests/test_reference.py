@@ -32,13 +32,13 @@ def names_in_the_docs() -> dict[str, list[str]]:
     return {text.split()[0]: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for text in sections}
 
 
-def test_type_checkers_see_the_names_that_python_has() -> None:
+def test_type_checkers_see_the_public_names_of_python() -> None:
     assert names_for_type_checkers() == reference.public_names("bitstore")
 
 
-def test_docs_list_the_names_that_python_has() -> None:
+def test_the_docs_list_the_public_names_of_python() -> None:
     assert names_in_the_docs() == {module: reference.public_names(module) for module in reference.MODULES}
 
 
-def test_page_is_up_to_date() -> None:
+def test_the_reference_page_is_up_to_date() -> None:
     assert reference.PAGE.read_text() == reference.page(), "python -m tests.reference writes it"

@@ -57,7 +57,7 @@ def told(entry: Any, where: Where) -> Any:
         ({"AWS_ACCESS_KEY_ID": "half"}, 4),
     ],
 )
-def test_without_boto3_it_means_what_boto3_makes_of_it(
+def test_the_environment_means_the_same_without_boto3_as_with_it(
     environment: dict[str, str], understood: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
@@ -78,7 +78,7 @@ def test_without_boto3_it_means_what_boto3_makes_of_it(
     assert seen == understood
 
 
-def test_what_needs_boto3_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_needs_boto3_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def known() -> bool:
         return plain(None, ENDPOINT, None, None) is not None
 
@@ -108,7 +108,7 @@ def test_what_needs_boto3_is_left_to_it(tmp_path: Path, monkeypatch: pytest.Monk
             assert not known(), name
 
 
-def test_boto3_is_not_imported_for_what_the_environment_says(s3: SeaweedS3, bucket: str) -> None:
+def test_boto3_is_not_imported_for_keys_of_the_environment(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"x")
     code = f"""
 import sys

@@ -109,7 +109,7 @@ def urls(*names: str) -> list[str]:
         "it is declined later, then fails",
     ],
 )
-def test_the_first_transport_that_takes_it_carries_it(
+def test_the_first_transport_that_takes_a_request_carries_it(
     first: Callable[[], FakeTransport], second: Callable[[], FakeTransport], outcome: Any, asked: tuple[int, int]
 ) -> None:
     one, two = first(), second()
@@ -123,7 +123,7 @@ def test_the_first_transport_that_takes_it_carries_it(
     assert again.got == [outcome] and (len(one.asked), len(two.asked)) == (2 * asked[0], 2 * asked[1])
 
 
-def test_what_no_transport_takes_fails() -> None:
+def test_a_request_that_no_transport_takes_fails() -> None:
     world = World(FakeTransport(lambda _: False), FakeTransport(answers=lambda _: Declined()))
     [lookup] = world.ask("/blob")
     world.scheduler.turn(5)
@@ -164,7 +164,7 @@ def test_a_transport_is_barred_from_the_origin_and_profile_that_it_declined_for_
         assert (second if barred else first).asked[-1].endswith("/later")
 
 
-def test_a_bar_without_an_end_stays() -> None:
+def test_a_bar_of_a_transport_without_an_end_stays() -> None:
     first, second = FakeTransport(answers=lambda _: Declined(math.inf)), FakeTransport(answers=lambda _: OK)
     world = World(first, second)
     world.ask("/blob")
@@ -192,7 +192,7 @@ def test_bars_are_bounded_and_end_with_their_profile() -> None:
 # ---------------------------------------------------------------------- how many, in which order
 
 
-def test_no_more_than_the_pace_allows_are_under_way_and_the_others_wait_in_order() -> None:
+def test_requests_beyond_the_pace_wait_in_order() -> None:
     transport = FakeTransport()
     world = World(transport, limit=3)
     lookups = world.ask(*["/0", "/1", "/2", "/3", "/4", "/5"])
@@ -207,7 +207,7 @@ def test_no_more_than_the_pace_allows_are_under_way_and_the_others_wait_in_order
     assert transport.active == urls("/3", "/4", "/5") and world.scheduler.active == 3
 
 
-def test_a_place_goes_to_the_one_that_waited_longest_and_not_to_the_one_that_asks_just_then() -> None:
+def test_a_free_place_goes_to_the_request_that_waited_longest() -> None:
     transport = FakeTransport()
     world = World(transport, limit=1)
     world.ask("/0", "/1")
@@ -218,7 +218,7 @@ def test_a_place_goes_to_the_one_that_waited_longest_and_not_to_the_one_that_ask
     assert transport.active == urls("/1")
 
 
-def test_a_thousand_refusals_in_a_row_are_no_recursion() -> None:
+def test_a_thousand_refusals_in_a_row_do_not_recurse() -> None:
     transport = FakeTransport(lambda asked: asked.url.endswith("/0") or BROKEN)
     world = World(transport, limit=1)
     lookups = world.ask(*(f"/{number}" for number in range(5000)))
@@ -235,7 +235,7 @@ def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -
     assert (world.pace.limit < 100) == slower
 
 
-def test_our_own_connections_are_for_more_at_once_than_libcurl_is_good_for() -> None:
+def test_our_own_connections_allow_more_requests_at_once_than_libcurl() -> None:
     assert own_sockets().least == FEW + 1
 
 
@@ -253,7 +253,7 @@ def test_an_abandoned_exchange_ends_in_its_transport_and_makes_room() -> None:
     assert transport.active == urls("/1", "/2") and lookups[0].got == [] and world.scheduler.active == 2
 
 
-def test_what_is_abandoned_together_is_not_begun_in_each_others_place() -> None:
+def test_requests_abandoned_together_do_not_start_each_other() -> None:
     transport = FakeTransport()
     world = World(transport, limit=2)
     lookups = world.ask(*(f"/{number}" for number in range(40)))
@@ -277,7 +277,7 @@ def test_an_outcome_may_abandon_another_exchange_that_has_ended_too() -> None:
 # ---------------------------------------------------------------------- between transports, and the thread
 
 
-def test_where_a_server_was_reached_is_told_to_the_other_transports() -> None:
+def test_the_address_where_a_server_was_reached_is_passed_to_the_other_transports() -> None:
     first, second = FakeTransport(lambda _: False), FakeTransport()
     world = World(first, second)
     world.ask("/0", "/1", "/2")
@@ -290,7 +290,7 @@ def test_where_a_server_was_reached_is_told_to_the_other_transports() -> None:
     assert first.learned == [(request("/0").url, "127.0.0.7", 80)] and second.learned == []
 
 
-def test_the_thread_sleeps_no_longer_than_a_transport_allows_and_passes_on_what_it_hears() -> None:
+def test_the_thread_sleeps_as_transports_allow_and_passes_on_events() -> None:
     first, second = FakeTransport(), FakeTransport(patience=3)
     world = World(first, second)
     world.events = [7, 8]
@@ -300,7 +300,7 @@ def test_the_thread_sleeps_no_longer_than_a_transport_allows_and_passes_on_what_
     assert first.heard == second.heard == [7, 8] * 3
 
 
-def test_the_budget_of_sockets_is_that_of_all_transports() -> None:
+def test_the_budget_of_sockets_covers_all_transports() -> None:
     budget = SocketBudget(10)
     spared: list[str] = []
     first, second = budget.share(lambda: spared.append("first")), budget.share(lambda: spared.append("second"))
@@ -342,7 +342,7 @@ def loop_over(*transports: Transport) -> Loop:
         ([Declined(60), OK], 1),
     ],
 )
-def test_a_lookup_is_retried_whatever_carries_it(outcomes: list[Any], asked: int) -> None:
+def test_a_lookup_is_retried_over_every_transport(outcomes: list[Any], asked: int) -> None:
     left = list(outcomes)
     first = FakeTransport(answers=lambda _: left.pop(0))
     last = FakeTransport(answers=lambda _: OK)
@@ -377,7 +377,7 @@ class Defect(Exception):
     pass
 
 
-def test_a_defect_that_one_request_meets_is_the_end_of_that_lookup_alone() -> None:
+def test_a_defect_that_one_request_meets_ends_only_its_lookup() -> None:
     def takes(asked: Request) -> bool:
         if asked.url.endswith("/bad"):
             raise Defect

@@ -195,7 +195,7 @@ def told(error: BaseException) -> Iterator[str]:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 503])
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-def test_nothing_tells_a_secret(
+def test_no_repr_log_error_or_pickle_shows_a_secret(
     make: Callable[[str], Case],
     status: int,
     echo: Echo,
@@ -246,7 +246,7 @@ def test_nothing_tells_a_secret(
 
 
 @pytest.mark.parametrize("make", [s3_environment, gs_token, http_header], ids=lambda make: make.__name__)
-def test_pickles_hold_what_the_user_gave_and_no_more(
+def test_pickles_hold_the_arguments_of_the_user_and_no_found_secret(
     make: Callable[[str], Case], echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was found in the environment, or learned in use, stays behind."""
@@ -264,7 +264,7 @@ def test_pickles_hold_what_the_user_gave_and_no_more(
 
 
 @pytest.mark.parametrize("make", [s3_keys, gs_token, http_header, http_proxy], ids=lambda make: make.__name__)
-def test_the_ledger_of_a_warming_tells_none(
+def test_the_ledger_of_a_warming_shows_no_secret(
     make: Callable[[str], Case], echo: Echo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its rows hold the texts of errors, its metadata what identifies the store."""
@@ -290,7 +290,7 @@ def test_the_ledger_of_a_warming_tells_none(
     assert {leak: text[:1500] for text in texts for leak in leaks(text)} == {}
 
 
-def test_a_fingerprint_holds_nothing_of_a_secret() -> None:
+def test_a_fingerprint_does_not_depend_on_a_secret() -> None:
     """Otherwise passwords could be tried against the name of a node's store."""
 
     def of(secret: str) -> str:
@@ -305,7 +305,7 @@ def test_a_fingerprint_holds_nothing_of_a_secret() -> None:
     assert of("one") == of(SECRETS["secret key"])
 
 
-def test_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_a_configuration_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TOKEN", SECRETS["header"])
     tier = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n'
     composite = loads(tier + 'headers = {Authorization = "Bearer ${API_TOKEN}"}\n')
@@ -322,7 +322,7 @@ def test_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [leak for text in told(caught.value) for leak in leaks(text)] == []
 
 
-def test_urls_with_passwords_are_refused_unseen() -> None:
+def test_urls_with_passwords_are_refused_without_showing_them() -> None:
     password = SECRETS["proxy password"]
     for raw in (HTTPRaw(), S3Raw("anonymous", endpoint_url="http://127.0.0.1:9")):
         with pytest.raises(bitstore.InvalidURI) as caught:
@@ -334,7 +334,7 @@ def test_urls_with_passwords_are_refused_unseen() -> None:
         assert leaks(str(wrong.value)) == []
 
 
-def test_a_client_of_the_users_own_is_not_shown() -> None:
+def test_a_client_of_a_user_is_never_shown() -> None:
     import boto3
 
     session: Any = boto3.Session("AKIA", SECRETS["secret key"], SECRETS["session token"], region_name="us-east-1")
@@ -445,7 +445,7 @@ def test_an_unknown_certificate_is_refused_whatever_the_environment_says(tls: TL
     assert tls.requests == 0
 
 
-def test_a_certificate_that_one_names_is_trusted(tls: TLSServer) -> None:
+def test_a_certificate_of_a_named_bundle_is_trusted(tls: TLSServer) -> None:
     """The control: it is the certificate, and nothing else, for which the others were refused."""
     assert HTTPRaw(ca_bundle=tls.certificate, retry=ONCE).get(f"{tls.url}/x") == DATA
     assert tls.requests == 1
@@ -461,7 +461,7 @@ def test_a_certificate_of_another_host_is_refused(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_no_option_switches_the_checks_off() -> None:
+def test_no_option_switches_off_the_checks_of_certificates() -> None:
     for kind in (S3Raw, GSRaw, HTTPRaw):
         names = set(inspect.signature(kind).parameters) - {"request_checksum_calculation"}
         assert not [name for name in names if re.search("insecure|tls|ssl|verify|check", name)]
@@ -473,7 +473,7 @@ def test_no_option_switches_the_checks_off() -> None:
 @pytest.mark.parametrize(
     "prefix", ["http://user:{secret}@127.0.0.1:9/blobs/", "http://127.0.0.1:9/{{digest}}?sig={secret}&x=1"]
 )
-def test_the_prefix_of_a_store_may_hold_a_secret(prefix: str, tmp_path: Path) -> None:
+def test_a_secret_in_the_prefix_of_a_store_is_not_shown(prefix: str, tmp_path: Path) -> None:
     prefix = prefix.format(secret=SECRETS["header"])
     raw = bitstore.HTTPRaw(retry=bitstore.Retry(attempts=1))
     if "user:" in prefix:  # which no request may carry: refused at once, and where it is put in later, at each lookup

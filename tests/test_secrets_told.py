@@ -57,7 +57,7 @@ def texts_of(error: BaseException) -> list[str]:
 
 
 @pytest.mark.parametrize("uri", [f"https://host/x?X-Amz-Signature={SECRET}", f"https://me:{SECRET}@host/x?v=1"])
-def test_an_error_tells_no_signed_url(uri: str) -> None:
+def test_an_error_shows_no_signed_url(uri: str) -> None:
     failed = LookupFailed("store", uri, [("web", StoreNotAvailable("web", "down"))])
     for error in (NotFoundInStore("s", uri), InvalidDataFound("s", uri), InvalidURI("s", uri), failed):
         assert [text for text in texts_of(error) if SECRET in text or "host/x" not in text] == []
@@ -65,7 +65,7 @@ def test_an_error_tells_no_signed_url(uri: str) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 500, None])
-def test_signed_urls_in_a_batch(status: int | None, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_shows_no_signed_url(status: int | None, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     api.rules.add(Reset() if status is None else Answer(status))
     uri = f"{api.url}/blob/x?sig={SECRET}"
@@ -83,7 +83,7 @@ def test_signed_urls_in_a_batch(status: int | None, api: CountedAPI, caplog: pyt
     assert [text for text in texts if SECRET in str(text)] == []
 
 
-def test_a_download_that_breaks_off_leaves_no_signed_url(tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_leaves_no_signed_url_on_disk(tmp_path: Path) -> None:
     """What it leaves lies beside the file, until the download is resumed."""
     import http.server
     import threading
@@ -128,7 +128,9 @@ careless = pytest.mark.parametrize("error", CARELESS.values(), ids=CARELESS)
 
 
 @careless
-def test_what_a_careless_store_raises(error: Exception, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_raised_by_a_users_store_are_redacted_in_logs_and_rows(
+    error: Exception, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The exception is the user's, and stays as it is; what is made of it for logs, rows and ledgers is not."""
     caplog.set_level(logging.DEBUG)
     api, cache = API({}), Box()
@@ -160,7 +162,7 @@ def test_what_a_careless_store_raises(error: Exception, tmp_path: Path, caplog: 
     assert [text for text in texts if SECRET in str(text)] == []
 
 
-def test_what_is_no_secret_is_told() -> None:
+def test_texts_without_a_secret_are_not_redacted() -> None:
     for text in (
         "key /a/b?x",
         "https://host/a/b",
@@ -177,7 +179,7 @@ def test_what_is_no_secret_is_told() -> None:
 # ---------------------------------------------------------------------- limits
 
 
-def test_the_state_of_a_limit_holds_names_and_numbers(tmp_path: Path) -> None:
+def test_the_state_of_a_limit_holds_only_names_and_numbers(tmp_path: Path) -> None:
     """Names and numbers only: the file may be read by administrators of the machine."""
     state = tmp_path / "limits.sqlite"
 
@@ -203,7 +205,7 @@ def test_the_state_of_a_limit_holds_names_and_numbers(tmp_path: Path) -> None:
     assert [text for text in texts if SECRET in text or (DIGEST in text and text not in texts_of(caught.value))] == []
 
 
-def test_a_limit_that_cannot_count_tells_the_file_alone(tmp_path: Path) -> None:
+def test_the_error_of_a_limit_that_cannot_count_shows_only_its_file(tmp_path: Path) -> None:
     broken = tmp_path / "limits.sqlite"
     broken.write_bytes(b"no database at all, but of a size that looks like one" * 100)
     with pytest.raises(AccountError, match=r"limits\.sqlite") as caught:
@@ -232,18 +234,18 @@ class Signs(API):
 
 
 @pytest.mark.parametrize("where", ["closure", "attribute", "nested", "pair", "address"])
-def test_the_name_of_a_pool_cannot_be_tried_against(where: str) -> None:
+def test_the_name_of_a_pool_gives_no_way_to_test_guesses_of_a_secret(where: str) -> None:
     assert fingerprint(Signs("one", where)) == fingerprint(Signs("two", where))
 
 
 @pytest.mark.parametrize(
     "header", ["Authorization", "X-Api-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Auth-Token"]
 )
-def test_headers_with_secrets_do_not_name_a_pool(header: str) -> None:
+def test_headers_with_secrets_do_not_change_the_name_of_a_pool(header: str) -> None:
     assert fingerprint(HTTPRaw(headers={header: "one"})) == fingerprint(HTTPRaw(headers={header: "two"}))
 
 
-def test_what_makes_another_store_makes_another_name() -> None:
+def test_another_prefix_or_header_makes_another_name_of_a_pool() -> None:
     def of(prefix: str) -> str:
         return fingerprint(Sha1Store(HTTPRaw(), prefix))
 
@@ -264,7 +266,7 @@ def run(folder: Path, *args: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_command_and_what_it_leaves(tmp_path: Path, api: CountedAPI) -> None:
+def test_the_command_shows_no_secret_and_leaves_none(tmp_path: Path, api: CountedAPI) -> None:
     api.rules.add(Answer(403))  # a refusal, which is not waited for
     (tmp_path / "bitstore.toml").write_text(f"""
         algorithm = "sha1"
@@ -304,7 +306,7 @@ def test_the_command_and_what_it_leaves(tmp_path: Path, api: CountedAPI) -> None
     assert ledgers and not [table for table in ledgers if SECRET in str(table.to_pylist()) + str(table.schema.metadata)]
 
 
-def test_the_tiers_of_a_command_line_have_names_of_their_own() -> None:
+def test_the_tiers_of_a_command_line_have_distinct_names() -> None:
     """Also where the URLs differ in what is not shown alone."""
     urls = [f"https://host/{{digest}}?sig={SECRET}{number}" for number in range(3)]
     store = from_urls(urls, algorithm="sha1")
@@ -330,7 +332,7 @@ WRONG: dict[str, str] = {
 
 
 @pytest.mark.parametrize("line", WRONG.values(), ids=WRONG)
-def test_a_wrong_configuration(line: str) -> None:
+def test_a_wrong_configuration_shows_no_secret(line: str) -> None:
     text = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n' + line.format(s=SECRET) + "\n"
     texts: list[object] = []
     try:

@@ -78,7 +78,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     return bounds
 
 
-def test_pauses_double_up_to_a_limit(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+def test_pauses_between_tries_double_up_to_a_limit(clock: Clock, fixed: list[tuple[float, float]]) -> None:
     driver = Driver(clock, [SLOW_DOWN])
     answer = driver.run(Retry(attempts=8, first_delay=0.5, longest_delay=4, budget=1000))
     assert answer.status == 503 and len(driver.asked) == 8
@@ -86,12 +86,12 @@ def test_pauses_double_up_to_a_limit(clock: Clock, fixed: list[tuple[float, floa
     assert driver.tally.requests == 8 and driver.tally.retries == 7
 
 
-def test_pauses_are_spread_from_nothing_on(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+def test_pauses_between_tries_are_spread_from_zero(clock: Clock, fixed: list[tuple[float, float]]) -> None:
     Driver(clock, [SLOW_DOWN, SLOW_DOWN, OK]).run(Retry(first_delay=0.5))
     assert fixed == [(1.0, 1.1), (0, 0.5), (1.0, 1.1), (0, 1.0)]
 
 
-def test_real_pauses_differ(clock: Clock) -> None:
+def test_pauses_of_real_tries_differ(clock: Clock) -> None:
     pauses = set()
     for _ in range(20):
         driver = Driver(clock, [SLOW_DOWN, OK])
@@ -102,7 +102,7 @@ def test_real_pauses_differ(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("failure", [SLOW_DOWN, TransferError(28, "timed out"), TransferError(56, "reset")])
-def test_no_try_is_begun_after_the_budget(clock: Clock, fixed: Any, failure: Any) -> None:
+def test_no_try_begins_after_the_budget(clock: Clock, fixed: Any, failure: Any) -> None:
     driver = Driver(clock, [failure], seconds=15)
     retry = Retry(attempts=100, first_delay=1, budget=40)
     if isinstance(failure, Exception):
@@ -115,19 +115,19 @@ def test_no_try_is_begun_after_the_budget(clock: Clock, fixed: Any, failure: Any
     assert len(driver.asked) == 3 and driver.slept == [1, 2]
 
 
-def test_a_pause_that_would_outlast_the_budget_is_not_begun(clock: Clock, fixed: Any) -> None:
+def test_no_pause_begins_that_would_outlast_the_budget(clock: Clock, fixed: Any) -> None:
     driver = Driver(clock, [SLOW_DOWN._replace(retry_after=31.0)])
     assert driver.run(Retry(budget=30)).status == 503
     assert len(driver.asked) == 1 and not driver.slept
 
 
-def test_retry_after_counts_and_is_spread(clock: Clock, fixed: list[tuple[float, float]]) -> None:
+def test_retry_after_is_waited_for_and_spread(clock: Clock, fixed: list[tuple[float, float]]) -> None:
     driver = Driver(clock, [SLOW_DOWN._replace(retry_after=4.0), OK])
     assert driver.run(Retry()) is OK
     assert driver.slept == [pytest.approx(4.4)] and fixed[0] == (1.0, 1.1)
 
 
-def test_a_hung_server_costs_seconds(clock: Clock) -> None:
+def test_a_silent_server_costs_45_seconds_at_most(clock: Clock) -> None:
     """With the defaults: 15 s without a byte end a try."""
     driver = Driver(clock, [TransferError(28, "silence")], seconds=15)
     with pytest.raises(TransferError):
@@ -147,14 +147,14 @@ def test_a_name_that_does_not_resolve_is_asked_for_twice(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 206, 301, 304, 400, 401, 403, 404, 412, 416, 501])
-def test_other_answers_are_final(clock: Clock, status: int) -> None:
+def test_an_answer_with_a_permanent_status_is_not_retried(clock: Clock, status: int) -> None:
     driver = Driver(clock, [OK._replace(status=status)])
     assert driver.run(Retry()).status == status
     assert len(driver.asked) == 1 and driver.tally.retries == 0
 
 
 @pytest.mark.parametrize("code", [3, 23, 43, 60, 63, 77])
-def test_other_failures_are_final(clock: Clock, code: int) -> None:
+def test_a_permanent_transfer_error_is_not_retried(clock: Clock, code: int) -> None:
     driver = Driver(clock, [TransferError(code, "no")])
     with pytest.raises(TransferError):
         driver.run(Retry())
@@ -166,7 +166,7 @@ def cut(partial: bytes, status: int = 200, **headers: str) -> TransferError:
 
 
 class TestResume:
-    def test_progress_renews_attempts_and_budget(self, clock: Clock) -> None:
+    def test_progress_of_a_resumption_renews_attempts_and_budget(self, clock: Clock) -> None:
         piece, total = b"x" * LEAST_GAIN, 50 * LEAST_GAIN + 50
         answers: list[Any] = [cut(piece, etag='"e"')]
         answers += [
@@ -180,7 +180,7 @@ class TestResume:
         assert (answer.status, answer.body) == (200, piece * 50 + b"." * 50)
         assert driver.asked[-1].headers == (f"Range: bytes={total - 50}-", 'If-Match: "e"')
 
-    def test_a_byte_at_a_time_is_no_progress(self, clock: Clock) -> None:
+    def test_one_byte_at_a_time_is_no_progress(self, clock: Clock) -> None:
         answers: list[Any] = [cut(b"0", etag='"e"')]
         answers += [cut(b"x", 206, etag='"e"', content_range=f"bytes {n}-99/100") for n in range(1, 50)]
         driver = Driver(clock, answers)
@@ -189,14 +189,14 @@ class TestResume:
         assert len(driver.asked) == 4
 
     @pytest.mark.parametrize("size", [10, 100_000])
-    def test_the_same_bytes_again_and_again_are_no_progress(self, clock: Clock, size: int) -> None:
+    def test_the_same_bytes_again_are_no_progress(self, clock: Clock, size: int) -> None:
         """A server that knows no ranges, and breaks off at the same place each time."""
         driver = Driver(clock, [cut(b"x" * size, etag='"e"')])
         with pytest.raises(TransferError):
             driver.run(Retry())
         assert len(driver.asked) == 4
 
-    def test_a_limit_counts_what_is_here(self, clock: Clock) -> None:
+    def test_the_size_limit_counts_bytes_received_before(self, clock: Clock) -> None:
         request = Request(Profile(), "http://127.0.0.1/", max_bytes=100)
         driver = Driver(clock, [cut(b"x" * 60, etag='"e"'), OK])
         driver.run(Retry(), request)
@@ -211,7 +211,7 @@ class TestResume:
         assert driver.run(Retry()).body == b"blob"
         assert [asked.headers for asked in driver.asked] == [(), ("Range: bytes=3-", 'If-Match: "e"'), ()]
 
-    def test_versions_that_never_stay_end_the_tries(self, clock: Clock) -> None:
+    def test_versions_that_change_at_each_try_end_the_tries(self, clock: Clock) -> None:
         for size in (3, 100_000):
             answers = [cut(b"x" * size, etag='"e"'), OK._replace(status=412)] * 20
             driver = Driver(clock, answers)
@@ -230,7 +230,7 @@ class TestResume:
             {},
         ],
     )
-    def test_a_part_that_does_not_fit_is_not_put_together(self, clock: Clock, other: dict[str, str]) -> None:
+    def test_a_part_that_does_not_fit_is_never_joined(self, clock: Clock, other: dict[str, str]) -> None:
         """A server that ignores `If-Match`, or gives other bytes than it was asked for."""
         for answer in (Response(206, b"else", other, 0.0), TransferError(18, "cut", 206, other, b"el")):
             driver = Driver(clock, [cut(b"half", etag='"e"'), answer, OK])
@@ -241,7 +241,7 @@ class TestResume:
                 driver.run(Retry())
                 assert driver.asked[2].headers == ("Range: bytes=4-", 'If-Match: "e"')
 
-    def test_weak_etags_and_none_are_no_ground(self, clock: Clock) -> None:
+    def test_a_blob_with_a_weak_or_no_etag_is_not_resumed(self, clock: Clock) -> None:
         for etag in ("", 'W/"e"'):
             driver = Driver(clock, [cut(b"abc", etag=etag), OK])
             assert driver.run(Retry()).body == b"blob"

@@ -123,7 +123,7 @@ def error_code(call: Callable[[], object]) -> str:
     return str(caught.value.response["Error"]["Code"])
 
 
-def test_s3_keeps_objects_and_checks_signatures(s3: SeaweedS3, bucket: str) -> None:
+def test_the_s3_server_keeps_objects_and_checks_signatures(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "a b/ü?#%+", BODY)
     client = s3.client()
     assert client.get_object(Bucket=bucket, Key="a b/ü?#%+")["Body"].read() == BODY
@@ -136,7 +136,7 @@ def test_s3_keeps_objects_and_checks_signatures(s3: SeaweedS3, bucket: str) -> N
     assert error_code(lambda: unknown.get_object(Bucket=bucket, Key="k")) == "InvalidAccessKeyId"
 
 
-def test_s3_users_may_do_what_they_may(s3: SeaweedS3, bucket: str) -> None:
+def test_the_s3_server_grants_its_users_only_their_rights(s3: SeaweedS3, bucket: str) -> None:
     s3.put(bucket, "k", b"data")
     reader, getter = s3.client(s3.reader), s3.client(s3.getter)
     for client in (reader, getter):
@@ -146,7 +146,9 @@ def test_s3_users_may_do_what_they_may(s3: SeaweedS3, bucket: str) -> None:
     assert error_code(lambda: getter.list_objects_v2(Bucket=bucket)) == "AccessDenied"
 
 
-def test_s3_anonymous_reads_only_where_the_bucket_says_so(s3: SeaweedS3, bucket: str, public_bucket: str) -> None:
+def test_the_s3_server_lets_anonymous_users_read_public_buckets_only(
+    s3: SeaweedS3, bucket: str, public_bucket: str
+) -> None:
     for name in (bucket, public_bucket):
         s3.put(name, "k", b"data")
     assert get(s3.endpoint_url, f"/{bucket}/k")[0] == 403
@@ -154,7 +156,7 @@ def test_s3_anonymous_reads_only_where_the_bucket_says_so(s3: SeaweedS3, bucket:
     assert get(s3.endpoint_url, f"/{public_bucket}/nope")[0] == 404
 
 
-def test_s3_writes_only_once_when_asked(s3: SeaweedS3, bucket: str) -> None:
+def test_the_s3_server_honours_if_none_match(s3: SeaweedS3, bucket: str) -> None:
     client = s3.client()
     client.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
     again = error_code(lambda: client.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*"))
@@ -169,7 +171,7 @@ def test_the_default_session_means_the_s3_server(aws_env: SeaweedS3, bucket: str
     assert boto3.Session().client("s3").get_object(Bucket=bucket, Key="k")["Body"].read() == b"data"
 
 
-def test_gcs_keeps_objects(gcs: FakeGCS, gcs_bucket: str) -> None:
+def test_the_gcs_server_keeps_objects(gcs: FakeGCS, gcs_bucket: str) -> None:
     gcs.put(gcs_bucket, "a b/ü?#%+", BODY)
     assert gcs.client().bucket(gcs_bucket).blob("a b/ü?#%+").download_as_bytes() == BODY
     assert get(gcs.url, f"/storage/v1/b/{gcs_bucket}/o/nope?alt=media")[0] == 404
@@ -185,7 +187,7 @@ def test_the_default_client_means_the_gcs_server(gcs_env: FakeGCS, gcs_bucket: s
         assert client.bucket(gcs_bucket).blob("k").download_as_bytes() == b"data"
 
 
-def test_moto_lets_everybody_in(moto: MotoServer) -> None:
+def test_moto_accepts_any_credentials(moto: MotoServer) -> None:
     name = moto.create_bucket()
     moto.client(Identity("anyone")).put_object(Bucket=name, Key="k", Body=b"data")
     assert moto.client().get_object(Bucket=name, Key="k")["Body"].read() == b"data"
@@ -321,7 +323,7 @@ def test_two_servers_of_a_kind_do_not_clash(s3: SeaweedS3, bucket: str) -> None:
     assert not [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
 
 
-def test_free_ports_passes_by_those_in_use() -> None:
+def test_free_ports_skips_ports_in_use() -> None:
     (port,) = free_ports(1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
@@ -332,7 +334,7 @@ def test_free_ports_passes_by_those_in_use() -> None:
                 free_ports(1)
 
 
-def test_nothing_personal_reaches_the_tests() -> None:
+def test_no_personal_configuration_reaches_the_tests() -> None:
     assert not [name for name in os.environ if name.upper().startswith("AWS_ACCESS")]
     assert os.environ["AWS_EC2_METADATA_DISABLED"] == "true"
     assert os.environ["NO_GCE_CHECK"] == "true"
@@ -370,7 +372,9 @@ def test_signatures_hold_through_the_proxy(
     assert [r.headers["expect"] for r in proxy.requests if r.method == "PUT"] == ["100-continue"]
 
 
-def test_gcs_through_the_proxy(gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> None:
+def test_requests_to_gcs_pass_the_proxy_unchanged(
+    gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
     proxy = fault_proxy(gcs.url)
     blob = gcs.client(url=proxy.url).bucket(gcs_bucket).blob("a b/ü?#")
     blob.upload_from_string(BODY)
@@ -380,7 +384,7 @@ def test_gcs_through_the_proxy(gcs: FakeGCS, gcs_bucket: str, fault_proxy: Calla
     assert get(proxy.url, f"/storage/v1/b/{gcs_bucket}/o/nope?alt=media")[0] == 404
 
 
-def test_connections_are_kept_on_both_sides(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_the_proxy_keeps_connections_on_both_sides(proxy: FaultProxy, blobs: CountedAPI) -> None:
     with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=20)) as connection:
         for name in ("one", "two", "empty", "missing", "two"):
             connection.request("GET", f"/blob/{name}")
@@ -397,7 +401,7 @@ def test_connections_are_kept_on_both_sides(proxy: FaultProxy, blobs: CountedAPI
     assert blobs.connections == 1
 
 
-def test_a_connection_that_the_server_closed_is_not_the_clients_trouble(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_the_proxy_replaces_a_connection_that_the_server_closed(proxy: FaultProxy, blobs: CountedAPI) -> None:
     with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=20)) as connection:
         for _ in range(2):
             connection.request("GET", "/blob/two")
@@ -407,7 +411,7 @@ def test_a_connection_that_the_server_closed_is_not_the_clients_trouble(proxy: F
 
 
 @pytest.mark.parametrize("reply", [b"\r\nwhole", b"Transfer-Encoding: chunked\r\n\r\n3\r\nwho\r\n2\r\nle\r\n0\r\n\r\n"])
-def test_bodies_without_a_length_pass(reply: bytes, fault_proxy: Callable[[str], FaultProxy]) -> None:
+def test_bodies_without_a_length_pass_the_proxy(reply: bytes, fault_proxy: Callable[[str], FaultProxy]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -423,7 +427,7 @@ def test_bodies_without_a_length_pass(reply: bytes, fault_proxy: Callable[[str],
         thread.join()
 
 
-def test_who_asks_before_sending_a_body_is_told_to_go_on(proxy: FaultProxy) -> None:
+def test_the_proxy_answers_expect_100_continue(proxy: FaultProxy) -> None:
     with Raw(proxy.url) as raw:
         raw.socket.sendall(b"PUT /blob/two HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
         assert raw.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -432,7 +436,7 @@ def test_who_asks_before_sending_a_body_is_told_to_go_on(proxy: FaultProxy) -> N
     assert proxy.requests[0].body == b"data"
 
 
-def test_rules_by_method_path_skip_and_times(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_rules_match_by_method_path_skip_and_times(proxy: FaultProxy, blobs: CountedAPI) -> None:
     rule = proxy.rules.add(
         Answer(503, b"busy", {"Retry-After": "7"}), method="GET", path=r"/blob/two\?x=1$", skip=1, times=2
     )
@@ -449,7 +453,7 @@ def test_rules_by_method_path_skip_and_times(proxy: FaultProxy, blobs: CountedAP
     assert proxy.counts == {("GET", "/blob/one"): 1}
 
 
-def test_answers_carry_headers_and_s3_errors(proxy: FaultProxy) -> None:
+def test_answers_of_rules_carry_headers_and_s3_errors(proxy: FaultProxy) -> None:
     proxy.rules.add(Answer(503, b"busy", {"Retry-After": "7"}), times=1)
     proxy.rules.add(
         s3_error(301, "PermanentRedirect", extra="<Region>eu-west-1</Region>", x_amz_bucket_region="eu-west-1")
@@ -461,7 +465,7 @@ def test_answers_carry_headers_and_s3_errors(proxy: FaultProxy) -> None:
     assert b"<Code>PermanentRedirect</Code>" in body
 
 
-def test_a_request_is_delayed_or_held(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_a_rule_delays_or_holds_a_request(proxy: FaultProxy, blobs: CountedAPI) -> None:
     proxy.rules.add(Delay(0.2), times=1)
     begin = time.monotonic()
     assert get(proxy.url, "/blob/two")[1] == blobs.blobs["two"]
@@ -486,7 +490,7 @@ def test_a_request_is_delayed_or_held(proxy: FaultProxy, blobs: CountedAPI) -> N
         rule.wait_hits(13, timeout=0.01)
 
 
-def test_a_request_hangs(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_a_rule_lets_a_request_hang(proxy: FaultProxy, blobs: CountedAPI) -> None:
     rule = proxy.rules.add(Hang(), times=1)
     with Raw(proxy.url) as raw:
         raw.ask("/blob/two")
@@ -496,7 +500,7 @@ def test_a_request_hangs(proxy: FaultProxy, blobs: CountedAPI) -> None:
     assert blobs.calls["two"] == 1
 
 
-def test_a_connection_is_reset_or_closed_before_headers(proxy: FaultProxy, blobs: CountedAPI) -> None:
+def test_a_rule_resets_or_closes_a_connection_before_headers(proxy: FaultProxy, blobs: CountedAPI) -> None:
     proxy.rules.add(Reset(), times=1)
     proxy.rules.add(Close(), times=1)
     with Raw(proxy.url) as raw:
@@ -509,7 +513,7 @@ def test_a_connection_is_reset_or_closed_before_headers(proxy: FaultProxy, blobs
 
 
 @pytest.mark.parametrize("count", [0, 1, 100_000, len(BODY) - 1])
-def test_a_body_ends_early(proxy: FaultProxy, count: int) -> None:
+def test_a_rule_ends_a_body_early(proxy: FaultProxy, count: int) -> None:
     proxy.rules.add(Cut(count), times=1)
     proxy.rules.add(ResetAfter(count), times=1)
     with Raw(proxy.url) as raw:
@@ -524,7 +528,7 @@ def test_a_body_ends_early(proxy: FaultProxy, count: int) -> None:
         assert body == BODY[:count]
 
 
-def test_a_body_stalls(proxy: FaultProxy) -> None:
+def test_a_rule_lets_a_body_stall(proxy: FaultProxy) -> None:
     rule = proxy.rules.add(Stall(1000), times=1)
     with Raw(proxy.url) as raw:
         raw.ask("/blob/one")
@@ -538,20 +542,20 @@ def test_a_body_stalls(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 70_000, len(BODY) - 1])
-def test_a_byte_is_wrong(proxy: FaultProxy, at: int) -> None:
+def test_a_rule_changes_one_byte_of_a_body(proxy: FaultProxy, at: int) -> None:
     proxy.rules.add(Corrupt(at), times=1)
     _, body, headers = get(proxy.url, "/blob/one")
     assert headers["content-length"] == str(len(body)) == str(len(BODY))
     assert [i for i in range(len(BODY)) if body[i] != BODY[i]] == [at]
 
 
-def test_an_answer_is_empty(proxy: FaultProxy) -> None:
+def test_a_rule_answers_with_an_empty_body(proxy: FaultProxy) -> None:
     proxy.rules.add(Empty(), times=1)
     status, body, headers = get(proxy.url, "/blob/one")
     assert (status, body, headers["content-length"]) == (200, b"", "0")
 
 
-def test_down_refuses_and_up_serves_again_on_the_same_port(proxy: FaultProxy) -> None:
+def test_a_proxy_that_is_down_refuses_and_serves_again_when_up(proxy: FaultProxy) -> None:
     with Raw(proxy.url) as raw:
         raw.ask("/blob/two")
         raw.read(100)
@@ -595,7 +599,7 @@ def test_many_clients_at_once_get_their_own_answers(proxy: FaultProxy, blobs: Co
 # --- The counted API -------------------------------------------------------------------------------------------------
 
 
-def test_the_api_counts_also_what_fails(blobs: CountedAPI) -> None:
+def test_the_counted_api_counts_failed_calls_too(blobs: CountedAPI) -> None:
     blobs.rules.add(Answer(429, headers={"Retry-After": "1"}), path="two", times=1)
     assert [get(blobs.url, f"/blob/{name}")[0] for name in ("two", "two", "one", "lack")] == [429, 200, 200, 404]
     assert blobs.calls == {"two": 2, "one": 1, "lack": 1}

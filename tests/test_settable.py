@@ -43,7 +43,7 @@ DIGEST = hashlib.sha1(DATA).hexdigest()
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "__dict__") else str(value),
 )
-def test_what_a_limit_counts_by_cannot_be_set(made: Any, name: str, value: Any) -> None:
+def test_the_numbers_of_a_limit_cannot_be_set_later(made: Any, name: str, value: Any) -> None:
     before = getattr(made, name)
     for each in (made, pickle.loads(pickle.dumps(made)), copy.copy(made)):
         with pytest.raises(AttributeError, match=rf"{type(made).__name__}.{name} cannot be changed: make another"):
@@ -51,7 +51,7 @@ def test_what_a_limit_counts_by_cannot_be_set(made: Any, name: str, value: Any) 
         assert getattr(each, name) == before
 
 
-def test_the_wait_of_a_limit_acts_at_once() -> None:
+def test_the_wait_of_a_limit_set_later_acts_at_once() -> None:
     class Api(Sha1APISource):
         def api_get(self, digest: str) -> bytes:
             return DATA
@@ -66,7 +66,7 @@ def test_the_wait_of_a_limit_acts_at_once() -> None:
     assert source.get(DIGEST) == DATA
 
 
-def test_the_bounds_of_a_disk_cache_act_at_once(tmp_path: Path) -> None:
+def test_the_bounds_of_a_disk_cache_set_later_act_at_once(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache", "1MB", algorithm="sha1")
     cache.max_blob_size = "5B"
     assert cache.max_blob_size == 5
@@ -82,7 +82,7 @@ def test_the_bounds_of_a_disk_cache_act_at_once(tmp_path: Path) -> None:
     assert not cache.exists(DIGEST)
 
 
-def test_the_algorithm_of_a_disk_cache_is_set_once(tmp_path: Path) -> None:
+def test_the_algorithm_of_a_disk_cache_can_be_set_only_once(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache", "1MB")
     with pytest.raises(AttributeError):
         cache.algorithm = "sha1"  # type: ignore[misc]
@@ -93,7 +93,7 @@ def test_the_algorithm_of_a_disk_cache_is_set_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
-def test_trust_in_a_foreign_folder_acts_at_once(tmp_path: Path) -> None:
+def test_trust_in_a_foreign_folder_set_later_acts_at_once(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache", "1MB", algorithm="sha1", allow_foreign_owner=True)
     cache.put(DIGEST, DATA)
     os.chown(tmp_path / "cache", 12345, 12345)
@@ -105,7 +105,7 @@ def test_trust_in_a_foreign_folder_acts_at_once(tmp_path: Path) -> None:
     assert cache.get(DIGEST) == DATA
 
 
-def test_options_of_a_digest_store_act_at_once(tmp_path: Path) -> None:
+def test_options_of_a_digest_store_set_later_act_at_once(tmp_path: Path) -> None:
     store = Sha1Store(FileRaw(), f"file://{tmp_path}/")
     store.compression = "gzip"
     store.put(DIGEST, DATA)
@@ -124,6 +124,6 @@ def test_options_of_a_digest_store_act_at_once(tmp_path: Path) -> None:
     assert (store.compression, store.max_blob_size) == ("gzip", 10)
 
 
-def test_the_size_of_a_memory_cache_cannot_be_set() -> None:
+def test_the_size_of_a_memory_cache_cannot_be_set_later() -> None:
     with pytest.raises(AttributeError):
         MemoryCache("1MB").max_size = 5  # type: ignore[misc]

@@ -86,7 +86,7 @@ class TestProxies:
             {},
         ],
     )
-    def test_they_are_those_of_requests(
+    def test_proxies_of_the_environment_equal_those_of_requests(
         self, named: dict[str, str], no_proxy: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name, value in {**named, "no_proxy": no_proxy}.items():
@@ -111,14 +111,14 @@ class TestProxies:
             ("10.1.2.3/8", "http://10.9.9.9/k", True),
         ],
     )
-    def test_no_proxy_names_hosts_ports_and_networks(
+    def test_no_proxy_excepts_hosts_ports_and_networks(
         self, no_proxy: str, url: str, bypassed: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HTTP_PROXY", PROXY)
         monkeypatch.setenv("NO_PROXY", no_proxy)
         assert Proxies().of(url) == ("" if bypassed else PROXY)
 
-    def test_capitals_alone_serve_plain_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_http_proxy_in_capitals_serves_plain_requests(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with RawServer(hello) as proxy, RawServer(hello) as server:
             monkeypatch.setenv("HTTP_PROXY", proxy.url)
             assert HTTPRaw(retry=ONCE).get(f"{server.url}/k") == b"hello"
@@ -126,7 +126,7 @@ class TestProxies:
             assert [blob.data for blob in HTTPRaw(retry=ONCE).get_many([f"{server.url}/k"] * 2)] == [b"hello"] * 2
             assert server.heads == [] and len(proxy.heads) == 3
 
-    def test_each_server_goes_its_own_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_proxy_is_chosen_for_each_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One store, and so one pool of connections: the proxy is chosen for each request."""
         with RawServer(hello) as proxy, RawServer(hello) as server, RawServer(hello) as inside:
             monkeypatch.setenv("http_proxy", proxy.url)
@@ -138,7 +138,7 @@ class TestProxies:
                     assert [blob.data for blob in store.get_many([f"{url}/k"])] == [b"hello"]
             assert (len(server.heads), len(proxy.heads), len(inside.heads)) == (0, 4, 4)
 
-    def test_the_option_is_stronger_than_no_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_proxy_option_overrides_no_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("no_proxy", "*")
         with RawServer(hello) as proxy:
             assert HTTPRaw(retry=ONCE, proxy=proxy.url).get("http://127.0.0.1:9/k") == b"hello"
@@ -163,7 +163,7 @@ def hashed(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE", None])
-def test_authorities_may_be_a_folder(
+def test_certificate_authorities_may_be_a_folder(
     variable: str | None, hashed: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder, context = hashed
@@ -287,12 +287,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class TestProfiles:
     @pytest.mark.parametrize("profile", PROFILES)
-    def test_they_are_heeded_as_boto3_does(self, profile: str, config: Path) -> None:
+    def test_profiles_are_followed_as_by_boto3(self, profile: str, config: Path) -> None:
         config.write_text("[profile p]\naws_access_key_id = A\naws_secret_access_key = B\n" + profile)
         assert as_we_go({"profile_name": "p"}) == as_boto3_goes("p")
 
     @pytest.mark.parametrize("profile", [each for each in PROFILES if "nonsense" not in each][::3])
-    def test_they_are_heeded_without_credentials(
+    def test_profiles_are_followed_for_anonymous_access(
         self, profile: str, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config.write_text("[profile p]\n" + profile)
@@ -309,7 +309,9 @@ class TestProfiles:
             {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:9000"},
         ],
     )
-    def test_variables_are_heeded_as_boto3_does(self, named: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_variables_of_aws_are_followed_as_by_boto3(
+        self, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for name, value in {
             **named,
             "AWS_ACCESS_KEY_ID": "A",
@@ -319,7 +321,7 @@ class TestProfiles:
             monkeypatch.setenv(name, value)
         assert as_we_go(None) == as_boto3_goes()
 
-    def test_their_authorities_are_believed(self, config: Path, tmp_path: Path) -> None:
+    def test_certificate_authorities_of_a_profile_are_trusted(self, config: Path, tmp_path: Path) -> None:
         bundle, mine = issued(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(mine)
@@ -333,7 +335,7 @@ class TestProfiles:
             with pytest.raises(StoreNotAvailable, match="certificate"):
                 S3Raw({"profile_name": "q"}, retry=ONCE).get("s3://b/k")
 
-    def test_checksums_only_where_required(self, config: Path) -> None:
+    def test_a_profile_can_limit_checksums_to_where_required(self, config: Path) -> None:
         with RawServer(hello) as server:
             keys = "aws_access_key_id = A\naws_secret_access_key = B\nregion = us-east-1\n"
             config.write_text(
@@ -360,7 +362,7 @@ class TestQuotaProject:
         return headers.get("x-goog-user-project")
 
     @pytest.mark.parametrize("project", ["who-pays", None])
-    def test_it_is_sent_as_googles_client_does(self, project: str | None) -> None:
+    def test_the_quota_project_is_sent_as_by_googles_client(self, project: str | None) -> None:
         from google.oauth2.credentials import Credentials
 
         credentials: Any = Credentials("token", quota_project_id=project)  # type: ignore[no-untyped-call]
@@ -374,7 +376,7 @@ class TestQuotaProject:
             assert b"userProject=another" in server.heads[1]
 
     @pytest.mark.parametrize("variable", [None, "of-the-environment"])
-    def test_that_of_a_file_and_of_the_environment(
+    def test_the_quota_project_of_a_file_or_the_environment_is_sent(
         self, variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         import google.auth
@@ -400,7 +402,7 @@ class TestQuotaProject:
 class TestEndpointWithTheBucketsName:
     """Consoles of R2 and MinIO show such addresses. The bucket's name is added to them, so nothing is found there."""
 
-    def test_what_is_missing_there_is_no_absence(self) -> None:
+    def test_a_404_of_an_endpoint_with_the_bucket_name_is_no_absence(self) -> None:
         with CountedAPI() as server:
             server.rules.add(s3_error(404, "NoSuchKey"))
             store = S3Raw("anonymous", endpoint_url=f"{server.url}/blobs", retry=ONCE)
@@ -410,7 +412,7 @@ class TestEndpointWithTheBucketsName:
             with pytest.raises(NotFoundInStore):
                 store.get("s3://other/k")
 
-    def test_what_is_found_there_is_found(self) -> None:
+    def test_a_blob_of_an_endpoint_with_the_bucket_name_is_found(self) -> None:
         with CountedAPI() as server:
             server.rules.add(Answer(200, b"x"), path="^/blobs/blobs/k")
             assert S3Raw("anonymous", endpoint_url=f"{server.url}/blobs").get("s3://blobs/k") == b"x"
@@ -427,7 +429,7 @@ class TestEndpointWithTheBucketsName:
             ("https://s3.eu-west-1.amazonaws.com", False),
         ],
     )
-    def test_addresses(self, endpoint: str, doubted: bool) -> None:
+    def test_an_endpoint_with_the_bucket_name_is_in_doubt(self, endpoint: str, doubted: bool) -> None:
         identity = Identity("anonymous", Where(endpoint, None, None))
         assert bool(Route("blobs", 0, identity, "us-east-1").doubt) is doubted
 
@@ -484,7 +486,9 @@ class TestBrokenSettings:
         return told
 
     @pytest.mark.parametrize("case", BROKEN)
-    def test_of_s3(self, case: str, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_broken_settings_of_s3_are_access_denied_with_the_reason(
+        self, case: str, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         told = self.prepare(case, config, monkeypatch)
         with RawServer(hello) as server:
             store = S3Raw(proxy=server.url, retry=ONCE)
@@ -495,7 +499,7 @@ class TestBrokenSettings:
 
     @pytest.mark.parametrize("case", BROKEN)
     @pytest.mark.parametrize("named", [True, False])
-    def test_anonymous_access_needs_none(
+    def test_broken_settings_do_not_count_for_anonymous_access(
         self, case: str, named: bool, config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         self.prepare(case, config, monkeypatch)
@@ -527,7 +531,9 @@ class TestBrokenSettings:
             ("folder", "."),
         ],
     )
-    def test_of_google(self, text: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_broken_settings_of_google_are_access_denied_with_the_reason(
+        self, text: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         file = tmp_path / "no-such-file"
         if text == "folder":
             file.mkdir()

@@ -23,15 +23,15 @@ def between(marker: str) -> list[str]:
     return found[1].splitlines()
 
 
-def test_the_page_shows_what_scale_computes() -> None:
+def test_the_page_shows_the_figures_that_scale_computes() -> None:
     assert between("scale") == list(scale.report()), "paste the output of `python -m benchmarks.scale`"
 
 
-def test_the_page_shows_what_was_simulated() -> None:
+def test_the_page_shows_the_simulated_figures() -> None:
     assert between("simulation") == list(simulation.tables(FIGURES))
 
 
-def test_the_page_shows_plots_that_are_there() -> None:
+def test_the_page_shows_plots_that_exist() -> None:
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text())
     assert len(shown) == 2
     for name in shown:
@@ -41,7 +41,7 @@ def test_the_page_shows_plots_that_are_there() -> None:
         assert "<dc:date>" not in text
 
 
-def test_the_simulation_gives_the_same_again() -> None:
+def test_the_simulation_gives_the_same_result_again() -> None:
     """Small clusters only: the large ones take half a minute."""
     asked = simulation.digests(100_000)
     for (count, many), kept in list(zip(simulation.BALANCED, FIGURES["balance"], strict=True))[:2]:
@@ -51,7 +51,7 @@ def test_the_simulation_gives_the_same_again() -> None:
 
 
 @pytest.mark.parametrize("row", FIGURES["balance"], ids=lambda row: row["nodes"])
-def test_the_load_is_that_of_a_fair_draw(row: Any) -> None:
+def test_the_load_of_nodes_equals_that_of_a_fair_draw(row: Any) -> None:
     deviation = 1 / math.sqrt(row["mean"])
     assert row["fullest"] < 1 + 5 * deviation
     assert row["emptiest"] > 1 - 5 * deviation
@@ -75,7 +75,7 @@ def test_a_rolling_replacement_fetches_one_share_at_a_time() -> None:
     assert all(share > 0.5 for share in figures["modulo"])
 
 
-def test_scale_follows_its_units() -> None:
+def test_the_figures_of_scale_follow_from_its_units() -> None:
     units = scale.Units(blobs=10**6, rows_per_second=1000, batch=1000, refresh_per_node=0.1)
     cluster = scale.Cluster(100, units)
     assert cluster.rate == 100_000
@@ -89,7 +89,7 @@ def test_scale_follows_its_units() -> None:
     assert cluster.owner_rate(1000, 0.0) == pytest.approx(1 / (0.001 + 0.0015 / 10))
 
 
-def test_the_units_are_those_of_the_code() -> None:
+def test_the_units_of_scale_are_those_of_the_code() -> None:
     from bitstore._tiers.stats import TierStats
     from ray_integration._fetch import router
     from ray_integration._node import metrics

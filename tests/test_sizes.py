@@ -26,7 +26,7 @@ from bitstore._support.sizes import format_size, parse_size
         ("7EiB", 7 * 2**60),
     ],
 )
-def test_a_size_is_parsed(text: int | str, size: int) -> None:
+def test_a_text_of_a_size_is_parsed_to_bytes(text: int | str, size: int) -> None:
     assert parse_size(text) == size
 
 
@@ -34,13 +34,13 @@ BAD = ["", " ", "GB", "1,5GB", "-1", "1e9", "200 apples", "1GBB", "1 G B", "1iB"
 
 
 @pytest.mark.parametrize("text", [*BAD, "9" * 5000, "nan", "0x10", None, 1.5, True, b"1GB", [1]])
-def test_an_invalid_size_is_named(text: Any) -> None:
+def test_an_invalid_size_is_refused_by_name(text: Any) -> None:
     with pytest.raises(ValueError, match=r"cache_size .* is not a size: give bytes as an int, or a text"):
         parse_size(text, name="cache_size")
 
 
 @pytest.mark.parametrize("text", [-1, 2**63, "8EiB", "99999EB"])
-def test_a_size_out_of_range_is_named(text: Any) -> None:
+def test_a_size_out_of_range_is_refused_by_name(text: Any) -> None:
     with pytest.raises(ValueError, match=r"size .* is out of range"):
         parse_size(text)
 

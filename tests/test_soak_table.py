@@ -15,7 +15,7 @@ from tests.soak_report import record
 from tests.soak_table import BEGIN, END, PAGE, filled, table
 
 
-def test_figures_get_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_figures_get_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = tmp_path / "soak.jsonl"
     monkeypatch.setenv("BITSTORE_SOAK_REPORT", os.fspath(report))
     record("kills", kills=499, wrong_bytes=1)
@@ -29,18 +29,18 @@ def test_figures_get_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert page.split(BEGIN)[0] == PAGE.read_text(encoding="utf-8").split(BEGIN)[0]
 
 
-def test_a_page_without_its_marks_is_left_alone() -> None:
+def test_a_page_without_its_marks_is_left_unchanged() -> None:
     for page in ("", BEGIN, END, END + BEGIN):
         with pytest.raises(ValueError, match="lacks"):
             filled(page, "x")
 
 
-def test_a_run_without_figures_says_so(tmp_path: Path) -> None:
+def test_a_run_without_figures_is_reported(tmp_path: Path) -> None:
     environment = {**os.environ, "BITSTORE_SOAK_REPORT": os.fspath(tmp_path / "none")}
     done = subprocess.run([sys.executable, "-m", "tests.soak_table"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "no test has written figures" in done.stderr
 
 
-def test_the_tests_that_the_page_names_are_there() -> None:
+def test_the_tests_named_on_the_soak_page_exist() -> None:
     for name in re.findall(r"`(test_\w+\.py)`", PAGE.read_text(encoding="utf-8")):
         assert (PAGE.parent.parent / "tests" / name).is_file(), name

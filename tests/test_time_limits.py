@@ -55,14 +55,14 @@ def composite(*stores: Store) -> Sha1Composite:
     return chain
 
 
-def test_a_lookup_leaves_a_store_that_blocks(gate: threading.Event) -> None:
+def test_a_lookup_gives_up_a_store_that_blocks(gate: threading.Event) -> None:
     store = Blocking(gate)
     with pytest.raises(LookupTimedOut):
         composite(store).get(KEY, timeout=SHORT)
     assert store.asked == 1 and not gate.is_set()
 
 
-def test_a_nested_composite_and_a_download_leave_a_store_that_blocks(gate: threading.Event, tmp_path: Path) -> None:
+def test_a_nested_composite_and_a_download_give_up_a_store_that_blocks(gate: threading.Event, tmp_path: Path) -> None:
     inner = Composite()
     inner.append_source(Blocking(gate))
     with pytest.raises(LookupFailed):
@@ -84,7 +84,7 @@ def test_a_call_that_answers_in_time_gives_its_answer_or_its_error() -> None:
         run(steps(fail), timeout=60)
 
 
-def test_many_calls_that_block_hold_back_no_other(gate: threading.Event) -> None:
+def test_many_calls_that_block_hold_up_no_other_call(gate: threading.Event) -> None:
     slow, chain = Blocking(gate), composite(Blocking(gate))
     for _ in range(40):  # more than a batch has threads
         with pytest.raises(LookupTimedOut):
@@ -94,7 +94,7 @@ def test_many_calls_that_block_hold_back_no_other(gate: threading.Event) -> None
     assert chain.get(KEY, timeout=60) == DATA
 
 
-def test_a_batch_whose_calls_hang_holds_back_no_other(gate: threading.Event) -> None:
+def test_a_batch_whose_calls_hang_holds_up_no_other_batch(gate: threading.Event) -> None:
     slow = composite(Blocking(gate))
     for _ in range(2):
         [blob] = slow.get_many([KEY], timeout=SHORT, patience=0)
@@ -110,7 +110,7 @@ def test_a_batch_whose_calls_hang_holds_back_no_other(gate: threading.Event) -> 
     assert [blob.data for blob in answers] == [DATA] and not gate.is_set()
 
 
-def test_hung_calls_of_a_batch_leave_threads_to_the_others(gate: threading.Event) -> None:
+def test_hung_calls_of_a_batch_leave_threads_to_its_other_lookups(gate: threading.Event) -> None:
     """As many as there are threads hang; the lookups behind them are answered."""
 
     class Picky(Blocking):
@@ -124,7 +124,7 @@ def test_hung_calls_of_a_batch_leave_threads_to_the_others(gate: threading.Event
     assert {key for key, blob in found.items() if blob.data == DATA} == set(keys[40:]) and not gate.is_set()
 
 
-def test_a_call_that_is_given_up_leaves_its_thread_to_another(gate: threading.Event) -> None:
+def test_a_call_that_is_given_up_frees_its_thread(gate: threading.Event) -> None:
     workers, done, begun = Workers(1), threading.Event(), threading.Event()
 
     def hang() -> None:

@@ -38,7 +38,7 @@ def ranges(proxy: FaultProxy | CountedAPI) -> list[str]:
 
 
 class TestResume:
-    def test_goes_on_where_it_was_cut(self, served: tuple[FaultProxy, str]) -> None:
+    def test_a_transfer_resumes_where_it_was_cut(self, served: tuple[FaultProxy, str]) -> None:
         proxy, url = served
         proxy.rules.add(Cut(100_000), times=1)
         proxy.rules.add(ResetAfter(150_000), times=1)
@@ -48,20 +48,22 @@ class TestResume:
         assert asked[:2] == ["", ""] and asked[2].startswith("bytes=") and len(asked) == 3
         assert int(asked[2][6:-1]) > 0
 
-    def test_cut_at_every_try_still_arrives(self, served: tuple[FaultProxy, str]) -> None:
+    def test_a_blob_cut_at_every_try_still_arrives(self, served: tuple[FaultProxy, str]) -> None:
         proxy, url = served
         proxy.rules.add(Cut(20_000))
         assert HTTPRaw(retry=QUICK).get(url) == BLOB
         assert len(proxy.requests) >= 15
 
-    def test_gives_up_when_nothing_comes(self, served: tuple[FaultProxy, str]) -> None:
+    def test_a_transfer_without_progress_is_given_up(self, served: tuple[FaultProxy, str]) -> None:
         proxy, url = served
         proxy.rules.add(Cut(0))
         with pytest.raises(StoreNotAvailable):
             HTTPRaw(retry=QUICK).get(url)
         assert len(proxy.requests) == 3
 
-    def test_never_mixes_two_versions(self, s3: SeaweedS3, public_bucket: str, served: tuple[FaultProxy, str]) -> None:
+    def test_a_resumed_transfer_never_mixes_two_versions(
+        self, s3: SeaweedS3, public_bucket: str, served: tuple[FaultProxy, str]
+    ) -> None:
         proxy, url = served
         other = bytes(reversed(BLOB))
         proxy.rules.add(Cut(100_000), times=1)
@@ -77,7 +79,7 @@ class TestResume:
         assert raw.get(url) in (BLOB, other)
         changer.join(30)
 
-    def test_without_etag_from_the_start(self, api: CountedAPI) -> None:
+    def test_a_transfer_without_etag_starts_again(self, api: CountedAPI) -> None:
         api.blobs = {DIGEST: BLOB}
         api.rules.add(Cut(100_000), times=2)
         assert HTTPRaw(retry=QUICK).get(api.blob_url(DIGEST)) == BLOB
@@ -109,7 +111,7 @@ def test_a_request_leaves_nothing_behind_on_its_handle(api: CountedAPI) -> None:
     assert [len(request.body) for request in api.requests if request.method == "PUT"] == [10, 0, 10, 0]
 
 
-def test_connections_go_with_the_store_that_made_them(api: CountedAPI) -> None:
+def test_connections_are_closed_with_the_store_that_made_them(api: CountedAPI) -> None:
     """Refreshed credentials make new profiles, and a program may make stores without end."""
     api.blobs = {DIGEST: BLOB}
 
@@ -126,7 +128,7 @@ def test_connections_go_with_the_store_that_made_them(api: CountedAPI) -> None:
 
 class TestRetries:
     @pytest.mark.parametrize("fault", [Answer(503), Reset(), Close(), Cut(5)])
-    def test_what_may_succeed_is_tried_again(self, api: CountedAPI, fault: Any) -> None:
+    def test_a_transient_fault_is_tried_again(self, api: CountedAPI, fault: Any) -> None:
         api.blobs = {DIGEST: BLOB}
         api.rules.add(fault, times=2)
         raw = HTTPRaw(retry=QUICK)
@@ -135,14 +137,14 @@ class TestRetries:
 
 
 class TestLimits:
-    def test_too_large_is_cut_off(self, api: CountedAPI) -> None:
+    def test_a_blob_above_the_limit_is_cut_off_and_not_retried(self, api: CountedAPI) -> None:
         api.blobs = {DIGEST: BLOB}
         with pytest.raises(StoreNotAvailable, match="100"):
             HTTPRaw(max_blob_size="100KB", retry=QUICK).get(api.blob_url(DIGEST))
         assert len(api.requests) == 1
 
     @pytest.mark.parametrize("limit", [1, 10, 100_000])
-    def test_the_limit_of_blobs_is_not_that_of_errors(self, served: tuple[FaultProxy, str], limit: int) -> None:
+    def test_the_limit_of_blobs_does_not_limit_error_answers(self, served: tuple[FaultProxy, str], limit: int) -> None:
         """What an error is, its body tells: also where no blob may be as large as that body."""
         proxy, url = served
         bucket = url.rsplit("/", 2)[1]
@@ -165,7 +167,7 @@ class TestLimits:
             [blob] = raw.get_many([url])
             assert blob.data == (b"0123456789" if fits else None)
 
-    def test_what_had_come_is_not_shown(self, served: tuple[FaultProxy, str]) -> None:
+    def test_a_transfer_error_does_not_carry_the_received_bytes(self, served: tuple[FaultProxy, str]) -> None:
         proxy, url = served
         proxy.rules.add(Cut(20_000))
         with pytest.raises(TransferError) as caught:
@@ -187,7 +189,7 @@ def test_a_request_that_libcurl_refuses_fails_without_being_repeated(options: di
 
 
 @pytest.mark.parametrize("option", ["connect_timeout", "stall_timeout", "total_timeout"])
-def test_limits_of_time_may_be_far_away(api: CountedAPI, option: str) -> None:
+def test_time_limits_far_in_the_future_are_accepted(api: CountedAPI, option: str) -> None:
     api.blobs = {DIGEST: BLOB}
     for seconds in (1e9, 1e30):
         profile = Profile(**{option: seconds})  # type: ignore[arg-type]

@@ -43,19 +43,19 @@ COPIES = pytest.mark.parametrize("copied", [pickled, copy.copy, copy.deepcopy])
 
 
 @COPIES
-def test_statistics_are_copied(stats: TierStats, copied: Callable[[Any], Any]) -> None:
+def test_statistics_pickle_copy_and_become_dicts(stats: TierStats, copied: Callable[[Any], Any]) -> None:
     assert copied(stats) == stats and stats.hits == 3 and stats.misses == 1
     assert dataclasses.asdict(stats) == stats.as_dict() == json.loads(stats.as_json())
 
 
-def test_statistics_are_those_of_their_moment() -> None:
+def test_statistics_do_not_change_after_they_were_taken() -> None:
     store = composite()
     before = store.stats()["shelf"]
     store.get(next(iter(HELD)))
     assert before.hits == 0 and store.stats()["shelf"].hits == 1
 
 
-def test_statistics_become_a_frame(stats: TierStats, tmp_path: Path) -> None:
+def test_statistics_become_rows_of_a_frame(stats: TierStats, tmp_path: Path) -> None:
     tables = [pandas.DataFrame([stats]), pandas.DataFrame([stats.as_dict()])]
     for table in tables:
         assert table.loc[0, "hits"] == 3 and table.loc[0, "name"] == "shelf"
@@ -63,7 +63,7 @@ def test_statistics_become_a_frame(stats: TierStats, tmp_path: Path) -> None:
 
 
 @COPIES
-def test_answers_are_copied(copied: Callable[[Any], Any]) -> None:
+def test_answers_pickle_and_copy_with_their_values(copied: Callable[[Any], Any]) -> None:
     for blob in composite().get_many([*HELD, ABSENT, "nonsense"]):
         other = copied(blob)
         assert (other.index, other.uri, other.data, other.source) == (blob.index, blob.uri, blob.data, blob.source)
@@ -71,7 +71,7 @@ def test_answers_are_copied(copied: Callable[[Any], Any]) -> None:
         assert other.found == blob.found and repr(other) == repr(blob)
 
 
-def test_an_answer_with_an_error_that_does_not_pickle_is_pickled() -> None:
+def test_an_answer_with_an_error_that_does_not_pickle_can_be_pickled() -> None:
     class Locked(Exception):
         def __init__(self) -> None:
             super().__init__("its text")
@@ -96,7 +96,7 @@ def test_answers_become_a_frame_and_a_parquet_file(tmp_path: Path) -> None:
         assert back.loc["nonsense", "error"].startswith("InvalidURI: ")
 
 
-def test_an_answer_is_a_row() -> None:
+def test_an_answer_becomes_a_row_of_a_table() -> None:
     blob = Blob(3, "x", b"\x00\xff", "bucket")
     assert (
         dict(blob) == blob.as_dict() == {"index": 3, "uri": "x", "data": b"\x00\xff", "source": "bucket", "error": None}

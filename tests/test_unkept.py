@@ -120,7 +120,7 @@ class TestPayOnlyForWhatIsKept:
                 look(store, DIGEST, tmp_path)
         assert api.calls == [DIGEST]
 
-    def test_a_second_cache_inside_that_keeps_is_enough(self, tmp_path: Path) -> None:
+    def test_a_second_inner_cache_that_keeps_is_enough(self, tmp_path: Path) -> None:
         api = API(HELD)
         store = chain(broken(), chain(broken(), Box(), api))
         for digest in list(HELD)[:5] * 2:
@@ -212,7 +212,7 @@ class TestPayOnlyForWhatIsKept:
             api.fail = None
         assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
 
-    def test_other_blobs_are_not_paid_for_either(self) -> None:
+    def test_no_other_blob_is_paid_for_while_caches_cannot_keep(self) -> None:
         api = API(HELD)
         store = chain(broken(), api)
         answers = list(store.get_many(HELD, in_flight=1, patience=0))
@@ -221,14 +221,14 @@ class TestPayOnlyForWhatIsKept:
         assert store.stats()["API"].skipped >= len(HELD) - 1
 
     @WAYS
-    def test_pay_unkept_brings_the_old_way_back(self, look: Callable[..., bytes], tmp_path: Path) -> None:
+    def test_pay_unkept_pays_although_no_cache_keeps(self, look: Callable[..., bytes], tmp_path: Path) -> None:
         for nested in (False, True):
             api = API(HELD)
             store = chain(broken(), chain(api) if nested else api, pay_unkept=True)
             assert [look(store, DIGEST, tmp_path) for _ in range(3)] == [HELD[DIGEST]] * 3
             assert len(api.calls) == 3
 
-    def test_the_configuration_says_so_too(self, tmp_path: Path) -> None:
+    def test_pay_unkept_can_be_set_in_a_configuration(self, tmp_path: Path) -> None:
         file = tmp_path / "stores.toml"
         tier = f'[[tier]]\nname = "files"\nurl = "file://{tmp_path}/blobs/"\n'
         for line, expected in (("", False), ("pay_unkept = true\n", True)):
@@ -246,7 +246,7 @@ class TestPayOnlyForWhatIsKept:
         assert [below.get(digest) for digest in HELD] == list(HELD.values()), "the inner cache keeps it"
         assert len(api.calls) == len(HELD)
 
-    def test_without_a_cache_above_there_is_nothing_to_keep(self) -> None:
+    def test_a_paid_source_without_a_cache_above_is_always_asked(self) -> None:
         api = API(HELD)
         store = Sha1Composite()
         store.append_source(api)
@@ -314,7 +314,7 @@ class TestPayOnlyForWhatIsKept:
             store.get(OTHERS[1])
         assert api.calls == [DIGEST]
 
-    def test_a_slip_in_the_name_of_a_bucket_is_one_call(self, s3: SeaweedS3) -> None:
+    def test_a_misspelt_bucket_name_costs_one_paid_call(self, s3: SeaweedS3) -> None:
         raw = S3Raw(None, **_where(s3))
         api = API(HELD)
         store = Sha1Composite()
@@ -323,7 +323,7 @@ class TestPayOnlyForWhatIsKept:
         answers = list(store.get_many(list(HELD)[:5], in_flight=1, patience=0))
         assert [blob.found for blob in answers].count(True) == 1 == len(api.calls)
 
-    def test_a_bucket_that_does_not_exist_is_known_before_the_first_call(self, s3: SeaweedS3) -> None:
+    def test_a_bucket_that_does_not_exist_is_noticed_before_the_first_paid_call(self, s3: SeaweedS3) -> None:
         raw = S3Raw(None, **_where(s3))
         api = API(HELD)
         store = Sha1Composite(call_when_uncertain=True)
@@ -348,7 +348,7 @@ class TestNothingAsked:
     """What no tier was asked for is not known to be missing."""
 
     @pytest.mark.parametrize("make", [Composite, Sha1Composite])
-    def test_an_empty_composite_knows_nothing(self, make: Callable[[], Composite], tmp_path: Path) -> None:
+    def test_a_lookup_in_an_empty_composite_is_a_failure(self, make: Callable[[], Composite], tmp_path: Path) -> None:
         unread = make()
         unread.append_cache(Box(), read=False)
         for store, advice in ((make(), "append_source"), (unread, "without read=False")):
@@ -364,7 +364,7 @@ class TestNothingAsked:
             assert str(answer).startswith(DIGEST)
 
     @pytest.mark.parametrize("make", [Composite, Sha1Composite])
-    def test_an_empty_composite_in_another_knows_nothing(self, make: Callable[[], Composite]) -> None:
+    def test_an_empty_composite_within_another_is_no_absence(self, make: Callable[[], Composite]) -> None:
         for others in ([], [Shelf()]):
             outer = make()
             for store in (make(), *others):
@@ -393,7 +393,7 @@ class TestNothingAsked:
         with pytest.raises(InvalidURI):
             plain.get(DIGEST)
 
-    def test_a_tier_that_takes_the_key_and_lacks_it_is_enough(self) -> None:
+    def test_a_key_that_one_tier_takes_and_lacks_is_missing(self) -> None:
         class Picky(Shelf):
             def is_valid(self, uri: Any) -> bool:
                 return False
@@ -405,7 +405,7 @@ class TestNothingAsked:
             store.get(DIGEST)
         assert store.exists(DIGEST) is False
 
-    def test_what_only_a_paid_tier_takes_is_missing_for_free(self) -> None:
+    def test_a_key_that_only_a_paid_tier_takes_does_not_exist_for_free(self) -> None:
         class Picky(Shelf):
             def is_valid(self, uri: Any) -> bool:
                 return False
@@ -422,7 +422,7 @@ class TestNothingAsked:
         unread.append_source(API(HELD))
         assert free_part(unread) is None
 
-    def test_a_cache_whose_folder_cannot_be_is_an_error(self, tmp_path: Path) -> None:
+    def test_a_cache_with_an_impossible_folder_is_an_error(self, tmp_path: Path) -> None:
         store = Sha1Composite()
         store.append_cache(DiskCache(tmp_path))
         with pytest.raises(NotFoundInStore):

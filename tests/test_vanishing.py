@@ -59,9 +59,7 @@ def test_a_bucket_that_vanishes_is_a_failure_at_once(way: str, server: ScriptedS
 
 @pytest.mark.parametrize("way", ["S3", "S3 client", "HTTP"])
 @pytest.mark.parametrize("empty", [False, True])
-def test_416_means_an_empty_blob_only_where_a_plain_request_brings_it(
-    way: str, empty: bool, server: ScriptedServer
-) -> None:
+def test_a_416_means_an_empty_blob_only_after_a_plain_request(way: str, empty: bool, server: ScriptedServer) -> None:
     def answer(asked: Asked) -> Reply:
         if asked.method == "HEAD":
             return 405, {}, b""
@@ -124,7 +122,7 @@ def errors_of_clients() -> list[tuple[type, Exception, str]]:
 
 
 @pytest.mark.parametrize(("kind", "error", "verdict"), errors_of_clients(), ids=lambda value: type(value).__name__)
-def test_errors_of_a_client_are_classed_as_over_our_own_connections(kind: Any, error: Any, verdict: str) -> None:
+def test_errors_of_a_client_are_classed_like_those_of_our_connections(kind: Any, error: Any, verdict: str) -> None:
     store = kind(client=raising(error), forbidden_is_missing=True, missing_bucket="missing")
     uri = "s3://b/k" if kind is S3Raw else "gs://b/k"
     for operation in (store.get, store.exists, lambda uri: store.put(uri, b"x")):
@@ -142,7 +140,7 @@ def test_a_client_without_a_server_behind_it_is_an_outage() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 100])
-def test_a_part_that_a_google_client_takes_for_the_whole_is_a_failure(
+def test_a_part_that_a_google_client_takes_for_a_whole_blob_is_a_failure(
     limit: int | None, server: ScriptedServer
 ) -> None:
     def answer(asked: Asked) -> Reply:
@@ -172,7 +170,7 @@ def objects_below(prefix: str, *, listed: bool = True) -> Callable[[Asked], Repl
     return answer
 
 
-def test_a_service_whose_path_ends_in_the_buckets_name_says_what_is_missing(server: ScriptedServer) -> None:
+def test_a_service_whose_path_ends_in_the_bucket_name_reports_absences(server: ScriptedServer) -> None:
     server.answer = objects_below("/s3/blobs")
     store = S3Raw(KEYS, endpoint_url=f"{server.url}/s3/blobs", region="r", retry=ONCE)
     with pytest.raises(NotFoundInStore):
@@ -194,7 +192,7 @@ def test_a_bucket_that_cannot_be_told_from_an_object_is_in_doubt(prefix: str, se
 
 
 @pytest.mark.parametrize("rooted", [False, True])
-def test_a_disk_that_is_unmounted_in_the_middle_of_a_run_is_a_failure(rooted: bool, tmp_path: Path) -> None:
+def test_a_disk_unmounted_during_a_run_is_a_failure(rooted: bool, tmp_path: Path) -> None:
     other = Path("/dev/shm") / f"bitstore-{os.getpid()}-{rooted}"
     if not other.parent.is_dir() or other.parent.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system")

@@ -80,7 +80,7 @@ def failed(store: Composite, digest: str = DIGEST, **options: Any) -> LookupFail
 
 
 class TestErrors:
-    def test_an_error_names_all_that_tiers_have_said(self) -> None:
+    def test_an_error_names_the_outcome_of_every_tier(self) -> None:
         """In order: which failed, and which lack the blob; the paid tier was not asked."""
         store = chain(Shelf(), down(), Shelf(), down(AccessDenied("x", "403")), API(HELD))
         error = failed(store)
@@ -105,7 +105,7 @@ class TestErrors:
         with pytest.raises(NotFoundInStore, match=r"Sha1Composite\[Shelf"):
             store.get(DIGEST)
 
-    def test_a_lookup_out_of_time_names_what_was_said_before(self) -> None:
+    def test_a_lookup_out_of_time_names_the_outcomes_before(self) -> None:
         store = chain(Shelf(), down(), Shelf())
         steps = store.get_steps(DIGEST)
         next(steps)
@@ -206,7 +206,7 @@ class TestCaches:
         chain(cache, Shelf(HELD)).get(DIGEST)
         assert cache.written == [(False, None)]
 
-    def test_what_is_missing_is_written_only_where_it_is_absent(self) -> None:
+    def test_a_blob_is_written_only_to_caches_where_it_is_absent(self) -> None:
         cache = Versioned()
         store = chain(cache, API(HELD))
         cache.fail_put = OSError("no room")
@@ -302,7 +302,7 @@ class TestPaying:
         assert api.calls == []
 
     @pytest.mark.parametrize("kind", ["refused", "unreachable", "no container", "caused by the disk"])
-    def test_no_blob_is_paid_for_to_test_what_another_blob_would_meet_as_well(self, kind: str) -> None:
+    def test_no_blob_is_paid_for_to_test_a_fault_that_hits_every_blob(self, kind: str) -> None:
         error: Exception = StoreNotAvailable("x", kind)
         if kind == "refused":
             error = AccessDenied("x", "403")
@@ -398,7 +398,7 @@ class TestPaying:
         box.fail_put = None
         assert store.get(OTHERS[0]) == HELD[OTHERS[0]] and writer.state == "closed"
 
-    def test_what_an_inner_cache_refuses_is_paid_for_again_where_an_outer_one_keeps(self) -> None:
+    def test_a_blob_that_an_inner_cache_refuses_is_paid_for_where_an_outer_one_keeps(self) -> None:
         outer = Box()
         store = chain(outer, chain(full(TypeError("odd")), API(HELD)))
         for _ in range(2):
@@ -434,7 +434,7 @@ class TestPaying:
 
 
 class TestBreakers:
-    def test_probes_of_the_same_pause_double_it_once(self) -> None:
+    def test_probes_of_one_pause_double_it_only_once(self) -> None:
         now = [1000.0]
         breaker = Breaker("store", clock=lambda: now[0])
         for _ in range(FAILURES):
@@ -452,7 +452,7 @@ class TestBreakers:
         breaker.abandoned(breaker._openings)
         assert breaker.retry_in == 0.0
 
-    def test_each_store_and_kind_of_error_is_a_warning_of_its_own(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_store_and_kind_of_error_gets_its_own_warning(self, caplog: pytest.LogCaptureFixture) -> None:
         given.clear()
         for name, error in (("a", OSError("x")), ("b", OSError("x")), ("b", KeyError("x"))):
             breaker = Breaker(name)

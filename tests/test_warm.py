@@ -102,7 +102,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_distinct_is_a_set(name: str) -> None:
+def test_distinct_yields_each_digest_once(name: str) -> None:
     chance = random.Random(7)
     algorithm = ALGORITHMS[name]
     given = [algorithm.of(chance.randbytes(2)) for _ in range(100_000)]
@@ -123,7 +123,7 @@ def test_distinct_digests_that_follow_each_other_lie_apart() -> None:
     assert all(len({digest[:2] for digest in listed[start : start + 200]}) == 200 for start in range(0, 5000, 256))
 
 
-def test_distinct_needs_little_memory() -> None:
+def test_distinct_needs_little_memory_for_each_digest() -> None:
     count = 60_000
     found = Distinct(SHA1)
     tracemalloc.start()
@@ -158,7 +158,7 @@ class Clock:
         return self.now
 
 
-def test_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None:
+def test_the_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     outcomes = [
         Outcome("a" * 40, "found", "bucket", 12),
@@ -184,7 +184,7 @@ def test_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None:
     assert list(ledger.known("invalid")) == ["no digest"]
 
 
-def test_ledger_writes_a_part_a_second_at_first_and_fewer_in_a_long_run(tmp_path: Path) -> None:
+def test_the_ledger_writes_a_part_each_second_at_first_and_fewer_later(tmp_path: Path) -> None:
     clock = Clock()
     ledger = Ledger(tmp_path, store="s", target="here", clock=clock)
 
@@ -202,7 +202,7 @@ def test_ledger_writes_a_part_a_second_at_first_and_fewer_in_a_long_run(tmp_path
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
+def test_the_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     Ledger(path, store="s", target="here")
     with pytest.raises(LedgerError, match=r"that of another store \(s, not t\)"):
@@ -222,7 +222,7 @@ def test_ledger_of_another_warming_is_refused(tmp_path: Path) -> None:
         Ledger(path, store="s", target="here")
 
 
-def test_ledger_deletes_the_drafts_of_killed_runs(tmp_path: Path) -> None:
+def test_the_ledger_deletes_the_drafts_of_killed_runs(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger", store="s", target="here")
     old, new = (tmp_path / "ledger" / f".bitstore-{n}.tmp" for n in (1, 2))
     for draft in (old, new):
@@ -234,7 +234,7 @@ def test_ledger_deletes_the_drafts_of_killed_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["part-x-1.parquet", "part-7.parquet", "part-000009-f.parquet"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "parquet"])
-def test_ledger_refuses_what_is_called_like_a_part(tmp_path: Path, name: str, kind: str) -> None:
+def test_the_ledger_refuses_other_entries_named_like_its_parts(tmp_path: Path, name: str, kind: str) -> None:
     Ledger(tmp_path, store="s", target="here")
     if kind == "folder":
         (tmp_path / name).mkdir()
@@ -249,7 +249,7 @@ def test_ledger_refuses_what_is_called_like_a_part(tmp_path: Path, name: str, ki
 # ---------------------------------------------------------------------------- warming in one process
 
 
-def test_each_digest_once_and_again_nothing(shelf: Shelf) -> None:
+def test_a_warming_fetches_each_digest_once_and_nothing_in_a_second_run(shelf: Shelf) -> None:
     texts = [*shelf.all(), *(f"sha1://{digest.upper()}" for digest in shelf.all()), "nonsense", None, "nonsense"]
     ledger = shelf.folder / "ledger"
     report = shelf.warm(texts, ledger=ledger)
@@ -274,7 +274,7 @@ def test_each_digest_once_and_again_nothing(shelf: Shelf) -> None:
     assert sum(shelf.api.calls.values()) == 30
 
 
-def test_dry_run_tells_and_does_nothing(shelf: Shelf) -> None:
+def test_a_dry_run_reports_and_fetches_nothing(shelf: Shelf) -> None:
     shelf.warm([*list(shelf.on_shelf)[:10], *list(shelf.in_api)[:4]])
     DiskCache.clear(shelf.disk)
     shelf.warm(list(shelf.on_shelf)[:10])
@@ -289,7 +289,7 @@ def test_dry_run_tells_and_does_nothing(shelf: Shelf) -> None:
     assert "already warm: 10" in str(report) and "would be fetched: 75" in str(report)
 
 
-def test_dry_run_does_not_take_a_paid_tier_within_for_absent(shelf: Shelf) -> None:
+def test_a_dry_run_does_not_take_an_inner_paid_tier_for_absent(shelf: Shelf) -> None:
     whole, outer = shelf.store, Sha1Composite()
     outer.append_cache(DiskCache(shelf.folder / "outer", "1GB"), name="outer disk")
     outer.append_source(whole, name="whole")
@@ -299,7 +299,7 @@ def test_dry_run_does_not_take_a_paid_tier_within_for_absent(shelf: Shelf) -> No
     assert sum(shelf.api.calls.values()) == 0
 
 
-def test_a_failure_is_told_and_asked_again(shelf: Shelf) -> None:
+def test_a_failure_of_a_warming_is_reported_and_tried_again(shelf: Shelf) -> None:
     broken = next(iter(shelf.in_api))
 
     def refuse(digest: str) -> bytes | None:
@@ -319,7 +319,7 @@ def test_a_failure_is_told_and_asked_again(shelf: Shelf) -> None:
     assert shelf.api.calls == {broken: 1}
 
 
-def test_what_a_cache_does_not_keep_is_no_success(tmp_path: Path) -> None:
+def test_a_blob_that_no_cache_keeps_is_no_success_of_a_warming(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, max_size="2000B")
     big = hashlib.sha1(bytes(3000)).hexdigest()
     (tmp_path / "shelf" / big).write_bytes(bytes(3000))
@@ -350,7 +350,7 @@ def test_a_warming_that_is_stopped_keeps_its_ledger(shelf: Shelf) -> None:
     assert shelf.warm(shelf.all(), ledger=ledger).settled == 1
 
 
-def test_progress_says_rates_tiers_and_time_left() -> None:
+def test_the_progress_shows_rates_tiers_and_time_left() -> None:
     clock, lines = Clock(), list[str]()
     report = WarmReport(target="here", distinct=100)
     progress = Progress("warm", report, say=lines.append, clock=clock)
@@ -367,14 +367,14 @@ def test_progress_says_rates_tiers_and_time_left() -> None:
     ]
 
 
-def test_progress_says_a_line_while_no_answer_comes() -> None:
+def test_the_progress_prints_a_line_while_no_answer_comes() -> None:
     clock, said = Clock(), threading.Event()
     with Progress("warm", WarmReport(target="here", distinct=9), say=lambda line: said.set(), clock=clock):
         clock.now += 11
         assert said.wait(60)
 
 
-def test_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> None:
+def test_a_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> None:
     def refuse(digest: str) -> bytes | None:
         raise AccessDenied("the API", f"no right to read {digest}")  # a refusal, for which no lookup waits
 
@@ -401,7 +401,7 @@ def test_warming_stops_where_everything_fails_for_one_cause(shelf: Shelf) -> Non
         "b: no answer (attempt {n} of 9)",
     ],
 )
-def test_causes_do_not_count_what_differs_from_blob_to_blob(text: str) -> None:
+def test_causes_of_failures_ignore_parts_that_differ_between_blobs(text: str) -> None:
     causes = Causes()
     for n in range(1, 40):
         digest = digest_of(str(n))
@@ -413,7 +413,7 @@ def test_causes_do_not_count_what_differs_from_blob_to_blob(text: str) -> None:
     assert len(list(causes)) == 3
 
 
-def test_what_cannot_be_warmed_is_told(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_input_that_cannot_be_warmed_is_reported(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="only a composite of digests"):
         check_target(shelf.disk, "here")
     bare = Sha1Composite()
@@ -477,7 +477,9 @@ def command(
     return Command(s3, fault_proxy(s3.endpoint_url), bucket_of[0], tmp_path)
 
 
-def test_command_against_a_bucket(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
+def test_the_warm_command_fills_a_cache_from_a_bucket(
+    command: Command, bucket_of: tuple[str, dict[str, bytes]]
+) -> None:
     code, told = command.run("--dry-run")
     assert (code, command.gets()) == (0, 0), told
     assert "450 entries, 400 different digests" in told
@@ -499,7 +501,7 @@ def test_command_against_a_bucket(command: Command, bucket_of: tuple[str, dict[s
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_command_goes_on_where_it_was_killed(command: Command, number: signal.Signals) -> None:
+def test_the_warm_command_resumes_where_it_was_killed(command: Command, number: signal.Signals) -> None:
     command.proxy.rules.add(Delay(0.4), method="GET")
     process = command.start("--in-flight", "40")
     ledger = command.folder / "ledger"
@@ -524,7 +526,7 @@ def test_command_goes_on_where_it_was_killed(command: Command, number: signal.Si
     assert {row[0] for row in rows_of(ledger)} == set((command.folder / "list.txt").read_text().split())
 
 
-def test_a_store_without_caches_has_nothing_to_fill() -> None:
+def test_a_store_without_caches_cannot_be_warmed() -> None:
     store = Sha1Composite()
     store.append_source(Sha1Store(FileRaw(), "file:///nowhere/"), name="bucket")
     with pytest.raises(
@@ -533,7 +535,7 @@ def test_a_store_without_caches_has_nothing_to_fill() -> None:
         check_target(store, "here")
 
 
-def test_a_cache_of_a_users_own(shelf: Shelf) -> None:
+def test_a_users_own_cache_can_be_warmed(shelf: Shelf) -> None:
     """A cache of a user's own, with nothing but `get` and `put`, is warmed like any."""
 
     class Own(Store):
@@ -566,7 +568,9 @@ def test_a_cache_of_a_users_own(shelf: Shelf) -> None:
 @pytest.mark.ray
 @pytest.mark.soak
 @pytest.mark.timeout(150)
-def test_command_on_a_local_ray(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
+def test_the_warm_command_fills_caches_on_a_local_ray(
+    command: Command, bucket_of: tuple[str, dict[str, bytes]]
+) -> None:
     code, told = command.run("--ray", "local", "--target", "owner")
     assert code == 0, told
     assert "warm now: 400" in told and "Traceback" not in told

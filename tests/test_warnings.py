@@ -45,7 +45,7 @@ def cannot_write(folder: Path, kind: str) -> Sha1Composite:
 
 
 @pytest.mark.parametrize("kind", ["disk", "bucket"])
-def test_plain_script_prints_once_that_its_cache_cannot_write(kind: str, tmp_path: Path) -> None:
+def test_a_plain_script_prints_once_that_its_cache_cannot_write(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *HELD],
         input=pickle.dumps(cannot_write(tmp_path, kind)),
@@ -58,7 +58,7 @@ def test_plain_script_prints_once_that_its_cache_cannot_write(kind: str, tmp_pat
     assert f"{tmp_path}/file/cache" in line
 
 
-def test_forked_child_warns_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_forked_child_warns_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("bitstore")
     warn_once(logger, "cause", "in the parent")
     reader, writer = os.pipe()
@@ -74,7 +74,7 @@ def test_forked_child_warns_of_its_own(capfd: pytest.CaptureFixture[str]) -> Non
     os.waitpid(child, 0)
 
 
-def test_repetitions_are_logged_at_a_lower_level(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_warnings_are_logged_at_a_lower_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "bitstore")
     for number in range(3):
         warn_once(logging.getLogger("bitstore"), "cause", "number %d", number)
@@ -99,7 +99,7 @@ def test_the_library_adds_no_log_handler() -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(200)
-def test_logs_of_ray_workers_have_it_once(shared_ray: Any, tmp_path: Path) -> None:
+def test_logs_of_ray_workers_have_a_warning_once(shared_ray: Any, tmp_path: Path) -> None:
     store = cannot_write(tmp_path, "disk")
     found: Any = ray.remote(lambda digest: (os.getpid(), store.get(digest)))
     answers = ray.get([found.remote(digest) for digest in HELD])
