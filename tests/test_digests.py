@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from bitstore import FileRaw, InvalidURI, MemoryCache, Sha1APISource, Sha1Composite, Sha1Store, Sha256Store
-from bitstore._digests.columns import column_values, holds_digests
+from bitstore._frames.digest_column import column_values, holds_digests
 from bitstore._support.digests import ALGORITHMS, algorithm, as_text, is_null
 
 DATA = b"some bytes"

@@ -301,7 +301,7 @@ def test_two_columns_of_one_name_are_an_error_that_names_them(batch: Any) -> Non
 
 
 def test_missing_and_taken_columns_are_errors_that_name_them() -> None:
-    with pytest.raises(ValueError, match=r"no column 'sha1'; the dataset has 'hash', 'n'"):
+    with pytest.raises(ValueError, match=r"no column 'sha1'; there are 'hash', 'n'"):
         list(FetchBlobs(Counted())(pyarrow.table({"hash": ["x"], "n": [1]})))
     taken = pyarrow.table({"sha1": ["x"], "data": [1]})
     with pytest.raises(ValueError, match=r"already has a column 'data'; name the new one with data_column="):

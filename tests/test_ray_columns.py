@@ -12,17 +12,17 @@ import pyarrow
 import pytest
 
 from bitstore import NotFoundInStore
+from bitstore._frames.buffers import BufferPool
+from bitstore._frames.columns import ColumnNames, Columns
+from bitstore._frames.row_answer import RowAnswer
 from ray_integration import FetchBlobs
-from ray_integration._fetch.buffers import BufferPool
-from ray_integration._fetch.columns import Columns
-from ray_integration._node.row_answer import RowAnswer
 from tests.ray_stores import MadeStore, OddStore
 
 TYPES = {"data": pyarrow.large_binary(), "source": pyarrow.string(), "error": pyarrow.string()}
 
 
 def columns(chunk_bytes: int) -> Columns:
-    return Columns("data", "source", "error", chunk_bytes=chunk_bytes, buffers=BufferPool())
+    return Columns(ColumnNames(), chunk_bytes=chunk_bytes, buffers=BufferPool())
 
 
 def types(taken: dict[str, pyarrow.ChunkedArray]) -> dict[str, pyarrow.DataType]:
@@ -44,6 +44,22 @@ def test_rows_keep_their_order_over_chunks() -> None:
     assert taken["data"].to_pylist() == [answer.data for answer in given]
     assert taken["source"].to_pylist() == [answer.source for answer in given]
     assert taken["error"].to_pylist() == [answer.text for answer in given]
+
+
+def test_a_kind_comes_on_top_if_it_has_a_name() -> None:
+    table = pyarrow.table({"sha1": ["here", "gone", None]})
+    store = OddStore({"here": b"x", "gone": None})
+    (plain,) = FetchBlobs(store)(table)
+    assert plain.column_names == ["sha1", *TYPES]
+    (piece,) = FetchBlobs(store, kind_column="why")(table)
+    assert piece.column("why").type == pyarrow.string()
+    assert piece.column("why").to_pylist() == [None, "failed", "invalid"]
+    assert piece.drop_columns(["why"]) == plain
+    made = Columns(ColumnNames(kind="kind"), chunk_bytes=10, buffers=BufferPool())
+    made.add(RowAnswer.without_blob("missing", "0" * 40, NotFoundInStore("the store", "0" * 40)))
+    assert made.take()["kind"].to_pylist() == ["missing"]
+    with pytest.raises(ValueError, match="already has a column 'sha2'; name the new one with kind_column="):
+        list(FetchBlobs(store, kind_column="sha2")(table.append_column("sha2", table["sha1"])))
 
 
 def test_columns_are_empty_after_take() -> None:
@@ -112,7 +128,7 @@ def test_a_small_piece_holds_no_large_buffer() -> None:
     buffer = buffers.take()
     buffer.extend(bytes(4 << 20))
     buffers.give(buffer)
-    made = Columns("data", "source", "error", chunk_bytes=4 << 20, buffers=buffers)
+    made = Columns(ColumnNames(), chunk_bytes=4 << 20, buffers=buffers)
     held = []
     for number in range(3):
         made.add(RowAnswer(bytes([number]) * 1000, "s"))

@@ -255,7 +255,7 @@ def test_digests_of_any_type_are_found_and_other_values_are_errors_of_their_rows
 def test_a_column_missing_or_of_another_type_fails_the_job_by_name(ray: Any, tmp_path: Path) -> None:
     unknown = ray.data.from_items([{"hash": "x"}]).map(_renamed)
     assert unknown.schema(fetch_if_missing=False) is None  # else this tests nothing
-    with pytest.raises(Exception, match=r"there is no column 'sha1'; the dataset has 'digest', 'n'"):
+    with pytest.raises(Exception, match=r"there is no column 'sha1'; there are 'digest', 'n'"):
         fetch_blobs(unknown, FolderStore(tmp_path)).materialize()
     with pytest.raises(Exception, match=r"column 'n' has the type int64, but it must hold digests"):
         fetch_blobs(unknown, FolderStore(tmp_path), column="n").materialize()
@@ -269,7 +269,7 @@ def test_a_wrong_column_is_an_error_in_the_driver_where_the_schema_is_known(ray:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": ["x"], "n": [1], "data": [2]}), tmp_path / "a.parquet")
     ds = ray.data.read_parquet(str(tmp_path / "a.parquet"))
     store = FolderStore(tmp_path)
-    with pytest.raises(ValueError, match=r"there is no column 'hash'; the dataset has 'sha1', 'n', 'data'"):
+    with pytest.raises(ValueError, match=r"there is no column 'hash'; there are 'sha1', 'n', 'data'"):
         fetch_blobs(ds, store, column="hash")
     with pytest.raises(TypeError, match="column 'n' has the type int64, but it must hold digests"):
         fetch_blobs(ds, store, column="n", data_column="blob")

@@ -269,7 +269,7 @@ def test_an_impossible_warming_is_an_error_at_once(cluster: RayCluster, api: Cou
         warm([], disk)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="target='disk'"):
         warm([], made(disk), target="disk")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="there is no column 'sha1'; the dataset has 'hash'"):
+    with pytest.raises(ValueError, match="there is no column 'sha1'; there are 'hash'"):
         warm(ray.data.from_items([{"hash": "x"}]), made(disk), target="owner")
     with pytest.raises(ValueError, match="cannot read the list"):
         warm(tmp_path / "gone.txt", made(disk), target="owner")

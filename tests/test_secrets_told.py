@@ -32,6 +32,7 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
+from bitstore._frames.row_answer import answer_of
 from bitstore._limits.accounts import AccountError, FileAccount
 from bitstore._limits.windows import Terms
 from bitstore._support.digests import algorithm
@@ -39,7 +40,6 @@ from bitstore._support.fingerprint import fingerprint
 from bitstore._support.redact import redact, redact_url
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, from_urls, loads
-from ray_integration._node.row_answer import answer_of
 from tests.servers import Answer, CountedAPI, Reset
 from tests.stores import API, Box, Shelf, sha1
 

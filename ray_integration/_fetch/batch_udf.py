@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, get_args
 
+from bitstore._frames.batches import Batch, open_batch
+from bitstore._frames.buffers import BufferPool
+from bitstore._frames.columns import ColumnNames, Columns
+from bitstore._frames.digest_column import check_column, check_name
+from bitstore._frames.row_answer import RowAnswer
+from bitstore._frames.rows import answers, lookups, pieces, row_keys
 from bitstore._lookup.options import LookupOptions
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
-from bitstore.store import Store
-from ray_integration._digest_column import check_column, quoted
-from ray_integration._fetch.batches import Batch, open_batch
-from ray_integration._fetch.buffers import BufferPool
-from ray_integration._fetch.columns import Columns
 from ray_integration._fetch.gc_freeze import freeze_after_imports
 from ray_integration._fetch.options import Errors, Routing
 from ray_integration._fetch.router import Router
-from ray_integration._fetch.row_key import row_key
 from ray_integration._node.metrics import TierMetrics
-from ray_integration._node.row_answer import RowAnswer, answer_of
 from ray_integration._pool.pool import NodePool
 
 __all__ = ["FetchBlobs"]
@@ -61,6 +59,9 @@ class FetchBlobs:
         its error.
     data_column, source_column, error_column
         Names for the new columns.
+    kind_column
+        Name for one more new column (string): `missing`, `failed` or `invalid`, as the error begins; null if found.
+        None: no such column.
     timeout
         Seconds that a lookup may take, waiting for its turn included; after that its row is `failed:`. None: as long as
         the store's own limits allow; a store without such limits may then hang the job.
@@ -113,6 +114,7 @@ class FetchBlobs:
         data_column: str = "data",
         source_column: str = "source",
         error_column: str = "error",
+        kind_column: str | None = None,
         timeout: float | None = 600.0,
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
@@ -126,14 +128,11 @@ class FetchBlobs:
             raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
         if errors not in get_args(Errors):
             raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
-        added = (data_column, source_column, error_column)
-        names: tuple[object, ...] = (column, *added)
-        for name in names:
-            if not (isinstance(name, str) and name):
-                raise TypeError(f"a column is named by a non-empty str, not by {name!r}")
-        if len({column, *added}) < 4:
-            raise ValueError(f"column '{column}' and the new columns {quoted(added)} must all have different names")
-        LookupOptions(timeout=timeout, in_flight=in_flight, patience=patience)  # checks them
+        names = ColumnNames(data_column, source_column, error_column, kind_column)
+        check_name(column)
+        names.check(column)
+        held = parse_size(max_bytes, name="max_bytes")
+        options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=held, patience=patience)
         if batch_rows is not None and batch_rows < 1:
             raise ValueError(f"batch_rows={batch_rows}: must be at least 1")
         if routing is None:
@@ -151,14 +150,17 @@ class FetchBlobs:
         self.data_column = data_column
         self.source_column = source_column
         self.error_column = error_column
+        self.kind_column = kind_column
         self.timeout = timeout
         self.in_flight = in_flight
-        self.max_bytes = parse_size(max_bytes, name="max_bytes")
+        self.max_bytes = held
         self.patience = patience
         self.block_bytes = parse_size(block_bytes, name="block_bytes")
         self.batch_rows = batch_rows
         self.pool = pool
         self.routing: Routing = routing
+        self._names = names
+        self._options = options
         self._router: Router | None = None
         self._metrics: TierMetrics | None = None
         self._buffers = BufferPool()
@@ -174,9 +176,7 @@ class FetchBlobs:
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError unless a dataset with these columns has the column of digests and room for the new ones."""
         check_column(self.column, names)
-        for option in ("data_column", "source_column", "error_column"):
-            if (name := getattr(self, option)) in names:
-                raise ValueError(f"the dataset already has a column '{name}'; name the new one with {option}=...")
+        self._names.check_room(names)
 
     def without_lookups(self, batch: Any) -> Any:
         """The rows of `batch` with new columns of the right types, all null: what a schema is read from."""
@@ -194,30 +194,16 @@ class FetchBlobs:
 
     def _pieces(self, rows: Batch, start: int, end: int) -> Iterator[Any]:
         """Rows `start` to `end` with their blobs."""
-        # Ray makes a block of what it has got as soon as that exceeds its target size (128 MiB), and cuts it if it is
-        # half as much again or more. A piece in between thus becomes a block as it is, without being copied together.
-        most = self.block_bytes + self.block_bytes // 2 - 1
         columns = self._columns()
         values = rows.values(self.column)[start:end] if end > start else []
         with closing(self._answers(values)) as incoming:
-            for answer in incoming:
-                if columns.size and (columns.size > self.block_bytes or columns.size + answer.size > most):
-                    stop = start + columns.rows
-                    self._report()
-                    # Nothing here may keep a piece alive while Ray works on it: no variable has it.
-                    yield rows.part(start, stop, columns.take())
-                    start = stop
-                columns.add(answer)
-                del answer
-        self._report()
-        yield rows.part(start, end, columns.take())
+            yield from pieces(rows, start, end, incoming, columns, self.block_bytes, self._report)
 
     def _columns(self) -> Columns:
         # A piece has nine chunks at most, as any two in a row hold more than a fifth of it: Ray copies the chunks of a
         # block that has more than ten into one.
         chunk = max(1, self.block_bytes * 3 // 10)
-        names = (self.data_column, self.source_column, self.error_column)
-        return Columns(*names, chunk_bytes=chunk, buffers=self._buffers)
+        return Columns(self._names, chunk_bytes=chunk, buffers=self._buffers)
 
     def _report(self) -> None:
         if self._metrics is not None:
@@ -225,31 +211,12 @@ class FetchBlobs:
 
     def _answers(self, values: list[Any]) -> Generator[RowAnswer, None, None]:
         """One answer a row, in their order; each blob is looked up at its first row and let go at its last."""
-        keys = [row_key(self.store, self.column, value) for value in values]
-        first: dict[Any, str] = {}
-        for key, value in zip(keys, values, strict=True):
-            if not isinstance(key, RowAnswer):
-                first.setdefault(key, value if isinstance(value, str) else key)
-        if len(first) == len(keys) and self.errors == "return":  # each row has a blob of its own, as in most batches
-            yield from self._lookups(first)
-            return
-        uses = Counter(key for key in keys if not isinstance(key, RowAnswer))
-        held: dict[Any, RowAnswer] = {}
-        with closing(self._lookups(first)) as answers:
-            for key in keys:
-                if isinstance(key, RowAnswer):
-                    answer = key
-                else:
-                    if key not in held:
-                        held[key] = next(answers)
-                    answer = held[key]
-                    uses[key] -= 1
-                    if not uses[key]:
-                        del held[key]
-                if answer.error is not None and self.errors == "raise":
-                    raise answer.error
-                yield answer
-                del answer
+        keys, texts = row_keys(self.store, self.column, values)
+        with closing(self._lookups(texts)) as found:
+            if len(texts) == len(keys) and self.errors == "return":  # a blob for each row, as in most batches
+                yield from found
+            else:
+                yield from answers(keys, found.__next__, raises=self.errors == "raise")
 
     def _lookups(self, texts: dict[Any, str]) -> Generator[RowAnswer, None, None]:
         """One answer for each of `texts` (by what is the same for all spellings of each), in their order."""
@@ -270,23 +237,7 @@ class FetchBlobs:
             return
         if self._metrics is None:
             self._metrics = TierMetrics.where_ray_runs(self.store)
-        # Not self.store.get_many: a user's own store may lack it, or have one of its own that takes something else.
-        blobs: Any = Store.get_many(
-            self.store,
-            texts.values(),
-            ordered=True,
-            errors="return",
-            timeout=self.timeout,
-            in_flight=self.in_flight,
-            max_bytes=self.max_bytes,
-            patience=self.patience,
-        )
-        with closing(blobs):
-            for blob in blobs:
-                answer = answer_of(blob)
-                del blob
-                yield answer
-                del answer
+        yield from lookups(self.store, texts.values(), self._options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_router": None, "_metrics": None, "_buffers": BufferPool()}

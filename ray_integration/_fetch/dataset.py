@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from bitstore._frames.digest_column import check_digest_type
 from bitstore._tiers.chain import costs
 from ray_integration._cluster import resources_of_nodes
-from ray_integration._digest_column import check_digest_type
 from ray_integration._fetch.batch_udf import FetchBlobs
 from ray_integration._fetch.options import FetchOptions, shows_options_of
 from ray_integration._fetch.placement import check_placement, default_actors, default_cpus
@@ -60,7 +60,9 @@ def fetch_blobs(
         The dataset.
     store
         Any store that pickles: it travels to the actors as its configuration, and each makes its own connections.
-    column, errors, data_column, source_column, error_column, timeout, in_flight, max_bytes, patience, block_bytes
+    column, errors, data_column, source_column, error_column, kind_column
+        As for `FetchBlobs`.
+    timeout, in_flight, max_bytes, patience, block_bytes
         As for `FetchBlobs`.
     batch_size
         Rows that are looked up together. Small input blocks are put together to reach it; None: a block at a time.

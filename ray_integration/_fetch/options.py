@@ -23,6 +23,7 @@ class FetchOptions(TypedDict, total=False):
     data_column: str
     source_column: str
     error_column: str
+    kind_column: str | None
     timeout: float | None
     in_flight: int | None
     max_bytes: int | str

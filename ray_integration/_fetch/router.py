@@ -8,12 +8,12 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
+from bitstore._frames.row_answer import RowAnswer, answer_of
 from bitstore._support.once import warn_once
 from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
 from ray_integration._node.node_store import Piece, needs_paid
-from ray_integration._node.row_answer import RowAnswer, answer_of
 from ray_integration._node.usable import usable_part
 from ray_integration._pool.members import Members
 from ray_integration._pool.node_calls import NodeCall, NodeCalls, brief

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from bitstore import __version__
+from bitstore._frames.row_answer import answer_of
 from bitstore._tiers.stats import TierStats
 from bitstore._tiers.views import free_part
 from bitstore._warming.outcome import Outcome
@@ -19,7 +20,6 @@ from bitstore.store import Store
 from ray_integration._cluster import node_name
 from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
-from ray_integration._node.row_answer import answer_of
 from ray_integration._node.usable import usable_part
 
 __all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]

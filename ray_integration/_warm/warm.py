@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from bitstore._digests.columns import column_values
+from bitstore._frames.digest_column import check_column, check_digest_type, column_values
 from bitstore._lookup.options import LookupOptions
 from bitstore._support.digests import Algorithm
 from bitstore._support.fingerprint import fingerprint
@@ -16,7 +16,6 @@ from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
 from bitstore._warming.run import Entries, Fill, Warming, numbered
-from ray_integration._digest_column import check_column, check_digest_type
 from ray_integration._node.keeping import KeepOrder
 from ray_integration._pool.pool import NodePool, PoolError
 from ray_integration._portable import check_portable

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitstore._digests.lists.rows import ListError
+from bitstore._frames.digest_column import guessed_column, plain_name
 from bitstore._support.digests import ALGORITHMS
 
-__all__ = ["algorithm_of", "digest_column", "guessed_column"]
+__all__ = ["algorithm_of", "digest_column"]
 
 
 def digest_column(names: Sequence[str], source: str, wanted: str | None, algorithm: str | None) -> str:
@@ -45,19 +46,6 @@ def digest_column(names: Sequence[str], source: str, wanted: str | None, algorit
     raise ListError(f"{columns}: say which of them holds the digests (--column)")
 
 
-def guessed_column(names: Sequence[str], algorithm: str | None) -> list[str]:
-    """The columns that by their name hold digests: those called like an algorithm, or else `digest` and `hash`."""
-    for guesses in ([algorithm] if algorithm else [*ALGORITHMS], ["digest", "hash"]):
-        found = [name for name in names if _plain(name) in guesses]
-        if found:
-            return found
-    return []
-
-
 def algorithm_of(column: str) -> str | None:
     """The algorithm that a column is called like, if any."""
-    return name if (name := _plain(column)) in ALGORITHMS else None
-
-
-def _plain(name: str) -> str:
-    return "".join(name.lower().replace("-", "").replace("_", "").split())
+    return name if (name := plain_name(column)) in ALGORITHMS else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitstore._digests.columns import column_values, holds_digests
 from bitstore._digests.lists.header import digest_column
 from bitstore._digests.lists.rows import ListError, Row, Rows
+from bitstore._frames.digest_column import column_values, holds_digests
 from bitstore._support.digests import ALGORITHMS, as_text
 
 __all__ = ["MAGIC", "read_parquet"]

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bitstore._digests.lists.header import digest_column, guessed_column
+from bitstore._digests.lists.header import digest_column
 from bitstore._digests.lists.lines import Line
 from bitstore._digests.lists.rows import LONGEST, ListError, Refused, Row, Rows
+from bitstore._frames.digest_column import guessed_column
 from bitstore._support.digests import ALGORITHMS, as_text
 
 __all__ = ["as_csv", "as_json"]

@@ -10,7 +10,7 @@ from bitstore._support.redact import redact_url
 from bitstore.blob import Blob
 from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed, NotFoundInStore, StoreNotAvailable, described
 
-__all__ = ["RowAnswer", "answer_of"]
+__all__ = ["RowAnswer", "answer_of", "kind_of"]
 
 _LONGEST_KEY = 200  # characters of a key in an error's text
 
@@ -58,6 +58,11 @@ def answer_of(blob: Blob) -> RowAnswer:
         return RowAnswer(bytes(data), source)
     wrong = StoreNotAvailable(source, f"it returned {type(data).__name__}, not bytes")
     return RowAnswer.without_blob("failed", blob.uri, wrong)
+
+
+def kind_of(text: str | None) -> str | None:
+    """The word that the text of a row's error begins with: `missing`, `failed` or `invalid`; None without an error."""
+    return None if text is None else text.partition(":")[0]
 
 
 def _reason(kind: str, error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""A batch of rows as Ray Data passes it: an Arrow table, a pandas frame or a dict of NumPy arrays.
+"""A batch of rows: an Arrow table, a frame of pandas or Polars, or a dict of NumPy arrays.
 
-New columns are Arrow arrays in all three, because only Arrow's types say what a column holds when no row of it holds
-anything: a NumPy array of nothing but None would make the column's type `null`.
+New columns are made of Arrow arrays in all of them, because only Arrow's types say what a column holds when no row of
+it holds anything: a NumPy array of nothing but None would make the column's type `null`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bitstore._digests.columns import column_values
-from ray_integration._digest_column import check_digest_type, no_digests
+from bitstore._frames.digest_column import check_digest_type, column_values, no_digests
 
 if TYPE_CHECKING:
     import numpy
     import pandas
+    import polars
     import pyarrow
 
-__all__ = ["Batch", "open_batch"]
+__all__ = ["ArrowBatch", "Batch", "PandasBatch", "PolarsBatch", "library_of", "open_batch"]
 
 _RAW_BYTES = (16, 20, 32)  # bytes of a raw md5, sha1 and sha256
 
@@ -26,11 +26,11 @@ _RAW_BYTES = (16, 20, 32)  # bytes of a raw md5, sha1 and sha256
 class Batch(ABC):
     """One batch."""
 
-    names: list[str]  # of the columns
+    names: list[Any]  # of the columns: str, but for those of pandas, which may be anything
     rows: int
 
     @abstractmethod
-    def values(self, column: str) -> list[Any]:
+    def values(self, column: Any) -> list[Any]:
         """The values of the column of digests.
 
         Text is str, or bytes where it is not UTF-8. A column of Python objects may hold anything.
@@ -46,7 +46,9 @@ class Batch(ABC):
         """Rows `start` to `stop` in the batch's own format, with the columns `added` that hold values of these rows."""
 
 
-class _ArrowBatch(Batch):
+class ArrowBatch(Batch):
+    """A table of Arrow."""
+
     def __init__(self, table: pyarrow.Table) -> None:
         self._table = table
         self.names = list(table.column_names)
@@ -64,13 +66,15 @@ class _ArrowBatch(Batch):
         return table
 
 
-class _PandasBatch(Batch):
+class PandasBatch(Batch):
+    """A frame of pandas."""
+
     def __init__(self, frame: pandas.DataFrame) -> None:
         self._frame = frame
-        self.names = [str(name) for name in frame.columns]
+        self.names = list(frame.columns)
         self.rows = len(frame)
 
-    def values(self, column: str) -> list[Any]:
+    def values(self, column: Any) -> list[Any]:
         import pandas
 
         series = self._frame[column]
@@ -89,6 +93,30 @@ class _PandasBatch(Batch):
         # Columns of their own dtype, which Ray (and to_arrow) turns back into these very arrays.
         columns = {name: pandas.arrays.ArrowExtensionArray(values) for name, values in added.items()}
         return self._frame.iloc[start:stop].assign(**columns)
+
+
+class PolarsBatch(Batch):
+    """A frame of Polars."""
+
+    def __init__(self, frame: polars.DataFrame) -> None:
+        self._frame = frame
+        self.names = frame.columns
+        self.rows = frame.height
+
+    def values(self, column: str) -> list[Any]:
+        import polars
+
+        series = self._frame.get_column(column)
+        kinds = (polars.String, polars.Binary, polars.Categorical, polars.Enum, polars.Null, polars.Object)
+        if not isinstance(series.dtype, kinds):
+            raise no_digests(column, series.dtype)
+        return series.to_list()
+
+    def part(self, start: int, stop: int, added: dict[str, pyarrow.ChunkedArray]) -> polars.DataFrame:
+        import polars
+
+        columns = [polars.Series(name, polars.from_arrow(values)) for name, values in added.items()]
+        return self._frame.slice(start, stop - start).with_columns(columns)
 
 
 class _NumpyBatch(Batch):
@@ -124,13 +152,21 @@ def open_batch(batch: Any) -> Batch:
     """The batch, whichever of Ray's formats it has. TypeError: none of them."""
     if isinstance(batch, Mapping):
         return _NumpyBatch(batch)
-    # By name: importing both to find out that it is one of them would cost a second.
-    module = type(batch).__module__.partition(".")[0]
-    if module == "pyarrow" and hasattr(batch, "column_names"):
-        return _ArrowBatch(batch)
-    if hasattr(batch, "iloc") and module == "pandas":
-        return _PandasBatch(batch)
+    library = library_of(batch)
+    if library == "pyarrow" and hasattr(batch, "column_names"):
+        return ArrowBatch(batch)
+    if library == "pandas" and hasattr(batch, "columns"):
+        return PandasBatch(batch)
     raise TypeError(
         "expected a batch as pyarrow.Table, pandas.DataFrame or dict of NumPy arrays "
         f"(batch_format='pyarrow', 'pandas' or 'numpy'), got {type(batch).__module__}.{type(batch).__qualname__}"
     )
+
+
+def library_of(value: Any) -> str:
+    """`"pyarrow"`, `"pandas"` or `"polars"`, if it made the class of `value` or a base of it; else `""`.
+
+    By name: importing all three to find out would cost a second.
+    """
+    modules = (base.__module__.partition(".")[0] for base in type(value).__mro__)
+    return next((module for module in modules if module in ("pyarrow", "pandas", "polars")), "")

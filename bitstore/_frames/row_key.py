@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from bitstore._frames.row_answer import RowAnswer
 from bitstore._support.digests import is_null
 from bitstore.errors import InvalidURI
-from ray_integration._node.row_answer import RowAnswer
 
 __all__ = ["row_key"]
 

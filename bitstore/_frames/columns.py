@@ -1,17 +1,58 @@
-"""The new columns of a piece of a batch, in the making."""
+"""The columns that blobs and their errors come in: in Arrow tables, frames of pandas and Polars, and batches of Ray."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bitstore._frames.digest_column import check_name, quoted
+from bitstore._frames.row_answer import kind_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from ray_integration._fetch.buffers import BufferPool
-    from ray_integration._node.row_answer import RowAnswer
+    from bitstore._frames.buffers import BufferPool
+    from bitstore._frames.row_answer import RowAnswer
 
-__all__ = ["Columns"]
+__all__ = ["ColumnNames", "Columns"]
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """What the new columns are called."""
+
+    data: str = "data"
+    source: str = "source"
+    error: str = "error"
+    # None: there is no such column.
+    kind: str | None = None
+
+    def all(self) -> list[str]:
+        """The names, in the order of the columns."""
+        return [name for name in (self.data, self.source, self.error, self.kind) if name is not None]
+
+    def check(self, column: Any) -> None:
+        """Raise TypeError or ValueError unless these are names, all different, also from `column`: the digests'."""
+        names = self.all()
+        for name in names:
+            check_name(name)
+        if len({column, *names}) < 1 + len(names):
+            raise ValueError(f"column '{column}' and the new columns {quoted(names)} must all have different names")
+
+    def check_room(self, names: Sequence[Any]) -> None:
+        """Raise ValueError if a column of a table with the columns `names` is called like a new one."""
+        for option in ("data", "source", "error", "kind"):
+            if (name := getattr(self, option)) is not None and name in names:
+                raise ValueError(f"the table already has a column '{name}'; name the new one with {option}_column=...")
+
+    def fields(self) -> list[tuple[str, pyarrow.DataType]]:
+        """The names with the types of their columns."""
+        import pyarrow
+
+        types = [pyarrow.large_binary(), *[pyarrow.string()] * 3]
+        return list(zip(self.all(), types, strict=False))
 
 
 class Columns:
@@ -23,8 +64,8 @@ class Columns:
 
     Parameters
     ----------
-    data, source, error
-        The columns' names.
+    names
+        What the columns are called.
     chunk_bytes
         Bytes of blobs that a chunk of the columns may hold. A blob that is larger makes a chunk of its own.
     buffers
@@ -35,8 +76,8 @@ class Columns:
     rows: int  # answers added since the last `take`
     size: int  # bytes of their blobs
 
-    def __init__(self, data: str, source: str, error: str, *, chunk_bytes: int, buffers: BufferPool) -> None:
-        self._names = (data, source, error)
+    def __init__(self, names: ColumnNames, *, chunk_bytes: int, buffers: BufferPool) -> None:
+        self._names = names
         self._chunk_bytes = chunk_bytes
         self._buffers = buffers
         self._chunks: list[tuple[pyarrow.Array, ...]] = []
@@ -72,7 +113,8 @@ class Columns:
         if self._found or not self._chunks:
             self._pack()
         arrays = zip(*self._chunks, strict=True)
-        columns = {name: pyarrow.chunked_array(list(chunks)) for name, chunks in zip(self._names, arrays, strict=True)}
+        names = self._names.all()
+        columns = {name: pyarrow.chunked_array(list(chunks)) for name, chunks in zip(names, arrays, strict=True)}
         self._chunks = []
         self.rows = self.size = 0
         return columns
@@ -98,13 +140,11 @@ class Columns:
         # The bits of a boolean array are a validity bitmap.
         present = None if all(self._found) else pyarrow.array(self._found).buffers()[1]
         parts = [present, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(self._bytes())]
-        self._chunks.append(
-            (
-                pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), parts),
-                pyarrow.array(self._sources, pyarrow.string()),
-                pyarrow.array(self._errors, pyarrow.string()),
-            )
-        )
+        texts: list[list[Any]] = [self._sources, self._errors]
+        if self._names.kind is not None:
+            texts.append([kind_of(error) for error in self._errors])
+        blobs = pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), parts)
+        self._chunks.append((blobs, *(pyarrow.array(values, pyarrow.string()) for values in texts)))
         self._begin_chunk()
 
     def _bytes(self) -> bytes | memoryview:
