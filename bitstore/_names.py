@@ -32,6 +32,7 @@ from bitstore._lookup.retry import Retry as Retry
 from bitstore._raw.file import FileRaw as FileRaw
 from bitstore._raw.gs import GSRaw as GSRaw
 from bitstore._raw.http import HTTPRaw as HTTPRaw
+from bitstore._raw.lfs import LFSRaw as LFSRaw
 from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
 from bitstore._raw.s3 import S3Raw as S3Raw
 from bitstore._tiers.composite import Composite as Composite

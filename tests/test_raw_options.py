@@ -15,6 +15,7 @@ from bitstore import (
     GSRaw,
     HTTPRaw,
     InvalidURI,
+    LFSRaw,
     RateLimit,
     Retry,
     S3Raw,
@@ -22,12 +23,13 @@ from bitstore import (
 )
 from bitstore._raw.gs import GSOptions
 from bitstore._raw.http import HTTPOptions
+from bitstore._raw.lfs import LFSOptions
 from bitstore._raw.options import options_of
 from bitstore._raw.s3 import S3Options
 from bitstore.config import loads
 from tests.scripted_server import Asked, Reply, ScriptedServer
 
-WIRE = [(S3Raw, S3Options), (GSRaw, GSOptions), (HTTPRaw, HTTPOptions)]
+WIRE = [(S3Raw, S3Options), (GSRaw, GSOptions), (HTTPRaw, HTTPOptions), (LFSRaw, LFSOptions)]
 
 
 @pytest.mark.parametrize(("kind", "typed"), WIRE)
@@ -35,7 +37,7 @@ def test_options_of_the_type_and_of_the_class_agree(kind: type, typed: Any) -> N
     assert set(typed.__annotations__) == set(options_of(kind))
 
 
-@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, FileRaw])
+@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, LFSRaw, FileRaw])
 def test_signature_shows_every_option_with_its_default(kind: type) -> None:
     parameters = inspect.signature(kind).parameters
     assert "options" not in parameters
@@ -79,7 +81,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, FileRaw])
+@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, LFSRaw, FileRaw])
 def test_values_are_checked_by_the_constructor_and_when_set_later(kind: Any) -> None:
     store = kind()
     tried = 0
@@ -95,7 +97,7 @@ def test_values_are_checked_by_the_constructor_and_when_set_later(kind: Any) -> 
 
 
 @pytest.mark.parametrize("uri", [None, b"s3://b/k", 7, ["s3://b/k"]])
-@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, FileRaw])
+@pytest.mark.parametrize("kind", [S3Raw, GSRaw, HTTPRaw, LFSRaw, FileRaw])
 def test_a_uri_that_is_no_str_is_a_type_error(kind: Any, uri: Any) -> None:
     store = kind()
     assert not store.is_valid(uri)

@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     limit: int | None = None  # of this body, in bytes; None: the profile's; 0: none
     sink: Sink | None = None
     probe: bool = False  # only the head of the answer matters
+    private: tuple[str, ...] | None = None  # lines for the first host alone; None: those of the store (HTTPRaw)
 
     def one_byte(self) -> Asked:
         """The question by GET in place of HEAD: the answer has a body, which tells what is wrong."""
@@ -42,7 +43,7 @@ class Asked(NamedTuple):
             url,
             method=self.method,
             body=self.body,
-            headers=self.headers,
+            headers=self.headers if self.private is None else self.headers + self.private,
             want_headers=self.want_headers,
             max_bytes=self.limit,
             sink=self.sink,

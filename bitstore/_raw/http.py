@@ -20,14 +20,14 @@ from bitstore.steps import Profile, Response, Steps, Write
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["HTTPRaw"]
+__all__ = ["HTTPOptions", "HTTPRaw", "State", "is_web_url", "origin", "percent_encoded"]
 
 # No user:password@, no blanks or control characters (they must be percent-encoded), no fragment (it is never sent).
 _URLS = re.compile(
     r"(https?)://((?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)((?:[/?][^\x00-\x20\x7f#\ud800-\udfff]*)?)",
     re.IGNORECASE,
 )
-_URL = _URLS.fullmatch
+is_web_url = _URLS.fullmatch
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
@@ -60,7 +60,7 @@ def _number_of_redirects(name: str, number: Any) -> int:
     return number
 
 
-class _State:
+class State:
     """What one process has: the headers, and the profiles that carry them and that do not."""
 
     __slots__ = ("features", "headers", "own", "stranger")
@@ -72,7 +72,7 @@ class _State:
         self.stranger = stranger  # for hosts that a redirect leads to
 
 
-class HTTPRaw(WireStore[_State]):
+class HTTPRaw(WireStore[State]):
     """Blobs by `http://` and `https://` URLs: GET, HEAD and PUT. 404 and 410 mean missing.
 
     Parameters
@@ -107,7 +107,7 @@ class HTTPRaw(WireStore[_State]):
 
     def _place(self, uri: Any) -> str:
         match = self._match(uri)
-        return match[0] if match[0].isascii() else f"{match[1]}://{match[2]}{quote(match[3], safe=_SAFE)}"
+        return match[0] if match[0].isascii() else percent_encoded(match)
 
     def _write(self, place: str, body: bytes, write: Write) -> Steps[Response | Problem]:
         own_type = "content-type" in map(str.lower, self.headers)
@@ -116,12 +116,12 @@ class HTTPRaw(WireStore[_State]):
             "If-None-Match": "*" if write.only_if_absent else None,
             "If-Match": write.replacing,
         }
-        return self._ask_optional(Asked(place, "PUT", body), self._state().features, "//".join(_origin(place)), headers)
+        return self._ask_optional(Asked(place, "PUT", body), self._state().features, "//".join(origin(place)), headers)
 
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         url = asked.place
         state = self._state()
-        profile = state.own
+        profile = state.own if asked.private is None else state.stranger
         followed = 0
         seen = {url}
         while True:
@@ -132,8 +132,10 @@ class HTTPRaw(WireStore[_State]):
                 target = self._followed(url, response, asked.method, seen)
                 if isinstance(target, Problem):
                     return target
-                if _origin(target) != _origin(url):
+                if origin(target) != origin(url):
                     profile = state.stranger  # and it stays so, also if the way leads back
+                    if asked.private:
+                        asked = asked._replace(private=())
                 followed += 1
                 seen.add(target)
                 url = target
@@ -155,9 +157,9 @@ class HTTPRaw(WireStore[_State]):
 
     def _followed(self, url: str, response: Response, method: str, seen: set[str]) -> str | Problem:
         target = response.headers.get("location", "").partition("#")[0]
-        if method in ("PUT", "DELETE") and response.status not in _KEEPS_METHOD:
+        if method not in ("GET", "HEAD") and response.status not in _KEEPS_METHOD:
             return Problem(response.status, message=f"a redirect that would turn the {method} into a read")
-        if not _URL(target):
+        if not is_web_url(target):
             return Problem(response.status, message="a redirect to no http(s) URL")
         if url.lower().startswith("https:") and target.lower().startswith("http:"):
             return Problem(response.status, message="a redirect from https to http is not followed")
@@ -165,16 +167,16 @@ class HTTPRaw(WireStore[_State]):
             return Problem(response.status, message="a redirect loop")
         return target
 
-    def _state(self) -> _State:
+    def _state(self) -> State:
         state = super()._state()
         if state.headers != self.headers:  # changed in place
             self.headers = self.headers
             state = super()._state()
         return state
 
-    def _new_state(self) -> _State:
+    def _new_state(self) -> State:
         lines = [f"{name}: {value}" for name, value in self.headers.items()]
-        return _State(dict(self.headers), self._profile(headers=lines), self._profile())
+        return State(dict(self.headers), self._profile(headers=lines), self._profile())
 
     def _secrets(self) -> list[str]:
         """Values of headers, and their words: a server may name the token without its "Bearer"."""
@@ -194,6 +196,7 @@ _SUCCESS = {
     "GET": frozenset({200, 203}),  # an unasked 206 would be a part of the blob
     "HEAD": frozenset({200, 203}),
     "PUT": frozenset({200, 201, 204}),
+    "POST": frozenset({200}),
     "DELETE": frozenset({200, 202, 204}),
 }
 
@@ -205,8 +208,13 @@ def _of_no_bucket_service(response: Response) -> bool:
     return "xml" not in kind and "json" not in kind and not any(map(_BUCKET_SERVICE.match, headers))
 
 
-def _origin(url: str) -> tuple[str, str]:
-    match = _URL(url)
+def percent_encoded(match: re.Match[str]) -> str:
+    """The URL that `is_web_url` has matched, in ASCII."""
+    return f"{match[1]}://{match[2]}{quote(match[3], safe=_SAFE)}"
+
+
+def origin(url: str) -> tuple[str, str]:
+    match = is_web_url(url)
     assert match is not None
     scheme, host = match[1].lower(), match[2].lower()
     return scheme, host.removesuffix(_DEFAULT_PORTS[scheme])

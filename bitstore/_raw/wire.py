@@ -369,10 +369,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         subject = what if method in _TOLD or not uri else uri
         text = without(str(problem), _proxy_secrets(self.proxy))
         if problem.no_bucket:
-            bucket = "/".join(uri.split("/", 3)[:3])
-            text = (
-                f"there is no bucket {bucket} ({text}); if its blobs are to count as missing: missing_bucket='missing'"
-            )
+            text = self._no_container(uri, text)
         elif problem.forbidden and method not in _TOLD:
             text += (
                 f"; {self._list_right} is lacking, without which a missing blob is refused, too. "
@@ -383,6 +380,11 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         failure.definite = problem.definite
         failure.no_container = problem.no_bucket
         raise failure from problem.cause
+
+    def _no_container(self, uri: str, text: str) -> str:
+        """What to say where all blobs are absent, with the bucket of `uri`; `text` is the server's answer."""
+        bucket = "/".join(uri.split("/", 3)[:3])
+        return f"there is no bucket {bucket} ({text}); if its blobs are to count as missing: missing_bucket='missing'"
 
     def _redacted(self, text: str) -> str:
         """`text` without secrets that URLs of this kind may have in them."""

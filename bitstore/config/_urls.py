@@ -12,6 +12,7 @@ from bitstore._lookup.retry import Retry
 from bitstore._raw.file import FileRaw
 from bitstore._raw.gs import GSRaw
 from bitstore._raw.http import HTTPRaw
+from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
 from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._local import Context, ReadTier, Tier
@@ -174,7 +175,28 @@ class HTTPTier(_WireTier, kw_only=True):
         return options
 
 
-SCHEMES: dict[str, type[Tier]] = {"s3": S3Tier, "gs": GSTier, "http": HTTPTier, "https": HTTPTier, "file": FileTier}
+class LFSTier(HTTPTier, kw_only=True):
+    """A Git LFS server, at `lfs+https://host/repository.git/info/lfs/`."""
+
+    what: ClassVar[str] = "a tier with an lfs+http(s):// URL"
+    raw: ClassVar[type[Store]] = LFSRaw
+
+    batch_size: int | None = None
+
+    def prefix(self, context: Context) -> str:
+        """The URL of the LFS server itself."""
+        return self.url.partition("+")[2]
+
+
+SCHEMES: dict[str, type[Tier]] = {
+    "s3": S3Tier,
+    "gs": GSTier,
+    "http": HTTPTier,
+    "https": HTTPTier,
+    "file": FileTier,
+    "lfs+http": LFSTier,
+    "lfs+https": LFSTier,
+}
 
 
 def _in_template(value: str) -> str:

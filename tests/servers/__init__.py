@@ -24,6 +24,7 @@ from tests.servers.faults import (
     s3_error,
 )
 from tests.servers.gcs import FakeGCS
+from tests.servers.lfs import LFSServer
 from tests.servers.moto import MotoServer
 from tests.servers.s3 import Identity, SeaweedS3
 
@@ -41,6 +42,7 @@ __all__ = [
     "Hang",
     "Hold",
     "Identity",
+    "LFSServer",
     "MotoServer",
     "Reset",
     "ResetAfter",

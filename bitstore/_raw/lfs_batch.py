@@ -1,0 +1,175 @@
+"""The batch API of Git LFS as data: the question about many objects, the links in its answer, and groups of lookups.
+
+Protocol: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md and docs/api/basic-transfers.md beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from bitstore._raw.options import in_header
+from bitstore._raw.problems import Problem, cut
+from bitstore._support import clock
+
+__all__ = ["HEADERS", "Group", "Link", "links", "question"]
+
+_JSON = "application/vnd.git-lfs+json"
+HEADERS = (f"Accept: {_JSON}", f"Content-Type: {_JSON}")
+_MISSING = frozenset({404, 410})  # codes of an object that is not there, or was removed by its owner
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d+)?(?:[Zz]|([+-]\d\d):?(\d\d))").fullmatch
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
+# What a link may not say of its request: where the request ends, and what becomes of its connection.
+_NOT_OF_A_LINK = frozenset(
+    {"connection", "content-length", "expect", "host", "range", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+class Link(NamedTuple):
+    """Where the server says that the bytes of one object are."""
+
+    href: str
+    headers: Mapping[str, str]  # for the link's own host alone; they may hold a token
+    until: float  # seconds on `clock.monotonic()`, when it expires
+    authenticated: bool  # whether the link needs no credentials of the caller
+    size: int | None  # bytes of the object, where the server knows
+
+    @property
+    def over(self) -> bool:
+        """Whether it has expired."""
+        return clock.monotonic() >= self.until
+
+    def __repr__(self) -> str:
+        return "Link(...)"  # its address may be signed
+
+
+class Group:
+    """Lookups whose objects one request asks about.
+
+    Parameters
+    ----------
+    base
+        URL of the LFS server, with a slash at its end.
+    """
+
+    __slots__ = ("_callbacks", "alone", "answers", "base", "landed", "sizes")
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.sizes: dict[str, int] = {}  # bytes of each object, as the caller knows them; it grows until it is sent
+        self.answers: Mapping[str, Link | Problem] | Problem | None = None  # None after landing: to be asked again
+        self.alone = False  # whether each of its objects is to be asked about in a request of its own
+        self.landed = False  # whether `answers` is final
+        self._callbacks: list[Callable[[], object]] = []
+
+    def on_landing(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the answer is here (at once if it is)."""
+        self._callbacks.append(callback)  # appended first: `land` on another thread calls it, or it is called here
+        if self.landed:
+            self._call()
+
+    def land(self) -> None:
+        """Resume the lookups that wait."""
+        self.landed = True
+        self._call()
+
+    def _call(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:  # another thread took the last one
+                return
+            callback()
+
+
+def question(sizes: Mapping[str, int]) -> bytes:
+    """The body of a request for the links of all objects in `sizes`."""
+    objects = [{"oid": oid, "size": size} for oid, size in sizes.items()]
+    asked = {"operation": "download", "transfers": ["basic"], "objects": objects, "hash_algo": "sha256"}
+    return json.dumps(asked).encode()
+
+
+def links(body: bytes, asked: Mapping[str, int]) -> dict[str, Link | Problem] | Problem:
+    """What a successful answer says of each object in `asked`; a problem where it is no answer of a batch API."""
+    answer = _parsed(body)
+    objects = answer.get("objects") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not isinstance(objects, list):
+        return Problem(200, message="no answer of the batch API of Git LFS")
+    if answer.get("transfer") not in (None, "", "basic"):
+        return Problem(200, message=cut(f"the server wants the transfer {answer['transfer']!r}, only 'basic' is known"))
+    if answer.get("hash_algo") not in (None, "", "sha256"):
+        return Problem(200, message=cut(f"the server names objects by {answer['hash_algo']!r}, not by sha256"))
+    silent = Problem(200, message="the answer of the batch API does not speak of this object")
+    found: dict[str, Link | Problem] = dict.fromkeys(asked, silent)
+    for each in objects:
+        oid = each.get("oid") if isinstance(each, dict) else None
+        if isinstance(oid, str) and oid.lower() in found:
+            found[oid.lower()] = _one(each, asked[oid.lower()])
+    return found
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # of another service, perhaps nested without end
+        return None
+
+
+def _one(each: dict[str, Any], size: int) -> Link | Problem:
+    error = each.get("error")
+    if error is not None:
+        return _error(error, size)
+    actions = each.get("actions") or each.get("_links")  # the older name, of servers before version 1 of the protocol
+    action = actions.get("download") if isinstance(actions, dict) else None
+    href = action.get("href") if isinstance(action, dict) else None
+    if not isinstance(action, dict) or not isinstance(href, str):
+        return Problem(200, message="the answer of the batch API has neither a link nor an error for this object")
+    try:
+        headers = _headers(action.get("header") or {})
+    except (ValueError, AttributeError, TypeError):
+        return Problem(200, message="the answer of the batch API names headers that cannot be sent")
+    known = each.get("size")
+    known = known if isinstance(known, int) and known > 0 else None  # 0 may be no more than what was asked with
+    return Link(href, headers, _until(action), each.get("authenticated") is True, known)
+
+
+def _headers(given: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in given.items():
+        if name.lower() not in _NOT_OF_A_LINK and value not in ("", None):
+            if not _HEADER_NAME(name):
+                raise ValueError(name)
+            headers[name] = str(in_header(name, value))
+    return headers
+
+
+def _error(error: Any, size: int) -> Problem:
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and not isinstance(code, bool) else 0
+    text = cut(str(error.get("message", "") if isinstance(error, dict) else error))
+    if status == 422 and size == 0:
+        text += "; the size that was sent is 0, for `sizes` does not name the object: LFSRaw(sizes={digest: bytes})"
+    elif status == 422:
+        text += f"; the size that was sent is {size}, as `sizes` has it"
+    return Problem(status, message=text, missing=status in _MISSING, refused=status in (401, 403))
+
+
+def _until(action: Mapping[str, Any]) -> float:
+    """When the link expires, on `clock.monotonic()`. Seconds are preferred, for the clocks of two machines differ."""
+    seconds = action.get("expires_in")
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds:
+        return clock.monotonic() + seconds
+    match = _TIME(str(action.get("expires_at", "")))
+    if match is None:
+        return float("inf")
+    day, hours, east_hours, east_minutes = match.groups()
+    if day.startswith("0001"):  # the zero of Go's time: none
+        return float("inf")
+    try:
+        at = datetime.fromisoformat(f"{day}T{hours}{east_hours or '+00'}:{east_minutes or '00'}")
+    except ValueError:
+        return float("inf")
+    return clock.monotonic() + (at - datetime.now(timezone.utc)).total_seconds()
