@@ -109,7 +109,9 @@ def test_get_writes_the_bytes_to_a_file_and_nothing_beside_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blob.bin", "shelf"]
 
 
-def test_get_names_the_tiers_that_lack_a_blob(bitstore: Callable[..., Ran], shelf: str, tmp_path: Path) -> None:
+def test_get_of_a_missing_blob_names_the_tiers_that_lack_it(
+    bitstore: Callable[..., Ran], shelf: str, tmp_path: Path
+) -> None:
     (tmp_path / "more").mkdir()
     more = f"{(tmp_path / 'more').as_uri()}/"
     ran = bitstore("get", NOBODY_HAS, "-o", "none.bin", "--store", shelf, "--store", more)
@@ -118,7 +120,7 @@ def test_get_names_the_tiers_that_lack_a_blob(bitstore: Callable[..., Ran], shel
     assert not (tmp_path / "none.bin").exists()
 
 
-def test_get_failure_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api: CountedAPI) -> None:
+def test_a_failure_of_get_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api: CountedAPI) -> None:
     api.rules.add(Answer(403))
     ran = bitstore("get", NOBODY_HAS, "--store", shelf, "--store", f"{api.url}/blob/")
     assert ran.code == 2
@@ -152,7 +154,9 @@ def test_options_name_the_service_and_the_credentials_of_buckets(
     assert ran.code == 2 and "other" in ran.err
 
 
-def test_standard_output_that_takes_nothing(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+def test_get_reports_a_standard_output_that_cannot_be_written(
+    shelf: str, blobs: dict[str, bytes], tmp_path: Path
+) -> None:
     digest = max(blobs, key=lambda digest: len(blobs[digest]))
     get = ["get", digest, "--store", shelf]
 
@@ -178,13 +182,13 @@ def test_standard_output_that_takes_nothing(shelf: str, blobs: dict[str, bytes],
     os.close(writing)
 
 
-def test_version(bitstore: Callable[..., Ran]) -> None:
+def test_the_command_prints_its_version(bitstore: Callable[..., Ran]) -> None:
     for command in ("--version", "version"):
         ran = bitstore(command)
         assert (ran.code, ran.out.decode().strip()) == (0, version)
 
 
-def test_config_decides_the_algorithm(bitstore: Callable[..., Ran], tmp_path: Path) -> None:
+def test_the_configuration_decides_the_algorithm(bitstore: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     (tmp_path / "bitstore.toml").write_text(
         f'algorithm = "sha256"\n[[tier]]\nname = "shelf"\nurl = "{(tmp_path / "shelf").as_uri()}/"\n'
@@ -202,7 +206,7 @@ def test_config_decides_the_algorithm(bitstore: Callable[..., Ran], tmp_path: Pa
 # ---------------------------------------------------------------------------- fetch
 
 
-def test_fetch_a_list_with_broken_lines(
+def test_fetch_reports_broken_lines_and_fetches_the_rest(
     bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path
 ) -> None:
     good = list(blobs)
@@ -231,7 +235,9 @@ def test_fetch_a_list_with_broken_lines(
     assert table == {shelf: ["30", "1", "0"]}  # the digest that is listed twice was looked up once
 
 
-def test_fetch_everything(bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path) -> None:
+def test_fetch_writes_every_blob_of_a_list(
+    bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "missing.txt").write_text("of an earlier run\n")
@@ -241,7 +247,7 @@ def test_fetch_everything(bitstore: Callable[..., Ran], blobs: dict[str, bytes],
     assert files(out) == {f"{digest[:2]}/{digest}": data for digest, data in blobs.items()}  # the report has gone, too
 
 
-def test_fetch_skips_what_is_there(
+def test_fetch_skips_blobs_that_exist_already(
     bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path
 ) -> None:
     listed = write_list(tmp_path / "list.txt", blobs)
@@ -263,7 +269,7 @@ def test_fetch_skips_what_is_there(
 
 
 @pytest.mark.parametrize("kind", ["string", "large_string", "dictionary", "raw", "hex bytes"])
-def test_parquet_in_and_out(
+def test_fetch_reads_and_writes_parquet(
     bitstore: Callable[..., Ran], blobs: dict[str, bytes], shelf: str, tmp_path: Path, kind: str
 ) -> None:
     column: Any = pa.array([*blobs, None, "nonsense"])
@@ -313,7 +319,7 @@ def test_parquet_in_and_out(
         ("cut parquet", ["list"], "cannot read the Parquet file list: "),
     ],
 )
-def test_fetch_refuses_before_it_begins(
+def test_fetch_refuses_bad_arguments_before_it_begins(
     bitstore: Callable[..., Ran], shelf: str, tmp_path: Path, make: str, args: list[str], message: str
 ) -> None:
     listed = tmp_path / "list"
@@ -333,7 +339,7 @@ def test_fetch_refuses_before_it_begins(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["list", "shelf"]
 
 
-def test_a_list_that_breaks_off(
+def test_fetch_reports_a_list_that_breaks_off(
     bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path
 ) -> None:
     chance = random.Random(3)
@@ -348,7 +354,7 @@ def test_a_list_that_breaks_off(
     assert told == blobs
 
 
-def test_failures_and_retry(
+def test_fetch_retries_the_failures_of_an_earlier_run(
     bitstore: Callable[..., Ran], shelf: str, api: CountedAPI, blobs: dict[str, bytes], tmp_path: Path
 ) -> None:
     more = make_blobs(20, seed=2)
@@ -386,7 +392,7 @@ def test_failures_and_retry(
     assert (tmp_path / "out/missing.txt").read_text() == f"{NOBODY_HAS}\n{bad[1]}\n"
 
 
-def test_tiers_on_a_real_server(
+def test_fetch_asks_tiers_on_a_real_server_in_order(
     bitstore: Callable[..., Ran], aws_env: SeaweedS3, bucket: str, shelf: str, blobs: dict[str, bytes], tmp_path: Path
 ) -> None:
     more = make_blobs(25, seed=4)
@@ -464,7 +470,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupt_and_go_on(
+def test_an_interrupted_fetch_resumes_where_it_ended(
     bitstore: Callable[..., Ran],
     running: Callable[..., Running],
     api: CountedAPI,
@@ -498,7 +504,9 @@ def test_interrupt_and_go_on(
     assert {api.calls[digest] for digest in got} == {1}
 
 
-def test_interrupt_of_a_parquet_file(running: Callable[..., Running], api: CountedAPI, tmp_path: Path) -> None:
+def test_an_interrupted_fetch_into_parquet_leaves_no_final_file(
+    running: Callable[..., Running], api: CountedAPI, tmp_path: Path
+) -> None:
     api.blobs.update(make_blobs(200))
     api.rules.add(Answer(403), times=3)
     rule = api.rules.add(Hold(), skip=10)
@@ -520,7 +528,9 @@ def test_interrupt_of_a_parquet_file(running: Callable[..., Running], api: Count
     assert "The same command again starts from the beginning" in err
 
 
-def test_interrupted_retry_loses_no_failure(running: Callable[..., Running], api: CountedAPI, tmp_path: Path) -> None:
+def test_an_interrupted_retry_loses_no_failure(
+    running: Callable[..., Running], api: CountedAPI, tmp_path: Path
+) -> None:
     api.blobs.update(make_blobs(100))
     rule = api.rules.add(Hold(), skip=5)
     (tmp_path / "out").mkdir()
@@ -539,7 +549,7 @@ def limited() -> None:
 
 
 @pytest.mark.parametrize("target", ["out", "out/x.parquet"])
-def test_output_that_cannot_be_written(
+def test_fetch_stops_at_an_output_that_cannot_be_written(
     bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path, target: str
 ) -> None:
     big = random.Random(5).randbytes(300_000)
@@ -555,7 +565,7 @@ def test_output_that_cannot_be_written(
     assert files(tmp_path / "out").items() <= blobs.items()  # whole files, and no draft
 
 
-def test_one_bad_store_warns_once(
+def test_one_failing_store_is_warned_of_once(
     bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "bitstore.toml").write_text(
@@ -579,7 +589,7 @@ def test_one_bad_store_warns_once(
     assert files(tmp_path / "out") == blobs
 
 
-def test_a_long_list_is_never_held(tmp_path: Path) -> None:
+def test_fetch_never_holds_a_long_list_in_memory(tmp_path: Path) -> None:
     lines = 300_000
     with (tmp_path / "list.txt").open("w") as file:
         file.writelines(f"{number:040x}\n" for number in range(lines))
@@ -594,7 +604,9 @@ def test_a_long_list_is_never_held(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- the rest
 
 
-def test_cache_commands(bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_cache_commands_show_check_and_prune_a_cache(
+    bitstore: Callable[..., Ran], shelf: str, blobs: dict[str, bytes], tmp_path: Path
+) -> None:
     listed = write_list(tmp_path / "list.txt", blobs)
     assert bitstore("fetch", listed, "-o", "out", "--store", shelf, "--cache", "cache").code == 0
     assert b"bytes)" in bitstore("cache", "stats", "cache").out
@@ -621,14 +633,14 @@ def test_cache_commands(bitstore: Callable[..., Ran], shelf: str, blobs: dict[st
     assert files(tmp_path / "shelf") == blobs
 
 
-def test_help_tells_the_exit_codes(bitstore: Callable[..., Ran]) -> None:
+def test_the_help_of_each_command_explains_the_exit_codes(bitstore: Callable[..., Ran]) -> None:
     for command in ([], ["get"], ["fetch"], ["warm"], ["cache", "prune"]):
         ran = bitstore(*command, "--help")
         assert ran.code == 0
         assert b"3 nothing could be begun" in b" ".join(ran.out.split())
 
 
-def test_without_typer(tmp_path: Path) -> None:
+def test_the_command_without_typer_names_its_extra(tmp_path: Path) -> None:
     hide = "import sys; sys.modules['typer'] = None; from bitstore._cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr.decode()) == (
@@ -637,7 +649,7 @@ def test_without_typer(tmp_path: Path) -> None:
     )
 
 
-def test_example_runs(tmp_path: Path) -> None:
+def test_the_laptop_example_prints_its_statistics(tmp_path: Path) -> None:
     example = Path(__file__).parents[1] / "examples" / "laptop.py"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, env=env, check=True)
@@ -649,7 +661,7 @@ def test_example_runs(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+def test_fetch_shows_its_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
     write_list(tmp_path / "list.txt", blobs)
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))

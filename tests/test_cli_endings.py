@@ -75,7 +75,7 @@ def test_lost_messages_change_no_exit_code(place: Path, command: str, code: int)
 
 
 @pytest.mark.parametrize("command", ["--version", "fetch --help", "cache stats cache"])
-def test_standard_output_that_is_full_is_a_failure(place: Path, command: str) -> None:
+def test_a_full_standard_output_is_a_failure(place: Path, command: str) -> None:
     code, _, err = shell(place, f"bitstore {command} >/dev/full")
     assert (code, err) == (2, "bitstore: cannot write to standard output: No space left on device\n")
     assert shell(place, f"bitstore {command} >/dev/full 2>/dev/full")[0] == 2
@@ -84,7 +84,7 @@ def test_standard_output_that_is_full_is_a_failure(place: Path, command: str) ->
     assert (place / "code").read_text() in ("141\n", "0\n")  # the reader may be quick, or late
 
 
-def test_damage_is_1_and_a_folder_that_cannot_be_read_is_not(place: Path) -> None:
+def test_damage_exits_with_1_and_an_unreadable_folder_does_not(place: Path) -> None:
     (blob,) = (path for path in (place / "cache").rglob(DIGEST) if path.is_file())
     blob.write_bytes(b"damage")
     assert shell(place, "bitstore cache verify cache")[0] == 1

@@ -99,7 +99,7 @@ def test_json_is_all_that_standard_output_gets(place: Path, said: Said, line: st
         assert (objects[0]["exit_code"], f"bitstore: {objects[0]['message']}\n") == (code, err)
 
 
-def test_outcomes_and_report_as_objects(place: Path, said: Said) -> None:
+def test_outcomes_and_reports_are_objects_in_json(place: Path, said: Said) -> None:
     _, out, err = said("fetch list -o out --config b.toml --json")
     *outcomes, report = map(json.loads, out.splitlines())
     assert sorted((found["kind"], found["digest"], found["source"], found["bytes"]) for found in outcomes) == [
@@ -121,7 +121,7 @@ def test_a_file_whose_name_is_no_text_is_named_in_json(place: Path, said: Said) 
     assert (code, json.loads(out)["file"], out.isascii()) == (0, name, True)
 
 
-def test_quiet_and_verbose(place: Path, said: Said) -> None:
+def test_quiet_and_verbose_change_only_the_messages(place: Path, said: Said) -> None:
     assert said("fetch list -o out --config b.toml --quiet") == (1, "", "")
     assert said(f"get {ABSENT} --config b.toml -q")[2].startswith(f"bitstore: {ABSENT} is missing")
     assert said("cache stats cache -q")[1] == "6 B (6 bytes)\n"

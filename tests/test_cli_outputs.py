@@ -67,7 +67,7 @@ def test_get_writes_into_a_device_a_pipe_and_the_target_of_a_link(tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "link to a folder", "loop"])
 @pytest.mark.parametrize("name", [OUT, "x.parquet", "out/missing.txt", "out/failed.tsv", "out/invalid.tsv"])
-def test_fetch_refuses_outputs_that_are_something_else(tmp_path: Path, store: str, name: str, kind: str) -> None:
+def test_fetch_refuses_an_output_of_another_kind(tmp_path: Path, store: str, name: str, kind: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if kind == "device":
@@ -93,7 +93,7 @@ def test_fetch_refuses_outputs_that_are_something_else(tmp_path: Path, store: st
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "loop", "link to nowhere"])
 @pytest.mark.parametrize("existing", ["skip", "check", "replace"])
-def test_what_is_called_like_a_digest_is_no_blob(tmp_path: Path, store: str, kind: str, existing: str) -> None:
+def test_a_special_file_named_like_a_digest_is_no_blob(tmp_path: Path, store: str, kind: str, existing: str) -> None:
     (tmp_path / OUT).mkdir()
     path = tmp_path / OUT / DIGEST
     if kind == "device":
@@ -133,7 +133,7 @@ def test_fetch_writes_through_links(tmp_path: Path, store: str) -> None:
     assert all((tmp_path / name).is_symlink() for name in (f"{OUT}/{DIGEST}", f"{OUT}/missing.txt", "x.parquet"))
 
 
-def test_names_as_long_as_the_file_system_takes(tmp_path: Path, store: str) -> None:
+def test_outputs_may_have_names_as_long_as_the_file_system_takes(tmp_path: Path, store: str) -> None:
     with (tmp_path / LIST).open("a") as file:
         file.write(f"{ABSENT}\nno digest\n")
     assert bitstore(tmp_path, "get", DIGEST, "--store", store, "-o", "a" * 255) == (0, "")
@@ -145,7 +145,7 @@ def test_names_as_long_as_the_file_system_takes(tmp_path: Path, store: str) -> N
     assert bitstore(tmp_path, "fetch", LIST, "-o", "c" * 255, "--store", store)[0] == 1
 
 
-def test_names_that_are_no_text_are_written(tmp_path: Path, store: str) -> None:
+def test_outputs_may_have_names_that_are_not_utf8(tmp_path: Path, store: str) -> None:
     name = os.fsdecode(b"\xff")
     for number in (0, 1):
         code, said = bitstore(tmp_path, "warm", LIST, "--store", store, "--cache", name, "--ledger", f"ledger{name}")
@@ -180,7 +180,7 @@ def test_a_retry_from_a_pipe_writes_its_failures_beside_the_blobs(tmp_path: Path
 # ---------------------------------------------------------------------------- causes and progress
 
 
-def test_fetch_tells_the_causes_and_stops_where_all_fails_for_one(tmp_path: Path, api: CountedAPI) -> None:
+def test_fetch_names_the_causes_and_stops_where_everything_fails_for_one(tmp_path: Path, api: CountedAPI) -> None:
     digests = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(300)]
     (tmp_path / LIST).write_text("".join(f"{digest}\n" for digest in digests))
     api.rules.add(Answer(403))
@@ -197,7 +197,7 @@ def test_fetch_tells_the_causes_and_stops_where_all_fails_for_one(tmp_path: Path
     assert code == 2 and "failed: 300" in said and "  300 x " in said and "stopped" not in said
 
 
-def test_a_success_between_failures_lets_the_run_go_on(tmp_path: Path, api: CountedAPI) -> None:
+def test_a_success_between_failures_lets_fetch_continue(tmp_path: Path, api: CountedAPI) -> None:
     blobs = {hashlib.sha1(str(number).encode()).hexdigest(): str(number).encode() for number in range(40)}
     good = list(blobs)[::4]
     api.blobs.update({digest: blobs[digest] for digest in good})
@@ -209,7 +209,7 @@ def test_a_success_between_failures_lets_the_run_go_on(tmp_path: Path, api: Coun
     assert "stopped: " in bitstore(tmp_path, *args, "--max-failures", "3")[1]
 
 
-def test_fetch_without_a_terminal_says_a_line_every_ten_seconds(
+def test_fetch_without_a_terminal_prints_a_line_every_ten_seconds(
     tmp_path: Path, store: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clock, blobs = Clock(), {hashlib.sha1(bytes([n])).hexdigest(): bytes([n]) for n in range(25)}

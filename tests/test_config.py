@@ -37,7 +37,7 @@ def tier(lines: str, name: str = "a", algorithm: str = "sha1") -> str:
     return f'algorithm = "{algorithm}"\n[[tier]]\nname = "{name}"\n{lines}'
 
 
-def test_the_example_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_configuration_makes_the_described_composite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRROR_TOKEN", "hush-hush")
     store = load(Path(__file__).parents[1] / "examples" / "bitstore.toml")
     assert isinstance(store, Sha1Composite)
@@ -59,7 +59,7 @@ def test_the_example_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(pickle.loads(pickle.dumps(store))) == repr(store)
 
 
-def test_tiers_fill_each_other(tmp_path: Path) -> None:
+def test_tiers_of_a_configuration_fill_each_other(tmp_path: Path) -> None:
     folder = tmp_path / "with space {x}"
     (folder / "ab").mkdir(parents=True)
     url = folder.as_uri().replace("{", "{{").replace("}", "}}")
@@ -92,7 +92,7 @@ def test_tiers_fill_each_other(tmp_path: Path) -> None:
     assert store.stats()["memory"].hits == 1
 
 
-def test_stores_of_a_file_verify_unless_it_says_otherwise(aws_env: SeaweedS3, bucket: str) -> None:
+def test_stores_of_a_configuration_verify_unless_it_says_otherwise(aws_env: SeaweedS3, bucket: str) -> None:
     aws_env.put(bucket, f"files/{SHA1}", DATA)
     aws_env.put(bucket, "files/" + "0" * 40, b"these bytes have another digest")
     store = loads(tier(f'url = "s3://{bucket}/files/"\nendpoint_url = "{aws_env.endpoint_url}"\nconnect_timeout = 3'))
@@ -103,7 +103,7 @@ def test_stores_of_a_file_verify_unless_it_says_otherwise(aws_env: SeaweedS3, bu
     assert unverified.get("0" * 40) == b"these bytes have another digest"
 
 
-def test_python_stores_verify_where_they_can() -> None:
+def test_python_stores_of_a_configuration_verify_where_they_can() -> None:
     store = loads(tier('python = "tests.test_config:Paid"'))
     with pytest.raises(Exception, match="invalid data"):
         store.get(SHA1)
@@ -119,7 +119,7 @@ def test_relative_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert disk.folder == tmp_path / "conf" / "blobs"
 
 
-def test_without_a_path_the_usual_places_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_without_a_path_searches_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     with pytest.raises(ConfigError, match=r"neither \./bitstore\.toml nor .*bitstore\.toml.*BITSTORE_CONFIG"):
@@ -208,7 +208,7 @@ def test_urls_become_tiers_of_their_own_name(tmp_path: Path) -> None:
         (tier('python = "tests.test_config:Minimal"\nverify = true'), "tier 'a': verify: Minimal does not have it"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(text: str, message: str) -> None:
+def test_a_mistake_in_a_configuration_is_named(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         loads(text, name="t")
     assert str(caught.value).startswith("t")

@@ -54,7 +54,7 @@ def test_messages_of_troubleshooting_are_in_the_code() -> None:
 
 
 @pytest.mark.parametrize("row", cells("defaults.md"), ids=lambda row: row[0])
-def test_a_default_of_the_page_is_that_of_the_code(row: list[str]) -> None:
+def test_each_default_on_the_page_equals_that_of_the_code(row: list[str]) -> None:
     called, name = row[0].rstrip(")").split("(")
     first, *method = called.split(".")
     function: Any = getattr(bitstore, first, None) or getattr(ray_integration, first)
@@ -69,7 +69,7 @@ def test_metrics_of_operations_are_exported() -> None:
     assert named <= {f"{name}_total" for name in metrics.COUNTERS} | {"lookup_seconds", "breaker_open"}
 
 
-def test_plots_are_those_of_the_results() -> None:
+def test_the_plots_show_the_recorded_results() -> None:
     drawn = page.plots()
     assert {path.stem.removeprefix("bench-") for path in drawn} == set(page.PLOTS)
     for path, svg in drawn.items():
@@ -79,7 +79,7 @@ def test_plots_are_those_of_the_results() -> None:
 @pytest.mark.parametrize(
     "name", sorted(path.name for path in DOCS.glob("*.md") if blocks(path.name) and path.name not in RAY_PAGES)
 )
-def test_python_of_a_page_runs(
+def test_the_python_code_of_a_page_runs(
     name: str,
     held: dict[str, bytes],  # noqa: F811
     tmp_path: Path,
@@ -90,7 +90,7 @@ def test_python_of_a_page_runs(
 
 
 @pytest.mark.ray
-def test_python_of_the_pages_on_ray_runs(held: dict[str, bytes], tmp_path: Path) -> None:  # noqa: F811
+def test_the_python_code_of_pages_on_ray_runs(held: dict[str, bytes], tmp_path: Path) -> None:  # noqa: F811
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
     code = "\n".join(map(blocks, RAY_PAGES)).replace("ray.init()\n", "")
     said = run_on_ray(placed(code, tmp_path, next(iter(held))) + "\npool.shutdown()\n", tmp_path)

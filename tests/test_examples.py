@@ -35,7 +35,7 @@ def run(name: str, address: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_map_batches_over_hashes(address: str) -> None:
+def test_the_map_batches_example_fetches_blobs_of_hashes(address: str) -> None:
     size = sum(5 + number for number in range(1000))
     assert run("ray_map_batches.py", address)[-2:] == [
         f"1000 of 1001 blobs, {size:,} bytes",
@@ -43,7 +43,7 @@ def test_map_batches_over_hashes(address: str) -> None:
     ]
 
 
-def test_enrichment_from_an_api_pays_once(address: str) -> None:
+def test_the_enrichment_example_pays_once_for_each_digest(address: str) -> None:
     digests = [hashlib.sha1(f"picture {number}".encode()).hexdigest() for number in range(200)]
     absent = sum(digest.startswith("0") for digest in digests)
     assert absent > 0
@@ -56,18 +56,18 @@ def test_enrichment_from_an_api_pays_once(address: str) -> None:
     assert (api[1], api[3]) == (str(200 - absent), "0")  # hits, failures
 
 
-def test_a_fast_store_of_a_third_party(address: str) -> None:
+def test_the_example_of_a_fast_store_keeps_the_contract(address: str) -> None:
     assert run("fast_store.py", address) == ["900 found, 100 missing"]
 
 
-def test_fetching_a_dataset(address: str) -> None:
+def test_the_dataset_example_fetches_its_blobs(address: str) -> None:
     assert run("ray_fetch.py", address)[-2:] == [
         f"row 1000: missing: {'0' * 40}: missing in Sha1Composite",
         "1000 of 1001 blobs found",
     ]
 
 
-def test_warming_before_a_training_pays_once(address: str) -> None:
+def test_the_warming_example_pays_once_before_a_training(address: str) -> None:
     told = run("warm_then_train.py", address)
     assert told[0] == "600 entries, 600 different digests"
     assert "  bucket: 500" in told and "  api: 100" in told

@@ -64,7 +64,7 @@ def test_a_listing_has_every_object_and_a_level_has_folders(place: Place) -> Non
     assert len(listed(store, top)) == len(KEYS) - 2
 
 
-def test_what_cannot_be_listed_is_a_failure_and_no_empty_listing(
+def test_a_listing_that_is_refused_is_a_failure_and_not_empty(
     s3: SeaweedS3, gcs: FakeGCS, moto_auth: MotoServer, tmp_path: Path
 ) -> None:
     bucket = moto_auth.create_bucket()

@@ -188,7 +188,7 @@ def test_parts_are_not_kept_and_whole_blobs_are(ranges: Ranges, tmp_path: Path) 
     assert ranged.open(sha1(small), verify=False).read() == small and cache.get(sha1(small)) == small
 
 
-def test_of_the_disk_cache_it_is_the_file_itself(tmp_path: Path) -> None:
+def test_open_gives_the_file_itself_of_a_disk_cache(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache")
     store = composite(Shelf({SHA1: BLOB}), cache=cache)
     store.get(SHA1)
@@ -299,7 +299,7 @@ def test_limits_and_options_of_a_store_hold(ranges: Ranges) -> None:
         raw.open(url, timeout=-1)
 
 
-def test_an_empty_blob(ranges: Ranges, tmp_path: Path) -> None:
+def test_open_gives_an_empty_file_for_an_empty_blob(ranges: Ranges, tmp_path: Path) -> None:
     empty = sha1(b"")
     ranges.put(b"", empty)
     (tmp_path / empty).write_bytes(b"")
