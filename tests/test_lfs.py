@@ -199,7 +199,7 @@ def test_a_link_that_is_not_answered_with_the_object(lfs: LFSServer) -> None:
         assert type(outcome(store_of(lfs), digest)) is kind
 
 
-def test_sizes_are_sent(lfs: LFSServer) -> None:
+def test_sizes_of_objects_are_sent(lfs: LFSServer) -> None:
     lfs.strict = True
     sizes = {digest: len(data) for digest, data in lfs.blobs.items()}
     digest = next(iter(sizes))
