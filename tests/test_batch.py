@@ -432,10 +432,10 @@ class TestProcesses:
         store = over(api)
         assert store.get(digests[0])
         hold = Hold()
-        rule = api.rules.add(hold, skip=1, times=10)
+        rule = api.rules.add(hold, skip=1, times=5)
         answers = store.get_many(digests)
         taken = [next(answers)]
-        rule.wait_hits(10)
+        rule.wait_hits(5)
         context: Any = multiprocessing.get_context(method)
         out = context.Queue()
         child = context.Process(target=_child, args=(store, digests, out))
