@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def in_child(function: Callable[[], object]) -> object:
     """Run `function` in a forked child: its exit code is 0, or what the function returns, if that is a number.
 
-    Fails if the function does, or blocks for four minutes: a busy machine may be slow, and pytest ends the test after five.
+    Fails if the function does, or blocks for four minutes (pytest ends the test after five).
     """
     child = os.fork()
     if child == 0:
