@@ -58,6 +58,9 @@ class VerifyDigestMixin:
             raise TypeError(
                 f"{type(self).__name__} has a {type(data).__name__} for {digest}, and verify=True needs bytes"
             ) from None
+        self._verify_digest(actual, digest)
+        return data
+
+    def _verify_digest(self, actual: str, digest: str) -> None:
         if actual != digest and actual != digest.lower():
             raise InvalidDataFound(self, digest, f"its bytes have the {self.algorithm} {actual}")
-        return data

@@ -28,7 +28,7 @@ from bitstore._support.redact import redact_url
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline, outline_of
-from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
+from bitstore.steps import OVERWRITE, Call, FileBody, Found, RequestCounts, Scope, Steps, Stored, Write
 from bitstore.store import Store
 
 __all__ = ["DigestStore"]
@@ -310,11 +310,15 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             return None
         return stored._replace(url=stored.url or redact_url(self._url(digest)), compression=self.compression)
 
-    def put_steps(self, digest: str, data: bytes, write: Write) -> Steps[None]:
+    def put_steps(self, digest: str, data: Any, write: Write) -> Steps[None]:
         url = self._url(digest)
-        if self.verify:
-            self._verify_data(data, self._text(digest))
         packer = codec(self.compression)
+        if isinstance(data, FileBody) and (packer is not None or not getattr(self.base_store, "takes_files", False)):
+            data = yield Call(data.whole)
+        if isinstance(data, FileBody):
+            self._verify_digest(data.hashes[self.algorithm].hex(), self._text(digest))
+        elif self.verify:
+            self._verify_data(data, self._text(digest))
         if packer is not None:
             data = yield Call(packer.compress, data)
         yield from steps_of_put(self.base_store, url, data, write)

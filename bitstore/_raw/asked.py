@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bitstore.steps import Profile, Request, Sink
+from bitstore.steps import FileBody, Profile, Request, Sink
 
 __all__ = ["Asked"]
 
@@ -14,7 +14,7 @@ class Asked(NamedTuple):
 
     place: Any  # what the store's `_place` makes of a URL: bucket and key, or the URL itself
     method: str = "GET"
-    body: bytes | None = None
+    body: bytes | FileBody | None = None
     headers: tuple[str, ...] = ()
     query: str = ""  # of the address, percent-encoded and in the order of its names (GSRaw, S3Raw)
     want_headers: bool = False

@@ -11,7 +11,7 @@ from bitstore._support.checks import ChecksOptions, check_options
 from bitstore._support.redact import redact_url
 from bitstore.errors import InvalidURI
 from bitstore.outline import Outline
-from bitstore.steps import OVERWRITE, Found, Steps, Stored, Write
+from bitstore.steps import OVERWRITE, FileBody, Found, Steps, Stored, Write
 from bitstore.store import Store
 
 __all__ = ["RawStore", "blob_bytes"]
@@ -21,6 +21,7 @@ class RawStore(ChecksOptions, Store):
     """A store addressed by URL, whose lookup is written as steps."""
 
     bytes_only = True
+    takes_files = False  # whether `put_steps` takes a `FileBody` in place of bytes
     __signature__ = ConstructorSignature()
 
     def _configure(self, given: dict[str, Any]) -> None:
@@ -129,9 +130,9 @@ class RawStore(ChecksOptions, Store):
         return f"{type(self).__name__}({', '.join(self._shown_arguments())})"
 
 
-def blob_bytes(data: Any) -> bytes:
-    """`data` as bytes. Raises `TypeError` for anything that is not bytes-like."""
-    if isinstance(data, bytes):
+def blob_bytes(data: Any) -> bytes | FileBody:
+    """`data` as bytes, or the file whose bytes it stands for. Raises `TypeError` for anything else."""
+    if isinstance(data, (bytes, FileBody)):
         return data
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data)

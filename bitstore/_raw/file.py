@@ -18,7 +18,7 @@ from bitstore._raw.listing import Listed, Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, Found, Steps, Stored, Write
+from bitstore.steps import Call, FileBody, Found, Steps, Stored, Write
 
 __all__ = ["FileRaw"]
 
@@ -56,6 +56,7 @@ class FileRaw(RawStore):
     """
 
     URI_HINT = "file:///absolute/path"
+    takes_files = True
 
     root = Option["str | None"](None, _absolute)
 
@@ -297,7 +298,7 @@ def _version_of(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
-def _write(path: bytes, body: bytes, write: Write, root: str | None) -> None:
+def _write(path: bytes, body: bytes | FileBody, write: Write, root: str | None) -> None:
     if root is not None and not Path(root).is_dir():  # not to be made on another disk than the one that was meant
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {root}")
     name = os.fsdecode(path)
@@ -308,9 +309,20 @@ def _write(path: bytes, body: bytes, write: Write, root: str | None) -> None:
         if write.only_if_absent and target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write(body)
+        if isinstance(body, FileBody):
+            _write_file(draft, body)
+        else:
+            draft.write(body)
         if write.replacing is None or _still(path, write.replacing):
             draft.publish(replace=not write.only_if_absent)
+
+
+def _write_file(draft: Draft, body: FileBody) -> None:
+    with contextlib.closing(body.open()) as reader, draft.path.open("xb", buffering=0) as file:
+        while piece := reader.read(_READ_INLINE):
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
 
 
 def _listing(folder: str, begin: str, one_level: bool, most: int, after: str | None) -> Listing:

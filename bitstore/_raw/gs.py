@@ -22,7 +22,7 @@ from bitstore._raw.problems import Problem, unasked, without, without_credential
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, Profile, Response, Steps, Stored, Write
+from bitstore.steps import Call, FileBody, Profile, Response, Steps, Stored, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -140,13 +140,15 @@ class GSRaw(WireStore[_State]):
             url, int(size) if size.isdecimal() else None, said.get("etag") or None, said.get("contentEncoding") or None
         )
 
-    def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
+    def _write(self, place: tuple[str, str], body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:
         generation = self._generation(write)
         if self.client is not None:
-            answer: Response | Problem = yield Call(self._caller().put, *place, body, generation)
+            data = (yield Call(body.whole)) if isinstance(body, FileBody) else body
+            answer: Response | Problem = yield Call(self._caller().put, *place, data, generation)
             return answer
         boundary = secrets.token_hex(16)
-        if len(body) <= _ENCODE_INLINE:
+        content: bytes | FileBody
+        if isinstance(body, FileBody) or len(body) <= _ENCODE_INLINE:
             content = _multipart(place[1], body, boundary)
         else:
             content = yield Call(_multipart, place[1], body, boundary)
@@ -245,14 +247,15 @@ class GSRaw(WireStore[_State]):
         return [*credentials, *self._client_argument(), *super()._shown_arguments()]
 
 
-def _multipart(key: str, body: bytes, boundary: str) -> bytes:
+def _multipart(key: str, body: bytes | FileBody, boundary: str) -> bytes | FileBody:
     """An upload in one request whose hash the service checks.
 
     Of the upload kinds this is the one that takes preconditions everywhere, emulators included
     (https://cloud.google.com/storage/docs/uploading-objects#uploading-an-object).
     """
-    digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-    metadata = json.dumps({"name": key, "md5Hash": digest})
+    digest = body.hashes["md5"] if isinstance(body, FileBody) else hashlib.md5(body, usedforsecurity=False).digest()
+    metadata = json.dumps({"name": key, "md5Hash": base64.b64encode(digest).decode()})
     head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n"
     part = f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
-    return b"".join((head.encode(), part.encode(), body, f"\r\n--{boundary}--\r\n".encode()))
+    before, behind = (head + part).encode(), f"\r\n--{boundary}--\r\n".encode()
+    return body.between(before, behind) if isinstance(body, FileBody) else b"".join((before, body, behind))

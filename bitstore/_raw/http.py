@@ -15,7 +15,7 @@ from bitstore._raw.problems import Problem, unasked, without
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.redact import redact_url
-from bitstore.steps import Profile, Response, Steps, Write
+from bitstore.steps import FileBody, Profile, Response, Steps, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,7 +109,7 @@ class HTTPRaw(WireStore[State]):
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
 
-    def _write(self, place: str, body: bytes, write: Write) -> Steps[Response | Problem]:
+    def _write(self, place: str, body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:
         own_type = "content-type" in map(str.lower, self.headers)
         headers = {
             "Content-Type": None if own_type else "application/octet-stream",

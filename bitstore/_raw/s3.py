@@ -24,7 +24,7 @@ from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.errors import InvalidURI
-from bitstore.steps import Call, Found, Request, Response, Steps, TransferError, Write
+from bitstore.steps import Call, FileBody, Found, Request, Response, Steps, TransferError, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -199,8 +199,10 @@ class S3Raw(WireStore[Routes]):
             return answer
         return (yield from exchange(self._state(), asked, self._send, self.retry))
 
-    def _write(self, place: tuple[str, str], body: bytes, write: Write) -> Steps[Response | Problem]:
-        if len(body) <= _HASH_INLINE:
+    def _write(self, place: tuple[str, str], body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:
+        if isinstance(body, FileBody):
+            digest = body.hashes["sha256"]
+        elif len(body) <= _HASH_INLINE:
             digest = _sha256(body)
         else:
             digest = yield Call(_sha256, body)

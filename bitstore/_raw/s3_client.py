@@ -8,7 +8,7 @@ from bitstore._raw.asked import Asked
 from bitstore._raw.meanings import s3_meaning
 from bitstore._raw.problems import Problem, archive_problem, too_large, tried, unasked
 from bitstore._raw.s3_credentials import is_outage
-from bitstore.steps import Response
+from bitstore.steps import FileBody, Response
 
 __all__ = ["S3Client"]
 
@@ -84,7 +84,8 @@ class S3Client:
         bucket, key = asked.place
         lines = (line.split(": ", 1) for line in asked.headers)
         options = {_ARGUMENTS[name.lower()]: value for name, value in lines if name.lower() in _ARGUMENTS}
-        self._client.put_object(Bucket=bucket, Key=key, Body=asked.body, **options, **self._options)
+        body = asked.body.whole() if isinstance(asked.body, FileBody) else asked.body
+        self._client.put_object(Bucket=bucket, Key=key, Body=body, **options, **self._options)
         return Response(200, b"", {}, 0.0)
 
 

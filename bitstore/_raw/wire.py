@@ -39,6 +39,7 @@ from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable, Wr
 from bitstore.steps import (
     TOO_LARGE,
     Call,
+    FileBody,
     Found,
     Profile,
     Request,
@@ -96,6 +97,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     retry = Option[Retry](RETRY, retries)
     limit = Option[Any](None, rate)
 
+    takes_files = True
     client: Any = None  # of the caller, instead of our own requests (S3Raw, GSRaw)
     _sizes: _Sizes
 
@@ -153,7 +155,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         )
 
     @abstractmethod
-    def _write(self, place: Any, body: bytes, write: Write) -> Steps[Response | Problem]:
+    def _write(self, place: Any, body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:
         """One write."""
 
     @abstractmethod

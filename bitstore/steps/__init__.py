@@ -24,6 +24,7 @@ lookup and is its result. Three rules:
    raised at the yield; it is no `Exception`, so that no store takes it for a failure of its own.
 """
 
+from bitstore.steps._file_body import BodyReader, FileBody
 from bitstore.steps._protocols import (
     OVERWRITE,
     CountsRequests,
@@ -79,12 +80,14 @@ __all__ = [
     "TIMED_OUT",
     "TOO_LARGE",
     "TRICKLE",
+    "BodyReader",
     "Call",
     "Cancelled",
     "CountsRequests",
     "DescribesInSteps",
     "DownloadsInSteps",
     "ExistsInSteps",
+    "FileBody",
     "FileSink",
     "Found",
     "GetsByKey",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from bitstore._support.redact import redact_password
+from bitstore.steps._file_body import FileBody
 
 # So much of an error is always taken, however small the blobs may be: its body tells what it is.
 ERROR_BYTES = 64 * 1024
@@ -89,7 +90,7 @@ class Request:
     method
         `GET`, `HEAD`, `PUT`, `POST` or `DELETE`.
     body
-        What to send (PUT, POST).
+        What to send (PUT, POST). The bytes of a `FileBody` are read where the transfer runs, and may block it.
     headers
         Further lines `"Name: value"` of this request alone.
     want_headers
@@ -109,7 +110,7 @@ class Request:
         url: str,
         *,
         method: str = "GET",
-        body: bytes | None = None,
+        body: bytes | FileBody | None = None,
         headers: tuple[str, ...] = (),
         want_headers: bool = False,
         max_bytes: int | None = None,

@@ -18,6 +18,8 @@ from bitstore.steps import (
     NO_HEADERS,
     PRINTABLE,
     TOO_LARGE,
+    BodyReader,
+    FileBody,
     Profile,
     Request,
     Response,
@@ -46,6 +48,7 @@ class Handle:
         self.home: deque[Handle] | None = None  # where it goes back to; None: it is there, or on its way
         self.hurried = False  # whether this request has a time limit of its own
         self.streams: bool | None = None  # whether the body goes to the request's sink; None: no byte of it has come
+        self.reader: BodyReader | None = None  # of the body, where that is a file's
         self.progress: Progress | None = None  # of this request; None: no byte of a body has been seen to move
         # Choose the proxy of each request; None: it is the same for all.
         self.proxies = None if profile.proxy is not None else Proxies() or None
@@ -77,7 +80,14 @@ class Handle:
             curl.setopt(pycurl.HTTPHEADER, profile.signer.lines(request.method, request.url, headers))
         elif headers:
             curl.setopt(pycurl.HTTPHEADER, [*profile.headers, *headers])
-        if request.body is not None:
+        if isinstance(request.body, FileBody):
+            self.reader = request.body.open()
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, len(request.body))
+            curl.setopt(pycurl.READFUNCTION, self._read)
+            curl.setopt(pycurl.SEEKFUNCTION, self._seek)  # when a kept connection has died
+            curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+        elif request.body is not None:
             # POSTFIELDS rather than a read callback: libcurl can send it again when a kept connection has died.
             curl.setopt(pycurl.POSTFIELDS, request.body)
             curl.setopt(pycurl.CUSTOMREQUEST, request.method)
@@ -90,6 +100,19 @@ class Handle:
             # libcurl checks what goes to a sink; what goes into memory is looked at once more in `finish`.
             limit = request.max_bytes if request.sink is not None else with_room(request.max_bytes)
             curl.setopt(pycurl.MAXFILESIZE_LARGE, limit)
+
+    def _read(self, most: int) -> bytes | int:
+        try:
+            return b"" if self.reader is None else self.reader.read(most)
+        except OSError:  # in a callback of libcurl, which an exception would not leave
+            return pycurl.READFUNC_ABORT  # type: ignore[no-any-return]
+
+    def _seek(self, offset: int, origin: int) -> int:
+        """Go back to the first byte of a body that is sent again. Another place cannot be had."""
+        if self.reader is None or offset or origin:
+            return pycurl.SEEKFUNC_CANTSEEK  # type: ignore[no-any-return]
+        self.reader.rewind()
+        return pycurl.SEEKFUNC_OK  # type: ignore[no-any-return]
 
     def _stream(self, chunk: bytes) -> int | None:
         """Pass the body on, unless it is that of an error. Returning a wrong length ends the transfer (code 23)."""
@@ -179,7 +202,11 @@ class Handle:
             curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
         if request.max_bytes is not None:
             curl.setopt(pycurl.MAXFILESIZE_LARGE, usual_limit(request.profile, request.method))
-        if request.body is not None:
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+            curl.setopt(pycurl.UPLOAD, 0)
+        elif request.body is not None:
             curl.setopt(pycurl.POSTFIELDS, b"")
 
     def peer(self) -> tuple[str, int] | None:
