@@ -12,9 +12,11 @@ import typer
 
 import bitstore
 from bitstore._cli import cache as cache_commands
+from bitstore._cli.existing import exists
 from bitstore._cli.fetching import FetchReport, fetch
 from bitstore._cli.lines import Blob, Version, show_line
 from bitstore._cli.listings import Listing, Listings
+from bitstore._cli.locate import locate
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, as_command, one_of
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
 from bitstore._cli.reports import report_line, show_outcome
@@ -262,6 +264,17 @@ def _how_to_resume(report: FetchReport, path: Path) -> str:
     return "The same command again resumes from here: files that are there are not fetched again."
 
 
+app.command(
+    name="locate",
+    epilog=epilog(
+        "bitstore locate da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        "bitstore locate da39a3ee5e6b4b0d3255bfef95601890afd80709 --store s3://bucket/prefix/ --json",
+    ),
+)(as_command(locate))
+app.command(
+    name="exists",
+    epilog=epilog("bitstore exists hashes.txt", "bitstore exists hashes.txt -o report --store s3://bucket/prefix/"),
+)(as_command(exists))
 app.command(
     name="warm",
     epilog=epilog(

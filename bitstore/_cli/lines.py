@@ -8,7 +8,20 @@ import msgspec
 
 from bitstore._cli.terminal import show
 
-__all__ = ["Blob", "Cache", "CacheCheck", "Claim", "Error", "Line", "Outcome", "Pass", "Report", "Version", "show_line"]
+__all__ = [
+    "Blob",
+    "Cache",
+    "CacheCheck",
+    "Claim",
+    "Error",
+    "Line",
+    "Location",
+    "Outcome",
+    "Pass",
+    "Report",
+    "Version",
+    "show_line",
+]
 
 
 class Line(msgspec.Struct, kw_only=True, tag_field="type"):
@@ -44,6 +57,20 @@ class Outcome(Line, tag="outcome"):
     kind: str
     source: str | None
     bytes: int | None
+    error: str | None
+
+
+class Location(Line, tag="location"):
+    """What one tier says about one blob."""
+
+    digest: str
+    tier: str
+    state: str
+    url: str | None
+    bytes: int | None
+    etag: str | None
+    encoding: str | None
+    compression: str | None
     error: str | None
 
 

@@ -1,0 +1,150 @@
+"""`bitstore exists`: which blobs of a list are there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitstore._cli.fetching import FetchReport
+from bitstore._cli.lines import show_line
+from bitstore._cli.listings import Listing, Listings
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions
+from bitstore._cli.outputs import OutputError
+from bitstore._cli.reports import report_line, show_outcome
+from bitstore._cli.runs import note, running
+from bitstore._cli.terminal import End, refusing, show
+from bitstore._digests.composite import DigestComposite
+from bitstore._digests.hash_list import Entry, HashList
+from bitstore._support.redact import redact
+from bitstore._warming.outcome import Outcome, reason_of
+
+__all__ = ["exists"]
+
+
+def exists(
+    hashes: Annotated[str, typer.Argument(help=LIST)],
+    stores: StoreOptions,
+    listed: ListOptions,
+    lookups: LookupOptions,
+    reporting: Reporting,
+    output_path: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="A folder for missing.txt, failed.tsv and invalid.tsv, as of fetch."
+        ),
+    ] = None,
+    paid: Annotated[bool, typer.Option("--paid", help="Ask paid tiers as well, which costs what a lookup costs.")] = (
+        False
+    ),
+) -> None:
+    """Tell which blobs of a list are there: the digest and the tier that has it, in the order of the list.
+
+    No blob is moved. Paid tiers are not asked: what only they may have counts as missing. Exit code 1: some are
+    missing; 2: some could not be looked up.
+    """
+    with refusing():
+        lookups.check()
+        entries, composite = listed.open(hashes, stores)
+        listings = _listings(output_path)
+    report = FetchReport(entries=entries.total)
+    with running("exists", report, listings.all if listings else (), shown=not reporting.quiet) as progress:
+        for outcome, number in _outcomes(composite, entries, lookups, paid=paid):
+            _take(outcome, number, report, listings)
+            if reporting.json:
+                show_outcome(outcome)
+            elif outcome.kind == "found":
+                show(f"{outcome.digest}\t{outcome.tier}")
+            progress.look()
+            report.stopped = report.causes.stop(lookups.max_failures or None)
+            if report.stopped is not None:
+                break
+    complete = report.stopped is None and report.interrupted is None
+    resume = None if complete else "not all of the list was asked for: the same command again asks for all of it"
+    if reporting.json:
+        code = report.exit_code
+        show_line(
+            report_line(
+                "exists", report, entries=report.entries, there=0, exit_code=code, complete=complete, resume=resume
+            )
+        )
+    unasked = [] if paid else [tier.name for tier in composite.tiers if tier.paid and tier.read]
+    reporting.tell("\n".join(_summary(report, listings, unasked) + ([resume] if resume else [])))
+    raise End(report.exit_code)
+
+
+def _listings(output_path: str | None) -> Listings | None:
+    if output_path is None:
+        return None
+    if output_path in ("", "-"):
+        raise OutputError("--output names no folder: missing.txt, failed.tsv and invalid.tsv go there")
+    folder = Path(output_path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("missing.txt", "failed.tsv", "invalid.tsv")
+        return Listings(*(Listing(folder / name) for name in names))
+    except OSError as error:
+        raise OutputError(f"cannot write into the folder {folder}: {error.strerror or error}") from error
+
+
+def _outcomes(
+    store: DigestComposite, entries: HashList, lookups: LookupOptions, *, paid: bool
+) -> Iterator[tuple[Outcome, int]]:
+    """What became of each entry, and its number; in the order of the list."""
+    asked: deque[Entry] = deque()  # entries of the window
+
+    def digests() -> Iterator[str]:
+        for entry in entries:
+            asked.append(entry)
+            yield entry.digest or ""
+
+    answers = store.exists_many(
+        digests(), paid=paid, ordered=True, timeout=lookups.timeout, in_flight=lookups.in_flight
+    )
+    with contextlib.closing(answers):  # type: ignore[type-var]
+        for blob in answers:
+            number, text, digest, reason = asked.popleft()
+            if digest is None:
+                yield Outcome(text, "invalid", error=f"entry {number}: {reason}"), number
+            elif blob.error is None:
+                yield Outcome(digest, "found", blob.source), number
+            elif blob.missing:
+                yield Outcome(digest, "missing"), number
+            else:
+                yield Outcome(digest, "failed", error=redact(reason_of(blob.error))), number
+
+
+def _take(outcome: Outcome, number: int, report: FetchReport, listings: Listings | None) -> None:
+    digest, kind, tier, _, error = outcome
+    missing, failed, invalid = (None, None, None) if listings is None else listings.all
+    if kind == "found":
+        report.count_found(tier or "", 0)
+    elif kind == "missing":
+        report.count_missing()
+        note(missing, digest)
+    elif kind == "failed":
+        report.count_failed(digest, error or "")
+        note(failed, digest, error or "")
+    else:
+        report.invalid += 1
+        note(invalid, str(number), digest, (error or "").partition(": ")[2])
+
+
+def _summary(report: FetchReport, listings: Listings | None, unasked: list[str]) -> list[str]:
+    ended = "interrupted: " if report.interrupted is not None else "stopped: " if report.stopped is not None else ""
+    tiers = ", ".join(f"{name}: {count:,}" for name, count in report.by_tier.items())
+    told = [f"{ended}there: {report.found:,}" + (f" ({tiers})" if tiers else "") + f" in {report.seconds:.1f} s"]
+    counts = ((report.missing, "missing"), (report.failed, "failed"), (report.invalid, "not a digest"))
+    for (count, what), listing in zip(counts, (None, None, None) if listings is None else listings.all, strict=True):
+        told.append(f"{what}: {count:,}" + (f": see {listing.path}" if count and listing is not None else ""))
+        if what == "missing" and count and unasked:
+            told.append(f"  of the tiers that were asked: {', '.join(unasked)} costs money or quota (--paid asks it)")
+        if what == "failed":
+            told += report.causes.lines()
+    if report.stopped is not None:
+        told.append(f"stopped because: {report.stopped}")
+    return told
