@@ -84,6 +84,9 @@ COMMANDS = [
     ("cache verify cache", 0, ["cache-check"]),
     ("cache prune cache --max-size 1MB", 0, ["cache"]),
     ("cache clear cache --yes", 0, ["cache"]),
+    ("init s3://b/f/ --algorithm sha1", 0, ["config"]),
+    ("init s3://b/f/ --algorithm sha1 -o -", 3, ["error"]),
+    ("init", 3, ["error"]),
     ("demo --blobs 100 --no-ray", 0, ["pass", "pass", "claim", "claim", "claim", "claim"]),
 ]
 

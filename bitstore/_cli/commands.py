@@ -14,6 +14,7 @@ import bitstore
 from bitstore._cli import cache as cache_commands
 from bitstore._cli.existing import exists
 from bitstore._cli.fetching import FetchReport, fetch
+from bitstore._cli.init import init
 from bitstore._cli.lines import Blob, Version, show_line
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.locate import locate
@@ -283,6 +284,15 @@ app.command(
         "bitstore warm hashes.txt --ray auto --target owner --ledger s3-ledger",
     ),
 )(as_command(warm))
+
+app.command(
+    name="init",
+    epilog=epilog(
+        "bitstore init",
+        "bitstore init s3://bucket/files/ gs://other/{digest[:2]}/{digest} --algorithm sha1 --cache /data/blobs",
+        "bitstore init https://host/blobs/ --algorithm sha256 -o -",
+    ),
+)(as_command(init))
 
 
 @app.command(epilog=epilog("bitstore demo", "bitstore demo --blobs 500 --no-ray --keep"))

@@ -13,6 +13,7 @@ __all__ = [
     "Cache",
     "CacheCheck",
     "Claim",
+    "Config",
     "Error",
     "Line",
     "Location",
@@ -108,6 +109,14 @@ class CacheCheck(Line, tag="cache-check"):
     files: int
     damaged: int
     bytes: int
+
+
+class Config(Line, tag="config"):
+    """A configuration file that was written."""
+
+    file: str
+    algorithm: str
+    tiers: list[str]
 
 
 class Pass(Line, tag="pass"):

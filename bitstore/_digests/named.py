@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.cache import DigestCache
@@ -11,6 +11,8 @@ from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._digests.store import DigestStore
 
 __all__ = [
+    "FAMILIES",
+    "Family",
     "Md5APISource",
     "Md5Cache",
     "Md5Composite",
@@ -105,3 +107,19 @@ class Md5Composite(DigestComposite):
     """`DigestComposite` of MD5."""
 
     algorithm = "md5"
+
+
+class Family(NamedTuple):
+    """The classes of one algorithm."""
+
+    store: type[DigestStore]
+    cache: type[DigestCache]
+    composite: type[DigestComposite]
+
+
+FAMILIES = {
+    "sha1": Family(Sha1Store, Sha1Cache, Sha1Composite),
+    "sha256": Family(Sha256Store, Sha256Cache, Sha256Composite),
+    "md5": Family(Md5Store, Md5Cache, Md5Composite),
+}
+"""The classes of each algorithm, by its name."""

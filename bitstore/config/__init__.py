@@ -11,17 +11,16 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
-
-import msgspec
+from typing import Any
 
 from bitstore._digests.composite import DigestComposite
-from bitstore._digests.named import Md5Composite, Sha1Composite, Sha256Composite
+from bitstore._digests.named import FAMILIES
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_path
-from bitstore.config._local import Context, Tier
+from bitstore.config._file import File
 from bitstore.config._tables import convert, tier
+from bitstore.config._tier import Context, Tier
 from bitstore.config._urls import SCHEMES
 from bitstore.errors import BitstoreError
 
@@ -37,24 +36,9 @@ logger = logging.getLogger("bitstore")
 FILE_NAME = "bitstore.toml"
 VARIABLE = "BITSTORE_CONFIG"
 
-_COMPOSITES: dict[str, type[DigestComposite]] = {
-    "sha1": Sha1Composite,
-    "sha256": Sha256Composite,
-    "md5": Md5Composite,
-}
-
 
 class ConfigError(BitstoreError, ValueError):
     """A configuration says something that cannot be; the text names the tier, the key and what would be right."""
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    what: ClassVar[str] = "a configuration"
-
-    algorithm: str
-    tier: list[dict[str, Any]]
-    call_when_uncertain: bool = False
-    pay_unkept: bool = False
 
 
 def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
@@ -177,14 +161,14 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
     if isinstance(content["tier"], dict):
         raise ConfigError(f"{name}: [tier] is a single table: write [[tier]], in double brackets, above each store")
     try:
-        file: _File = convert(content, _File)
+        file: File = convert(content, File)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
     if file.algorithm not in ALGORITHMS:
         raise ConfigError(f"{name}: algorithm = {file.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
     if not file.tier:
         raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
-    composite = _COMPOSITES[file.algorithm](call_when_uncertain=file.call_when_uncertain, pay_unkept=file.pay_unkept)
+    composite = FAMILIES[file.algorithm].composite(**file.options())
     composite.configured_in = name
     context = Context(file.algorithm, folder, from_file)
     taken: set[str] = set()

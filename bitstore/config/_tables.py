@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 from typing import Any
 
 import msgspec
 
-from bitstore._lookup.retry import Retry
 from bitstore._support.redact import redact_url
-from bitstore.config._local import DiskTier, LimitTable, MemoryTier, PythonTier, Tier
-from bitstore.config._urls import SCHEMES
+from bitstore.config._caches import DiskTier, MemoryTier
+from bitstore.config._python import LimitTable, PythonTier
+from bitstore.config._tier import Table, Tier
+from bitstore.config._urls import SCHEMES, RetryTable
 
-__all__ = ["convert", "tier"]
+__all__ = ["KINDS", "convert", "tier"]
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
-_INNER: dict[str, type[Any]] = {"retry": Retry, "limit": LimitTable}
+_INNER: dict[str, type[Table]] = {"retry": RetryTable, "limit": LimitTable}
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
+
+KINDS: tuple[type[Tier], ...] = (*_LOCAL.values(), *dict.fromkeys(SCHEMES.values()), PythonTier)
+"""The kinds of tiers that a file may have."""
 
 
 def tier(table: dict[str, Any]) -> Tier:
@@ -27,9 +30,9 @@ def tier(table: dict[str, Any]) -> Tier:
     return checked
 
 
-def convert(table: dict[str, Any], kind: type[Any], place: str = "") -> Any:
+def convert(table: dict[str, Any], kind: type[Table], place: str = "") -> Any:
     """`table`, which stands at `place`, as a `kind`. Raises ValueError, which names the key and what would be right."""
-    known = [each.name for each in dataclasses.fields(kind)] if kind is Retry else list(kind.__struct_fields__)
+    known = kind.__struct_fields__
     for key, inner in _INNER.items():
         if isinstance(table.get(key), dict) and key in known:
             table = {**table, key: convert(table[key], inner, f"{key}.")}
@@ -37,8 +40,7 @@ def convert(table: dict[str, Any], kind: type[Any], place: str = "") -> Any:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""
-            what = getattr(kind, "what", "a retry table")
-            raise ValueError(f"unknown key {place + key!r}{meant}; {what} takes: {', '.join(known)}")
+            raise ValueError(f"unknown key {place + key!r}{meant}; {kind.what} takes: {', '.join(known)}")
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:

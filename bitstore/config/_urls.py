@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 from urllib.parse import quote
 
-from bitstore._digests.named import Md5Cache, Md5Store, Sha1Cache, Sha1Store, Sha256Cache, Sha256Store
+import msgspec
+
+from bitstore._digests.compression import CODECS
+from bitstore._digests.named import FAMILIES
 from bitstore._digests.store import DigestStore
 from bitstore._limits.rates import RateLimit
 from bitstore._lookup.retry import Retry
@@ -15,33 +20,45 @@ from bitstore._raw.http import HTTPRaw
 from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
 from bitstore.config._expand import expand_home, expand_variables
-from bitstore.config._local import Context, ReadTier, Tier
+from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
 
-__all__ = ["SCHEMES"]
+__all__ = ["SCHEMES", "FileTier", "GSTier", "HTTPTier", "LFSTier", "RetryTable", "S3Tier", "URLTier"]
 
-_STORES = {"sha1": Sha1Store, "sha256": Sha256Store, "md5": Md5Store}
-_CACHES = {"sha1": Sha1Cache, "sha256": Sha256Cache, "md5": Md5Cache}
+_ABSENCE = ["failure", "missing"]
 
 
-class _URLTier(ReadTier, kw_only=True):
+class RetryTable(Table, kw_only=True):
+    """How often and how long transient failures are tried again: see `Retry`."""
+
+    what: ClassVar[str] = "a retry table"
+
+    attempts: Annotated[int, about("How many times a request may be sent in all.", minimum=1)] = 4
+    first_delay: Annotated[float, about("Seconds: the upper bound of the first pause.", minimum=0)] = 0.1
+    longest_delay: Annotated[float, about("Seconds: the upper bound of any pause.", minimum=0)] = 5.0
+    budget: Annotated[float, about("Seconds after which no further try is begun.", minimum=0)] = 30.0
+
+
+class URLTier(ReadTier, kw_only=True):
     """A raw store and a prefix or key template."""
-
-    not_raw: ClassVar[frozenset[str]] = frozenset(
-        {"name", "url", "cache", "read", "cache_result", "verify", "compression"}
-    )
 
     # Class of the raw store.
     raw: ClassVar[type[Store]]
 
     url: str
-    verify: bool = True
-    compression: str | None = None
-    max_blob_size: int | str | None = None
+    verify: Annotated[bool, about("Whether bytes must match their digest.")] = True
+    compression: Annotated[
+        str | None, about("How the stored bytes are compressed; digests are of the expanded ones.", enum=[*CODECS])
+    ] = None
+    max_blob_size: Annotated[
+        int | str | None,
+        about("Give up on larger blobs: a number of bytes, or a size such as `1GB`; default: no limit.", pattern=SIZE),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         """Keyword arguments of the raw store: those that the file gives."""
-        options = {key: getattr(self, key) for key in self.__struct_fields__ if key not in self.not_raw}
+        common = {*URLTier.__struct_fields__} - {"max_blob_size"}
+        options = {key: getattr(self, key) for key in self.__struct_fields__ if key not in common}
         return {key: value for key, value in options.items() if value is not None}
 
     def prefix(self, context: Context) -> str:
@@ -49,26 +66,32 @@ class _URLTier(ReadTier, kw_only=True):
         return expand_variables(self.url, "url", encode=_in_template) if context.from_file else self.url
 
     def store(self, context: Context) -> Store:
-        options = self.raw_options(context)
-        key = repr((self.raw, sorted(options.items())))
-        raw = context.raw_stores.get(key)
-        if raw is None:
-            raw = context.raw_stores[key] = self.raw(**options)
+        raw: Store = context.once(self.raw.__name__, self.raw_options(context), self.raw)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
-        make: type[DigestStore] = (_CACHES if self.cache else _STORES)[context.algorithm]
+        family = FAMILIES[context.algorithm]
+        make: type[DigestStore] = family.cache if self.cache else family.store
         return make(raw, self.prefix(context), self.verify, compression=self.compression, **limit)
 
 
-class FileTier(_URLTier, kw_only=True):
+class FileTier(URLTier, kw_only=True):
     """Files of this machine."""
 
     what: ClassVar[str] = "a tier with a file:// URL"
     raw: ClassVar[type[Store]] = FileRaw
 
-    missing_folder: str | None = None
+    url: Annotated[str, about("A prefix or key template; `~` is a home folder.", pattern="^[fF][iI][lL][eE]://")]
+    root: Annotated[str | None, about("Only files below this folder.", minLength=1)] = None
+    missing_folder: Annotated[
+        str | None,
+        about("What a folder that is not there means: `failure`, or all of its blobs are `missing`.", enum=_ABSENCE),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
-        return {} if self.missing_folder is None else {"missing_folder": self.missing_folder}
+        options = super().raw_options(context)
+        options.pop("max_blob_size", None)
+        if self.root is not None:
+            options["root"] = context.path(self.root, "root")
+        return options
 
     def prefix(self, context: Context) -> str:
         """`file:///...` with the home and variables that the file names expanded."""
@@ -81,17 +104,32 @@ class FileTier(_URLTier, kw_only=True):
         return f"{scheme}{separator}{path}"
 
 
-class _WireTier(_URLTier, kw_only=True):
+class _WireTier(URLTier, kw_only=True):
     """What all stores behind HTTP know."""
 
-    forbidden_is_missing: bool | None = None
-    missing_bucket: str | None = None
-    connect_timeout: float | None = None
-    stall_timeout: float | None = None
-    ca_bundle: str | None = None
-    proxy: str | None = None
-    retry: Retry | None = None
-    requests_per_second: float | None = None
+    forbidden_is_missing: Annotated[
+        bool | None, about("Whether a refusal to read an object counts as missing: without the right to list.")
+    ] = None
+    missing_bucket: Annotated[
+        str | None,
+        about("What a bucket that is not there means: `failure`, or all of its blobs are `missing`.", enum=_ABSENCE),
+    ] = None
+    range_threshold: Annotated[
+        int | str | None, about("Blobs above this size are fetched in several ranges at once.", pattern=SIZE)
+    ] = None
+    connect_timeout: Annotated[float | None, about("Seconds to wait for a connection.", exclusiveMinimum=0)] = None
+    stall_timeout: Annotated[
+        float | None, about("Seconds without a byte, after which a try ends.", exclusiveMinimum=0)
+    ] = None
+    total_timeout: Annotated[float | None, about("Seconds that one try may take in all.", exclusiveMinimum=0)] = None
+    ca_bundle: Annotated[str | None, about("Path of a PEM file or folder of certificate authorities.", minLength=1)] = (
+        None
+    )
+    proxy: Annotated[str | None, about('URL of an HTTP proxy; `""`: none, whatever the environment says.')] = None
+    retry: Annotated[RetryTable | None, about("How often and how long transient failures are tried again.")] = None
+    requests_per_second: Annotated[
+        float | None, about("The most requests per second of one process.", exclusiveMinimum=0)
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
@@ -100,6 +138,8 @@ class _WireTier(_URLTier, kw_only=True):
             if not per_second > 0:
                 raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
             options["limit"] = RateLimit(per_second=per_second)
+        if self.retry is not None:
+            options["retry"] = Retry(**msgspec.structs.asdict(self.retry))
         if self.ca_bundle is not None:
             options["ca_bundle"] = context.path(self.ca_bundle, "ca_bundle")
         return options
@@ -111,27 +151,40 @@ class S3Tier(_WireTier, kw_only=True):
     what: ClassVar[str] = "a tier with an s3:// URL"
     raw: ClassVar[type[Store]] = S3Raw
 
-    profile: str | None = None
-    anonymous: bool = False
-    endpoint_url: str | None = None
-    region: str | None = None
-    addressing_style: str | None = None
-    requester_pays: bool | None = None
-    acl: str | None = None
-    storage_class: str | None = None
-    server_side_encryption: str | None = None
-    kms_key_id: str | None = None
-    request_checksum_calculation: str | None = None
+    url: Annotated[
+        str, about("A prefix or key template: `s3://bucket/files/`, `s3://bucket/{digest}.gz`.", pattern="^[sS]3://")
+    ]
+    profile: Annotated[
+        str | list[str] | None,
+        about("Profile of the AWS configuration. Several: the one that a bucket lets in is used for it.", minLength=1),
+    ] = None
+    anonymous: Annotated[bool, about("Whether requests are unsigned, for public buckets.")] = False
+    endpoint_url: Annotated[str | None, about("Address of a service other than Amazon's.")] = None
+    region: Annotated[str | None, about("Region that requests are signed for.")] = None
+    addressing_style: Annotated[
+        str | None, about("Where the bucket's name stands in requests.", enum=["auto", "path", "virtual"])
+    ] = None
+    requester_pays: Annotated[bool | None, about("Whether to pay for requests to buckets of others.")] = None
+    acl: Annotated[str | None, about("Canned ACL of what is written.")] = None
+    storage_class: Annotated[str | None, about("Storage class of what is written.")] = None
+    server_side_encryption: Annotated[str | None, about("Encryption of what is written, such as `aws:kms`.")] = None
+    kms_key_id: Annotated[str | None, about("Key of that encryption.")] = None
+    request_checksum_calculation: Annotated[
+        str | None,
+        about("`when_required`: writes carry no checksum header.", enum=["when_supported", "when_required"]),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
         profile, anonymous = options.pop("profile", None), options.pop("anonymous")
-        if profile == "":
+        names = [profile] if isinstance(profile, str) else profile
+        if names is not None and not all(names or [""]):
             raise ValueError("profile is empty: name a profile, or leave it out")
-        if profile and anonymous:
+        if names and anonymous:
             raise ValueError("profile and anonymous exclude each other: leave one out")
-        if profile or anonymous:
-            options["credentials"] = "anonymous" if anonymous else {"profile_name": profile}
+        entries: list[Any] = ["anonymous"] if anonymous else [{"profile_name": name} for name in names or ()]
+        if entries:
+            options["credentials"] = entries if isinstance(profile, list) else entries[0]
         return options
 
 
@@ -141,13 +194,22 @@ class GSTier(_WireTier, kw_only=True):
     what: ClassVar[str] = "a tier with a gs:// URL"
     raw: ClassVar[type[Store]] = GSRaw
 
-    anonymous: bool = False
-    endpoint_url: str | None = None
-    user_project: str | None = None
+    url: Annotated[
+        str, about("A prefix or key template: `gs://bucket/files/`, `gs://bucket/{digest}.gz`.", pattern="^[gG][sS]://")
+    ]
+    key_file: Annotated[str | None, about("Path of a service account's key file (JSON).", minLength=1)] = None
+    anonymous: Annotated[bool, about("Whether requests carry no token, for public buckets.")] = False
+    endpoint_url: Annotated[str | None, about("Address of a service other than Google's.")] = None
+    user_project: Annotated[str | None, about("The project that pays for requests to buckets of others.")] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         options = super().raw_options(context)
-        if options.pop("anonymous"):
+        key_file, anonymous = options.pop("key_file", None), options.pop("anonymous")
+        if key_file is not None and anonymous:
+            raise ValueError("key_file and anonymous exclude each other: leave one out")
+        if key_file is not None:
+            options["credentials"] = _fields_of(context.path(key_file, "key_file"))
+        elif anonymous:
             options["credentials"] = "anonymous"
         return options
 
@@ -158,8 +220,11 @@ class HTTPTier(_WireTier, kw_only=True):
     what: ClassVar[str] = "a tier with an http(s):// URL"
     raw: ClassVar[type[Store]] = HTTPRaw
 
-    headers: dict[str, str] | None = None
-    follow_redirects: int | None = None
+    url: Annotated[str, about("A prefix or key template: `https://host/blobs/`.", pattern="^[hH][tT][tT][pP][sS]?://")]
+    headers: Annotated[
+        dict[str, str] | None, about("Headers of each request; `${NAME}` stands for an environment variable.")
+    ] = None
+    follow_redirects: Annotated[int | None, about("The most redirects that are followed.", minimum=0)] = None
 
     def prefix(self, context: Context) -> str:
         """The URL as it is: a dollar sign has no other meaning in the path of a web server."""
@@ -181,14 +246,21 @@ class LFSTier(HTTPTier, kw_only=True):
     what: ClassVar[str] = "a tier with an lfs+http(s):// URL"
     raw: ClassVar[type[Store]] = LFSRaw
 
-    batch_size: int | None = None
+    url: Annotated[
+        str,
+        about(
+            "The LFS server: `lfs+https://host/repository.git/info/lfs/`.",
+            pattern=r"^[lL][fF][sS]\+[hH][tT]{2}[pP][sS]?://",
+        ),
+    ]
+    batch_size: Annotated[int | None, about("The most objects in one request.", minimum=1)] = None
 
     def prefix(self, context: Context) -> str:
         """The URL of the LFS server itself."""
         return self.url.partition("+")[2]
 
 
-SCHEMES: dict[str, type[Tier]] = {
+SCHEMES: dict[str, type[URLTier]] = {
     "s3": S3Tier,
     "gs": GSTier,
     "http": HTTPTier,
@@ -202,3 +274,16 @@ SCHEMES: dict[str, type[Tier]] = {
 def _in_template(value: str) -> str:
     """`value` with its braces doubled, so that a key template takes them literally."""
     return value.replace("{", "{{").replace("}", "}}")
+
+
+def _fields_of(path: str) -> dict[str, Any]:
+    """The fields of a service account's key file. Raises ValueError, which shows nothing of its content."""
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"key_file: cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or fields.get("type") != "service_account":
+        raise ValueError(f"key_file: {path} is no key file of a service account")
+    return fields
