@@ -100,7 +100,7 @@ NAMED: dict[str, tuple[str | None, str]] = {
 
 
 @pytest.mark.parametrize("kind", [*MADE_FROM], ids=lambda kind: kind.__name__)
-def test_what_python_can_say_a_file_can(kind: type[Table]) -> None:
+def test_a_file_can_say_what_python_can(kind: type[Table]) -> None:
     assert {*KINDS, File} <= {*MADE_FROM}
     for function in MADE_FROM[kind]:
         for option in inspect.signature(function).parameters:

@@ -111,7 +111,7 @@ def test_standard_output_gets_the_text_alone(bitstore: Run, tmp_path: Path) -> N
         ([b"s3://b/\xff/", "--algorithm", "sha1"], "UTF-8"),
     ],
 )
-def test_what_cannot_be_written_is_said_and_nothing_is(
+def test_a_file_that_cannot_be_is_refused_and_not_written(
     words: list[Any],
     message: str,
     bitstore: Run,  # noqa: F811
