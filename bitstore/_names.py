@@ -30,9 +30,11 @@ from bitstore._limits.calls import CallLimit as CallLimit
 from bitstore._limits.rates import RateLimit as RateLimit
 from bitstore._lookup.retry import Retry as Retry
 from bitstore._raw.file import FileRaw as FileRaw
+from bitstore._raw.fsspec_raw import FsspecRaw as FsspecRaw
 from bitstore._raw.gs import GSRaw as GSRaw
 from bitstore._raw.http import HTTPRaw as HTTPRaw
 from bitstore._raw.lfs import LFSRaw as LFSRaw
+from bitstore._raw.obstore_raw import ObstoreRaw as ObstoreRaw
 from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
 from bitstore._raw.s3 import S3Raw as S3Raw
 from bitstore._tiers.composite import Composite as Composite

@@ -1,0 +1,142 @@
+"""What stores over the clients of other libraries share: blocking calls in worker threads, the meaning of errors."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from bitstore._lookup.opened import Opened, PinnedFile
+from bitstore._raw.base import RawStore, blob_bytes
+from bitstore._raw.options import Option, one_of
+from bitstore._raw.problems import cut
+from bitstore._support.redact import redact_url
+from bitstore.errors import AccessDenied, BitstoreError, NotFoundInStore, StoreNotAvailable, described
+from bitstore.steps import Call, Found, Steps, Stored, Write
+
+__all__ = ["ForeignRaw", "Look", "says_outage", "says_refusal", "told"]
+
+_OUTAGE = re.compile(r"error sending request|timed out|connect|status code: (?:429|502|503|504)", re.IGNORECASE)
+_REFUSAL = re.compile(r"Permission|AccessDenied|Forbidden|Unauth")
+
+T = TypeVar("T")
+
+
+def told(error: BaseException) -> str:
+    """An error of another library in a line, without what looks like a secret and without its debugging part."""
+    return cut(" ".join(described(error).partition("\n\nDebug source")[0].split()))
+
+
+def says_refusal(error: BaseException) -> bool:
+    """Whether the class of an error is one for a lack of rights, in whatever library."""
+    return isinstance(error, PermissionError) or _REFUSAL.search(type(error).__name__) is not None
+
+
+def says_outage(error: BaseException) -> bool:
+    """Whether an error says that the service could not be reached, or is overrun."""
+    return isinstance(error, (ConnectionError, TimeoutError)) or _OUTAGE.search(told(error)) is not None
+
+
+class Look(NamedTuple):
+    """What a client says of an object without its bytes."""
+
+    size: int | None
+    version: str | None  # another one after each write; None: the client tells none
+    etag: str | None = None
+
+
+class ForeignRaw(RawStore):
+    """A raw store over the client of another library, whose calls block.
+
+    A subclass writes the blocking calls. Whatever they raise is read by `_meaning`.
+    """
+
+    missing_bucket = Option[Literal["failure", "missing"]]("failure", one_of("failure", "missing"))
+
+    # ------------------------------------------------------------------ blocking calls, and what their errors mean
+
+    @abstractmethod
+    def _read(self, uri: str) -> bytes:
+        """The whole object."""
+
+    @abstractmethod
+    def _look(self, uri: str) -> Look:
+        """What is said of the object."""
+
+    @abstractmethod
+    def _part(self, uri: str, start: int, end: int, seen: Look) -> bytes | None:
+        """Bytes of the version `seen`, from `start` up to `end`; None: it is another version by now."""
+
+    @abstractmethod
+    def _write(self, uri: str, body: bytes, write: Write) -> None:
+        """One write."""
+
+    @abstractmethod
+    def _meaning(self, uri: str, error: Exception) -> BitstoreError:
+        """`NotFoundInStore` where the error says for certain that the object is absent; else another one."""
+
+    def _tried(self, subject: str, uri: str, function: Callable[..., T], *args: Any) -> T:
+        try:
+            return function(uri, *args)
+        except BitstoreError:
+            raise
+        except Exception as error:  # clients raise errors of any kind: what is no definite absence is a failure
+            meant = self._meaning(uri, error)
+            if isinstance(meant, NotFoundInStore) and subject:
+                meant = StoreNotAvailable(self, f"{subject}{redact_url(uri)}: {told(error)}")
+            raise meant from error
+
+    def _failure(self, uri: str, reason: str, *, refused: bool = False, no_bucket: bool = False) -> StoreNotAvailable:
+        failure = (AccessDenied if refused else StoreNotAvailable)(self, f"{redact_url(uri)}: {reason}")
+        failure.definite = failure.no_container = no_bucket
+        return failure
+
+    def _no_bucket(self, uri: str, bucket: str) -> BitstoreError:
+        if self.missing_bucket == "missing":
+            return NotFoundInStore(self, redact_url(uri))
+        advice = "if its blobs are to count as missing: missing_bucket='missing'"
+        return self._failure(uri, f"there is no bucket {bucket}; {advice}", no_bucket=True)
+
+    # ------------------------------------------------------------------ lookups as steps
+
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        self._check_valid(uri)
+        return Found((yield Call(self._tried, "", uri, self._read)), self.label)
+
+    def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
+        self._check_valid(uri)
+        seen: Look = yield Call(self._tried, "", uri, self._look)
+        if seen.version is None or not seen.size:
+            return (yield from self.get_steps(uri))
+
+        def read(start: int, end: int) -> Steps[bytes]:
+            data: bytes | None = yield Call(self._tried, "GET ", uri, self._part, start, end, seen)
+            if data is None:
+                raise self._failure(uri, "the blob was replaced while it was read")
+            return data
+
+        return Found(Opened(PinnedFile(redact_url(uri), seen.size, read)), self.label)
+
+    def exists_steps(self, uri: Any) -> Steps[bool]:
+        return (yield from self._there(uri)) is not None
+
+    def version_steps(self, uri: Any) -> Steps[str | None]:
+        seen = yield from self._there(uri)
+        return None if seen is None else seen.version
+
+    def describe_steps(self, uri: Any) -> Steps[Stored | None]:
+        seen = yield from self._there(uri)
+        return None if seen is None else Stored(redact_url(uri), seen.size, seen.etag)
+
+    def _there(self, uri: Any) -> Steps[Look | None]:
+        self._check_valid(uri)
+        try:
+            seen: Look = yield Call(self._tried, "", uri, self._look)
+        except NotFoundInStore:
+            return None
+        return seen
+
+    def put_steps(self, uri: Any, data: bytes, write: Write) -> Steps[None]:
+        self._check_valid(uri)
+        yield Call(self._tried, "PUT ", uri, self._write, blob_bytes(data), write)
