@@ -24,8 +24,8 @@ else:
 
 ROOT = Path(bitstore.__file__).parent.parent
 HEAVY = [
-    "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "requests", "typer", "tqdm", "fsspec", "obstore",
-    "ultima",
+    "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "requests", "typer", "tqdm", "fsspec",
+    "obstore", "ultima",
 ]  # fmt: skip
 LIGHT = [*HEAVY, "pycurl", "zstandard", "cachetools", "msgspec"]
 PUBLIC: list[str] = vars(bitstore)["__all__"]  # which type checkers are not shown
