@@ -65,18 +65,18 @@ def memory() -> Iterator[MemoryFileSystem]:
     fs.store.clear()
 
 
-def test_fsspec_memory(memory: Any) -> None:
+def test_the_memory_of_fsspec_keeps_the_contract(memory: Any) -> None:
     check_store(lambda: FsspecRaw(memory), "memory://trial/", processes=False, wrong=["file:///x", "memory://", "x"])
     check_store(lambda: FsspecRaw(fsspec.filesystem("memory")), "memory://trial/", shared=False, wrong=["memory://a/"])
 
 
-def test_fsspec_local(tmp_path: Path) -> None:
+def test_local_files_of_fsspec_keep_the_contract(tmp_path: Path) -> None:
     fs = fsspec.filesystem("file")
     check_store(lambda: FsspecRaw(fs), f"file://{tmp_path}/", keys=KEYS, wrong=["memory://x/y", "file:///x/", "x"])
     assert not list(tmp_path.rglob(".bitstore*"))
 
 
-def test_obstore_memory_and_local(tmp_path: Path) -> None:
+def test_memory_and_files_of_obstore_keep_the_contract(tmp_path: Path) -> None:
     store = obstore.store.MemoryStore()
     check_store(lambda: ObstoreRaw(store), "memory://", keys=KEYS, processes=False, wrong=["memory://a//b", "s3://b/k"])
     # Children of a fork are refused: see below.
@@ -84,7 +84,7 @@ def test_obstore_memory_and_local(tmp_path: Path) -> None:
     check_store(lambda: ObstoreRaw(local), f"file://{tmp_path}/", keys=KEYS, processes=False, wrong=["file:///other"])
 
 
-def test_obstore_s3(s3: SeaweedS3, bucket: str) -> None:
+def test_s3_by_obstore_keeps_the_contract(s3: SeaweedS3, bucket: str) -> None:
     check_store(
         lambda: ObstoreRaw(s3_store(s3, bucket, prefix="below")), f"s3://{bucket}/below/", keys=KEYS, processes=False,
         unreachable=lambda: ObstoreRaw(s3_store(s3, bucket, endpoint="http://127.0.0.1:9", prefix="below")),
@@ -92,7 +92,7 @@ def test_obstore_s3(s3: SeaweedS3, bucket: str) -> None:
     )  # fmt: skip
 
 
-def test_obstore_moto(moto: MotoServer) -> None:
+def test_moto_by_obstore_keeps_the_contract(moto: MotoServer) -> None:
     bucket = moto.create_bucket()
     check_store(lambda: ObstoreRaw(s3_store(moto, bucket)), f"s3://{bucket}/", keys=KEYS, processes=False, wrong=["x"])
 
@@ -104,7 +104,7 @@ def fsspec_s3(server: SeaweedS3 | MotoServer, **options: Any) -> Any:
     return obstore_fsspec.FsspecStore("s3", **quick, **given)
 
 
-def test_fsspec_s3(s3: SeaweedS3, bucket: str) -> None:
+def test_s3_by_fsspec_keeps_the_contract(s3: SeaweedS3, bucket: str) -> None:
     keys = [key for key in KEYS if not set(key) & set("?#")]  # this file system takes them for parts of a URL
     check_store(
         lambda: FsspecRaw(fsspec_s3(s3)), f"s3://{bucket}/", keys=keys, processes=False, wrong=["x"],
@@ -376,7 +376,7 @@ def test_a_forked_process_is_told_that_obstore_does_not_survive_a_fork(tmp_path:
         (lambda: ANY_RAW(fsspec.filesystem("file"), missing="x"), TypeError, "has no option 'missing'"),
     ],
 )
-def test_what_is_wrong_is_named(make: Callable[[], object], error: type[Exception], match: str) -> None:
+def test_an_argument_that_is_wrong_is_named(make: Callable[[], object], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
 
@@ -386,7 +386,7 @@ def fsspec_async() -> Any:
     return make("memory", asynchronous=True)
 
 
-def test_urls_of_obstore_stores() -> None:
+def test_a_store_of_obstore_has_its_usual_url() -> None:
     store = obstore.store
     for made, url in (
         (store.S3Store("b", prefix="p/q"), "s3://b/p/q/"),
