@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bitstore._support import once
+from tests.cli_scene import Scene
 from tests.clock import SkippingClock
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
 
@@ -125,6 +126,12 @@ def nothing_warned_of() -> None:
 def skipped_pauses(monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
     """Pauses of back-off, patience and breakers take no time."""
     return SkippingClock(monkeypatch)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Scene:
+    """The current folder, with stores and configurations, and the command."""
+    return Scene(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture(scope="session")

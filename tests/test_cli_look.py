@@ -7,103 +7,36 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bitstore._cli import main
-from tests.stores import blobs, sha1
+from tests.cli_scene import BOUGHT, CALLS, Scene
+from tests.stores import blobs
 
 ABSENT = "0" * 40
-CALLED = "calls.txt"
-
-CONFIG = """
-algorithm = "sha1"
-[[tier]]
-name = "disk"
-cache = "disk"
-path = "cache"
-[[tier]]
-name = "packed"
-url = "{root}/packed/{{digest[:2]}}/{{digest}}.gz"
-compression = "gzip"
-[[tier]]
-name = "shelf"
-url = "{root}/shelf/"
-"""
-LOST = """
-[[tier]]
-name = "lost"
-url = "{root}/no-such-folder/"
-"""
-PAID = """
-[[tier]]
-name = "api"
-python = "paying:api"
-"""
-MODULE = """
-from bitstore import Sha1APISource
-
-class API(Sha1APISource):
-    def api_get(self, digest):
-        open("calls.txt", "a").write(digest + "\\n")
-        return b"bought" if digest == "{bought}" else None
-
-api = API
-"""
-BOUGHT = sha1(b"bought")
-
-
-class Place:
-    """The current folder, with stores and configurations, and the command that runs in this process."""
-
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self.root = root
-        self._monkeypatch = monkeypatch
-        self._capfd = capfd
-
-    def __call__(self, *words: Any) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command."""
-        self._monkeypatch.setattr(sys, "argv", ["bitstore", *map(str, words)])
-        code = main()
-        out, err = self._capfd.readouterr()
-        return code, out, err
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Place:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "paying", raising=False)
-    (tmp_path / "paying.py").write_text(MODULE.replace("{bought}", BOUGHT))
-    for name, text in {"good": CONFIG, "lost": CONFIG + LOST, "paid": CONFIG + PAID}.items():
-        (tmp_path / f"{name}.toml").write_text(text.format(root=tmp_path.as_uri()))
-    (tmp_path / "packed").mkdir()
-    (tmp_path / "shelf").mkdir()
-    return Place(tmp_path, monkeypatch, capfd)
-
-
-@pytest.fixture
-def held(place: Place) -> dict[str, bytes]:
+def held(scene: Scene) -> dict[str, bytes]:
     """Blobs of the shelf."""
     held = blobs(5)
     for digest, data in held.items():
-        (place.root / "shelf" / digest).write_bytes(data)
+        (scene.root / "shelf" / digest).write_bytes(data)
     return held
 
 
-def test_locate_tells_each_tier(place: Place, held: dict[str, bytes]) -> None:
+def test_locate_tells_each_tier(scene: Scene, held: dict[str, bytes]) -> None:
     digest, data = next(iter(held.items()))
-    place("get", digest, "-o", "x", "--config", "good.toml")  # now it is in the disk cache as well
-    code, out, err = place("locate", f"sha1://{digest.upper()}", "--config", "good.toml")
+    scene("get", digest, "-o", "x", "--config", "good.toml")  # now it is in the disk cache as well
+    code, out, err = scene("locate", f"sha1://{digest.upper()}", "--config", "good.toml")
     assert (code, err) == (0, "")
     first, disk, packed, shelf = out.splitlines()
-    url = (place.root / "shelf" / digest).as_uri()
+    url = (scene.root / "shelf" / digest).as_uri()
     assert (first, packed) == (digest, "  packed  missing")
     assert shelf == f"  shelf   held: {len(data)} B ({len(data)} bytes), {url}"
     assert disk.startswith(f"  disk    held: {len(data)} B ({len(data)} bytes), file://")
-    assert place("locate", digest, ABSENT, "--config", "good.toml")[0] == 1
-    code, out, _ = place("locate", digest, "--config", "lost.toml", "--json")
+    assert scene("locate", digest, ABSENT, "--config", "good.toml")[0] == 1
+    code, out, _ = scene("locate", digest, "--config", "lost.toml", "--json")
     found = [json.loads(line) for line in out.splitlines()]
     assert (code, [(each["tier"], each["state"]) for each in found]) == (
         2, [("disk", "held"), ("packed", "missing"), ("shelf", "held"), ("lost", "failed")]
@@ -111,11 +44,11 @@ def test_locate_tells_each_tier(place: Place, held: dict[str, bytes]) -> None:
     assert "there is no folder" in found[3]["error"] and found[2]["bytes"] == len(data)
 
 
-def test_locate_pays_only_when_told(place: Place) -> None:
-    code, out, _ = place("locate", BOUGHT, "--config", "paid.toml")
-    assert code == 1 and "api     not asked: it costs money or quota" in out and not Path(CALLED).exists()
-    code, out, _ = place("locate", BOUGHT, "--config", "paid.toml", "--paid")
-    assert code == 0 and Path(CALLED).read_text() == f"{BOUGHT}\n" and "api     held" in out
+def test_locate_pays_only_when_told(scene: Scene) -> None:
+    code, out, _ = scene("locate", BOUGHT, "--config", "paid.toml")
+    assert code == 1 and "api     not asked: it costs money or quota" in out and not Path(CALLS).exists()
+    code, out, _ = scene("locate", BOUGHT, "--config", "paid.toml", "--paid")
+    assert code == 0 and Path(CALLS).read_text() == f"{BOUGHT}\n" and "api     held" in out
 
 
 @pytest.mark.parametrize(
@@ -128,44 +61,44 @@ def test_locate_pays_only_when_told(place: Place) -> None:
         ([ABSENT, "--config", "good.toml", "--timeout", "nan"], "--timeout"),
     ],
 )
-def test_locate_refuses_what_cannot_be(place: Place, words: list[str], says: str) -> None:
-    code, out, err = place("locate", *words)
+def test_locate_refuses_what_cannot_be(scene: Scene, words: list[str], says: str) -> None:
+    code, out, err = scene("locate", *words)
     assert (code, out) == (3, "") and says in err
 
 
-def test_exists_tells_what_is_there_in_the_order_of_the_list(place: Place, held: dict[str, bytes]) -> None:
+def test_exists_tells_what_is_there_in_the_order_of_the_list(scene: Scene, held: dict[str, bytes]) -> None:
     digests = list(held)
     lines = [digests[0], ABSENT, "nonsense", *digests[1:], digests[0].upper(), BOUGHT]
     Path("list").write_text("".join(f"{line}\n" for line in lines))
-    code, out, err = place("exists", "list", "--config", "paid.toml", "-o", "report")
+    code, out, err = scene("exists", "list", "--config", "paid.toml", "-o", "report")
     assert (code, out.splitlines()) == (1, [f"{digest}\tshelf" for digest in (*digests, digests[0])])
     assert Path("report/missing.txt").read_text() == f"{ABSENT}\n{BOUGHT}\n"
     assert Path("report/invalid.tsv").read_text().startswith("3\tnonsense\tnot a digest")
-    assert not Path("report/failed.tsv").exists() and not Path(CALLED).exists()
+    assert not Path("report/failed.tsv").exists() and not Path(CALLS).exists()
     assert "missing: 2: see report/missing.txt" in err and "api costs money or quota (--paid asks it)" in err
-    code, out, err = place("exists", "list", "--config", "paid.toml", "--paid", "--json")
+    code, out, err = scene("exists", "list", "--config", "paid.toml", "--paid", "--json")
     *outcomes, report = map(json.loads, out.splitlines())
     assert [each["kind"] for each in outcomes] == ["found", "missing", "invalid", *["found"] * 6]
     assert (outcomes[-1]["source"], report["command"], report["found"], report["exit_code"]) == ("api", "exists", 7, 1)
-    assert set(Path(CALLED).read_text().split()) == {ABSENT, BOUGHT}
+    assert set(Path(CALLS).read_text().split()) == {ABSENT, BOUGHT}
     Path("list").write_text("".join(f"{line}\n" for line in digests))
-    assert place("exists", "list", "--config", "good.toml", "-q") == (0, "".join(f"{d}\tshelf\n" for d in digests), "")
+    assert scene("exists", "list", "--config", "good.toml", "-q") == (0, "".join(f"{d}\tshelf\n" for d in digests), "")
 
 
-def test_exists_calls_no_failure_missing(place: Place, held: dict[str, bytes]) -> None:
+def test_exists_calls_no_failure_missing(scene: Scene, held: dict[str, bytes]) -> None:
     Path("list").write_text(f"{ABSENT}\n{next(iter(held))}\n")
-    code, out, err = place("exists", "list", "--config", "lost.toml", "-o", "report")
+    code, out, err = scene("exists", "list", "--config", "lost.toml", "-o", "report")
     assert code == 2 and out.startswith(next(iter(held))) and "missing: 0" in err
     assert Path("report/failed.tsv").read_text().startswith(f"{ABSENT}\tlost: ")
     Path("many").write_text("".join(f"{number:040x}\n" for number in range(500)))
-    code, _, err = place("exists", "many", "--config", "lost.toml", "--max-failures", "20")
+    code, _, err = scene("exists", "many", "--config", "lost.toml", "--max-failures", "20")
     assert code == 2 and "stopped because: 20 lookups in a row failed" in err
     for words, says in ((["none"], "cannot read the list"), (["list", "-o", "list"], "cannot write into the folder")):
-        code, _, err = place("exists", *words, "--config", "good.toml")
+        code, _, err = scene("exists", *words, "--config", "good.toml")
         assert code == 3 and says in err
 
 
-def test_exists_ends_quietly_when_its_reader_does(place: Place, held: dict[str, bytes]) -> None:
+def test_exists_ends_quietly_when_its_reader_does(scene: Scene, held: dict[str, bytes]) -> None:
     Path("list").write_text("".join(f"{digest}\n" for digest in held) * 3000)
     script = f"set -o pipefail; {sys.executable} -m bitstore exists list --config good.toml | head -1 >one"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)

@@ -146,7 +146,7 @@ def test_a_tier_that_hangs_takes_no_answer_from_the_others() -> None:
             held.locate(DIGEST, timeout=bad)  # type: ignore[arg-type]
 
 
-def test_which_of_many_are_there(tmp_path: Path) -> None:
+def test_exists_many_tells_which_are_there(tmp_path: Path) -> None:
     near, far = blobs(300, salt="near"), blobs(300, salt="far")
     api = API({NOBODY_HAS: b"bought"})
     store = chain(cache=Box(dict(list(near.items())[:10])), near=Shelf(near), far=Shelf(far), paid=api)

@@ -20,6 +20,7 @@ from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.locate import locate
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, as_command, one_of
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
+from bitstore._cli.put import put
 from bitstore._cli.reports import report_line, show_outcome
 from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, fail, in_words, no_reader, refusing, say, show
 from bitstore._cli.warming import warm
@@ -276,6 +277,14 @@ app.command(
     name="exists",
     epilog=epilog("bitstore exists hashes.txt", "bitstore exists hashes.txt -o report --store s3://bucket/prefix/"),
 )(as_command(exists))
+app.command(
+    name="put",
+    epilog=epilog(
+        "bitstore put photos scan.tif --config bitstore.toml --tier archive",
+        "bitstore put photos --store s3://bucket/prefix/ --algorithm sha256",
+        "bitstore put - --store gs://bucket/{digest[:2]}/{digest} --algorithm sha1",
+    ),
+)(as_command(put))
 app.command(
     name="warm",
     epilog=epilog(

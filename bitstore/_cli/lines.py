@@ -19,6 +19,7 @@ __all__ = [
     "Location",
     "Outcome",
     "Pass",
+    "Put",
     "Report",
     "Version",
     "show_line",
@@ -72,6 +73,19 @@ class Location(Line, tag="location"):
     etag: str | None
     encoding: str | None
     compression: str | None
+    error: str | None
+
+
+class Put(Line, tag="put"):
+    """What became of one file that was put."""
+
+    file: str
+    kind: str
+    digest: str | None
+    tier: str
+    url: str | None
+    bytes: int | None
+    checked: str | None
     error: str | None
 
 
