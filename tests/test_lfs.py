@@ -144,6 +144,16 @@ def test_every_other_word_of_the_server_is_a_failure(lfs: LFSServer, said: Any, 
     assert isinstance(error, AccessDenied) == ("not yours" in text)
 
 
+def test_a_server_that_says_in_one_word_that_it_holds_none_of_them(lfs: LFSServer) -> None:
+    """giftless: 404 for a request all of whose objects are missing, and 422 where the others have another size."""
+    none = Answer(404, b'{"message": "404 Not Found: Cannot find any of the requested objects"}')
+    lfs.rules.add(none, method="POST", times=2)
+    assert all(isinstance(blob.error, NotFoundInStore) for blob in store_of(lfs).get_many(lfs.blobs))
+    assert not store_of(lfs).exists(next(iter(lfs.blobs)))
+    lfs.rules.add(Answer(422, b'{"message": "Cannot validate any of the requested objects"}'), method="POST", times=2)
+    assert "sizes={digest: bytes}" in str(outcome(store_of(lfs), next(iter(lfs.blobs))))
+
+
 WHOLE: list[tuple[str, Answer | Reset | Cut, str]] = [  # what answers the whole request
     ("no repository", Answer(404, b'{"message": "Not found"}'), "there is no Git LFS server at"),
     ("no credentials", Answer(401, b'{"message": "Credentials needed"}'), "401"),

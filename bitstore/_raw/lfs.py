@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.http import HTTPOptions, HTTPRaw, State, is_web_url, origin, percent_encoded
-from bitstore._raw.lfs_batch import HEADERS, Group, Link, links, question
+from bitstore._raw.lfs_batch import HEADERS, Group, Link, links, none_held, question, sent
 from bitstore._raw.options import Option
 from bitstore._raw.problems import Problem, without
 from bitstore.steps import Profile, Response, Sleep, Steps, Wait, Write
@@ -256,6 +256,8 @@ class LFSRaw(HTTPRaw):
         answer = yield from super()._ask(asked)
         if isinstance(answer, Response):
             return links(answer.body, group.sizes)
+        if none_held(answer):
+            return {oid: replace(answer, no_bucket=False, missing=True) for oid in group.sizes}
         if answer.status in (413, 422) and len(group.sizes) > 1:
             if answer.status == 413:
                 state.halve(len(group.sizes))
@@ -263,6 +265,8 @@ class LFSRaw(HTTPRaw):
             return None
         if answer.too_large:
             return Problem(200, message=f"an answer of more than {_ANSWER_BYTES} bytes is none of the batch API")
+        if answer.status == 422:
+            answer.message += sent(next(iter(group.sizes.values())))
         return replace(answer, missing=False, forbidden=False, no_bucket=answer.status == 404)
 
     def _size(self, oid: str) -> int:

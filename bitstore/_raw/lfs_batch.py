@@ -15,11 +15,12 @@ from bitstore._raw.options import in_header
 from bitstore._raw.problems import Problem, cut
 from bitstore._support import clock
 
-__all__ = ["HEADERS", "Group", "Link", "links", "question"]
+__all__ = ["HEADERS", "Group", "Link", "links", "none_held", "question", "sent"]
 
 _JSON = "application/vnd.git-lfs+json"
 HEADERS = (f"Accept: {_JSON}", f"Content-Type: {_JSON}")
 _MISSING = frozenset({404, 410})  # codes of an object that is not there, or was removed by its owner
+_NONE_HELD = re.compile(r"\bcannot find any of the requested objects\b", re.IGNORECASE)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d+)?(?:[Zz]|([+-]\d\d):?(\d\d))").fullmatch
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 # What a link may not say of its request: where the request ends, and what becomes of its connection.
@@ -111,6 +112,21 @@ def links(body: bytes, asked: Mapping[str, int]) -> dict[str, Link | Problem] | 
     return found
 
 
+def sent(size: int) -> str:
+    """What a refusal of an object may come from: the size that was sent."""
+    if size:
+        return f"; the size that was sent is {size}, as `sizes` has it"
+    return "; the size that was sent is 0, for `sizes` does not name the object: LFSRaw(sizes={digest: bytes})"
+
+
+def none_held(problem: Problem) -> bool:
+    """Whether the answer to a whole request says that each of its objects is missing, as giftless says it.
+
+    Else a 404 says that there is no such repository, or that the caller may not see it.
+    """
+    return problem.status == 404 and _NONE_HELD.search(problem.message) is not None
+
+
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
@@ -150,10 +166,8 @@ def _error(error: Any, size: int) -> Problem:
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and not isinstance(code, bool) else 0
     text = cut(str(error.get("message", "") if isinstance(error, dict) else error))
-    if status == 422 and size == 0:
-        text += "; the size that was sent is 0, for `sizes` does not name the object: LFSRaw(sizes={digest: bytes})"
-    elif status == 422:
-        text += f"; the size that was sent is {size}, as `sizes` has it"
+    if status == 422:
+        text += sent(size)
     return Problem(status, message=text, missing=status in _MISSING, refused=status in (401, 403))
 
 
