@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import threading
@@ -31,6 +32,7 @@ from bitstore.config import from_urls, loads
 from bitstore.steps import Response, Sleep
 from bitstore.testing import check_store
 from tests.servers import Answer, Cut, Hold, LFSServer, Reset
+from tests.test_docs import DOCS, blocks
 
 QUICK = Retry(attempts=2, first_delay=0.001, longest_delay=0.002)
 TOKEN = "Basic b2Ytb25lLXBlcnNvbjpwYXNzd29yZA=="
@@ -388,8 +390,10 @@ def test_a_tier_of_a_configuration(lfs: LFSServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LFS_TOKEN", TOKEN.split()[1])
     lfs.token = TOKEN
     url = "lfs+" + lfs.lfs
-    tier = f"name = 'lfs'\nurl = '{url}'\nbatch_size = 10\nheaders = {{Authorization = 'Basic ${{LFS_TOKEN}}'}}\n"
-    store = loads(f"algorithm = 'sha256'\n[[tier]]\n{tier}")
+    (tier,) = re.findall(r"```toml\n(.*?)```", (DOCS / "git-lfs.md").read_text(), re.DOTALL)
+    place = "lfs+https://host.example/group/project.git/info/lfs/"
+    assert place in tier
+    store = loads("algorithm = 'sha256'\n" + tier.replace(place, url) + "batch_size = 10\n")
     assert {blob.uri: blob.data for blob in store.get_many(lfs.blobs)} == lfs.blobs
     lfs.token = None
     command = from_urls([url], algorithm="sha256")
@@ -427,11 +431,12 @@ def test_git_lfs_pushes_to_the_server_and_its_objects_are_read(
     git("remote", "add", "origin", str(tmp_path / "remote"))
     git("push", "origin", "HEAD")
     assert set(files.values()) <= set(lfs.blobs.values())
-    listed = json.loads(git("lfs", "ls-files", "--json"))["files"]
-    sizes = {each["oid"]: each["size"] for each in listed}
+    names: dict[str, Any] = {}
+    exec(blocks("git-lfs.md"), names)
+    sizes = names["lfs_sizes"](work)
+    assert sizes == {sha256(data): len(data) for data in files.values()}
     store = store_of(lfs, sizes=sizes)
-    found = {blob.uri: blob.data for blob in store.get_many(sizes)}
-    assert {each["name"]: found[each["oid"]] for each in listed} == files
+    assert {blob.data for blob in store.get_many(sizes)} == set(files.values())
     # And what bitstore understands of the server is what git-lfs does.
     shutil.rmtree(work / ".git" / "lfs" / "objects")
     (work / "0.bin").unlink()
