@@ -104,7 +104,7 @@ def bazel(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield server
 
 
-def test_bazel(bazel: BazelRemote | Nginx) -> None:
+def test_a_cache_of_bazel_is_read_and_written(bazel: BazelRemote | Nginx) -> None:
     names = page("bazel.md", {"https://cache.example.org": bazel.url})
     for prefix in ("", "instance/"):
         cache, source = names["cache"], names["bazel"]
@@ -124,7 +124,7 @@ def test_bazel(bazel: BazelRemote | Nginx) -> None:
         assert bazel.seen[-1].headers["accept-encoding"] == "zstd"
 
 
-def test_what_bazel_remote_refuses() -> None:
+def test_a_refusal_of_bazel_remote_is_no_missing_blob() -> None:
     with BazelRemote() as server:
         names = page("bazel.md", {"https://cache.example.org": server.url})
         server.token = BASIC
@@ -153,7 +153,7 @@ def test_what_bazel_remote_refuses() -> None:
 # ---------------------------------------------------------------------- DVC
 
 
-def test_dvc(aws_env: SeaweedS3) -> None:
+def test_a_remote_of_dvc_is_read_in_both_layouts(aws_env: SeaweedS3) -> None:
     """The remote is what `dvc push` (3.67) wrote for a folder, and for two files what DVC 2 would have written."""
     with contextlib.suppress(aws_env.client().exceptions.BucketAlreadyOwnedByYou):
         aws_env.create_bucket("my-remote")
@@ -188,7 +188,7 @@ def test_dvc(aws_env: SeaweedS3) -> None:
 # ---------------------------------------------------------------------- Software Heritage
 
 
-def test_software_heritage(s3: SeaweedS3, tmp_path: Path) -> None:
+def test_software_heritage_answers_from_mirror_and_archive(s3: SeaweedS3, tmp_path: Path) -> None:
     with contextlib.suppress(s3.client().exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket("softwareheritage", public=True)
     mirrored, archived, absent = b"int main() {}", b"only in the archive", b"nowhere"
@@ -268,7 +268,9 @@ def aistore() -> Iterator[tuple[ScriptedServer, ScriptedServer, dict[str, bytes]
             yield gateway, target, held
 
 
-def test_aistore(aistore: tuple[ScriptedServer, ScriptedServer, dict[str, bytes]]) -> None:
+def test_aistore_redirects_to_the_node_with_the_object(
+    aistore: tuple[ScriptedServer, ScriptedServer, dict[str, bytes]],
+) -> None:
     gateway, target, held = aistore
     names = page("aistore.md", {"http://gateway.example:8080": gateway.url})
     held.update({f"my-bucket/{sha1(data)}": data for data in DATA})
@@ -300,7 +302,7 @@ def test_aistore_redirects_no_signed_request(
 # ---------------------------------------------------------------------- S3 gateways
 
 
-def test_settings_of_each_s3_gateway_are_what_it_is_asked_with() -> None:
+def test_each_s3_gateway_is_asked_with_its_settings() -> None:
     def answer(asked: Asked) -> Reply:
         return 404, {}, b"<Error><Code>NoSuchKey</Code></Error>"
 
@@ -318,7 +320,7 @@ def test_settings_of_each_s3_gateway_are_what_it_is_asked_with() -> None:
             assert f"/{region}/s3/aws4_request" in server.seen[-1].headers["authorization"]
 
 
-def test_an_s3_gateway_of_this_machine(s3: SeaweedS3, bucket: str) -> None:
+def test_an_s3_gateway_of_this_machine_is_read_and_written(s3: SeaweedS3, bucket: str) -> None:
     keys = {'"id"': repr(s3.admin.access_key), '"key"': repr(s3.admin.secret_key)}
     places = {"http://seaweed.example:8333": s3.endpoint_url, **keys}
     store = Sha1Store(page("s3-gateways.md", places)["services"]["SeaweedFS"], f"s3://{bucket}/files/", verify=True)
