@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -178,6 +179,21 @@ def public_bucket(s3: SeaweedS3) -> str:
 def gcs_bucket(gcs: FakeGCS) -> str:
     """A fresh, empty GCS bucket."""
     return gcs.create_bucket()
+
+
+@pytest.fixture
+def web_folder(moto: MotoServer) -> str:
+    """The URL of an S3 bucket that anybody may write to: PUT, HEAD and preconditions of plain HTTP."""
+    bucket = moto.create_bucket()
+    moto.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    allow = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": ["s3:GetObject", "s3:PutObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/*"],
+    }
+    moto.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+    return f"{moto.endpoint_url}/{bucket}"
 
 
 @pytest.fixture

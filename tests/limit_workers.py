@@ -13,7 +13,6 @@ from bitstore import (
     LimitReached,
     NotFoundInStore,
     Sha1APISource,
-    Sha1Composite,
     StoreNotAvailable,
     TooManyRequests,
 )
@@ -21,6 +20,7 @@ from bitstore._limits.calls import Limit
 from tests.servers import CountedAPI
 from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response
+from tests.stores import composed
 
 __all__ = ["Asker", "LimitedAPI", "TimedAPI", "ask_as_job", "call_until_used_up", "digest_of", "most_within"]
 
@@ -74,8 +74,7 @@ def most_within(seconds: float, times: list[float]) -> int:
 
 def call_until_used_up(url: str, state: str, budget: int, worker: int) -> int:
     """Look up one blob after another until the budget is used up; returns how many were found missing."""
-    store = Sha1Composite()
-    store.append_source(LimitedAPI(url, CallLimit("api", budget=budget, per_day=1000, state=state)))
+    store = composed(LimitedAPI(url, CallLimit("api", budget=budget, per_day=1000, state=state)))
     for number in range(10_000):
         try:
             store.get(digest_of(f"{worker} {number}".encode()))

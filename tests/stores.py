@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from bitstore import NotFoundInStore, Sha1APISource, Store
+from bitstore import Composite, NotFoundInStore, Sha1APISource, Sha1Composite, Store
+
+C = TypeVar("C", bound=Composite)
 
 
 def sha1(data: bytes) -> str:
@@ -72,3 +74,30 @@ class API(Sha1APISource):
         if self.fail is not None:
             raise self.fail
         return self.held.get(digest)
+
+
+class Tier(NamedTuple):
+    append: str
+    store: Any
+    options: dict[str, Any]
+
+
+def as_cache(store: Any, name: str | None = None, **options: Any) -> Tier:
+    return Tier("append_cache", store, {"name": name, **options})
+
+
+def as_source(store: Any, name: str | None = None, **options: Any) -> Tier:
+    return Tier("append_source", store, {"name": name, **options})
+
+
+def with_tiers(composite: C, *tiers: Any) -> C:
+    """The composite with tiers appended in this order. A plain store is a source without a name of its own."""
+    for tier in tiers:
+        append, store, options = tier if isinstance(tier, Tier) else as_source(tier)
+        getattr(composite, append)(store, **options)
+    return composite
+
+
+def composed(*tiers: Any, **options: Any) -> Sha1Composite:
+    """A composite of tiers in this order; `options` are its own."""
+    return with_tiers(Sha1Composite(**options), *tiers)

@@ -24,14 +24,13 @@ from bitstore import (
     MemoryCache,
     NotFoundInStore,
     Retry,
-    Sha1Composite,
     Sha1Store,
     StoreNotAvailable,
 )
 from bitstore._lookup.loops import loop
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Hang, Stall
-from tests.stores import API, Shelf, blobs
+from tests.stores import API, Shelf, as_cache, blobs, composed
 from tests.test_batch import over, own_threads
 from tests.waiting import wait_until
 
@@ -144,9 +143,7 @@ def test_an_event_loop_that_ends_leaves_no_lookup_under_way(api: CountedAPI) -> 
 def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI) -> None:
     [(digest, data)] = blobs(1).items()
     paid = API({digest: data})
-    store = Sha1Composite()
-    store.append_cache(MemoryCache())
-    store.append_source(paid)
+    store = composed(as_cache(MemoryCache()), paid)
 
     async def many() -> list[bytes]:
         awaited = [store.aget(digest) for _ in range(50)]

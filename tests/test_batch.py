@@ -34,16 +34,14 @@ from bitstore._lookup.loops import loop
 from bitstore._transport.libcurl.pool import process_pool
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
-from tests.stores import API, Shelf, blobs
+from tests.stores import API, Shelf, as_cache, blobs, composed
 from tests.waiting import wait_until
 
 QUICK = Retry(attempts=3, first_delay=0.01)
 
 
 def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Composite:
-    composite = Sha1Composite()
-    composite.append_source(Sha1Store(HTTPRaw(retry=retry, **options), api.blob_url(""), verify=True))
-    return composite
+    return composed(Sha1Store(HTTPRaw(retry=retry, **options), api.blob_url(""), verify=True))
 
 
 def own_threads() -> list[str]:
@@ -325,8 +323,7 @@ class TestSingleFlight:
         [(digest, data)] = blobs(1).items()
         shelf = Shelf({digest: data})
         shelf.gate = threading.Event()
-        store = Sha1Composite()
-        store.append_source(shelf)
+        store = composed(shelf)
         results: list[Any] = []
         threads = [threading.Thread(target=lambda: results.append(store.get(digest))) for _ in range(8)]
         for thread in threads:
@@ -343,8 +340,7 @@ class TestSingleFlight:
         [(digest, data)] = blobs(1).items()
         shelf = Shelf({digest: data})
         shelf.gate = threading.Event()
-        store = Sha1Composite()
-        store.append_source(shelf)
+        store = composed(shelf)
         results: list[Any] = []
         batch = threading.Thread(target=lambda: results.extend(blob.data for blob in store.get_many([digest])))
         batch.start()
@@ -360,8 +356,7 @@ class TestSingleFlight:
         shelf = Shelf()
         shelf.fail = OSError("down")
         shelf.gate = threading.Event()
-        store = Sha1Composite()
-        store.append_source(shelf)
+        store = composed(shelf)
         errors: list[Exception] = []
 
         def ask() -> None:
@@ -477,8 +472,6 @@ class TestProcesses:
 def test_paid_calls_are_as_many_as_distinct_digests(api: CountedAPI) -> None:
     held = blobs(100)
     paid = API(held)
-    store = Sha1Composite()
-    store.append_cache(MemoryCache())
-    store.append_source(paid)
+    store = composed(as_cache(MemoryCache()), paid)
     assert sum(blob.found for blob in store.get_many([*held] * 3, in_flight=1000)) == 300
     assert len(paid.calls) == len(set(paid.calls)) == 100

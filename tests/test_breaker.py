@@ -10,7 +10,7 @@ import pytest
 
 from bitstore import AccessDenied, GSRaw, LookupFailed, S3Raw, Sha1Composite, Sha1Store, Store, StoreNotAvailable
 from bitstore._tiers.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_PAUSE, Breaker
-from tests.stores import API, Box, Shelf, blobs
+from tests.stores import API, Box, Shelf, as_source, blobs, composed
 
 
 class Clock:
@@ -166,9 +166,7 @@ class TestInComposite:
     def test_a_tier_with_an_open_breaker_is_left_alone_and_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         down, up = Shelf(), Shelf(blobs(50))
         down.fail = OSError("down")
-        store = Sha1Composite()
-        store.append_source(down, name="down")
-        store.append_source(up)
+        store = composed(as_source(down, "down"), up)
         with caplog.at_level(logging.WARNING, "bitstore"):
             for digest in up.held:
                 assert store.get(digest)
@@ -179,8 +177,7 @@ class TestInComposite:
     def test_a_tier_with_an_open_breaker_counts_as_failed_not_as_missing(self) -> None:
         down = Shelf()
         down.fail = OSError("down")
-        store = Sha1Composite()
-        store.append_source(down)
+        store = composed(down)
         for number in range(20):
             with pytest.raises(LookupFailed) as caught:
                 store.get(f"{number:040x}")
@@ -190,8 +187,7 @@ class TestInComposite:
     def test_an_access_denied_never_opens_the_breaker(self) -> None:
         shut = Shelf()
         shut.fail = AccessDenied("shut", "403")
-        store = Sha1Composite()
-        store.append_source(shut)
+        store = composed(shut)
         for number in range(20):
             with pytest.raises(LookupFailed):
                 store.get(f"{number:040x}")
@@ -209,8 +205,7 @@ class TestInComposite:
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
         monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-        store = Sha1Composite()
-        store.append_source(Sha1Store(raw, prefix), name="bucket")
+        store = composed(as_source(Sha1Store(raw, prefix), "bucket"))
         answers = list(store.get_many([f"{number:040x}" for number in range(20)], patience=1000))
         assert all(isinstance(blob.error, LookupFailed) for blob in answers)
         assert store.stats()["bucket"].breaker == "closed"
@@ -219,9 +214,7 @@ class TestInComposite:
         """The first tier fails; while the second is asked, another lookup finds that the first answers again."""
         first, second = Shelf(), Shelf()
         first.fail = OSError("down")
-        store = Sha1Composite()
-        store.append_source(first, name="first")
-        store.append_source(second)
+        store = composed(as_source(first, "first"), second)
         second.gate = threading.Event()
         errors: list[LookupFailed] = []
 

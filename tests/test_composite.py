@@ -29,7 +29,7 @@ from bitstore import (
     Store,
     StoreNotAvailable,
 )
-from tests.stores import API, Box, Shelf, blobs, sha1
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, sha1, with_tiers
 
 [(DIGEST, DATA)] = blobs(1).items()
 
@@ -120,8 +120,7 @@ class TestOutcome:
 
     def test_a_composite_gives_up_a_slow_store_at_its_timeout(self) -> None:
         slow = Shelf({DIGEST: DATA})
-        composite = Composite()
-        composite.append_source(slow)
+        composite = with_tiers(Composite(), slow)
 
         class Inner(Composite):
             pass
@@ -211,9 +210,7 @@ class TestCacheRule:
 
     def test_a_source_with_cache_result_false_is_not_kept(self) -> None:
         top = Box()
-        composite = Sha1Composite()
-        composite.append_cache(top)
-        composite.append_source(Shelf({DIGEST: DATA}), cache_result=False)
+        composite = composed(as_cache(top), as_source(Shelf({DIGEST: DATA}), cache_result=False))
         assert composite.get(DIGEST) == DATA
         assert top.held == {}
 
@@ -228,8 +225,7 @@ class TestCacheRule:
 
     def test_a_cache_with_read_false_is_written_but_not_read(self) -> None:
         cache = Box({DIGEST: b"stale"})
-        composite = Sha1Composite()
-        composite.append_cache(cache, read=False)
+        composite = composed(as_cache(cache, read=False))
         composite.append_store(Shelf({DIGEST: DATA}))
         assert composite.get(DIGEST) == DATA
         assert cache.asked == [] and cache.held == {DIGEST: DATA}
@@ -340,9 +336,11 @@ class TestPickling:
         api, cache = API({DIGEST: DATA}), Box()
         shelf = Shelf()
         del shelf.entered, cache.entered
-        composite = Sha1Composite(call_when_uncertain=True)
-        composite.append_source(Sha1Store(FileRaw(), "file:///nowhere/{digest}", verify=True), name="files")
-        composite.append_cache(MemoryCache(), name="memory")
+        composite = composed(
+            as_source(Sha1Store(FileRaw(), "file:///nowhere/{digest}", verify=True), "files"),
+            as_cache(MemoryCache(), "memory"),
+            call_when_uncertain=True,
+        )
         composite.append_store(api, cache_result=True)
         assert composite.get(DIGEST) == DATA
         copy = pickle.loads(pickle.dumps(composite))
@@ -449,8 +447,7 @@ class TestNames:
             def get(self, uri: Any) -> bytes:
                 return DATA
 
-        composite = Sha1Composite()
-        composite.append_source(Mine([]))
+        composite = composed(Mine([]))
         assert composite.get(DIGEST) == DATA
 
 
@@ -498,12 +495,13 @@ def test_the_debug_log_has_one_line_for_each_tier_and_lookup(caplog: pytest.LogC
 
     down = Shelf()
     down.fail = OSError("down: https://host/?key=secret")
-    composite = Sha1Composite()
-    composite.append_cache(Box(), name="box")
-    composite.append_source(Picky(), name="picky")
-    composite.append_source(down, name="down")
-    composite.append_source(API({}), name="api")
-    composite.append_source(Shelf({DIGEST: DATA}), name="shelf")
+    composite = composed(
+        as_cache(Box(), "box"),
+        as_source(Picky(), "picky"),
+        as_source(down, "down"),
+        as_source(API({}), "api"),
+        as_source(Shelf({DIGEST: DATA}), "shelf"),
+    )
     composite.get(DIGEST)
     assert caplog.text == ""
     with caplog.at_level(logging.DEBUG, "bitstore"):

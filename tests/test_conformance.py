@@ -43,6 +43,7 @@ from bitstore.testing import AWKWARD_KEYS, check_store
 from tests.servers import CountedAPI, FakeGCS, MotoServer, SeaweedS3
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
+from tests.stores import as_cache, composed, with_tiers
 
 NOWHERE = "http://127.0.0.1:9"
 HURRY = Retry(attempts=1)
@@ -217,10 +218,7 @@ def test_an_api_source_keeps_the_store_contract(api: CountedAPI) -> None:
 
 def test_a_composite_of_folders_keeps_the_store_contract(tmp_path: Path) -> None:
     def chain() -> Composite:
-        composite = Composite()
-        composite.append_cache(DiskCache(tmp_path / "cache"))
-        composite.append_source(FileRaw())
-        return composite
+        return with_tiers(Composite(), as_cache(DiskCache(tmp_path / "cache")), FileRaw())
 
     # Blobs under URLs are never overwritten here: a cache need not notice that, so `put` is not checked.
     check_store(chain, f"file://{tmp_path}/files/", put=FileRaw().put, wrong=(), keys=["plain", "a b", "ä"])
@@ -248,11 +246,7 @@ def test_a_composite_with_an_unreachable_tier_keeps_the_store_contract(tmp_path:
     folder = Sha1Store(FileRaw(), f"file://{tmp_path}/")
 
     def chain(url: str) -> Composite:
-        composite = Sha1Composite()
-        composite.append_source(folder)
-        composite.append_source(Sha1Store(HTTPRaw(retry=HURRY), f"{url}/blob/"))
-        composite.append_source(Paid(api.url))
-        return composite
+        return composed(folder, Sha1Store(HTTPRaw(retry=HURRY), f"{url}/blob/"), Paid(api.url))
 
     check_store(lambda: chain(api.url), "sha1", put=folder.put, unreachable=lambda: chain(NOWHERE))
 

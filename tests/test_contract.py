@@ -40,7 +40,7 @@ from bitstore.steps import (
     Write,
 )
 from bitstore.testing import check_store
-from tests.stores import API, Box, Shelf, sha1
+from tests.stores import API, Box, Shelf, as_cache, as_source, composed, sha1, with_tiers
 
 ROOT = Path(__file__).parent.parent
 PROTOCOLS = (
@@ -207,8 +207,7 @@ class Duck:
 
 def test_steps_are_used_unless_a_subclass_overrides_get() -> None:
     def answer(store: Any) -> object:
-        chain = Composite()
-        chain.append_source(store)
+        chain = with_tiers(Composite(), store)
         (blob,) = chain.get_many(["key"])
         assert blob.data == chain.get("key")
         return blob.data
@@ -240,15 +239,11 @@ def test_a_users_local_cache_is_not_shared_by_all_nodes() -> None:
     class Everywhere(Box):
         pass
 
-    composite = Sha1Composite()
-    composite.append_cache(Nvme(), name="nvme")
-    composite.append_source(API({}))
+    composite = composed(as_cache(Nvme(), "nvme"), API({}))
     assert list(filled(composite, "local")) == ["nvme"] == list(filled(composite, "here"))
     with pytest.raises(ValueError, match="cache that all nodes share"):
         check_target(composite, "shared")
-    above = Sha1Composite()
-    above.append_cache(Everywhere())
-    above.append_source(API({}))
+    above = composed(as_cache(Everywhere()), API({}))
     check_target(above, "shared")
 
 
@@ -259,8 +254,7 @@ def test_an_invalid_scope_is_an_error_of_caches_only() -> None:
     class Counting(Scoped):
         counts: Any = property(lambda self: {"requests": 1})
 
-    composite = Composite()
-    composite.append_source(Counting({"key": b"data"}), name="old")
+    composite = with_tiers(Composite(), as_source(Counting({"key": b"data"}), "old"))
     assert composite.get("key") == b"data" and composite.stats()["old"].requests == 0
     with pytest.raises(ValueError, match=r"'scope' is 'https://api\.example/auth'.*'process', 'node', 'shared'"):
         composite.append_cache(Scoped())

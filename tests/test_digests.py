@@ -18,9 +18,10 @@ import pandas
 import pyarrow as pa
 import pytest
 
-from bitstore import FileRaw, InvalidURI, MemoryCache, Sha1APISource, Sha1Composite, Sha1Store, Sha256Store
+from bitstore import FileRaw, InvalidURI, MemoryCache, Sha1APISource, Sha1Store, Sha256Store
 from bitstore._frames.digest_column import column_values, holds_digests
 from bitstore._support.digests import ALGORITHMS, algorithm, as_text, is_null
+from tests.stores import as_cache, composed
 
 DATA = b"some bytes"
 RAW = {name: hashlib.new(name, DATA).digest() for name in ALGORITHMS}
@@ -152,9 +153,7 @@ def test_every_call_of_a_digest_store_takes_every_form(form: str, tmp_path: Path
     assert not store.exists(value)
     store.put(value, DATA)
     assert (tmp_path / SHA1).read_bytes() == DATA
-    composite = Sha1Composite()
-    composite.append_cache(MemoryCache("1MB"))
-    composite.append_source(store)
+    composite = composed(as_cache(MemoryCache("1MB")), store)
     api = Api()
     stores: tuple[Any, ...] = (store, composite, api)
     for each in stores:
@@ -172,10 +171,8 @@ def test_every_call_of_a_digest_store_takes_every_form(form: str, tmp_path: Path
 
 
 def test_one_lookup_answers_all_forms_of_a_digest() -> None:
-    composite = Sha1Composite()
     api = Api()
-    composite.append_cache(MemoryCache("1MB"))
-    composite.append_source(api)
+    composite = composed(as_cache(MemoryCache("1MB")), api)
     values = [make(RAW["sha1"]) for make in FORMS.values()]
     answers = list(composite.get_many(values, ordered=True))
     assert [blob.data for blob in answers] == [DATA] * len(values)
@@ -185,8 +182,7 @@ def test_one_lookup_answers_all_forms_of_a_digest() -> None:
 @pytest.mark.parametrize("value", [b"short", b"\xff" * 40, RAW["md5"], bytearray(), BAD_UTF8])
 def test_bytes_that_are_no_digest_are_invalid(value: Any, tmp_path: Path) -> None:
     store = Sha1Store(FileRaw(), f"file://{tmp_path}/")
-    composite = Sha1Composite()
-    composite.append_source(store)
+    composite = composed(store)
     for each in (store, composite, Api()):
         assert not each.is_valid(value)
         with pytest.raises(InvalidURI, match="sha1"):

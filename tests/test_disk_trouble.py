@@ -30,7 +30,7 @@ from tests.disk_troubles import (
     use_of,
 )
 from tests.disk_workers import blob, final_files, is_whole, total_bytes
-from tests.stores import Shelf
+from tests.stores import Shelf, as_cache, composed
 
 NOBODY = 65534
 NOT_ALLOWED = 77  # exit code of a child that may not have mounts of its own
@@ -55,10 +55,7 @@ class Scene:
 
     def open(self) -> Sha1Composite:
         """A new composite over the same cache."""
-        store = Sha1Composite()
-        store.append_cache(self.cache)
-        store.append_source(self.shelf)
-        return store
+        return composed(as_cache(self.cache), self.shelf)
 
     def paths(self) -> list[Path]:
         """The files of the blobs that the cache held from the beginning."""
@@ -124,9 +121,7 @@ def test_a_put_heals_a_damaged_file_of_the_same_size(tmp_path: Path, own: bool, 
 def test_a_cache_that_is_only_written_is_healed(tmp_path: Path) -> None:
     key, data = blob(1, 5000)
     cache = DiskCache(tmp_path / "cache", "1MB", algorithm="sha1")
-    store = Sha1Composite()
-    store.append_cache(cache, read=False)
-    store.append_source(Shelf({key: data}))
+    store = composed(as_cache(cache, read=False), Shelf({key: data}))
     assert store.get(key) == data
     cache.path(key).write_bytes(bytes(5000))
     assert store.get(key) == data
@@ -160,9 +155,7 @@ def test_a_failure_of_any_file_operation_fails_no_lookup(
                 whole.put(*each)
             whole.path(bad[0]).write_bytes(bytes(SIZE))
             cache = DiskCache(folder, bound, algorithm="sha1")
-            store = Sha1Composite()
-            store.append_cache(cache)
-            store.append_source(shelf)
+            store = composed(as_cache(cache), shelf)
             descriptors = len(os.listdir("/dev/fd"))
             heard.records.clear()
             with FailingDisk(code, number, lasting=lasting) as disk:

@@ -31,7 +31,7 @@ from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3, Stall
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
 from tests.sockets import prefer_own_connections
-from tests.stores import sha1
+from tests.stores import as_cache, composed, sha1
 
 TWICE = Retry(attempts=2, first_delay=0.001, longest_delay=0.002, budget=200)
 LIMITS: dict[str, Any] = {"retry": TWICE, "connect_timeout": 2.0, "stall_timeout": 2.0}
@@ -201,8 +201,7 @@ class World:
         return DiskCache(self.folder / digest, algorithm="sha1")
 
     def _composite(self, cell: Cell, cache: DiskCache) -> Sha1Composite:
-        composite = Sha1Composite()
-        composite.append_cache(cache, name="disk")
+        composite = composed(as_cache(cache, "disk"))
         for number, tier in enumerate(self.tiers[cell.kind], 1):
             raw = tier.dead if cell.fault.refused and number == cell.position else tier.raw
             if number < 4:

@@ -29,7 +29,6 @@ from bitstore import (
     Retry,
     S3Raw,
     Sha1Cache,
-    Sha1Composite,
     Sha1Store,
     Store,
     StoreNotAvailable,
@@ -39,7 +38,7 @@ from bitstore._digests.hash_list import HashList, ListError
 from bitstore._digests.template import KeyTemplate
 from bitstore.config import ConfigError, loads
 from tests.hostile_server import HostileServer
-from tests.stores import API, Box, Shelf, sha1
+from tests.stores import API, Box, Shelf, as_cache, composed, sha1
 
 MB = 1_000_000
 DATA = b"the blob itself"
@@ -129,9 +128,7 @@ def test_bytes_that_cannot_be_expanded_are_kept_nowhere(name: str, tmp_path: Pat
         with pytest.raises(InvalidDataFound):
             store.get(DIGEST)
         box, api = Box(), API({DIGEST: DATA})
-        composite = Sha1Composite()
-        composite.append_cache(box)
-        composite.append_source(store)
+        composite = composed(as_cache(box), store)
         composite.append_store(api)
         with pytest.raises(LookupFailed):
             composite.get(DIGEST)
@@ -174,9 +171,7 @@ look_alikes = pytest.mark.parametrize("bad", LOOK_ALIKES.values(), ids=LOOK_ALIK
 @look_alikes
 def test_look_alikes_of_digests_reach_no_store(bad: str, tmp_path: Path) -> None:
     shelf, box, api = Shelf(), Box(), API({})
-    composite = Sha1Composite()
-    composite.append_cache(box)
-    composite.append_source(shelf)
+    composite = composed(as_cache(box), shelf)
     composite.append_store(api)
     folder = tmp_path / "blobs"
     folder.mkdir()
@@ -199,8 +194,7 @@ def test_look_alikes_of_digests_reach_no_store(bad: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("bad", [None, 5, ["a" * 40], 1.5, object()], ids=lambda bad: type(bad).__name__)
 def test_keys_of_other_types_reach_no_store(bad: Any) -> None:
     shelf = Shelf()
-    composite = Sha1Composite()
-    composite.append_source(shelf)
+    composite = composed(shelf)
     with pytest.raises(TypeError, match="as bytes or str, got"):
         composite.get(bad)
     [blob] = composite.get_many([bad])
@@ -429,10 +423,8 @@ def test_a_store_that_lies_about_everything_yields_no_wrong_bytes() -> None:
         shelf = Shelf({f"mem://{DIGEST}": lie})  # type: ignore[dict-item]
         with pytest.raises((InvalidDataFound, StoreNotAvailable, TypeError)):
             Sha1Store(shelf, "mem://", verify=True).get(DIGEST)
-        composite = Sha1Composite()
         cache = MemoryCache()
-        composite.append_cache(cache)
-        composite.append_source(Sha1Store(shelf, "mem://", verify=True))
+        composite = composed(as_cache(cache), Sha1Store(shelf, "mem://", verify=True))
         with pytest.raises(LookupFailed):
             composite.get(DIGEST)
         [blob] = composite.get_many([DIGEST], patience=0)

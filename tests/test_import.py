@@ -15,7 +15,7 @@ import pytest
 
 import bitstore
 import ray_integration
-from tests.servers import SeaweedS3
+from tests.servers import FakeGCS, SeaweedS3
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -91,9 +91,12 @@ repr(pickle.loads(pickle.dumps(store)))
     assert loaded(code, HEAVY) == []
 
 
-def test_the_library_works_with_its_core_dependencies_alone(s3: SeaweedS3, public_bucket: str, tmp_path: Path) -> None:
+def test_the_library_works_with_its_core_dependencies_alone(
+    s3: SeaweedS3, public_bucket: str, gcs: FakeGCS, gcs_bucket: str, tmp_path: Path
+) -> None:
     digest = "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"
     s3.put(public_bucket, f"files/{digest}", b"hello")
+    gcs.put(gcs_bucket, "k", b"hello")
     code = f"""{WITHOUT_EXTRAS}
 from bitstore import *
 store = Sha1Composite()
@@ -102,6 +105,8 @@ store.append_cache(DiskCache({str(tmp_path / "cache")!r}, "1MB"))
 store.append_source(Sha1Store(FileRaw(), "file://{tmp_path}/files/", verify=True, compression="zstd"))
 store.append_source(Sha1Store(S3Raw.anonymous(), "s3://{public_bucket}/files/", verify=True))
 assert store.get("{digest}") == b"hello"
+assert S3Raw("anonymous", endpoint_url={s3.endpoint_url!r}).get("s3://{public_bucket}/files/{digest}") == b"hello"
+assert GSRaw("anonymous", endpoint_url={gcs.url!r}).get("gs://{gcs_bucket}/k") == b"hello"
 assert [(blob.data, blob.source) for blob in store.get_many(["{digest}"])] == [(b"hello", "memory")]
 Sha1Store(FileRaw(), "file://{tmp_path}/files/", compression="zstd").put("{digest}", b"hello")
 assert store.sources[2].get("{digest}") == b"hello"

@@ -26,7 +26,6 @@ from bitstore import (
     NotFoundInStore,
     Retry,
     S3Raw,
-    Sha1Composite,
     Sha1Store,
     StoreNotAvailable,
 )
@@ -38,7 +37,7 @@ from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
-from tests.stores import API, Shelf
+from tests.stores import API, Shelf, as_cache, as_source, composed
 from tests.waiting import wait_until
 
 QUICK = Retry(attempts=3, first_delay=0.01)
@@ -225,8 +224,7 @@ class TestParts:
 class TestEnding:
     def test_a_timeout_ends_all_parts_of_a_blob(self, case: Case) -> None:
         rule = case.proxy.rules.add(Hang(), skip=2)
-        store = Sha1Composite()
-        store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
+        store = composed(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
         before = sockets(case.proxy)
         with pytest.raises(LookupFailed):
             store.get(SHA1, timeout=1.5)
@@ -296,10 +294,11 @@ class TestDownload:
 
     def test_download_through_a_composite_names_the_tier_and_fills_its_cache(self, case: Case, tmp_path: Path) -> None:
         cache = DiskCache(tmp_path / "cache")
-        store = Sha1Composite()
-        store.append_cache(cache, name="cache")
-        store.append_source(Shelf(), name="empty")
-        store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"), name="bucket")
+        store = composed(
+            as_cache(cache, "cache"),
+            as_source(Shelf(), "empty"),
+            as_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"), "bucket"),
+        )
         out = tmp_path / "out"
         assert store.download(f"sha1://{SHA1}", out) == "bucket"
         assert out.read_bytes() == BLOB
@@ -310,9 +309,7 @@ class TestDownload:
 
     def test_download_keeps_a_paid_blob_in_the_cache(self, tmp_path: Path) -> None:
         paid = API({SHA1: BLOB})
-        store = Sha1Composite()
-        store.append_cache(DiskCache(tmp_path / "cache"), name="cache")
-        store.append_source(paid)
+        store = composed(as_cache(DiskCache(tmp_path / "cache"), "cache"), paid)
         store.download(SHA1, tmp_path / "one")
         assert store.download(SHA1, tmp_path / "two") == "cache"
         assert paid.calls == [SHA1] and (tmp_path / "two").read_bytes() == BLOB
@@ -337,8 +334,7 @@ class TestDownload:
     def test_download_raises_the_errors_of_get_and_keeps_the_old_file(self, case: Case, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.write_bytes(b"old")
-        store = Sha1Composite()
-        store.append_source(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
+        store = composed(Sha1Store(case.raw(), f"s3://{case.bucket}/large/"))
         with pytest.raises(NotFoundInStore):
             store.download("0" * 40, out)
         case.proxy.rules.add(s3_error(403, "AccessDenied"))

@@ -28,7 +28,6 @@ from bitstore import (
     Retry,
     S3Raw,
     Sha1APISource,
-    Sha1Composite,
     StoreNotAvailable,
     TooManyRequests,
 )
@@ -42,7 +41,7 @@ from bitstore.config import ConfigError, loads
 from bitstore.steps import Call, Sleep, Steps, Wait
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
 from tests.servers import Answer, FakeGCS, FaultProxy, SeaweedS3, s3_error
-from tests.stores import API, blobs
+from tests.stores import API, as_source, blobs, composed
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
 
@@ -210,8 +209,7 @@ def test_a_used_up_budget_stays_used_up_and_opens_no_breaker(timed_api: TimedAPI
     held = blobs(5)
     timed_api.blobs = held
     source = LimitedAPI(timed_api.url, CallLimit("paid", budget=3))
-    store = Sha1Composite()
-    store.append_source(source, name="api")
+    store = composed(as_source(source, "api"))
     answers = list(store.get_many([*held, *DIGESTS[:30]], ordered=True))
     assert [blob.error for blob in answers[:3]] == [None] * 3
     for blob in answers[3:]:
@@ -266,8 +264,7 @@ def test_threads_together_keep_to_one_limit() -> None:
 def test_a_lookup_out_of_time_while_it_waits_for_its_turn_makes_no_call() -> None:
     source = API(dict.fromkeys(DIGESTS, b"x"))
     source.limit = CallLimit("api", per_minute=1)
-    store = Sha1Composite()
-    store.append_source(source)
+    store = composed(source)
     assert store.get(DIGESTS[0]) == b"x"
     with pytest.raises(LookupFailed, match="no answer within the time limit"):
         store.get(DIGESTS[1], timeout=0.1)

@@ -50,7 +50,7 @@ from tests.certificates import issued
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
-from tests.stores import blobs
+from tests.stores import as_cache, as_source, blobs, composed
 from tests.waiting import wait_until
 
 ONCE = Retry(attempts=1)
@@ -183,8 +183,7 @@ except KeyboardInterrupt:
 class TestStopping:
     def test_closing_a_batch_leaves_no_connection_and_no_thread(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=1)
-        store = Sha1Composite()
-        store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
+        store = composed(Sha1Store(HTTPRaw(), api.blob_url("")))
         api.blobs = blobs(30)
         answers = store.get_many(api.blobs, in_flight=30)
         assert next(answers).found
@@ -197,8 +196,7 @@ class TestStopping:
 
     def test_closing_a_batch_of_large_blobs_ends_both_transfer_threads(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=16)
-        store = Sha1Composite()
-        store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
+        store = composed(Sha1Store(HTTPRaw(), api.blob_url("")))
         api.blobs = blobs(40, size=3_000_000)
         answers = store.get_many(api.blobs, in_flight=8)
         assert [next(answers).found for _ in range(16)] == [True] * 16
@@ -230,9 +228,9 @@ def test_retries_are_counted_in_the_statistics(
     proxy = fault_proxy(s3.endpoint_url)
     proxy.rules.add(s3_error(503, "SlowDown"), times=2)
     bucket = raw(s3, endpoint_url=proxy.url)
-    store = Sha1Composite()
-    store.append_cache(MemoryCache(), name="memory")
-    store.append_source(Sha1Store(bucket, f"s3://{shared_bucket}/k/"), name="bucket")
+    store = composed(
+        as_cache(MemoryCache(), "memory"), as_source(Sha1Store(bucket, f"s3://{shared_bucket}/k/"), "bucket")
+    )
     assert store.get(SHA1) == DATA
     told = store.stats()
     assert (told["bucket"].requests, told["bucket"].retries) == (3, 2)

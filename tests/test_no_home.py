@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bitstore import DiskCache, FileRaw, Sha1Composite, Sha1Store
+from bitstore import DiskCache, FileRaw, Sha1Store
+from tests.stores import as_cache, as_source, composed
 
 BODY = b"a blob"
 DIGEST = hashlib.sha1(BODY).hexdigest()
@@ -80,9 +81,7 @@ print(pickle.loads(pickle.dumps(cache)).label)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_composite_without_a_home_continues_with_one_warning(tmp_path: Path, shelf: str, kind: str) -> None:
-    store = Sha1Composite()
-    store.append_cache(DiskCache(), name="disk")
-    store.append_source(Sha1Store(FileRaw(), shelf, verify=True))
+    store = composed(as_cache(DiskCache(), "disk"), Sha1Store(FileRaw(), shelf, verify=True))
     done = homeless(kind, tmp_path, TWICE, stdin=pickle.dumps(store))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"b'a blob' True b'a blob' Sha1Composite[")
@@ -112,9 +111,7 @@ def test_a_folder_below_the_home_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_without_a_home_continues_without_the_cache(tmp_path: Path, shelf: str, kind: str) -> None:
-    store = Sha1Composite()
-    store.append_cache(DiskCache(), name="disk")
-    store.append_source(Sha1Store(FileRaw(), shelf, verify=True), name="shelf")
+    store = composed(as_cache(DiskCache(), "disk"), as_source(Sha1Store(FileRaw(), shelf, verify=True), "shelf"))
     code = "from ray_integration._node.usable import usable_part\nimport pickle\n"
     code += "store, told = usable_part(pickle.load(sys.stdin.buffer))\n"
     done = homeless(

@@ -17,7 +17,7 @@ from bitstore._lookup.loops import loop
 from tests.raw_server import RawServer
 from tests.servers import CountedAPI, Hang, Hold
 from tests.sockets import open_sockets
-from tests.stores import Shelf, blobs
+from tests.stores import Shelf, blobs, composed
 
 HELD = blobs(100)
 
@@ -97,8 +97,7 @@ class TestWithin:
     def test_followers_of_lookups_that_another_batch_leads_are_answered(self) -> None:
         """The threads wait for lookups of another batch, whose own calls stand behind them in the line."""
         names = list(HELD)[:16]  # as many as a batch begins with
-        inner = Sha1Composite()
-        inner.append_source(Shelf(HELD))
+        inner = composed(Shelf(HELD))
         gate = threading.Event()
 
         def ask(uri: str) -> Any:
@@ -136,8 +135,7 @@ class TestNeed:
     def test_lookups_without_a_thread_for_their_calls_fail_and_later_ones_succeed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store = Sha1Composite()
-        store.append_source(Shelf(HELD))
+        store = composed(Shelf(HELD))
         start = threading.Thread.start
 
         def refused(thread: threading.Thread) -> None:
@@ -150,8 +148,7 @@ class TestNeed:
             patch.setattr(threading.Thread, "start", refused)
             errors = data(store, HELD, patience=0)
         assert all("can't start new thread" in str(error) for error in errors)
-        fresh = Sha1Composite()
-        fresh.append_source(Shelf(HELD))
+        fresh = composed(Shelf(HELD))
         assert data(fresh, HELD) == list(HELD.values())
 
     def test_two_threads_for_blocking_calls_serve_every_lookup(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +159,7 @@ class TestNeed:
                 refuse()
             start(thread)
 
-        store = Sha1Composite()
-        store.append_source(Shelf(HELD))
+        store = composed(Shelf(HELD))
         wait_until(lambda: not threads())
         monkeypatch.setattr(threading.Thread, "start", refused)
         assert data(store, HELD) == list(HELD.values())
@@ -210,8 +206,7 @@ class TestNeed:
     def test_a_time_limit_far_in_the_future_is_accepted(self, server: RawServer, limit: float) -> None:
         url = f"{server.url}/blob"
         assert data(HTTPRaw(), [url], timeout=limit) == [b"hello"]
-        composite = Sha1Composite()
-        composite.append_source(Sha1Store(HTTPRaw(), f"{server.url}/"))
+        composite = composed(Sha1Store(HTTPRaw(), f"{server.url}/"))
         assert composite.get("0" * 40, timeout=limit) == b"hello"
 
 
@@ -229,8 +224,7 @@ class TestConsumers:
     def begun(self, api: CountedAPI) -> Iterator[Any]:
         rule = api.rules.add(Hang(), skip=1)
         api.blobs = HELD
-        store = Sha1Composite()
-        store.append_source(Sha1Store(HTTPRaw(retry=Retry(attempts=1)), api.blob_url("")))
+        store = composed(Sha1Store(HTTPRaw(retry=Retry(attempts=1)), api.blob_url("")))
         answers = store.get_many(HELD, in_flight=30)
         assert next(answers).found
         rule.wait_hits(8)
@@ -258,8 +252,7 @@ class TestConsumers:
     ) -> None:
         api.blobs = HELD
         rule = api.rules.add(Hang(), skip=1)
-        store = Sha1Composite()
-        store.append_source(Sha1Store(HTTPRaw(), api.blob_url("")))
+        store = composed(Sha1Store(HTTPRaw(), api.blob_url("")))
 
         def consume() -> None:
             for blob in store.get_many(HELD, in_flight=30):
@@ -273,8 +266,7 @@ class TestConsumers:
 
     def test_many_threads_with_all_kinds_of_calls_are_answered(self, api: CountedAPI) -> None:
         api.blobs = HELD
-        store = Sha1Composite()
-        store.append_source(Sha1Store(HTTPRaw(), api.blob_url(""), True))
+        store = composed(Sha1Store(HTTPRaw(), api.blob_url(""), True))
         names = list(HELD)
 
         def work(number: int) -> int:

@@ -13,6 +13,7 @@ import pytest
 from bitstore import Composite, LookupFailed, NotFoundInStore, Store
 from bitstore.blob import Blob
 from bitstore.steps import Found, Steps
+from tests.stores import with_tiers
 
 DATA = b"data"
 
@@ -92,9 +93,7 @@ def answered(lookups: Callable[[], Iterable[Blob]]) -> list[Blob]:
 
 
 def over(store: Store) -> Composite:
-    composite = Composite()
-    composite.append_source(store)
-    return composite
+    return with_tiers(Composite(), store)
 
 
 STORES = [Anything, lambda: over(Anything()), lambda: over(over(Anything()))]

@@ -23,14 +23,13 @@ from bitstore import (
 )
 from bitstore.config import load
 from bitstore.outline import outline_of
-from tests.stores import API, Shelf
+from tests.stores import API, Shelf, as_cache, composed, with_tiers
 
 SECRETS = ("topsecret", "AKIASECRET", "s3cr3t")
 
 
 def chain(tmp_path: Path) -> Sha1Composite:
-    store = Sha1Composite(call_when_uncertain=True)
-    store.append_cache(DiskCache(tmp_path, max_size="5GB"), name="disk")
+    store = composed(as_cache(DiskCache(tmp_path, max_size="5GB"), "disk"), call_when_uncertain=True)
     keys = {"aws_access_key_id": "AKIASECRET", "aws_secret_access_key": "topsecret"}
     store.append_source(Sha1Store(S3Raw(keys, region="eu-west-1"), "s3://bucket/{digest[:2]}/{digest}.gz"), name="<b>&")
     mirror = HTTPRaw(headers={"Authorization": "Bearer topsecret"}, proxy="http://me:s3cr3t@proxy:3128")
@@ -112,8 +111,7 @@ def test_any_store_has_an_outline(tmp_path: Path) -> None:
     assert (outline_of(Plain()).title, outline_of(Plain()).kind) == ("Plain", "Plain")
     assert outline_of(Rude()).facts == {"paid": True}
     assert "Rude" in Rude()._repr_html_()
-    inner = Composite()
-    inner.append_source(Shelf())
+    inner = with_tiers(Composite(), Shelf())
     outer = Composite()
     outer.append_source(inner, name="inner")
     outer.append_cache(MemoryCache("5MB"))

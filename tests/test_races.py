@@ -28,7 +28,6 @@ from bitstore import (
     NotFoundInStore,
     Retry,
     S3Raw,
-    Sha1Composite,
     Sha1Store,
 )
 from bitstore._tiers.single_flight import Flight, Flights
@@ -37,7 +36,7 @@ from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
 from tests.servers.faults import Answer, Hang, Hold, s3_error
 from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response, make_response
-from tests.stores import API, Box, Shelf, blobs
+from tests.stores import API, Box, Shelf, as_cache, blobs, composed
 from tests.waiting import wait_until
 
 [(DIGEST, DATA)] = blobs(1).items()
@@ -74,9 +73,7 @@ class TestOneDigest:
     def test_an_eviction_leaves_an_open_file_whole_and_the_blob_is_fetched_again(self, tmp_path: Path) -> None:
         """The file that `path` named is gone when it is opened; what was open stays whole."""
         cache = DiskCache(tmp_path, algorithm="sha1")
-        composite = Sha1Composite()
-        composite.append_cache(cache)
-        composite.append_source(Shelf({DIGEST: DATA}))
+        composite = composed(as_cache(cache), Shelf({DIGEST: DATA}))
         composite.get(DIGEST)
         with cache.path(DIGEST).open("rb") as file:
             assert cache.delete(DIGEST)
@@ -106,8 +103,7 @@ class TestOneDigest:
     def test_the_blob_is_in_the_cache_before_the_answer_is_given(self) -> None:
         """A paid blob is in its cache before a lookup returns it; meanwhile others wait instead of paying again."""
         kept, api = Slow(), API({DIGEST: DATA})
-        composite = Sha1Composite()
-        composite.append_cache(kept)
+        composite = composed(as_cache(kept))
         composite.append_store(api)
         answers: list[bytes] = []
         first = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
@@ -124,9 +120,7 @@ class TestOneDigest:
 
     def test_a_file_damaged_while_many_ask_is_healed(self, tmp_path: Path) -> None:
         shelf = Shelf({DIGEST: DATA})
-        composite = Sha1Composite()
-        composite.append_cache(DiskCache(tmp_path))
-        composite.append_source(shelf)
+        composite = composed(as_cache(DiskCache(tmp_path)), shelf)
         composite.get(DIGEST)
         for damage in (b"", b"bad", bytes(len(DATA))):
             (tmp_path / "sha1" / DIGEST[:3] / DIGEST).write_bytes(damage)
@@ -139,8 +133,7 @@ class TestLeaders:
         """The leader and others run out of their own time; a lookup with time left takes over and gets the blob."""
         api.blobs = {DIGEST: DATA}
         rule = api.rules.add(Hang(), times=1)
-        composite = Sha1Composite()
-        composite.append_source(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
+        composite = composed(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
 
         def ask(timeout: float | None) -> Any:
             try:
@@ -160,8 +153,7 @@ class TestLeaders:
     def test_a_short_timeout_of_a_batch_is_no_failure_of_the_store(self, api: CountedAPI) -> None:
         api.blobs = blobs(20)
         api.rules.add(Hang())
-        composite = Sha1Composite()
-        composite.append_source(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
+        composite = composed(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
         for blob in composite.get_many(api.blobs, timeout=0.3):
             assert isinstance(blob.error, LookupTimedOut)
         assert composite.stats()[api.blob_url("")].breaker == "closed"
@@ -170,8 +162,7 @@ class TestLeaders:
         """It is told so as a leader would be, and the leader goes on."""
         shelf = Shelf({DIGEST: DATA})
         shelf.gate = threading.Event()
-        composite = Sha1Composite()
-        composite.append_source(shelf)
+        composite = composed(shelf)
         with ThreadPoolExecutor(1) as threads:
             leader = threads.submit(composite.get, DIGEST)
             assert shelf.entered.acquire(timeout=60)
@@ -185,9 +176,7 @@ class TestLeaders:
     def test_a_lookup_out_of_time_while_a_cache_writes_gives_its_bytes(self) -> None:
         """The bytes are here: they are the answer."""
         kept = Slow()
-        composite = Sha1Composite()
-        composite.append_cache(kept, name="kept")
-        composite.append_source(Shelf({DIGEST: DATA}))
+        composite = composed(as_cache(kept, "kept"), Shelf({DIGEST: DATA}))
         [blob] = composite.get_many([DIGEST], timeout=0.5)
         assert kept.putting.is_set() and blob.data == DATA
         assert composite.stats()["kept"].write_failures == 1
@@ -195,7 +184,6 @@ class TestLeaders:
 
     def test_a_leader_that_ends_by_an_odd_exception_leaves_no_follower_waiting(self) -> None:
         """SystemExit out of a user's store ends its own thread, and no lookup waits for ever."""
-        composite = Sha1Composite()
 
         class Exits(Shelf):
             def get(self, uri: str) -> bytes:
@@ -206,7 +194,7 @@ class TestLeaders:
 
         exits = Exits({DIGEST: DATA})
         exits.gate = threading.Event()
-        composite.append_source(exits)
+        composite = composed(exits)
 
         def lead() -> None:
             with pytest.raises(SystemExit):
@@ -229,9 +217,7 @@ class TestLeaders:
         api.blobs = {DIGEST: DATA}
         hold = Hold()
         rule = api.rules.add(hold, times=1)
-        composite = Sha1Composite()
-        composite.append_cache(DiskCache(tmp_path))
-        composite.append_source(Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
+        composite = composed(as_cache(DiskCache(tmp_path)), Sha1Store(HTTPRaw(retry=ONCE), api.blob_url("")))
         context = multiprocessing.get_context("spawn")
         leader = context.Process(target=composite.get, args=(DIGEST,))
         leader.start()
@@ -246,8 +232,7 @@ class TestLeaders:
         """The child inherits a flight whose leader lives in the parent: it must not wait for that."""
         shelf = Shelf({DIGEST: DATA})
         shelf.gate = threading.Event()
-        composite = Sha1Composite()
-        composite.append_source(shelf)
+        composite = composed(shelf)
         leader = threading.Thread(target=composite.get, args=(DIGEST,))
         leader.start()
         assert shelf.entered.acquire(timeout=60)
@@ -300,9 +285,9 @@ class TestLeaders:
 class TestConsumers:
     def test_closing_a_batch_midway_leaves_whole_blobs_in_the_caches(self, tmp_path: Path, api: CountedAPI) -> None:
         api.blobs = blobs(200, size=2000)
-        composite = Sha1Composite()
-        composite.append_cache(DiskCache(tmp_path, algorithm="sha1"))
-        composite.append_source(Sha1Store(HTTPRaw(), api.blob_url(""), verify=True))
+        composite = composed(
+            as_cache(DiskCache(tmp_path, algorithm="sha1")), Sha1Store(HTTPRaw(), api.blob_url(""), verify=True)
+        )
         for stop_after in (1, 3, 10, 50):
             answers = composite.get_many(api.blobs)
             for _ in range(stop_after):
@@ -314,9 +299,7 @@ class TestConsumers:
 
     def test_closing_a_batch_while_a_cache_writes_leaves_it_usable(self) -> None:
         kept = Slow()
-        composite = Sha1Composite()
-        composite.append_cache(kept)
-        composite.append_source(Shelf({DIGEST: DATA}))
+        composite = composed(as_cache(kept), Shelf({DIGEST: DATA}))
         answers = composite.get_many(["0" * 40, DIGEST])
         assert next(answers).missing
         assert kept.putting.wait(60)
@@ -331,9 +314,7 @@ class TestChains:
         """A walk goes on over the chain it began with; the next one has the new one."""
         shelf, early, late = Shelf({DIGEST: DATA}), MemoryCache(), Box()
         shelf.gate = threading.Event()
-        composite = Sha1Composite()
-        composite.append_cache(early)
-        composite.append_source(shelf)
+        composite = composed(as_cache(early), shelf)
         answers: list[bytes] = []
         walk = threading.Thread(target=lambda: answers.append(composite.get(DIGEST)))
         walk.start()
@@ -348,8 +329,7 @@ class TestChains:
 
     def test_tiers_appended_while_many_threads_ask_are_all_kept(self) -> None:
         held = blobs(40)
-        composite = Sha1Composite()
-        composite.append_source(Shelf(held))
+        composite = composed(Shelf(held))
 
         def append() -> None:
             for _ in range(20):

@@ -150,15 +150,6 @@ def test_answers_that_cannot_improve_are_not_retried(case: Case, status: int) ->
     assert len(case.proxy.requests) == 1
 
 
-def test_a_blob_above_max_blob_size_is_refused(case: Case) -> None:
-    size = len(case.data)
-    error = outcome(lambda: case.store(max_blob_size=size - 1).get(case.uri))
-    assert isinstance(error, StoreNotAvailable)
-    assert f"larger than max_blob_size ({size - 1} bytes)" in str(error)
-    assert case.store(max_blob_size=size).get(case.uri) == case.data
-    assert len(case.proxy.requests) == 2
-
-
 # ---------------------------------------------------------------------- forbidden
 
 

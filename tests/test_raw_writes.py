@@ -19,7 +19,6 @@ from bitstore import (
     S3Raw,
     Sha1APISource,
     Sha1Cache,
-    Sha1Composite,
     Sha1Store,
     StoreNotAvailable,
 )
@@ -28,6 +27,7 @@ from bitstore._support.digests import ALGORITHMS
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.steps import Write
 from tests.scripted_server import Asked, Reply, ScriptedServer, s3_refusal
+from tests.stores import as_cache, composed
 
 KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secretsecretsecret"}
 ONCE = Retry(attempts=1)
@@ -183,9 +183,7 @@ def test_a_taken_name_without_a_readable_blob_is_a_conflict(kind: int) -> None:
 
 def test_a_conflict_of_a_cache_is_counted_and_logged_by_a_composite(caplog: pytest.LogCaptureFixture) -> None:
     with ScriptedServer(taken(s3_refusal(403, "AccessDenied", "Access Denied"))) as server:
-        store = Sha1Composite()
-        store.append_cache(Sha1Cache(stores(server)[0][0], "s3://b/"), name="cache")
-        store.append_source(API())
+        store = composed(as_cache(Sha1Cache(stores(server)[0][0], "s3://b/"), "cache"), API())
         assert store.get(DIGEST) == DATA
         stats = store.stats()["cache"]
         assert (stats.writes, stats.write_failures, stats.conflicts) == (0, 1, 1)
@@ -242,10 +240,11 @@ def test_a_misspelt_bucket_name_never_becomes_a_paid_call(kind: str) -> None:
     with ScriptedServer(lambda asked: text) as server:
         raw, uri = stores(server)[0 if kind == "S3" else 1]
         api = API()
-        store = Sha1Composite()
-        store.append_cache(Sha1Cache(raw, uri.replace("/b/k", "/cache-slip/")))
-        store.append_source(Sha1Store(raw, uri.replace("/b/k", "/slip/")))
-        store.append_source(api)
+        store = composed(
+            as_cache(Sha1Cache(raw, uri.replace("/b/k", "/cache-slip/"))),
+            Sha1Store(raw, uri.replace("/b/k", "/slip/")),
+            api,
+        )
         rows = list(store.get_many([f"{n:040x}" for n in range(50)]))
         assert api.calls == 0
         assert all("there is no bucket" in str(row.error) for row in rows)
@@ -255,9 +254,7 @@ def test_a_misspelt_bucket_name_never_becomes_a_paid_call(kind: str) -> None:
 
 def test_a_dry_run_of_warming_notices_a_missing_bucket(tmp_path: Any) -> None:
     with ScriptedServer(lambda asked: s3_refusal(404, "NoSuchBucket")) as server:
-        store = Sha1Composite()
-        store.append_cache(DiskCache(tmp_path))
-        store.append_source(Sha1Store(stores(server)[0][0], "s3://slip/"))
+        store = composed(as_cache(DiskCache(tmp_path)), Sha1Store(stores(server)[0][0], "s3://slip/"))
         sha1 = ALGORITHMS["sha1"]
         warming = Warming(algorithm=sha1, target="here", store_id="this", dry_run=True, show=False)
         report = warming.run(numbered([DIGEST], sha1), fill_here(store, dry_run=True, timeout=60, in_flight=None))

@@ -28,6 +28,7 @@ from ray_integration import NodePool, fetch_blobs
 from tests.ray_cluster import PaidAPI, RayCluster, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
+from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its blobs, its callers
     ABSENT,
     IN_API,
@@ -72,8 +73,7 @@ class SplitWorld(World):
 
     def store(self, folder: Path | None = None) -> Sha1Composite:
         session = self.s3.admin.session
-        store = Sha1Composite()
-        store.append_cache(DiskCache(folder, "1GB"))
+        store = composed(as_cache(DiskCache(folder, "1GB")))
         bucket = S3Raw(session, endpoint_url=self.proxy.url)
         store.append_source(Sha1Store(bucket, f"s3://{self.bucket}/"), name="bucket")
         cache = S3Raw(session, endpoint_url=self.cache_proxy.url)
@@ -188,9 +188,7 @@ def test_a_job_finishes_when_a_node_store_is_killed(
 
 def test_a_lookup_that_only_a_killed_node_store_can_answer_waits_for_it(cluster: RayCluster, world: SplitWorld) -> None:
     """Its own node asks it first for what is free, and passes it over; but what is on its disk has been paid for."""
-    store = Sha1Composite()
-    store.append_cache(DiskCache())
-    store.append_source(PaidAPI(world.api.url), name="api")
+    store = composed(as_cache(DiskCache()), as_source(PaidAPI(world.api.url), "api"))
     name = next(iter(cluster.nodes))
     with NodePool(store, private=True) as pool:
         (actor,) = callers(cluster, store, [name], pool=pool, routing="local")
@@ -242,8 +240,7 @@ def test_a_job_outlasts_ten_seconds_without_a_service(
 
 def test_the_patience_option_decides_how_long_an_outage_is_waited_for(cluster: RayCluster, world: SplitWorld) -> None:
     """0: what fails has failed. By itself, a batch waits for what is down."""
-    store = Sha1Composite()
-    store.append_source(Sha1Store(S3Raw(world.s3.admin.session, endpoint_url=world.proxy.url), f"s3://{world.bucket}/"))
+    store = composed(Sha1Store(S3Raw(world.s3.admin.session, endpoint_url=world.proxy.url), f"s3://{world.bucket}/"))
     asked = list(IN_BUCKET)[:300]
     with NodePool(store, private=True) as pool:
         for options in ({"pool": pool, "routing": "owner"}, {"pool": pool}, {}):
@@ -263,8 +260,7 @@ def test_a_node_store_that_hangs_is_waited_for_once(
 ) -> None:
     """Its process is stopped, and goes on later: as a machine that swaps, or a disk that does not answer."""
     caplog.set_level(logging.INFO, logger="bitstore")
-    store = Sha1Composite()
-    store.append_source(Sha1Store(S3Raw(world.s3.admin.session, endpoint_url=world.proxy.url), f"s3://{world.bucket}/"))
+    store = composed(Sha1Store(S3Raw(world.s3.admin.session, endpoint_url=world.proxy.url), f"s3://{world.bucket}/"))
     name = next(iter(cluster.nodes))
     asked = list(IN_BUCKET)
     with NodePool(store, private=True) as pool:

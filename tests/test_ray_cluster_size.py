@@ -17,11 +17,12 @@ import pytest
 import ray
 import ray.data
 
-from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
+from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Store
 from ray_integration import NodePool, fetch_blobs
 from tests.ray_cluster import PaidAPI, RayCluster, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
+from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import blobs_of, names_of_actors
 
 pytestmark = [
@@ -95,8 +96,7 @@ def test_each_of_ten_thousand_blobs_is_fetched_once_in_the_cluster(
     cluster: RayCluster, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
-    store = Sha1Composite()
-    store.append_cache(DiskCache(max_size="1GB"))
+    store = composed(as_cache(DiskCache(max_size="1GB")))
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)
     store.append_source(Sha1Store(raw, f"s3://{filled}/"), name="bucket")
     rows = shuffled(list(BLOBS))
@@ -127,11 +127,12 @@ def test_each_of_many_paid_blobs_is_paid_for_once(
     api.blobs.update(PAID)
     proxy = fault_proxy(s3.endpoint_url)
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)
-    store = Sha1Composite()
-    store.append_cache(DiskCache(max_size="1GB"))
-    store.append_source(Sha1Store(raw, f"s3://{filled}/"), name="bucket")
-    store.append_cache(Sha1Cache(raw, f"s3://{s3.create_bucket()}/"), name="paid for")
-    store.append_source(PaidAPI(api.url), name="api")
+    store = composed(
+        as_cache(DiskCache(max_size="1GB")),
+        as_source(Sha1Store(raw, f"s3://{filled}/"), "bucket"),
+        as_cache(Sha1Cache(raw, f"s3://{s3.create_bucket()}/"), "paid for"),
+        as_source(PaidAPI(api.url), "api"),
+    )
     rows = shuffled([*PAID, *list(BLOBS)[:1000]])
     pool = NodePool(store) if jobs > 1 else None  # what one job made for itself, the other could not find
     options = {"routing": routing, "pool": pool, "actors": 4 // jobs, "batch_size": 512}

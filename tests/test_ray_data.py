@@ -21,6 +21,7 @@ from ray_integration import FetchBlobs, fetch_blobs
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, NotedAPI
 from tests.servers import FaultProxy, SeaweedS3
 from tests.servers.faults import s3_error
+from tests.stores import as_cache, as_source, composed
 
 ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
 
@@ -52,11 +53,9 @@ def rows_of(ds: Any) -> pyarrow.Table:
 
 
 def bucket_store(s3: SeaweedS3, bucket: str, endpoint_url: str) -> Sha1Composite:
-    store = Sha1Composite()
-    store.append_source(
-        Sha1Store(S3Raw(s3.reader.session, endpoint_url=endpoint_url), f"s3://{bucket}/"), name="bucket"
+    return composed(
+        as_source(Sha1Store(S3Raw(s3.reader.session, endpoint_url=endpoint_url), f"s3://{bucket}/"), "bucket")
     )
-    return store
 
 
 FOUND = [str(number) for number in range(30)]
@@ -161,10 +160,11 @@ def test_a_second_pass_over_text_lines_reads_the_disk_cache(
     ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
-    store = Sha1Composite()
-    store.append_cache(DiskCache(tmp_path / "cache", max_size="10MB"), name="disk")
-    store.append_source(Sha1Store(S3Raw(s3.reader.session, endpoint_url=proxy.url), f"s3://{filled}/"), name="bucket")
-    store.append_cache(Sha1Cache(FileRaw(), f"{(tmp_path / 'paid').as_uri()}/"), name="paid for")
+    store = composed(
+        as_cache(DiskCache(tmp_path / "cache", max_size="10MB"), "disk"),
+        as_source(Sha1Store(S3Raw(s3.reader.session, endpoint_url=proxy.url), f"s3://{filled}/"), "bucket"),
+        as_cache(Sha1Cache(FileRaw(), f"{(tmp_path / 'paid').as_uri()}/"), "paid for"),
+    )
     store.append_store(NotedAPI(tmp_path / "calls"), name="api")
     digests = [*map(digest_of, FOUND), *(digest_of(f"only the API has {number}") for number in range(5))]
     (tmp_path / "hashes.txt").write_text("\n".join(digests))

@@ -30,6 +30,7 @@ from ray_integration import FetchBlobs, NodePool
 from ray_integration._node.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
 from ray_integration._pool.stats_table import stats_table
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
+from tests.stores import as_cache, as_source, composed
 
 pytestmark = [
     pytest.mark.ray,
@@ -48,9 +49,9 @@ def store_in(folder: Path) -> Sha1Composite:
     bucket.mkdir()
     for digest, data in BLOBS.items():
         (bucket / digest).write_bytes(data)
-    store = Sha1Composite()
-    store.append_cache(MemoryCache("10MB"), name="memory")
-    store.append_source(Sha1Store(FileRaw(), bucket.as_uri() + "/"), name="bucket")
+    store = composed(
+        as_cache(MemoryCache("10MB"), "memory"), as_source(Sha1Store(FileRaw(), bucket.as_uri() + "/"), "bucket")
+    )
     api = NotedAPI(folder / "calls")
     api.password = SECRET  # type: ignore[attr-defined]
     store.append_source(api, name="api")
@@ -168,9 +169,7 @@ def test_latencies_are_sampled_and_cover_every_kind_of_answer() -> None:
                 raise NotFoundInStore(self, uri)
             return super().get(uri)
 
-    store = Sha1Composite()
-    store.append_source(Slow(50), name="slow")
-    store.append_source(MadeStore(50), name="quick")
+    store = composed(as_source(Slow(50), "slow"), as_source(MadeStore(50), "quick"))
     latencies = Latencies(every=4)
     store.get("1" * 40)
     assert latencies.take() == []
@@ -201,8 +200,7 @@ def test_a_fetch_object_still_pickles_after_its_use(shared_ray: Any, tmp_path: P
 
 
 def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(shared_ray: Any) -> None:
-    store = Sha1Composite()
-    store.append_source(LockedStore(), name="locked")
+    store = composed(as_source(LockedStore(), "locked"))
     with pytest.raises(
         TypeError, match=r"store\.tiers\['locked'\]\.settings\['client'\] \(_thread\.lock\) does not pickle"
     ):
@@ -214,9 +212,7 @@ def test_a_pool_of_a_store_that_does_not_pickle_names_the_attribute(shared_ray: 
 def test_a_node_continues_without_a_cache_folder_that_it_cannot_use(
     shared_ray: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Sha1Composite()
-    store.append_cache(DiskCache(tmp_path / "file" / "cache", "1MB"), name="disk")
-    store.append_source(MadeStore(100), name="made")
+    store = composed(as_cache(DiskCache(tmp_path / "file" / "cache", "1MB"), "disk"), as_source(MadeStore(100), "made"))
     (tmp_path / "file").write_text("no folder")
     with NodePool(store, private=True) as pool:
         ((note,),) = [found.notes for found in pool.nodes()]
@@ -353,10 +349,11 @@ def test_measuring_needs_no_ray_in_the_process() -> None:
 def test_a_node_store_does_not_pay_again_for_a_blob_that_no_cache_keeps(
     shared_ray: Any, tmp_path: Path, routing: Any, cache: str
 ) -> None:
-    store = Sha1Composite()
     folder = tmp_path / "file" / "cache"
-    store.append_cache(FullCache() if cache == "full" else DiskCache(folder, "1MB"), name="cache")
-    store.append_source(NotedAPI(tmp_path / "calls"), name="api")
+    store = composed(
+        as_cache(FullCache() if cache == "full" else DiskCache(folder, "1MB"), "cache"),
+        as_source(NotedAPI(tmp_path / "calls"), "api"),
+    )
     (tmp_path / "file").write_text("no folder")
     digests = [f"{number:040x}" for number in range(20)]
     with NodePool(store, private=True) as pool:

@@ -30,7 +30,7 @@ from bitstore.errors import LookupFailed
 from ray_integration import PoolError, VersionMismatch
 from ray_integration._node.usable import usable_part
 from tests.ray_stores import MadeStore, NotedAPI, OddStore
-from tests.stores import API, Box, Shelf
+from tests.stores import API, Box, Shelf, as_cache, as_source, composed, with_tiers
 
 BLOB = b"blob"
 DIGEST = hashlib.sha1(BLOB).hexdigest()
@@ -38,9 +38,7 @@ ABSENT = "0" * 40
 
 
 def composite(key: str = "AKIA", secret: str = "s3cr3t", prefix: str = "s3://bucket/", size: str = "1GB") -> Any:
-    store = Sha1Composite()
-    store.append_cache(DiskCache(None, size))
-    store.append_cache(MemoryCache("1MB"))
+    store = composed(as_cache(DiskCache(None, size)), as_cache(MemoryCache("1MB")))
     raw = S3Raw({"aws_access_key_id": key, "aws_secret_access_key": secret})
     store.append_source(Sha1Store(raw, prefix))
     store.append_source(Sha1Store(GSRaw(), "gs://bucket/{digest[:2]}/{digest}.gz", compression="gzip"), name="b")
@@ -91,9 +89,7 @@ def test_a_fingerprint_does_not_depend_on_secrets(monkeypatch: pytest.MonkeyPatc
 def test_nodes_have_their_own_folders_and_one_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BITSTORE_CACHE_DIR", str(tmp_path / "driver"))
     monkeypatch.setenv("BITSTORE_CACHE_SIZE", "1MB")
-    store = Composite()
-    store.append_cache(DiskCache())
-    store.append_cache(DiskCache(tmp_path / "fixed", "3MB"))
+    store = with_tiers(Composite(), as_cache(DiskCache()), as_cache(DiskCache(tmp_path / "fixed", "3MB")))
     told = fingerprint(store)
     sent = pickle.dumps(store)
     monkeypatch.setenv("BITSTORE_CACHE_DIR", str(tmp_path / "node"))
@@ -172,23 +168,19 @@ def test_the_free_part_of_a_composite_asks_all_but_paid_tiers() -> None:
 
 
 def test_the_free_part_of_a_store_that_costs_nothing_is_the_store_and_of_a_paid_one_none(tmp_path: Path) -> None:
-    plain = Sha1Composite()
-    plain.append_source(Shelf({}))
+    plain = composed(Shelf({}))
     assert free_part(plain) is plain
     assert free_part(OddStore({})) is not None
     api = NotedAPI(tmp_path / "log")
     assert free_part(api) is None
-    only = Sha1Composite()
-    only.append_source(api)
+    only = composed(api)
     assert free_part(only) is None
 
 
 def test_the_free_part_of_a_composite_within_a_composite_is_free(tmp_path: Path) -> None:
     inner, _, _, _, _ = chain()
-    outer = Sha1Composite()
     kept = Box({})
-    outer.append_cache(kept)
-    outer.append_source(inner, name="inner")
+    outer = composed(as_cache(kept), as_source(inner, "inner"))
     with pytest.raises(NotFoundInStore):
         free_part(outer).get(DIGEST)  # type: ignore[union-attr]
     assert outer.get(DIGEST) == BLOB
@@ -197,8 +189,7 @@ def test_the_free_part_of_a_composite_within_a_composite_is_free(tmp_path: Path)
 
 def test_a_cache_folder_that_cannot_be_used_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = Sha1Composite()
-    store.append_cache(DiskCache(tmp_path / "good", "1MB"))
+    store = composed(as_cache(DiskCache(tmp_path / "good", "1MB")))
     bad = DiskCache(tmp_path / "later", "1MB")
     (tmp_path / "later").write_text("")
     store.append_cache(bad)

@@ -32,6 +32,7 @@ from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch, fe
 from tests.ray_cluster import Caller, PaidAPI, RayCluster
 from tests.ray_stores import MadeStore
 from tests.servers import CountedAPI, Delay, FaultProxy, SeaweedS3
+from tests.stores import as_cache, as_source, composed
 
 pytestmark = [
     pytest.mark.ray,
@@ -89,12 +90,12 @@ class World:
 
     def store(self, folder: Path | None = None) -> Sha1Composite:
         raw = S3Raw(self.s3.admin.session, endpoint_url=self.proxy.url)
-        store = Sha1Composite()
-        store.append_cache(DiskCache(folder, "1GB"))
-        store.append_source(Sha1Store(raw, f"s3://{self.bucket}/"), name="bucket")
-        store.append_cache(Sha1Cache(raw, f"s3://{self.paid_bucket}/"), name="paid for")
-        store.append_source(PaidAPI(self.api.url), name="api")
-        return store
+        return composed(
+            as_cache(DiskCache(folder, "1GB")),
+            as_source(Sha1Store(raw, f"s3://{self.bucket}/"), "bucket"),
+            as_cache(Sha1Cache(raw, f"s3://{self.paid_bucket}/"), "paid for"),
+            as_source(PaidAPI(self.api.url), "api"),
+        )
 
     def gets(self) -> Counter[str]:
         """Requests for each digest to the bucket."""
@@ -212,8 +213,7 @@ def test_local_routing_pays_once_for_each_digest(cluster: RayCluster, world: Wor
 
 def test_local_routing_looks_up_no_node_store_but_its_own(cluster: RayCluster, world: World) -> None:
     """On a thousand nodes, looking up all from everywhere would be a million questions to the head."""
-    store = Sha1Composite()
-    store.append_source(MadeStore(50))
+    store = composed(MadeStore(50))
     asked = list(IN_BUCKET)[:20]
     with NodePool(store, private=True) as pool:
         local, owner = [
@@ -352,9 +352,7 @@ def test_a_job_finishes_when_a_node_store_is_killed(cluster: RayCluster, world: 
 
 def test_a_blob_on_the_disk_of_a_killed_node_store_is_not_paid_for_again(cluster: RayCluster, world: World) -> None:
     """Its digests wait for it to come back, as long as its node is there."""
-    store = Sha1Composite()
-    store.append_cache(DiskCache())
-    store.append_source(PaidAPI(world.api.url), name="api")
+    store = composed(as_cache(DiskCache()), as_source(PaidAPI(world.api.url), "api"))
     disk = DiskCache(cluster.folder / "n0", algorithm="sha1")
     with NodePool(store, private=True) as pool:
         actors = callers(cluster, store, ["n1", "n2"], pool=pool, routing="owner")
@@ -479,8 +477,7 @@ def _lives(thread: threading.Thread) -> bool:
 
 
 def test_each_node_uses_its_own_credentials(cluster: RayCluster, world: World) -> None:
-    store = Sha1Composite()
-    store.append_source(Sha1Store(S3Raw(endpoint_url=world.proxy.url), f"s3://{world.bucket}/"), name="bucket")
+    store = composed(as_source(Sha1Store(S3Raw(endpoint_url=world.proxy.url), f"s3://{world.bucket}/"), "bucket"))
     asked = list(IN_BUCKET)[:50]
     with NodePool(store, private=True) as pool:
         first, second, third = callers(cluster, store, ["n0", "n1", "n2"], pool=pool)

@@ -18,12 +18,13 @@ import pytest
 import ray
 import ray.data
 
-from bitstore import S3Raw, Sha1Composite, Sha1Store
+from bitstore import S3Raw, Sha1Store
 from ray_integration import CannotBePlaced, fetch_blobs
 from tests.ray_cluster import local_ray
 from tests.ray_stores import MadeStore
 from tests.servers import SeaweedS3
 from tests.soak_report import record
+from tests.stores import composed
 from tests.test_ray_pool import digest_of
 
 pytestmark = [
@@ -63,10 +64,7 @@ def test_five_gigabytes_pass_through_an_object_store_of_one(
         list(threads.map(lambda item: s3.put(bucket, *item), blobs.items()))
     rows = list(blobs) * 80
     (tmp_path / "digests.txt").write_text("\n".join(rows))
-    store = Sha1Composite()
-    store.append_source(
-        Sha1Store(S3Raw(s3.admin.session, endpoint_url=s3.endpoint_url), f"s3://{bucket}/", verify=True)
-    )
+    store = composed(Sha1Store(S3Raw(s3.admin.session, endpoint_url=s3.endpoint_url), f"s3://{bucket}/", verify=True))
     begun = time.monotonic()
     ds = fetch_blobs(ray.data.read_text(str(tmp_path / "digests.txt")), store, "text", routing=routing, batch_size=512)
     sizes: list[int] = []

@@ -12,13 +12,14 @@ import pyarrow
 import pytest
 import ray
 
-from bitstore import HTTPRaw, Retry, Sha1Composite, Sha1Store
+from bitstore import HTTPRaw, Retry, Sha1Store
 from ray_integration import ClusterLimit, FetchBlobs, NodePool
 from ray_integration._node import metrics
 from ray_integration._node.metrics import TierMetrics
 from tests.ray_cluster import local_ray
 from tests.ray_stores import CarelessAPI
 from tests.servers import Answer, CountedAPI
+from tests.stores import composed
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(150)]
 
@@ -56,8 +57,7 @@ def test_no_name_count_row_log_or_state_on_a_cluster_shows_a_secret(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     web = HTTPRaw(headers={"Authorization": f"Bearer {SECRET}", "X-Api-Key": SECRET}, retry=Retry(attempts=1))
     limit = ClusterLimit("account", per_day=3, state=tmp_path / "limits.sqlite", wait=0)
-    store = Sha1Composite(call_when_uncertain=True)
-    store.append_source(Sha1Store(web, f"{api.url}/blob/{{digest}}?sig={SECRET}"))
+    store = composed(Sha1Store(web, f"{api.url}/blob/{{digest}}?sig={SECRET}"), call_when_uncertain=True)
     named = Sha1Store(web, f"{api.url}/x/")
     named.prefix = f"{api.url.replace('//', f'//me:{SECRET}@')}/x/"  # the constructor refuses it
     store.append_source(named)

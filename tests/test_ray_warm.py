@@ -21,6 +21,7 @@ from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite
 from ray_integration import NodePool, WarmReport, warm
 from tests.ray_cluster import PaidAPI, RayCluster
 from tests.servers import Answer, CountedAPI, Delay, FaultProxy, SeaweedS3
+from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its cluster, its blobs, its callers
     ABSENT,
     ALL,
@@ -218,9 +219,9 @@ def test_a_digest_that_fails_is_in_the_report_and_asked_for_again(
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)
-    store = Sha1Composite()
-    store.append_cache(Sha1Cache(raw, f"s3://{s3.create_bucket()}/"), name="paid for")
-    store.append_source(PaidAPI(api.url), name="api")
+    store = composed(
+        as_cache(Sha1Cache(raw, f"s3://{s3.create_bucket()}/"), "paid for"), as_source(PaidAPI(api.url), "api")
+    )
     api.blobs.update(IN_API)
     with NodePool(store, private=True) as pool:
         rule = api.rules.add(Answer(403), path=next(iter(IN_API)))

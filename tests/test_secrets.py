@@ -31,14 +31,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth.credentials import Credentials
 
 import bitstore
-from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Composite, Sha1Store, Store
+from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Store, Store
 from bitstore._support.digests import algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, loads
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
-from tests.stores import sha1
+from tests.stores import as_cache, composed, sha1
 
 ONCE = Retry(attempts=1)
 DATA = b"a blob"
@@ -210,10 +210,11 @@ def test_no_repr_log_error_or_pickle_shows_a_secret(
     caplog.set_level(logging.DEBUG)
     raw, prefix, echo.style = make(echo.url)
     echo.status = status
-    composite = Sha1Composite()
-    composite.append_cache(DiskCache(tmp_path / "cache"))
-    composite.append_source(Sha1Store(raw, prefix, verify=True))
-    composite.append_cache(Sha1Cache(raw, f"{prefix}kept/"))
+    composite = composed(
+        as_cache(DiskCache(tmp_path / "cache")),
+        Sha1Store(raw, prefix, verify=True),
+        as_cache(Sha1Cache(raw, f"{prefix}kept/")),
+    )
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     (shelf / DIGEST).write_bytes(DATA)
@@ -271,9 +272,7 @@ def test_the_ledger_of_a_warming_shows_no_secret(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["environment key"])
     raw, prefix, echo.style = make(echo.url)
-    composite = Sha1Composite()
-    composite.append_cache(DiskCache(tmp_path / "cache"))
-    composite.append_source(Sha1Store(raw, prefix, verify=True))
+    composite = composed(as_cache(DiskCache(tmp_path / "cache")), Sha1Store(raw, prefix, verify=True))
     kind = algorithm("sha1")
     said: list[str] = []
     folder = tmp_path / "ledger"
@@ -294,12 +293,13 @@ def test_a_fingerprint_does_not_depend_on_a_secret() -> None:
     """Otherwise passwords could be tried against the name of a node's store."""
 
     def of(secret: str) -> str:
-        composite = Sha1Composite()
         keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": secret, "aws_session_token": secret}
-        composite.append_source(Sha1Store(S3Raw(keys), "s3://bucket/"))
-        composite.append_source(Sha1Store(GSRaw({"client_email": "me", "private_key": secret}), "gs://bucket/"))
         web = HTTPRaw(headers={"Authorization": f"Bearer {secret}"}, proxy=f"http://user:{secret}@host")
-        composite.append_source(Sha1Store(web, "https://host/"))
+        composite = composed(
+            Sha1Store(S3Raw(keys), "s3://bucket/"),
+            Sha1Store(GSRaw({"client_email": "me", "private_key": secret}), "gs://bucket/"),
+            Sha1Store(web, "https://host/"),
+        )
         return fingerprint(composite)
 
     assert of("one") == of(SECRETS["secret key"])
@@ -482,8 +482,7 @@ def test_a_secret_in_the_prefix_of_a_store_is_not_shown(prefix: str, tmp_path: P
         assert not [text for text in told(refused.value) if leaks(text)]
     store = Sha1Store(raw, "http://127.0.0.1:9/")
     store.prefix = prefix
-    composite = Sha1Composite()
-    composite.append_source(store)
+    composite = composed(store)
     (blob,) = composite.get_many([DIGEST], patience=0)
     assert blob.error is not None
     texts = [

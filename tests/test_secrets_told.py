@@ -28,7 +28,6 @@ from bitstore import (
     MemoryCache,
     NotFoundInStore,
     Retry,
-    Sha1Composite,
     Sha1Store,
     StoreNotAvailable,
 )
@@ -41,7 +40,7 @@ from bitstore._support.redact import redact, redact_url
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, from_urls, loads
 from tests.servers import Answer, CountedAPI, Reset
-from tests.stores import API, Box, Shelf, sha1
+from tests.stores import API, Box, Shelf, as_cache, composed, sha1, with_tiers
 
 SECRET = "PLANTEDsecret0123456789"
 DATA = b"a blob"
@@ -69,9 +68,7 @@ def test_a_batch_shows_no_signed_url(status: int | None, api: CountedAPI, caplog
     caplog.set_level(logging.DEBUG)
     api.rules.add(Reset() if status is None else Answer(status))
     uri = f"{api.url}/blob/x?sig={SECRET}"
-    composite = Composite()
-    composite.append_cache(MemoryCache())
-    composite.append_source(HTTPRaw(retry=ONCE))
+    composite = with_tiers(Composite(), as_cache(MemoryCache()), HTTPRaw(retry=ONCE))
     texts = []
     for _ in range(6):  # so that a breaker opens, and tells why
         [blob] = composite.get_many([uri], patience=0)
@@ -135,10 +132,7 @@ def test_secrets_raised_by_a_users_store_are_redacted_in_logs_and_rows(
     caplog.set_level(logging.DEBUG)
     api, cache = API({}), Box()
     api.fail, cache.fail_put = error, error
-    composite = Sha1Composite()
-    composite.append_cache(DiskCache(tmp_path / "cache"))
-    composite.append_cache(cache)
-    composite.append_source(api)
+    composite = composed(as_cache(DiskCache(tmp_path / "cache")), as_cache(cache), api)
     texts: list[object] = []
     for _ in range(7):
         [blob] = composite.get_many([DIGEST], patience=0)
@@ -188,8 +182,7 @@ def test_the_state_of_a_limit_holds_only_names_and_numbers(tmp_path: Path) -> No
 
     api = Keyed({DIGEST: DATA})
     api.limit = CallLimit("account", per_day=2, state=state, wait=0)
-    composite = Sha1Composite()
-    composite.append_source(api)
+    composite = composed(api)
     assert composite.get(DIGEST) == DATA
     api.fail = OSError(f"https://me:{SECRET}@host/")
     with pytest.raises(LookupFailed):

@@ -18,6 +18,7 @@ from bitstore._lookup.run import run
 from bitstore._lookup.workers import Workers
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Call, Cancelled, Steps
+from tests.stores import with_tiers
 
 DATA = b"some bytes"
 KEY = hashlib.sha1(DATA).hexdigest()
@@ -63,8 +64,7 @@ def test_a_lookup_gives_up_a_store_that_blocks(gate: threading.Event) -> None:
 
 
 def test_a_nested_composite_and_a_download_give_up_a_store_that_blocks(gate: threading.Event, tmp_path: Path) -> None:
-    inner = Composite()
-    inner.append_source(Blocking(gate))
+    inner = with_tiers(Composite(), Blocking(gate))
     with pytest.raises(LookupFailed):
         composite(inner).get(KEY, timeout=SHORT)
     with pytest.raises(StoreNotAvailable):
@@ -117,8 +117,7 @@ def test_hung_calls_of_a_batch_leave_threads_to_its_other_lookups(gate: threadin
         def get(self, uri: Any) -> bytes:
             return super().get(uri) if str(uri).startswith("hang") else DATA
 
-    chain = Composite()
-    chain.append_source(Picky(gate))
+    chain = with_tiers(Composite(), Picky(gate))
     keys = [f"hang {number}" for number in range(40)] + [f"key {number}" for number in range(40)]
     found = {blob.uri: blob for blob in chain.get_many(keys, timeout=1.0, in_flight=41, patience=0)}
     assert {key for key, blob in found.items() if blob.data == DATA} == set(keys[40:]) and not gate.is_set()

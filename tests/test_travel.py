@@ -15,17 +15,14 @@ import pandas
 import pytest
 
 from bitstore import Blob, NotFoundInStore, Sha1Composite, TierStats
-from tests.stores import Box, Shelf, blobs
+from tests.stores import Box, Shelf, as_cache, as_source, blobs, composed
 
 HELD = blobs(3)
 ABSENT = "0" * 40
 
 
 def composite() -> Sha1Composite:
-    store = Sha1Composite()
-    store.append_cache(Box(), name="box")
-    store.append_source(Shelf(HELD), name="shelf")
-    return store
+    return composed(as_cache(Box(), "box"), as_source(Shelf(HELD), "shelf"))
 
 
 def pickled(value: Any) -> Any:

@@ -31,7 +31,7 @@ from bitstore.config import load
 from bitstore.errors import AccessDenied, WriteConflict
 from bitstore.steps import Call
 from tests.servers import SeaweedS3
-from tests.stores import API, Box, Shelf, blobs, sha1
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, sha1, with_tiers
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
@@ -248,13 +248,9 @@ class TestPayOnlyForWhatIsKept:
 
     def test_a_paid_source_without_a_cache_above_is_always_asked(self) -> None:
         api = API(HELD)
-        store = Sha1Composite()
-        store.append_source(api)
-        store.append_cache(broken())
+        store = composed(api, as_cache(broken()))
         assert [store.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
-        uncached = Sha1Composite()
-        uncached.append_cache(broken())
-        uncached.append_source(API(HELD), cache_result=False)
+        uncached = composed(as_cache(broken()), as_source(API(HELD), cache_result=False))
         assert [uncached.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
 
     def test_a_cache_that_is_back_is_noticed_without_another_call(self) -> None:
@@ -317,18 +313,14 @@ class TestPayOnlyForWhatIsKept:
     def test_a_misspelt_bucket_name_costs_one_paid_call(self, s3: SeaweedS3) -> None:
         raw = S3Raw(None, **_where(s3))
         api = API(HELD)
-        store = Sha1Composite()
-        store.append_cache(Sha1Cache(raw, "s3://no-such-bucket-here/"), read=False)
-        store.append_source(api)
+        store = composed(as_cache(Sha1Cache(raw, "s3://no-such-bucket-here/"), read=False), api)
         answers = list(store.get_many(list(HELD)[:5], in_flight=1, patience=0))
         assert [blob.found for blob in answers].count(True) == 1 == len(api.calls)
 
     def test_a_bucket_that_does_not_exist_is_noticed_before_the_first_paid_call(self, s3: SeaweedS3) -> None:
         raw = S3Raw(None, **_where(s3))
         api = API(HELD)
-        store = Sha1Composite(call_when_uncertain=True)
-        store.append_cache(Sha1Cache(raw, "s3://no-such-bucket-here/"))
-        store.append_source(api)
+        store = composed(as_cache(Sha1Cache(raw, "s3://no-such-bucket-here/")), api, call_when_uncertain=True)
         with pytest.raises(LookupFailed, match="no cache can keep"):
             store.get(DIGEST)
         assert api.calls == []
@@ -378,18 +370,15 @@ class TestNothingAsked:
             def is_valid(self, uri: Any) -> bool:
                 return False
 
-        store = Sha1Composite()
-        store.append_source(Picky(), name="picky")
+        store = composed(as_source(Picky(), "picky"))
         with pytest.raises(LookupFailed, match="is_valid says no in picky"):
             store.get(DIGEST)
         with pytest.raises(LookupFailed):
             store.exists(DIGEST)
-        outer = Sha1Composite()
-        outer.append_source(store, name="inner")
+        outer = composed(as_source(store, "inner"))
         with pytest.raises(LookupFailed, match="is_valid says no in picky"):
             outer.get(DIGEST)
-        plain = Composite()
-        plain.append_source(Picky())
+        plain = with_tiers(Composite(), Picky())
         with pytest.raises(InvalidURI):
             plain.get(DIGEST)
 
@@ -398,9 +387,7 @@ class TestNothingAsked:
             def is_valid(self, uri: Any) -> bool:
                 return False
 
-        store = Sha1Composite()
-        store.append_source(Picky())
-        store.append_source(Shelf())
+        store = composed(Picky(), Shelf())
         with pytest.raises(NotFoundInStore):
             store.get(DIGEST)
         assert store.exists(DIGEST) is False
@@ -410,20 +397,15 @@ class TestNothingAsked:
             def is_valid(self, uri: Any) -> bool:
                 return False
 
-        store = Sha1Composite()
-        store.append_source(Picky())
-        store.append_source(API(HELD))
+        store = composed(Picky(), API(HELD))
         part = free_part(store)
         assert part is not None and store.exists(DIGEST) is False
         with pytest.raises(NotFoundInStore):
             part.get(DIGEST)
-        unread = Sha1Composite()
-        unread.append_cache(Box(), read=False)
-        unread.append_source(API(HELD))
+        unread = composed(as_cache(Box(), read=False), API(HELD))
         assert free_part(unread) is None
 
     def test_a_cache_with_an_impossible_folder_is_an_error(self, tmp_path: Path) -> None:
-        store = Sha1Composite()
-        store.append_cache(DiskCache(tmp_path))
+        store = composed(as_cache(DiskCache(tmp_path)))
         with pytest.raises(NotFoundInStore):
             store.get(sha1(b"nowhere"))

@@ -16,7 +16,7 @@ from bitstore._tiers.single_flight import Flight
 from bitstore._tiers.trial import Trial
 from bitstore.errors import AccessDenied, InvalidDataFound, WriteConflict
 from bitstore.steps import Call, Cancelled, Found, Steps, Write
-from tests.stores import API, Box, Shelf, blobs
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, with_tiers
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
@@ -254,16 +254,12 @@ class TestCaches:
                 yield Call(lambda: None)
                 return Found(DATA, "cache", matched=False)
 
-        store = Composite()
-        store.append_cache(Unmatched())
-        store.append_source(Shelf())
+        store = with_tiers(Composite(), as_cache(Unmatched()), Shelf())
         assert store.get("key") == DATA
 
     def test_a_plain_composite_downloads_and_keeps(self, tmp_path: Path) -> None:
         (tmp_path / "blob").write_bytes(DATA)
-        store = Composite()
-        store.append_cache(Box())
-        store.append_source(FileRaw(), name="files")
+        store = with_tiers(Composite(), as_cache(Box()), as_source(FileRaw(), "files"))
         url = f"file://{tmp_path}/blob"
         assert store.download(url, tmp_path / "out") == "files" and (tmp_path / "out").read_bytes() == DATA
         assert store.get(url) == store.get(url) == DATA and store.stats()["Box"].hits == 1

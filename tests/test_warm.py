@@ -40,6 +40,7 @@ from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
 from bitstore._warming.run import numbered
 from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
+from tests.stores import as_cache, as_source, composed
 
 SHA1 = ALGORITHMS["sha1"]
 
@@ -416,15 +417,12 @@ def test_causes_of_failures_ignore_parts_that_differ_between_blobs(text: str) ->
 def test_an_input_that_cannot_be_warmed_is_reported(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="only a composite of digests"):
         check_target(shelf.disk, "here")
-    bare = Sha1Composite()
-    bare.append_cache(MemoryCache("1MB"), name="memory")
+    bare = composed(as_cache(MemoryCache("1MB"), "memory"))
     with pytest.raises(
         ValueError, match=r"nothing to fill: the store has no cache that outlives this process \(it has: memory"
     ):
         check_target(bare, "here")
-    below = Sha1Composite()
-    below.append_source(shelf.api, name="api")
-    below.append_cache(shelf.disk)
+    below = composed(as_source(shelf.api, "api"), as_cache(shelf.disk))
     with pytest.raises(ValueError, match="'api' costs money, and no cache that outlives this process keeps"):
         check_target(below, "here")
     assert check_target(shelf.store, "shared") is SHA1
@@ -527,8 +525,7 @@ def test_the_warm_command_resumes_where_it_was_killed(command: Command, number: 
 
 
 def test_a_store_without_caches_cannot_be_warmed() -> None:
-    store = Sha1Composite()
-    store.append_source(Sha1Store(FileRaw(), "file:///nowhere/"), name="bucket")
+    store = composed(as_source(Sha1Store(FileRaw(), "file:///nowhere/"), "bucket"))
     with pytest.raises(
         ValueError, match=r"nothing to fill: .* no cache that outlives .* \(it has: bucket\); .*--cache"
     ):
@@ -556,9 +553,7 @@ def test_a_users_own_cache_can_be_warmed(shelf: Shelf) -> None:
             self.held[uri] = data
 
     own = Own()
-    store = Sha1Composite()
-    store.append_cache(own, name="own")
-    store.append_source(shelf.api, name="api")
+    store = composed(as_cache(own, "own"), as_source(shelf.api, "api"))
     shelf.store = store
     assert shelf.warm(shelf.in_api).found == 20
     assert own.held == shelf.in_api

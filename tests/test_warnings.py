@@ -16,7 +16,7 @@ import ray
 import bitstore
 from bitstore import DiskCache, FileRaw, Sha1Cache, Sha1Composite, Sha1Store
 from bitstore._support.once import warn_once
-from tests.stores import blobs
+from tests.stores import as_cache, blobs, composed
 
 ROOT = Path(bitstore.__file__).parent.parent
 HELD = blobs(20)
@@ -36,10 +36,11 @@ def cannot_write(folder: Path, kind: str) -> Sha1Composite:
     (folder / "source").mkdir()
     for digest, data in HELD.items():
         (folder / "source" / digest).write_bytes(data)
-    store = Sha1Composite()
     below = folder / "file" / "cache"
-    store.append_cache(DiskCache(below, "1MB") if kind == "disk" else Sha1Cache(FileRaw(), f"file://{below}/"))
-    store.append_source(Sha1Store(FileRaw(), f"file://{folder}/source/"))
+    store = composed(
+        as_cache(DiskCache(below, "1MB") if kind == "disk" else Sha1Cache(FileRaw(), f"file://{below}/")),
+        Sha1Store(FileRaw(), f"file://{folder}/source/"),
+    )
     (folder / "file").touch()
     return store
 
