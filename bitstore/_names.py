@@ -26,6 +26,12 @@ from bitstore._digests.named import Sha256Composite as Sha256Composite
 from bitstore._digests.named import Sha256Store as Sha256Store
 from bitstore._digests.named import VerifySha1Mixin as VerifySha1Mixin
 from bitstore._digests.store import DigestStore as DigestStore
+from bitstore._doctor.checking import check as check
+from bitstore._doctor.reports import CheckAnswer as CheckAnswer
+from bitstore._doctor.reports import CheckFault as CheckFault
+from bitstore._doctor.reports import CheckReport as CheckReport
+from bitstore._doctor.reports import SampleCheck as SampleCheck
+from bitstore._doctor.reports import TierCheck as TierCheck
 from bitstore._limits.calls import CallLimit as CallLimit
 from bitstore._limits.rates import RateLimit as RateLimit
 from bitstore._lookup.retry import Retry as Retry

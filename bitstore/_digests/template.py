@@ -89,8 +89,7 @@ class KeyTemplate:
     @property
     def folder(self) -> str:
         """The URL of the folder that all blobs have in common."""
-        first = self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
-        return first.rpartition("/")[0] + "/"
+        return self.start.rpartition("/")[0] + "/"
 
     @property
     def pattern(self) -> str:
@@ -102,6 +101,31 @@ class KeyTemplate:
         if self._prefix is not None:
             return self._prefix + digest
         return "".join([part if isinstance(part, str) else digest[part] for part in self._parts])
+
+    @property
+    def start(self) -> str:
+        """What the URLs of all blobs begin with."""
+        return self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
+
+    def digest_of(self, url: str, length: int) -> str | None:
+        """The digest of `length` characters whose URL this is; None: it is that of no blob."""
+        pattern, spans = "", []
+        for part in self._parts:
+            if isinstance(part, str):
+                pattern += re.escape(part)
+            else:
+                span = range(length)[part]
+                pattern += f"([0-9a-f]{{{len(span)}}})"
+                spans.append(span)
+        match = re.fullmatch(pattern, url)
+        if match is None:
+            return None
+        digest = ["0"] * length
+        for span, text in zip(spans, match.groups(), strict=True):
+            for place, character in zip(span, text, strict=True):
+                digest[place] = character
+        found = "".join(digest)
+        return found if self.url(found) == url else None  # its parts may contradict each other
 
     def __repr__(self) -> str:
         return f"KeyTemplate({self.shown!r})"

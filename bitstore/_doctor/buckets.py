@@ -1,0 +1,215 @@
+"""The check of a tier whose blobs lie in a bucket or folder, under keys made of digests."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from bitstore._digests.store import DigestStore
+from bitstore._digests.template import KeyTemplate, key_template
+from bitstore._doctor.causes import Place, cause_of
+from bitstore._doctor.layout import Guess, guessed, near_names
+from bitstore._doctor.listening import Heard
+from bitstore._doctor.questions import Questions
+from bitstore._doctor.reports import CheckFault, TierCheck
+from bitstore._lookup.retry import Retry
+from bitstore._raw.file import FileRaw
+from bitstore._raw.gs import GSRaw
+from bitstore._raw.http import HTTPRaw
+from bitstore._raw.listing import Listing
+from bitstore._raw.s3 import S3Raw
+from bitstore._raw.wire import WireStore
+from bitstore._support.digests import algorithm as digest_algorithm
+
+__all__ = ["check_bucket", "place_of", "quick"]
+
+_KINDS = ((S3Raw, "s3"), (GSRaw, "gs"), (HTTPRaw, "http"), (FileRaw, "file"))
+_URL = re.compile(r"[a-z0-9]+://([^/]*)/?(.*)", re.DOTALL)
+_LISTED = 200  # keys that are looked at
+_READ = 16_000_000  # bytes of a blob that is read to see whether it can be
+_ONE_RETRY = Retry(attempts=2, first_delay=0.1, longest_delay=1.0, budget=10.0)
+
+
+def place_of(store: Any, *, writes: bool) -> Place:
+    """What a tier asks."""
+    raw = store.base_store if isinstance(store, DigestStore) else store
+    kind = next((name for cls, name in _KINDS if isinstance(raw, cls)), "own")
+    start = key_template(store.prefix).start if isinstance(store, DigestStore) else ""
+    match = _URL.fullmatch(start)
+    bucket, prefix = (match[1], match[2]) if match else ("", "")
+    lenient = bool(getattr(raw, "forbidden_is_missing", False))
+    return Place(kind, bucket, prefix, writes, lenient)
+
+
+def quick(store: Any) -> Any:
+    """A copy of the store that tries twice and no more; the store itself where it cannot be copied."""
+    try:
+        if isinstance(store, DigestStore):
+            twin = copy.copy(store)
+            twin.base_store = quick(store.base_store)
+            return twin
+        if isinstance(store, WireStore):
+            other = copy.copy(store)
+            other.retry = _ONE_RETRY
+            return other
+    except Exception:  # a client that does not pickle, a subclass of a user with a will of its own
+        return store
+    return store
+
+
+def check_bucket(questions: Questions, store: DigestStore) -> None:
+    """Find out what there is to know about a tier over a raw store."""
+    check, place, raw = questions.check, questions.place, store.base_store
+    missing = questions.missing_blob()
+    if missing is None:
+        return
+    page = _list(questions, store, key_template(store.prefix).start) if hasattr(raw, "list_steps") else None
+    _refusals(questions, missing)
+    sample = None
+    if page is not None:
+        sample = _layout(questions, store, page)
+    questions.samples(sample)
+    if place.kind == "file":
+        _folder(check, store)
+    if questions.wishes.write and (check.role is None or place.writes):
+        delete = getattr(raw, "delete_steps", None)
+        questions.write(None if delete is None else lambda digest: delete(store.url(digest)))
+    elif questions.wishes.write:
+        check.notes.append("no probe was written: lookups never write to a source")
+
+
+def _list(questions: Questions, store: DigestStore, url: str, *, one_level: bool = False) -> Listing | None:
+    """A page of what lies under `url`; None: it may not be listed."""
+    raw: Any = store.base_store
+    heard = questions.ask(lambda: raw.list_steps(url, one_level=one_level, most=_LISTED))
+    if heard.error is None:
+        questions.check.may_list = True
+        page: Listing = heard.result
+        return page
+    fault = cause_of(heard, questions.place)
+    if fault.kind in ("no-right-to-read", "refused", "no-permission"):
+        questions.check.may_list = False
+    elif getattr(raw, "client", None) is None and not url.startswith("file://"):
+        questions.check.notes.append(f"it could not be listed: {fault.text}")
+    return None
+
+
+def _refusals(questions: Questions, missing: Heard) -> None:
+    """What it means that a missing blob is refused, which is known when listing was tried."""
+    check, place = questions.check, questions.place
+    refused = missing.status in (401, 403) and (missing.error is not None)
+    if not refused or not place.bucket:
+        return
+    if place.kind not in ("s3", "gs"):
+        cause = cause_of(missing, place)
+        if place.forbidden_is_missing:
+            return
+        questions.fault(cause)
+        return
+    if place.forbidden_is_missing:
+        text = f"{missing.status} counts as missing here (forbidden_is_missing): a read that is refused looks the same"
+        advice = "Better than that is the right to list: then the service tells one from the other."
+        questions.fault(CheckFault("no-right-to-list", text, advice, severity="hint", policy=place.policy()))
+        return
+    cause = cause_of(missing, place)
+    if check.may_list or cause.kind != "no-right-to-read" or "GetObject" in cause.text:
+        questions.fault(cause)
+        return
+    right = {"s3": "s3:ListBucket", "gs": "storage.objects.list"}[place.kind]
+    text = f"a missing blob is answered by {missing.status}, so its lookup fails: {cause.text}"
+    advice = (
+        f"Ask for {right} on the bucket (and for the right to read, if that is lacking, too), as here; or count such "
+        "refusals as missing: forbidden_is_missing = true."
+    )
+    questions.fault(CheckFault("no-right-to-list", text, advice, policy=place.policy()))
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def _layout(questions: Questions, store: DigestStore, page: Listing) -> str | None:
+    """Compare the keys with the template. Returns a digest of the listing that is small enough to be read."""
+    template = key_template(store.prefix)
+    kind = digest_algorithm(store.algorithm)
+    fitting = [(item, digest) for item in page.objects if (digest := template.digest_of(item.url, kind.length))]
+    if fitting:
+        return next((digest for item, digest in fitting if item.size <= _READ), None)
+    if page.objects:
+        guess = guessed((item.url for item in page.objects), store.algorithm)
+        if guess is not None:
+            questions.fault(_other_layout(store, template, guess))
+        else:
+            text = f"none of the {len(page.objects)} first keys under {template.start} is that of a {kind.name} digest"
+            advice = f"Compare them with {template.pattern}: the first is {page.objects[0].url}"
+            questions.fault(CheckFault("no-blobs", text, advice, severity="hint"))
+        return None
+    _look_around(questions, store, template)
+    return None
+
+
+def _other_layout(store: DigestStore, template: KeyTemplate, guess: Guess) -> CheckFault:
+    text = f"keys do not fit {template.pattern}: they look like {guess.example}"
+    if guess.upper:
+        return CheckFault("upper-case", text, "Digests of keys are lower-case here: copy the objects to such names.")
+    if guess.algorithm != store.algorithm:
+        advice = f"These are {guess.algorithm} digests: take algorithm = {guess.algorithm!r}, and {guess.template!r}."
+        return CheckFault("other-algorithm", text, advice)
+    codec = guess.compression
+    compressed = f" and compression = {codec!r}" if codec is not None and store.compression != codec else ""
+    if template.lacks_slash and guess.prefix == f"{template.text}/":
+        advice = f"Write the prefix with its slash: {guess.prefix!r}{compressed}."
+        return CheckFault("prefix-without-slash", text, advice)
+    return CheckFault("other-template", text, f"Write {guess.prefix or guess.template!r}{compressed}.")
+
+
+def _look_around(questions: Questions, store: DigestStore, template: KeyTemplate) -> None:
+    """Nothing lies under the template: look for blobs beside it."""
+    start = template.start
+    bare = start.rstrip("/")
+    if bare.count("/") > 2 and bare != start:  # keys such as filesab..., for the prefix files/
+        page = _list(questions, store, bare)
+        guess = guessed((item.url for item in page.objects), store.algorithm) if page is not None else None
+        if guess is not None:
+            questions.fault(_other_layout(store, template, guess))
+            return
+    parent = f"{bare.rpartition('/')[0]}/" if bare.count("/") > 2 else start
+    level = _list(questions, store, parent, one_level=True) if parent != start else None
+    near = near_names(start, level) if level is not None else []
+    if not near:
+        where = "the bucket is empty, or" if level is not None or parent == start else ""
+        note = f"nothing lies under {start}: {where} nothing was written yet".replace(":  ", ": ")
+        if questions.place.writes:
+            questions.check.notes.append(note)
+        else:
+            questions.fault(CheckFault("no-blobs", note, "Look at the name of the bucket, and of the prefix.", "hint"))
+        return
+    for folder in near[:2]:
+        page = _list(questions, store, folder)
+        guess = guessed((item.url for item in page.objects), store.algorithm) if page is not None else None
+        if guess is not None:
+            text = f"nothing lies under {start}, and blobs such as {guess.example} do"
+            questions.fault(CheckFault("other-prefix", text, f"Write {guess.prefix or guess.template!r}."))
+            return
+    text = f"nothing lies under {start}"
+    advice = f"Look for a slip in the prefix. Beside it are: {', '.join(near)}"
+    severity: Any = "hint" if questions.place.writes else "fault"
+    questions.fault(CheckFault("no-blobs", text, advice, severity))
+
+
+def _folder(check: TierCheck, store: DigestStore) -> None:
+    """Whether the user may write into a folder, by its rights."""
+    folder = Path(unquote(key_template(store.prefix).folder.removeprefix("file://")))
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    writable = os.access(folder, os.W_OK | os.X_OK)
+    if check.role is not None and check.role.startswith("cache"):
+        check.may_write = writable
+        if not writable:
+            text = f"the folder {folder} may not be written by this user"
+            check.faults.append(
+                CheckFault("no-permission", text, "Give this user the right to write, or name another folder.")
+            )
