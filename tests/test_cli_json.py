@@ -87,6 +87,13 @@ COMMANDS = [
     ("init s3://b/f/ --algorithm sha1", 0, ["config"]),
     ("init s3://b/f/ --algorithm sha1 -o -", 3, ["error"]),
     ("init", 3, ["error"]),
+    (f"check --digest {DIGEST} --config b.toml", 0, ["tier-check", "tier-check", "check"]),
+    (f"check list --write --digest {ABSENT} --config b.toml", 1, ["tier-check", "tier-check", "check"]),
+    ("check --store http://127.0.0.1:9/", 2, ["tier-check", "check"]),
+    ("check --digest nonsense --config b.toml", 3, ["error"]),
+    ("check --algorithm sha1 --config b.toml", 3, ["error"]),
+    ("show --config b.toml", 0, ["outline"]),
+    ("show --config none.toml", 3, ["error"]),
     ("demo --blobs 100 --no-ray", 0, ["pass", "pass", "claim", "claim", "claim", "claim"]),
 ]
 

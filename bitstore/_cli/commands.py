@@ -12,6 +12,7 @@ import typer
 
 import bitstore
 from bitstore._cli import cache as cache_commands
+from bitstore._cli.check import check, show_command
 from bitstore._cli.existing import exists
 from bitstore._cli.fetching import FetchReport, fetch
 from bitstore._cli.init import init
@@ -48,6 +49,17 @@ app = typer.Typer(
     ),
 )
 app.add_typer(cache_commands.app, name="cache")
+app.command(
+    name="check",
+    epilog=epilog(
+        "bitstore check --config bitstore.toml",
+        "bitstore check --store s3://bucket/files/ --digest 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+        "bitstore check hashes.txt --write --json | jq '.faults[]?'",
+    ),
+)(as_command(check))
+app.command(name="show", epilog=epilog("bitstore show", "bitstore show --config bitstore.toml --json"))(
+    as_command(show_command)
+)
 
 _UsageError: Any = typer.BadParameter.__base__  # whichever package the framework has it from
 

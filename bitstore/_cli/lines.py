@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,8 @@ __all__ = [
     "Blob",
     "Cache",
     "CacheCheck",
+    "Check",
+    "CheckedTier",
     "Claim",
     "Config",
     "Error",
@@ -21,6 +24,7 @@ __all__ = [
     "Pass",
     "Put",
     "Report",
+    "Shown",
     "Version",
     "show_line",
 ]
@@ -131,6 +135,46 @@ class Config(Line, tag="config"):
     file: str
     algorithm: str
     tiers: list[str]
+
+
+class CheckedTier(Line, tag="tier-check"):
+    """What `check` found out about one tier."""
+
+    name: str
+    kind: str
+    role: str | None
+    ok: bool
+    asked: bool
+    reached: bool | None
+    answers: list[dict[str, Any]]
+    may_list: bool | None
+    may_read: bool | None
+    may_write: bool | None
+    latency: float | None
+    clock_skew: float | None
+    samples: list[dict[str, Any]]
+    notes: list[str]
+    faults: list[dict[str, Any]]
+
+
+class Check(Line, tag="check"):
+    """What `check` comes to, at its end."""
+
+    ok: bool
+    exit_code: int
+    tiers: int
+    faults: int
+    missing: list[str]
+
+
+class Shown(Line, tag="outline"):
+    """The tiers as a tree."""
+
+    title: str
+    kind: str
+    role: str | None
+    facts: dict[str, Any]
+    parts: list[dict[str, Any]]
 
 
 class Pass(Line, tag="pass"):

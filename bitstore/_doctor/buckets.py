@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from bitstore._digests.store import DigestStore
 from bitstore._digests.template import KeyTemplate, key_template
-from bitstore._doctor.causes import Place, cause_of
+from bitstore._doctor.causes import Place, cause_of, right_named
 from bitstore._doctor.layout import Guess, guessed, near_names
 from bitstore._doctor.listening import Heard
 from bitstore._doctor.questions import Questions
@@ -29,6 +29,7 @@ __all__ = ["check_bucket", "place_of", "quick"]
 
 _KINDS = ((S3Raw, "s3"), (GSRaw, "gs"), (HTTPRaw, "http"), (FileRaw, "file"))
 _URL = re.compile(r"[a-z0-9]+://([^/]*)/?(.*)", re.DOTALL)
+_READS = frozenset({"s3:GetObject", "storage.objects.get"})
 _LISTED = 200  # keys that are looked at
 _READ = 16_000_000  # bytes of a blob that is read to see whether it can be
 _ONE_RETRY = Retry(attempts=2, first_delay=0.1, longest_delay=1.0, budget=10.0)
@@ -68,6 +69,8 @@ def check_bucket(questions: Questions, store: DigestStore) -> None:
     if missing is None:
         return
     page = _list(questions, store, key_template(store.prefix).start) if hasattr(raw, "list_steps") else None
+    if any(fault.kind == "no-bucket" for fault in check.faults):
+        return  # an emulator may call its blobs missing all the same
     _refusals(questions, missing)
     sample = None
     if page is not None:
@@ -93,6 +96,10 @@ def _list(questions: Questions, store: DigestStore, url: str, *, one_level: bool
     fault = cause_of(heard, questions.place)
     if fault.kind in ("no-right-to-read", "refused", "no-permission"):
         questions.check.may_list = False
+    elif fault.kind == "no-bucket" or heard.status == 404:  # a listing has no other 404
+        bucket = f"{questions.place.kind}://{questions.place.bucket}"
+        advice = f"Correct the name of {bucket}, or look at the account, project or endpoint that it should be in."
+        questions.fault(CheckFault("no-bucket", fault.text, advice))
     elif getattr(raw, "client", None) is None and not url.startswith("file://"):
         questions.check.notes.append(f"it could not be listed: {fault.text}")
     return None
@@ -116,7 +123,7 @@ def _refusals(questions: Questions, missing: Heard) -> None:
         questions.fault(CheckFault("no-right-to-list", text, advice, severity="hint", policy=place.policy()))
         return
     cause = cause_of(missing, place)
-    if check.may_list or cause.kind != "no-right-to-read" or "GetObject" in cause.text:
+    if check.may_list or cause.kind != "no-right-to-read" or right_named(missing, place) in _READS:
         questions.fault(cause)
         return
     right = {"s3": "s3:ListBucket", "gs": "storage.objects.list"}[place.kind]
@@ -163,7 +170,8 @@ def _other_layout(store: DigestStore, template: KeyTemplate, guess: Guess) -> Ch
     if template.lacks_slash and guess.prefix == f"{template.text}/":
         advice = f"Write the prefix with its slash: {guess.prefix!r}{compressed}."
         return CheckFault("prefix-without-slash", text, advice)
-    return CheckFault("other-template", text, f"Write {guess.prefix or guess.template!r}{compressed}.")
+    kind = "other-prefix" if guess.prefix and template.pattern == f"{template.start}{{digest}}" else "other-template"
+    return CheckFault(kind, text, f"Write {guess.prefix or guess.template!r}{compressed}.")
 
 
 def _look_around(questions: Questions, store: DigestStore, template: KeyTemplate) -> None:
@@ -178,16 +186,8 @@ def _look_around(questions: Questions, store: DigestStore, template: KeyTemplate
             return
     parent = f"{bare.rpartition('/')[0]}/" if bare.count("/") > 2 else start
     level = _list(questions, store, parent, one_level=True) if parent != start else None
-    near = near_names(start, level) if level is not None else []
-    if not near:
-        where = "the bucket is empty, or" if level is not None or parent == start else ""
-        note = f"nothing lies under {start}: {where} nothing was written yet".replace(":  ", ": ")
-        if questions.place.writes:
-            questions.check.notes.append(note)
-        else:
-            questions.fault(CheckFault("no-blobs", note, "Look at the name of the bucket, and of the prefix.", "hint"))
-        return
-    for folder in near[:2]:
+    near, others = near_names(start, level) if level is not None else ([], [])
+    for folder in [*near, *others][:3]:
         page = _list(questions, store, folder)
         guess = guessed((item.url for item in page.objects), store.algorithm) if page is not None else None
         if guess is not None:
@@ -195,9 +195,14 @@ def _look_around(questions: Questions, store: DigestStore, template: KeyTemplate
             questions.fault(CheckFault("other-prefix", text, f"Write {guess.prefix or guess.template!r}."))
             return
     text = f"nothing lies under {start}"
-    advice = f"Look for a slip in the prefix. Beside it are: {', '.join(near)}"
-    severity: Any = "hint" if questions.place.writes else "fault"
-    questions.fault(CheckFault("no-blobs", text, advice, severity))
+    if questions.place.writes:
+        questions.check.notes.append(text)
+    elif near:
+        questions.fault(CheckFault("no-blobs", text, f"Look for a slip in the prefix. Similar are: {', '.join(near)}"))
+    else:
+        beside = f" Beside it are: {', '.join(others)}" if others else ""
+        advice = f"Where blobs should be there, look at the names of the bucket and the prefix.{beside}"
+        questions.fault(CheckFault("no-blobs", text, advice, severity="hint"))
 
 
 def _folder(check: TierCheck, store: DigestStore) -> None:

@@ -16,7 +16,7 @@ from bitstore._support.redact import redact
 from bitstore.errors import AccessDenied, LimitReached, StoreNotAvailable, described
 from bitstore.steps import TransferError
 
-__all__ = ["Place", "cause_of", "moved_hint", "problem_of"]
+__all__ = ["Place", "cause_of", "moved_hint", "problem_of", "right_named"]
 
 _NETWORK = {  # by libcurl's error numbers
     5: ("no-such-host", "The name of the proxy does not resolve: look at proxy= and at the variables http(s)_proxy."),
@@ -36,7 +36,7 @@ _LOGIN = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"^(?:[A-Z]+ )?[a-z0-9]+://\S*: ")
-_NO_MODULE = re.compile(r"(\S+) is not installed: (pip install .*?\])'")
+_NO_MODULE = re.compile(r"is not installed: (pip .*')")
 _BAD_KEYS = frozenset(
     {
         "InvalidAccessKeyId",
@@ -131,7 +131,7 @@ def _of_network(error: TransferError, text: str) -> CheckFault:
 def _of_credentials(error: StoreNotAvailable, text: str, place: Place) -> CheckFault:
     module = _NO_MODULE.search(text)
     if module is not None:
-        return CheckFault("not-installed", text, f"Install it: {module[2]}'.")
+        return CheckFault("not-installed", text, f"Install it: {module[1]}")
     if "cannot serve" in text:
         return CheckFault("unservable", text, "Use the bucket through another kind of address, or copy the blobs.")
     if "finds no credentials" in text or "DefaultCredentials" in text or "is empty" in text:
@@ -195,9 +195,19 @@ def _of_answer(problem: Problem, text: str, place: Place, *, writing: bool) -> C
     return CheckFault("unexpected-answer", text, "Look at the address: what answers there is not what was expected.")
 
 
-def _of_refusal(problem: Problem, text: str, place: Place, *, writing: bool) -> CheckFault:
+def right_named(heard: Heard, place: Place) -> str | None:
+    """The right that a refusal says is lacking; None: it names none."""
+    problem = problem_of(heard.last, place)
+    return None if problem is None else _right(problem)
+
+
+def _right(problem: Problem) -> str | None:
     match = _ACTION.search(problem.message)
-    action = next((each for each in match.groups() if each), None) if match else None
+    return next((each for each in match.groups() if each), None) if match else None
+
+
+def _of_refusal(problem: Problem, text: str, place: Place, *, writing: bool) -> CheckFault:
+    action = _right(problem)
     if place.kind not in ("s3", "gs"):
         advice = "Name what lets in: headers = { Authorization = ... }; or write where writes are allowed."
         return CheckFault("refused", text, advice)

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
-from bitstore._caches.memory import MemoryCache
 from bitstore._digests.store import DigestStore
 from bitstore._doctor.buckets import check_bucket, place_of, quick
 from bitstore._doctor.local import check_disk_cache, check_own, check_paid
 from bitstore._doctor.questions import Questions, Wishes
 from bitstore._doctor.reports import CheckReport, SampleCheck, TierCheck
-from bitstore._lookup.asking import canonical_of, label_of
+from bitstore._lookup.asking import canonical_of, label_of, scope_of
 from bitstore._support.checks import check_seconds
 from bitstore._tiers.chain import Chain, is_paid
 from bitstore.outline import Outline, outline_of
@@ -88,8 +87,10 @@ def _tiers(store: Any, outline: Outline, wishes: Wishes, algorithm: Any, above: 
 
 
 def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> TierCheck:
-    writes = check.role is None or check.role.startswith("cache")
+    writes = wishes.write if check.role is None else check.role.startswith("cache")
     named = algorithm if isinstance(algorithm, str) else getattr(store, "algorithm", None)
+    if named is None and isinstance(store, DiskCache):
+        named = "sha1"  # by itself it takes any key
     questions = Questions(quick(store), check, place_of(store, writes=writes), wishes, named)
     if is_paid(store):
         check_paid(questions, store)
@@ -97,7 +98,7 @@ def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> Ti
         check_bucket(questions, questions.store)
     elif isinstance(store, DiskCache):
         check_disk_cache(questions, store)
-    elif isinstance(store, MemoryCache):
+    elif scope_of(store) == "process":
         check.reached = check.may_read = check.may_write = True
         questions.samples(None)
     else:

@@ -135,11 +135,13 @@ def _in_folders(head: str, name: str, length: int) -> str | None:
     return f"{base}/{'/'.join(written)}{_literal(name[match.end() :])}"
 
 
-def near_names(wanted: str, level: Listing) -> Sequence[str]:
-    """What lies beside `wanted` in its folder, the most similar names first; at most five."""
-    names = [*level.folders, *(item.url for item in level.objects)]
-    close = difflib.get_close_matches(wanted, names, n=5, cutoff=0.5)
-    return close or names[:5]
+def near_names(wanted: str, level: Listing) -> tuple[Sequence[str], Sequence[str]]:
+    """What lies beside `wanted` in its folder: similar names, and others; at most five of each."""
+    urls = [url for url in (*level.folders, *(item.url for item in level.objects)) if url != wanted]
+    by_name = {url.rstrip("/").rpartition("/")[2]: url for url in urls}
+    close = difflib.get_close_matches(wanted.rstrip("/").rpartition("/")[2], by_name, n=5, cutoff=0.6)
+    near = [by_name[name] for name in close]
+    return near, [url for url in urls if url not in near][:5]
 
 
 def _literal(text: str) -> str:

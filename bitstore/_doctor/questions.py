@@ -237,7 +237,7 @@ def _invents(heard: Heard) -> CheckFault:
     what = f"{size_of(data):,} bytes" if isinstance(data, bytes) else str(heard.error or type(data).__name__)
     return CheckFault(
         "answers-everything",
-        f"a blob that nobody can have is answered with {what}",
+        f"a blob that was made up is answered with {what}",
         "Look at the address: a page for logins, or one for all that is missing, answers. verify=True refuses it.",
     )
 
