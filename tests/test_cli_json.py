@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from bitstore._cli import main
+from bitstore._cli.commands import app
 from bitstore._cli.lines import Line
 from bitstore.config import load
 
@@ -79,6 +81,9 @@ COMMANDS = [
     ("fetch none -o out --config b.toml", 3, ["error"]),
     ("warm list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
     ("warm list --dry-run --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
+    ("exists list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
+    (f"locate {DIGEST} --config b.toml", 0, ["location", "location"]),
+    ("put list --config b.toml", 0, ["put", "report"]),
     ("cache stats cache", 0, ["cache"]),
     ("cache stats none", 3, ["error"]),
     ("cache verify cache", 0, ["cache-check"]),
@@ -96,6 +101,16 @@ COMMANDS = [
     ("show --config none.toml", 3, ["error"]),
     ("demo --blobs 100 --no-ray", 0, ["pass", "pass", "claim", "claim", "claim", "claim"]),
 ]
+
+
+def test_each_command_is_in_the_table() -> None:
+    def names(command: Any, *path: str) -> set[str]:
+        inner = getattr(command, "commands", {}).items()
+        return set().union(*(names(found, *path, name) for name, found in inner)) if inner else {" ".join(path)}
+
+    lines = [f"{line} " for line, _, _ in COMMANDS]
+    found = names(typer.main.get_command(app))
+    assert {name for name in found if any(line.startswith(f"{name} ") for line in lines)} == found
 
 
 @pytest.mark.parametrize(("line", "code", "kinds"), COMMANDS)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitstore import FileRaw, Sha1Composite, Sha1Store
-from bitstore._cli.fetching import fetch
+from bitstore._cli.fetching import run
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import output
 from bitstore._digests.hash_list import HashList
@@ -225,7 +225,7 @@ def test_fetch_without_a_terminal_prints_a_line_every_ten_seconds(
     entries = HashList(str(tmp_path / LIST))
     target = output(tmp_path / OUT, algorithm=entries.algorithm, fan_out=0, existing="skip")
     listings = Listings(*(Listing(target.report_path(name)) for name in ("a", "b", "c")))
-    fetch(composite, entries, output=target, listings=listings, total=25, in_flight=1, clock=clock)
+    run(composite, entries, output=target, listings=listings, total=25, in_flight=1, clock=clock)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2, lines
     assert all(line.startswith("fetch: ") and " of 25 (" in line and "blobs/s" in line for line in lines)

@@ -11,13 +11,12 @@ from typing import Annotated
 import typer
 
 from bitstore._cli.fetching import FetchReport
-from bitstore._cli.lines import show_line
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
-from bitstore._cli.reports import report_line, show_outcome
+from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
 from bitstore._cli.runs import note, running
-from bitstore._cli.terminal import End, refusing, show
+from bitstore._cli.terminal import refusing, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import Entry, HashList
 from bitstore._support.redact import redact
@@ -32,6 +31,7 @@ def exists(
     listed: ListOptions,
     lookups: LookupOptions,
     reporting: Reporting,
+    reports: ReportOptions,
     output_path: Annotated[
         str | None,
         typer.Option(
@@ -49,10 +49,11 @@ def exists(
     """
     with refusing():
         lookups.check()
+        reports.check()
         entries, composite = listed.open(hashes, stores)
         listings = _listings(output_path)
     report = FetchReport(entries=entries.total)
-    with running("exists", report, listings.all if listings else (), shown=not reporting.quiet) as progress:
+    with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as progress:
         for outcome, number in _outcomes(composite, entries, lookups, paid=paid):
             _take(outcome, number, report, listings)
             if reporting.json:
@@ -63,18 +64,10 @@ def exists(
             report.stopped = report.causes.stop(lookups.max_failures or None)
             if report.stopped is not None:
                 break
-    complete = report.stopped is None and report.interrupted is None
-    resume = None if complete else "not all of the list was asked for: the same command again asks for all of it"
-    if reporting.json:
-        code = report.exit_code
-        show_line(
-            report_line(
-                "exists", report, entries=report.entries, there=0, exit_code=code, complete=complete, resume=resume
-            )
-        )
+    resume = None if report.complete else "not all of the list was asked for: the same command again asks for all of it"
     unasked = [] if paid else [tier.name for tier in composite.tiers if tier.paid and tier.read]
-    reporting.tell("\n".join(_summary(report, listings, unasked) + ([resume] if resume else [])))
-    raise End(report.exit_code)
+    told = _summary(report, listings, unasked) + ([resume] if resume else [])
+    reports.end(fetch_line("exists", report, resume=resume), "\n".join(told), reporting)
 
 
 def _listings(output_path: str | None) -> Listings | None:
@@ -122,7 +115,7 @@ def _take(outcome: Outcome, number: int, report: FetchReport, listings: Listings
     digest, kind, tier, _, error = outcome
     missing, failed, invalid = (None, None, None) if listings is None else listings.all
     if kind == "found":
-        report.count_found(tier or "", 0)
+        report.count_found(tier or "", None)
     elif kind == "missing":
         report.count_missing()
         note(missing, digest)

@@ -21,7 +21,7 @@ from bitstore._warming.progress import Progress
 from bitstore._warming.tally import Tally
 from bitstore.blob import Blob
 
-__all__ = ["FetchReport", "fetch"]
+__all__ = ["FetchReport", "run"]
 
 Watch: TypeAlias = Callable[[Outcome], object]
 
@@ -56,6 +56,11 @@ class FetchReport(Tally):
     def total(self) -> int | None:
         """About how many entries there are; None: unknown."""
         return self.entries
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the list was asked for."""
+        return self.stopped is None and self.interrupted is None
 
     @property
     def exit_code(self) -> int:
@@ -156,7 +161,7 @@ class _Run:
             raise OutputError(f"cannot write {listing.path}: {error.strerror or error}") from error
 
 
-def fetch(
+def run(
     store: Composite,
     entries: Iterable[Entry],
     *,
@@ -201,13 +206,13 @@ def fetch(
     started = time.monotonic()
     report = FetchReport(entries=total)
     with Interrupts() as interrupts, Progress("fetch", report, shown=shown, say=say_plainly, clock=clock) as progress:
-        run = _Run(output, listings, report, progress, watch)
+        state = _Run(output, listings, report, progress, watch)
         try:
-            answers = store.get_many(run.wanted(entries), timeout=timeout, in_flight=in_flight)
+            answers = store.get_many(state.wanted(entries), timeout=timeout, in_flight=in_flight)
             with above(progress.say), contextlib.closing(answers):  # type: ignore[type-var]
                 for blob in answers:
                     with interrupts.shield():
-                        run.take(blob)
+                        state.take(blob)
                     report.stopped = report.causes.stop(max_failures)
                     if report.stopped is not None:
                         break

@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Shown",
     "Version",
+    "as_json",
     "show_line",
 ]
 
@@ -97,6 +98,10 @@ class Report(Line, tag="report"):
     """The counts of a run, at its end."""
 
     command: str
+    command_line: str
+    version: str
+    started: str
+    seconds: float
     exit_code: int
     complete: bool
     entries: int | None
@@ -106,8 +111,10 @@ class Report(Line, tag="report"):
     failed: int
     invalid: int
     bytes: int
-    seconds: float
     by_tier: dict[str, int]
+    tiers: list[dict[str, str | int]] | None
+    sizes: list[dict[str, int]]
+    timeline: list[dict[str, float]]
     causes: list[dict[str, str | int]]
     stopped: str | None
     resume: str | None
@@ -194,7 +201,14 @@ class Claim(Line, tag="claim"):
     holds: bool
 
 
+def as_json(line: Line) -> str:
+    """An object as JSON.
+
+    It is ASCII, with escapes: the same in every encoding, and names of files may be no text at all.
+    """
+    return json.dumps(msgspec.to_builtins(line))
+
+
 def show_line(line: Line) -> None:
     """Write an object to standard output. Raises `OSError`."""
-    # ASCII alone, with escapes: it is the same in every encoding, and names of files may be no text at all.
-    show(json.dumps(msgspec.to_builtins(line)))
+    show(as_json(line))

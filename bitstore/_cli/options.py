@@ -217,6 +217,11 @@ class Reporting:
         bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors: no progress, no warnings.")
     ] = False
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown: not between lines of JSON on the same terminal."""
+        return not self.quiet and not (self.json and sys.stdout is not None and sys.stdout.isatty())
+
     def show(self, line: Line, text: str) -> None:
         """Write a result to standard output: `line` with --json, else `text`. Raises `OSError`."""
         if self.json:

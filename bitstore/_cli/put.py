@@ -16,9 +16,9 @@ from bitstore._cli.inputs import Input, check_inputs, inputs, readable, scratch_
 from bitstore._cli.options import Reporting, StoreOptions, one_of
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.putting import CHECKS, Check, Put, Putting, put_all, writable_tier
-from bitstore._cli.reports import report_line
+from bitstore._cli.reports import ReportOptions, fetch_line
 from bitstore._cli.runs import running
-from bitstore._cli.terminal import End, in_words, refusing
+from bitstore._cli.terminal import in_words, refusing
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
@@ -35,6 +35,7 @@ def put(
     files: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER|-...", help="What to store; - is standard input.")],
     stores: StoreOptions,
     reporting: Reporting,
+    reports: ReportOptions,
     algorithm: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=f"With --store: {', '.join(ALGORITHMS)}; a configuration file says its own."),
@@ -70,6 +71,7 @@ def put(
     compression holds a whole file in memory. Exit code 2: a file could not be stored.
     """
     with refusing():
+        reports.check()
         check_inputs(files)
         for name, value, choices in (("existing", existing, EXISTING), ("check", check, CHECKS)):
             if value not in choices:
@@ -87,20 +89,16 @@ def put(
         putting = Putting(target, composite.algorithm, replace=existing == "replace", check=meant)
     run = _Run(reporting, target.name)
     report = run.report
-    with scratch_folder() as scratch, running("put", report, (), shown=not reporting.quiet) as progress:
+    with scratch_folder() as scratch, running("put", report, (), shown=reporting.shows_progress) as progress:
         for blob in put_all(putting, run.wanted(inputs(files, Path(scratch))), run.take, in_flight=in_flight):
             run.take(blob)
             progress.look()
             report.stopped = report.causes.stop(max_failures or None)
             if report.stopped is not None:
                 break
-    complete = report.stopped is None and report.interrupted is None
-    resume = None if complete and not report.failed else "the same command again sends what is not there yet"
-    if reporting.json:
-        ending: dict[str, Any] = {"exit_code": report.exit_code, "complete": complete, "resume": resume}
-        lines.show_line(report_line("put", report, entries=None, there=report.there, **ending))
-    reporting.tell("\n".join([*run.summary(), *([resume] if resume else [])]))
-    raise End(report.exit_code)
+    resume = None if report.complete and not report.failed else "the same command again sends what is not there yet"
+    told = [*run.summary(), *([resume] if resume else [])]
+    reports.end(fetch_line("put", report, resume=resume), "\n".join(told), reporting)
 
 
 class _Run:

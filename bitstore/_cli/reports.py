@@ -1,13 +1,82 @@
-"""What long work tells while it goes on and at its end, for programs."""
+"""What long work tells at its end: a report as an object, and in files as JSON and as a page."""
 
 from __future__ import annotations
 
+import datetime
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import bitstore
 from bitstore._cli import lines
-from bitstore._cli.lines import show_line
+from bitstore._cli.fetching import FetchReport
+from bitstore._cli.lines import as_json, show_line
+from bitstore._cli.options import Reporting
+from bitstore._cli.outputs import OutputError
+from bitstore._cli.page import page
+from bitstore._cli.terminal import End, fail
+from bitstore._support.atomic import is_special, target_of, write_into
+from bitstore._support.redact import redact
+from bitstore._tiers.stats import TierStats
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.tally import Tally
 
-__all__ = ["report_line", "show_outcome"]
+__all__ = ["ReportOptions", "fetch_line", "report_line", "show_outcome"]
+
+_KINDS = (".html", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Files that get the report of a run."""
+
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.html|FILE.json",
+            help="Write the report to a file: a page with plots, or JSON; may be repeated.",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Raise `OutputError` for a file that cannot be written, before the run."""
+        for path in self.report or ():
+            if path.suffix.lower() not in _KINDS:
+                raise OutputError(f"--report {path}: its name ends neither in {' nor in '.join(_KINDS)}")
+            if path.is_dir():
+                raise OutputError(f"--report {path} is a folder: name a file")
+            if not is_special(path) and not (parent := target_of(path).parent).is_dir():
+                raise OutputError(f"--report {path} cannot be written: there is no folder {parent}")
+
+    def end(self, report: lines.Report, in_words: str, reporting: Reporting) -> NoReturn:
+        """Write the files, tell the report as an object or in words, and end the command with the report's exit code.
+
+        It ends with 2 where a file could not be written.
+        """
+        lost: OutputError | None = None
+        try:
+            self._write(report)
+        except OutputError as error:
+            lost = error
+        if reporting.json:
+            show_line(report)
+        reporting.tell(in_words)
+        if lost is not None:
+            fail(max(report.exit_code, 2), lost)
+        raise End(report.exit_code)
+
+    def _write(self, report: lines.Report) -> None:
+        for path in self.report or ():
+            content = page(report) if path.suffix.lower() == ".html" else as_json(report) + "\n"
+            try:
+                write_into(path, content.encode("utf-8", "replace"))
+            except OSError as error:
+                raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
 
 
 def show_outcome(outcome: Outcome) -> None:
@@ -16,24 +85,76 @@ def show_outcome(outcome: Outcome) -> None:
     show_line(lines.Outcome(digest=digest, kind=kind, source=tier, bytes=size, error=error))
 
 
-def report_line(
-    command: str, report: Tally, *, entries: int | None, there: int, exit_code: int, complete: bool, resume: str | None
+def fetch_line(
+    command: str, report: FetchReport, *, resume: str | None, tiers: Iterable[TierStats] | None = None
 ) -> lines.Report:
-    """The counts of a run as an object."""
+    """The report of a run that goes through a list once as an object; see `report_line`."""
+    return report_line(
+        command,
+        report,
+        entries=report.entries,
+        there=report.there,
+        exit_code=report.exit_code,
+        complete=report.complete,
+        resume=resume,
+        tiers=tiers,
+    )
+
+
+def report_line(
+    command: str,
+    tally: Tally,
+    *,
+    entries: int | None,
+    there: int,
+    exit_code: int,
+    complete: bool,
+    resume: str | None,
+    tiers: Iterable[TierStats] | None,
+) -> lines.Report:
+    """The report of a run as an object.
+
+    Parameters
+    ----------
+    command
+        Name of the command.
+    tally
+        The counts.
+    entries
+        About how many entries the list has; None: unknown.
+    there
+        How many of them were not asked for, because they are there from before.
+    exit_code, complete
+        How the run ended, and whether all of the list was asked for.
+    resume
+        How to go on, in words; None: nothing is left.
+    tiers
+        What each tier did; None: unknown here.
+    """
+    started = datetime.datetime.fromtimestamp(tally.timeline.started, datetime.timezone.utc)
     return lines.Report(
         command=command,
+        command_line=redact(shlex.join(["bitstore", *sys.argv[1:]])),
+        version=bitstore.__version__,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(tally.seconds, 3),
         exit_code=exit_code,
         complete=complete,
         entries=entries,
-        found=report.found,
+        found=tally.found,
         there=there,
-        missing=report.missing,
-        failed=report.failed,
-        invalid=report.invalid,
-        bytes=report.bytes,
-        seconds=round(report.seconds, 3),
-        by_tier=dict(report.by_tier),
-        causes=[cause._asdict() for cause in report.causes],
-        stopped=report.stopped,
+        missing=tally.missing,
+        failed=tally.failed,
+        invalid=tally.invalid,
+        bytes=tally.bytes,
+        by_tier=dict(tally.by_tier),
+        tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
+        sizes=[{"below": 1 << bits, "blobs": count} for bits, count in sorted(tally.sizes.items())],
+        timeline=[
+            {"seconds": round(seconds, 3), "answered": answered, "bytes": size}
+            for seconds, answered, size in tally.timeline.samples(tally.asked, tally.bytes)
+        ],
+        causes=[cause._asdict() for cause in tally.causes],
+        stopped=tally.stopped,
         resume=resume,
     )

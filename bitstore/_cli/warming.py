@@ -11,10 +11,9 @@ from typing import Annotated, Any, get_args
 import typer
 
 from bitstore._cli.interrupts import Interrupts
-from bitstore._cli.lines import show_line
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
-from bitstore._cli.reports import report_line, show_outcome
-from bitstore._cli.terminal import End, above, refuse, refusing, say_plainly
+from bitstore._cli.reports import ReportOptions, report_line, show_outcome
+from bitstore._cli.terminal import above, refuse, refusing, say_plainly
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import ListError
 from bitstore._support.fingerprint import fingerprint
@@ -32,6 +31,7 @@ def warm(
     listed: ListOptions,
     lookups: LookupOptions,
     reporting: Reporting,
+    reports: ReportOptions,
     ledger: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +63,7 @@ def warm(
     """
     with refusing():
         lookups.check()
+        reports.check()
         if ledger is not None and not ledger:
             raise ConfigError("--ledger has no name: name a folder")
         meant = _target(ray, target)
@@ -76,7 +77,7 @@ def warm(
             retry_missing=retry_missing,
             dry_run=dry_run,
             max_failures=lookups.max_failures or None,
-            show=not reporting.quiet,
+            show=reporting.shows_progress,
             say=say_plainly,
             watch=show_outcome if reporting.json else None,
         )
@@ -92,11 +93,17 @@ def warm(
         interrupts.ignore()
     report = warming.report
     code = report.exit_code if interrupted is None else 128 + interrupted
-    if reporting.json:
-        ending: dict[str, Any] = {"exit_code": code, "complete": report.complete, "resume": report.advice}
-        show_line(report_line("warm", report, entries=report.given, there=report.settled + report.warm, **ending))
-    reporting.tell(str(report))
-    raise End(code)
+    line = report_line(
+        "warm",
+        report,
+        entries=report.given,
+        there=report.settled + report.warm,
+        exit_code=code,
+        complete=report.complete,
+        resume=report.advice,
+        tiers=composite.stats().values() if ray == "none" and not dry_run else None,
+    )
+    reports.end(line, str(report), reporting)
 
 
 def _target(ray: str, target: str | None) -> Target:

@@ -70,7 +70,7 @@ class WarmReport(Tally):
     def count(self, outcome: Outcome) -> None:
         """Add one outcome."""
         if outcome.kind == "found":
-            self.count_found(outcome.tier or "", outcome.size or 0)
+            self.count_found(outcome.tier or "", outcome.size)
         elif outcome.kind == "missing":
             self.count_missing()
         elif outcome.kind == "failed":

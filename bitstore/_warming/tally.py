@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bitstore._warming.causes import Causes
+from bitstore._warming.timeline import Timeline
 
 __all__ = ["Tally"]
 
@@ -29,6 +30,10 @@ class Tally:
         Why not all was asked, where that was not an interruption.
     causes
         Why the failed ones failed.
+    sizes
+        How many of the blobs that were moved have a size of so many bits: 11 stands for 1024 to 2047 bytes.
+    timeline
+        How the counts grew.
     """
 
     found: int = 0
@@ -40,6 +45,8 @@ class Tally:
     seconds: float = 0.0
     stopped: str | None = None
     causes: Causes = field(default_factory=Causes, repr=False)
+    sizes: dict[int, int] = field(default_factory=dict, repr=False)
+    timeline: Timeline = field(default_factory=Timeline, repr=False, compare=False)
 
     @property
     def asked(self) -> int:
@@ -56,22 +63,28 @@ class Tally:
         """How many entries there are to deal with; None: unknown."""
         return None
 
-    def count_found(self, tier: str, size: int) -> None:
-        """Count a blob of `size` bytes that `tier` had."""
+    def count_found(self, tier: str, size: int | None) -> None:
+        """Count a blob that `tier` had, of `size` bytes; None: it did not have to be moved."""
         self.found += 1
-        self.bytes += size
+        if size is not None:
+            self.bytes += size
+            bits = size.bit_length()
+            self.sizes[bits] = self.sizes.get(bits, 0) + 1
         self.by_tier[tier] = self.by_tier.get(tier, 0) + 1
         self.causes.answered()
+        self.timeline.look(self.asked, self.bytes)
 
     def count_missing(self) -> None:
         """Count a digest that no store has."""
         self.missing += 1
         self.causes.answered()
+        self.timeline.look(self.asked, self.bytes)
 
     def count_failed(self, digest: str, error: str) -> None:
         """Count a digest that could not be looked up."""
         self.failed += 1
         self.causes.add(digest, error)
+        self.timeline.look(self.asked, self.bytes)
 
     @property
     def rate(self) -> str:

@@ -1,0 +1,118 @@
+"""`bitstore fetch`: all blobs of a list, into a folder or a Parquet file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitstore._cli.fetching import FetchReport, run
+from bitstore._cli.listings import Listing, Listings
+from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
+from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
+from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
+from bitstore._cli.terminal import refusing
+from bitstore._digests.hash_list import ListError
+from bitstore._support.atomic import is_special
+from bitstore._support.redact import redact_url
+
+__all__ = ["fetch"]
+
+
+def fetch(
+    stores: StoreOptions,
+    listed: ListOptions,
+    lookups: LookupOptions,
+    reporting: Reporting,
+    reports: ReportOptions,
+    hashes: Annotated[str | None, typer.Argument(help=LIST)] = None,
+    output_path: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR|FILE.parquet", help="A folder of files, or one Parquet file with all blobs."
+        ),
+    ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="FAILED.tsv", help="Resume with the failures of an earlier run, instead of HASHES."),
+    ] = None,
+    fan_out: Annotated[
+        int, typer.Option(metavar="N", min=0, max=4, help="Spread files over folders of the first N characters.")
+    ] = 0,
+    existing: Annotated[
+        str,
+        typer.Option(
+            metavar="skip|check|replace",
+            autocompletion=one_of("skip", "check", "replace"),
+            help="Files that are there already: skip, skip if their hash is right, or fetch.",
+        ),
+    ] = "skip",
+) -> None:
+    """Fetch every blob of a list. What is missing, has failed, or is no digest is listed in files of its own.
+
+    The same command again resumes where an earlier one stopped. Beside the files (for a Parquet file: named like it)
+    are missing.txt, failed.tsv (digest, error) and invalid.tsv (line, text, why), each only if it has a line.
+    """
+    with refusing():
+        lookups.check()
+        reports.check()
+        if output_path in (None, "", "-"):
+            raise OutputError("say where the blobs go: --output DIR, or --output FILE.parquet")
+        if (hashes is None) == (retry is None):
+            raise ListError("give either a list of hashes, or --retry with the failed.tsv of an earlier run")
+        if existing not in ("skip", "check", "replace"):
+            raise OutputError(f"--existing {existing}: choose skip, check or replace")
+        policy: Existing = existing  # type: ignore[assignment]
+        entries, composite = listed.open(retry or hashes or "", stores, failures=retry is not None)
+        target = output(Path(output_path or ""), algorithm=entries.algorithm, fan_out=fan_out, existing=policy)
+        listings = _listings(target, retry)
+    report = run(
+        composite,
+        entries,
+        output=target,
+        listings=listings,
+        total=entries.total,
+        retrying=retry is not None,
+        timeout=lookups.timeout,
+        in_flight=lookups.in_flight,
+        max_failures=lookups.max_failures,
+        shown=reporting.shows_progress,
+        watch=show_outcome if reporting.json else None,
+    )
+    resume = None
+    if not report.complete:
+        resume = _how_to_resume(report, target.path)
+    elif report.failed:
+        # A Parquet file cannot be added to.
+        where = target.path if isinstance(target, Folder) else target.path.with_name("more.parquet")
+        again = ["bitstore", "fetch", "--retry", str(listings.failed.path), "-o", str(where), *stores.arguments()]
+        again += ["--fan-out", str(fan_out)] if fan_out else []
+        resume = f"resume with the failures: {redact_url(shlex.join(again))}"
+    line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values())
+    reports.end(line, "\n".join(filter(None, [report.summary(composite, listings), resume])), reporting)
+
+
+def _listings(target: Output, retry: str | None) -> Listings:
+    # The list of a retry is replaced by what still fails, unless it came through a pipe.
+    failed = target.report_path("failed.tsv") if retry in (None, "-") or is_special(Path(retry)) else Path(retry)
+    try:
+        return Listings(
+            # A retry only adds to what earlier runs know to be missing.
+            missing=Listing(target.report_path("missing.txt"), append=retry is not None),
+            failed=Listing(failed),
+            invalid=Listing(target.report_path("invalid.tsv"), append=retry is not None),
+        )
+    except OSError as error:
+        target.close(complete=False)
+        raise OutputError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _how_to_resume(report: FetchReport, path: Path) -> str:
+    if path.suffix in (".parquet", ".pq"):
+        kept = f"; what was fetched is in {report.partial}" if report.partial else ""
+        return (
+            f"{path} was not made{kept}. The same command again starts from the beginning (a cache makes that quick)."
+        )
+    return "The same command again resumes from here: files that are there are not fetched again."

@@ -1,0 +1,80 @@
+"""`bitstore get`: one blob to a file or to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitstore._cli.lines import Blob
+from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
+from bitstore._cli.outputs import OutputError
+from bitstore._cli.terminal import End, fail, no_reader, refusing
+from bitstore._support.atomic import is_special, target_of, write_into
+from bitstore._support.digests import ALGORITHMS
+from bitstore._warming.outcome import reason_of
+from bitstore.config import ConfigError
+from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable
+
+__all__ = ["get"]
+
+
+def get(
+    digest: Annotated[str, typer.Argument(help="The hash of the blob, plain or as sha1://...")],
+    stores: StoreOptions,
+    reporting: Reporting,
+    output_file: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: standard output.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="The most that the lookup may take.")
+    ] = None,
+) -> None:
+    """Write the bytes of one blob to a file, or to standard output."""
+    target = None if output_file in (None, "-") else Path(output_file or "")
+    with refusing():
+        LookupOptions(timeout=timeout).check()
+        guessed = next((name for name, kind in ALGORITHMS.items() if kind.parse(digest) is not None), None)
+        if stores.store and guessed is None:
+            raise ConfigError(f"{digest!r} is no digest of {', '.join(ALGORITHMS)}")
+        composite = stores.composite(guessed)
+        composite.canonical(digest)
+        _check_file(target, output_file or "")
+        if target is None and reporting.json:
+            raise OutputError("--json writes to standard output, as the blob would be: name a file (--output)")
+    try:
+        data = composite.get(digest, timeout=timeout)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a store returned {type(data).__name__}, not bytes")
+        if target is not None:
+            write_into(target, bytes(data))
+            if reporting.json:
+                reporting.show(Blob(digest=composite.canonical(digest), file=str(target), bytes=len(data)), "")
+        else:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except NotFoundInStore:
+        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())})")
+    except StoreNotAvailable as error:
+        fail(2, f"could not look up {digest}: {reason_of(error)}")
+    except (BitstoreError, TypeError) as error:
+        fail(2, error)
+    except OSError as error:  # after the errors of the library, of which some are OSErrors too
+        if target is not None:
+            fail(2, f"cannot write the blob to {target}: {error.strerror or error}")
+        if isinstance(error, BrokenPipeError):
+            raise End(no_reader()) from error
+        raise End(no_reader(f"cannot write the blob to standard output: {error.strerror or error}")) from error
+
+
+def _check_file(path: Path | None, named: str) -> None:
+    if path is None:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed: name a file (--output)")
+    elif path.is_dir() or named.endswith(os.sep):
+        raise OutputError(f"{named} is a folder: name a file")
+    elif not is_special(path) and not (parent := target_of(path).parent).is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {parent}")
