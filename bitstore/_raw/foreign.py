@@ -12,7 +12,7 @@ from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.problems import cut
 from bitstore._support.redact import redact_url
-from bitstore.errors import AccessDenied, BitstoreError, NotFoundInStore, StoreNotAvailable, described
+from bitstore.errors import AccessDenied, BitstoreError, NotFoundInStore, StoreNotAvailable, WriteConflict, described
 from bitstore.steps import Call, Found, Steps, Stored, Write
 
 __all__ = ["ForeignRaw", "Look", "says_outage", "says_refusal", "told"]
@@ -86,6 +86,16 @@ class ForeignRaw(RawStore):
             if isinstance(meant, NotFoundInStore) and subject:
                 meant = StoreNotAvailable(self, f"{subject}{redact_url(uri)}: {told(error)}")
             raise meant from error
+
+    def _check_readable(self, uri: str) -> None:
+        """Raise `WriteConflict` where a name is taken that has no blob to read: lookups would take it for missing."""
+        try:
+            seen = self._look(uri)
+            if seen.size and self._part(uri, 0, 1, seen) is None:
+                return  # another write was under way
+        except Exception as error:  # of the client, as in `_tried`
+            reason = f"it was not written: the name is taken, and what is there cannot be read ({told(error)})"
+            raise WriteConflict(self, f"PUT {redact_url(uri)}: {reason}") from error
 
     def _failure(self, uri: str, reason: str, *, refused: bool = False, no_bucket: bool = False) -> StoreNotAvailable:
         failure = (AccessDenied if refused else StoreNotAvailable)(self, f"{redact_url(uri)}: {reason}")

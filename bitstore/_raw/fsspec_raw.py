@@ -138,8 +138,10 @@ class FsspecRaw(KeepsPerProcess, ForeignRaw):
         if self._protocols & _FOLDERS:
             self._write_whole(uri, body, write)
         elif write.only_if_absent and "mode" in inspect.signature(self.fs.pipe_file).parameters:
-            with contextlib.suppress(FileExistsError):
+            try:
                 self.fs.pipe_file(uri, body, mode="create")
+            except FileExistsError:
+                self._check_readable(uri)
         elif not (write.only_if_absent and self._version(uri) is not None):
             self.fs.pipe_file(uri, body)
 

@@ -138,7 +138,8 @@ class ObstoreRaw(ForeignRaw):
         try:
             obstore.put(self.store, key, body, mode=mode, use_multipart=False)
         except (AlreadyExistsError, PreconditionError):
-            return
+            if write.only_if_absent:
+                self._check_readable(uri)
         except (NotImplementedError, NotSupportedError):
             if mode == "overwrite":
                 raise

@@ -29,7 +29,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ConfigError", "from_urls", "load", "loads"]
+__all__ = ["ConfigError", "find", "from_urls", "load", "loads"]
 
 logger = logging.getLogger("bitstore")
 
@@ -56,7 +56,7 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
         There is no such file, or it says something that cannot be.
     """
     try:
-        found = _find() if path is None else Path(path).expanduser()
+        found = find() if path is None else Path(path).expanduser()
         folder = found.absolute().parent
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"cannot find the configuration: {error}") from error
@@ -129,7 +129,8 @@ def _current_folder() -> Path:
         raise ConfigError(f"the current folder cannot be found: {error.strerror}") from error
 
 
-def _find() -> Path:
+def find() -> Path:
+    """The file that `load` reads where it is given none. Raises ValueError where there is none (`ConfigError`)."""
     import platformdirs
 
     if named := os.environ.get(VARIABLE):

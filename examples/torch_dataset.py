@@ -1,0 +1,75 @@
+"""A dataset of blobs for PyTorch: a batch is one lookup of many digests, and epochs after the first read the disk.
+
+    python examples/torch_dataset.py
+
+`torch.utils.data.DataLoader(BlobDataset(store, hashes), batch_size=64, num_workers=2)` is all it takes: a map-style
+dataset needs no base class. Without PyTorch this script does what the DataLoader does, in processes of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bitstore import DiskCache, FileRaw, Sha256Composite, Sha256Store, Store
+
+
+class BlobDataset:
+    """Blobs by digest. It pickles as its configuration, so each worker process has connections of its own."""
+
+    def __init__(self, store: Store, hashes: list[str]) -> None:
+        self.store = store
+        self.hashes = hashes
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __getitem__(self, index: int) -> bytes:
+        data: bytes = self.store.get(self.hashes[index])
+        return data
+
+    def __getitems__(self, indices: list[int]) -> list[bytes]:
+        """A whole batch at once: the DataLoader calls this where a dataset has it."""
+        digests = [self.hashes[index] for index in indices]
+        return [blob.data or b"" for blob in self.store.get_many(digests, ordered=True, errors="raise")]
+
+
+def batches(dataset: BlobDataset, size: int) -> Any:
+    """One epoch in random order, as lists of blobs."""
+    try:
+        from torch.utils.data import DataLoader  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        order = random.sample(range(len(dataset)), len(dataset))
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        with multiprocessing.get_context("spawn").Pool(2) as workers:
+            yield from workers.imap(dataset.__getitems__, parts)
+    else:
+        yield from DataLoader(dataset, size, shuffle=True, num_workers=2, collate_fn=list)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Sha256Store(FileRaw(), f"file://{folder}/bucket/", verify=True)
+        made = [f"sample {number}".encode() for number in range(500)]
+        hashes = [hashlib.sha256(data).hexdigest() for data in made]
+        for digest, data in zip(hashes, made, strict=True):
+            source.put(digest, data)
+        store = Sha256Composite()
+        cache = DiskCache(Path(folder, "cache"), max_size="100MB")
+        store.append_cache(cache)
+        store.append_source(source)
+        for epoch in (1, 2):
+            seen = [blob for batch in batches(BlobDataset(store, hashes), 64) for blob in batch]
+            assert sorted(seen) == sorted(made)
+            print(f"epoch {epoch}: {len(seen)} samples, {cache.verify_all().checked} blobs in the cache")
+            if epoch == 1:
+                for digest in hashes:
+                    Path(folder, "bucket", digest).unlink()  # the second epoch needs no bucket
+
+
+if __name__ == "__main__":
+    main()
