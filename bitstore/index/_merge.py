@@ -1,0 +1,79 @@
+"""Several indexes as one, such as a full listing and what has been written since."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from bitstore.index import _sorted
+from bitstore.index._builder import write_file
+from bitstore.index._index import Index, IndexInfo
+from bitstore.index._keys import PAIR, require_numpy
+
+if TYPE_CHECKING:
+    from bitstore.index._keys import Pairs
+
+__all__ = ["merge"]
+
+_PARTS = 256  # by their first byte: so many parts are merged one after the other
+
+
+def merge(paths: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> None:
+    """Write the digests of several indexes of layout `sorted` as one.
+
+    The new index covers what the one of them does that covers up to the latest moment; it names the sources of all.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    target
+        The new file; one that is there is replaced. It may be one of `paths`.
+
+    Raises
+    ------
+    ValueError
+        There are none, they are of different algorithms, or one has another layout.
+    DamagedIndex, OSError
+        As for `Index`.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(Index(path)) for path in paths]
+        told = _told([index.info for index in opened])
+        with write_file(target) as out:
+            parts = _merged([index.numbers() for index in opened])
+            written = _sorted.write_sorted(out, parts, sum(map(len, opened)))
+            del parts  # it refers to the memory of the files, which are closed next
+            out.finish(_sorted.LAYOUT, {**told, **written})
+
+
+def _told(infos: list[IndexInfo]) -> dict[str, Any]:
+    if not infos:
+        raise ValueError("nothing to merge: name at least one index")
+    if len({info.algorithm for info in infos}) > 1 or any(info.layout != "sorted" for info in infos):
+        raise ValueError("only indexes of one algorithm and of the layout 'sorted' can be merged")
+    latest = max(infos, key=lambda info: info.covers_up_to).as_dict()
+    del latest["layout"]
+    return {
+        **latest,
+        "source": "; ".join(dict.fromkeys(info.source for info in infos if info.source)),
+        "coverage": "; ".join(dict.fromkeys(info.coverage for info in infos)),
+        "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _merged(arrays: list[Any]) -> Iterator[Pairs]:
+    numpy = require_numpy()
+    edges = [
+        [*numpy.searchsorted(each, numpy.arange(_PARTS, dtype="<u8") << numpy.uint64(56)).tolist(), len(each)]
+        for each in arrays
+    ]
+    for part in range(_PARTS):
+        pieces = [each[ends[part] : ends[part + 1]] for each, ends in zip(arrays, edges, strict=True)]
+        keys = numpy.unique(numpy.concatenate(pieces))
+        pairs = numpy.zeros(len(keys), dtype=PAIR)
+        pairs["a"] = keys
+        yield pairs
