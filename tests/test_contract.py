@@ -54,7 +54,7 @@ PROTOCOLS = (
     CountsRequests,
 )
 # What other libraries keep private, and no public name tells.
-FOREIGN = {"_expiry_time", "_replace", "_session"}
+FOREIGN = {"_asdict", "_expiry_time", "_replace", "_session"}
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:

@@ -228,7 +228,7 @@ def test_a_damaged_byte_is_an_error_and_never_an_answer(tmp_path: Path, layout: 
     assert damaged >= len(places)
 
 
-def test_what_a_damaged_head_claims_is_never_read_or_made(tmp_path: Path) -> None:
+def test_lengths_of_a_damaged_head_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.idx"
     build(path, digests(10), "sorted").close()
     whole = path.read_bytes()
@@ -266,7 +266,7 @@ def test_errors_of_damage_pickle_and_name_file_and_reason(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "0" * 39, "0" * 38 + " 0", "é" * 40, None, 7, b"short", "0" * 64])
-def test_what_is_no_digest_is_named_and_neither_added_nor_asked(tmp_path: Path, bad: Any) -> None:
+def test_a_text_that_is_no_digest_is_refused_by_name(tmp_path: Path, bad: Any) -> None:
     good = digests(5)
     with IndexBuilder("sha1") as builder:
         with pytest.raises((ValueError, TypeError), match=r"digest|bytes|type"):
