@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import get_origin
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
-MODULES = ["bitstore", "bitstore.config", "bitstore.fsspec", "bitstore.index", "bitstore.steps", "bitstore.testing", "ray_integration"]
+MODULES = [
+    "bitstore",
+    "bitstore.config",
+    "bitstore.fsspec",
+    "bitstore.index",
+    "bitstore.steps",
+    "bitstore.testing",
+    "ray_integration",
+]
 HEAD = """# Every public name
 
 Written by `python -m tests.reference`, checked by `tests/test_reference.py`. `help(NAME)` tells the parameters and the
