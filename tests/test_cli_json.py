@@ -84,6 +84,7 @@ COMMANDS = [
     ("exists list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
     (f"locate {DIGEST} --config b.toml", 0, ["location", "location"]),
     ("put list --config b.toml", 0, ["put", "report"]),
+    ("verify --config b.toml", 0, ["verified", "verification"]),
     ("cache stats cache", 0, ["cache"]),
     ("cache stats none", 3, ["error"]),
     ("cache verify cache", 0, ["cache-check"]),

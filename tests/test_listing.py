@@ -54,6 +54,8 @@ def test_a_listing_has_every_object_and_a_level_has_folders(place: Place) -> Non
     assert sorted(listed(store, f"{top}files/")) == ["aa/1", "aa/2", "ab/3", "plain"]
     assert sorted(listed(store, f"{top}files/", one_level=True)) == ["aa/", "ab/", "plain"]
     assert sorted(listed(store, f"{top}files", one_level=True)) == ["/", "aa"]
+    behind = listed(store, f"{top}files/", beyond=f"{top}files/aa/2", most=1)
+    assert [key for key in behind if key != "aa/2"] == ["ab/3", "plain"]  # some services begin with it
     page = run(store.list_steps(f"{top}files/plain"))
     assert [(item.url, item.size) for item in page.objects] == [(f"{top}files/plain", 5)]
     for key in (put, "files/aa/1"):

@@ -19,6 +19,7 @@ from bitstore._cli.locate import locate
 from bitstore._cli.options import Reporting, as_command
 from bitstore._cli.put import put
 from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, in_words, no_reader, say, show
+from bitstore._cli.verify import verify
 from bitstore._cli.warming import warm
 from bitstore.errors import BitstoreError
 
@@ -129,6 +130,14 @@ app.command(
         "bitstore put - --store gs://bucket/{digest[:2]}/{digest} --algorithm sha1",
     ),
 )(as_command(put))
+app.command(
+    name="verify",
+    epilog=epilog(
+        "bitstore verify s3://bucket/prefix/ --sample 1000",
+        "bitstore verify gs://bucket/{digest[:2]}/{digest}.gz --compression gzip --fraction 0.01 --seed 7",
+        "bitstore verify --config bitstore.toml --tier archive",
+    ),
+)(as_command(verify))
 app.command(
     name="warm",
     epilog=epilog(

@@ -25,6 +25,8 @@ __all__ = [
     "Put",
     "Report",
     "Shown",
+    "Verification",
+    "Verified",
     "Version",
     "as_json",
     "show_line",
@@ -92,6 +94,35 @@ class Put(Line, tag="put"):
     bytes: int | None
     checked: str | None
     error: str | None
+
+
+class Verified(Line, tag="verified"):
+    """What a look at one object found."""
+
+    url: str
+    kind: str
+    digest: str | None
+    bytes: int
+    error: str | None
+
+
+class Verification(Line, tag="verification"):
+    """The counts of a look at all objects below a prefix, at its end."""
+
+    place: str
+    exit_code: int
+    complete: bool
+    listed: int
+    right: int
+    wrong: int
+    gone: int
+    failed: int
+    no_digest: int
+    bytes: int
+    seconds: float
+    seed: int | None
+    stopped: str | None
+    resume: str | None
 
 
 class Report(Line, tag="report"):

@@ -154,7 +154,7 @@ def report_line(
             {"seconds": round(seconds, 3), "answered": answered, "bytes": size}
             for seconds, answered, size in tally.timeline.samples(tally.asked, tally.bytes)
         ],
-        causes=[cause._asdict() for cause in tally.causes],
+        causes=[{"failures": each.failures, "error": each.error, "digest": each.digest} for each in tally.causes],
         stopped=tally.stopped,
         resume=resume,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from bitstore._support.once import warn_once
 from bitstore._support.redact import redact_url
@@ -108,27 +110,40 @@ class KeyTemplate:
         return self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
 
     def digest_of(self, url: str, length: int) -> str | None:
-        """The digest of `length` characters whose URL this is; None: it is that of no blob."""
-        pattern, spans = "", []
-        for part in self._parts:
-            if isinstance(part, str):
-                pattern += re.escape(part)
-            else:
-                span = range(length)[part]
-                pattern += f"([0-9a-f]{{{len(span)}}})"
-                spans.append(span)
-        match = re.fullmatch(pattern, url)
-        if match is None:
+        """The digest of `length` characters that has this URL; None: no digest has.
+
+        The paths of file URLs are compared as what they stand for, however they are percent-encoded.
+        """
+        found = _inverse(self, length)(self._plain(url))
+        if found is None:
             return None
-        digest = ["0"] * length
-        for span, text in zip(spans, match.groups(), strict=True):
-            for place, character in zip(span, text, strict=True):
-                digest[place] = character
-        found = "".join(digest)
-        return found if self.url(found) == url else None  # its parts may contradict each other
+        places: dict[int, str] = {}
+        for part, text in zip((part for part in self._parts if isinstance(part, slice)), found.groups(), strict=True):
+            for place, character in zip(range(length)[part], text, strict=True):
+                if places.setdefault(place, character) != character:
+                    return None
+        return "".join(places[place] for place in range(length))
+
+    def _plain(self, text: str) -> str:
+        """A URL or a part of one, of a file without percent-encoding and the name of this machine."""
+        if not self.start.lower().startswith("file://"):
+            return text
+        return unquote(re.sub("^file://localhost/", "file:///", text, flags=re.IGNORECASE), errors="surrogateescape")
+
+    def expression(self, length: int) -> str:
+        """A regular expression of the URLs of digests of `length` characters, each slice of the digest as a group."""
+        return "".join(
+            re.escape(self._plain(part)) if isinstance(part, str) else f"([0-9a-f]{{{len(range(length)[part])}}})"
+            for part in self._parts
+        )
 
     def __repr__(self) -> str:
         return f"KeyTemplate({self.shown!r})"
+
+
+@lru_cache(maxsize=64)
+def _inverse(template: KeyTemplate, length: int) -> Callable[[str], re.Match[str] | None]:
+    return re.compile(template.expression(length)).fullmatch
 
 
 @lru_cache(maxsize=1024)

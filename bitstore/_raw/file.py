@@ -140,11 +140,19 @@ class FileRaw(RawStore):
             raise self._failure(f"DELETE {uri}", error) from error
 
     def list_steps(
-        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+        self,
+        uri: str,
+        *,
+        one_level: bool = False,
+        most: int = 1000,
+        after: str | None = None,
+        beyond: str | None = None,
     ) -> Steps[Listing]:
         folder, begin = self._path(f"{uri}-")[:-1].rsplit(b"/", 1)
         try:
-            page: Listing = yield Call(_listing, os.fsdecode(folder) + "/", os.fsdecode(begin), one_level, most, after)
+            page: Listing = yield Call(
+                _listing, os.fsdecode(folder) + "/", os.fsdecode(begin), one_level, most, after or beyond
+            )
         except OSError as error:
             raise self._failure(f"LIST {uri}", error) from error
         return page
@@ -328,7 +336,7 @@ def _write_file(draft: Draft, body: FileBody) -> None:
 def _listing(folder: str, begin: str, one_level: bool, most: int, after: str | None) -> Listing:
     objects: list[Listed] = []
     folders: list[str] = []
-    for url, size in _below_folder(folder, begin, one_level):
+    for url, size in _below_folder(folder, begin, one_level, after):
         if after is not None and url <= after:
             continue
         if len(objects) + len(folders) == most:
@@ -340,14 +348,15 @@ def _listing(folder: str, begin: str, one_level: bool, most: int, after: str | N
     return Listing(tuple(objects), tuple(folders), None)
 
 
-def _below_folder(folder: str, begin: str, one_level: bool) -> Iterator[tuple[str, int | None]]:
+def _below_folder(folder: str, begin: str, one_level: bool, after: str | None) -> Iterator[tuple[str, int | None]]:
     """URLs of the files in `folder` in their order, with sizes; of folders (None) where one level is asked for."""
     with os.scandir(folder) as entries:
         found = [(_url(entry.path) + ("/" if entry.is_dir() else ""), entry) for entry in entries]
     for url, entry in sorted((item for item in found if item[1].name.startswith(begin)), key=lambda item: item[0]):
         if url.endswith("/") and not one_level:
-            if not entry.is_symlink():  # it may lead to a folder above
-                yield from _below_folder(entry.path + "/", "", one_level)
+            done = after is not None and url < after and not after.startswith(url)
+            if not done and not entry.is_symlink():  # which may lead to a folder above
+                yield from _below_folder(entry.path + "/", "", one_level, after)
         elif url.endswith("/"):
             yield url, None
         elif entry.is_file():

@@ -200,10 +200,17 @@ class GSRaw(WireStore[_State]):
         return self._profile(headers=headers)
 
     def list_steps(
-        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+        self,
+        uri: str,
+        *,
+        one_level: bool = False,
+        most: int = 1000,
+        after: str | None = None,
+        beyond: str | None = None,
     ) -> Steps[Listing]:
         bucket, prefix = self._prefix(uri)
-        query = gcs_query(prefix, one_level=one_level, most=most, after=after)
+        start = None if beyond is None else self._prefix(beyond)[1]
+        query = gcs_query(prefix, one_level=one_level, most=most, after=after, beyond=start)
         return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: gcs_listing(body, bucket)))
 
     # ------------------------------------------------------------------ configuration

@@ -40,8 +40,8 @@ class Listing(NamedTuple):
     after: str | None
 
 
-def s3_query(prefix: str, *, one_level: bool, most: int, after: str | None) -> str:
-    """The query of a page, with its names in the order in which they are signed."""
+def s3_query(prefix: str, *, one_level: bool, most: int, after: str | None, beyond: str | None = None) -> str:
+    """The query of a page, with its names in the order in which they are signed; of keys behind `beyond` alone."""
     options = {
         "continuation-token": after,
         "delimiter": "/" if one_level else None,
@@ -49,6 +49,7 @@ def s3_query(prefix: str, *, one_level: bool, most: int, after: str | None) -> s
         "list-type": "2",
         "max-keys": str(most),
         "prefix": prefix,
+        "start-after": beyond,
     }
     return _query(options)
 
@@ -78,14 +79,15 @@ def s3_listing(body: bytes, bucket: str) -> Listing | None:
     return Listing(tuple(objects), tuple(folders), html.unescape(found[1]) if found else None)
 
 
-def gcs_query(prefix: str, *, one_level: bool, most: int, after: str | None) -> str:
-    """The query of a page."""
+def gcs_query(prefix: str, *, one_level: bool, most: int, after: str | None, beyond: str | None = None) -> str:
+    """The query of a page; of keys from `beyond` on alone, which is one of them."""
     options = {
         "delimiter": "/" if one_level else None,
         "fields": "items(name,size,etag),prefixes,nextPageToken",
         "maxResults": str(most),
         "pageToken": after,
         "prefix": prefix,
+        "startOffset": beyond,
     }
     return _query(options)
 

@@ -221,10 +221,17 @@ class S3Raw(WireStore[Routes]):
         return (yield from self._ask_optional(Asked(place, "PUT", body), self._state().features, place[0], headers))
 
     def list_steps(
-        self, uri: str, *, one_level: bool = False, most: int = 1000, after: str | None = None
+        self,
+        uri: str,
+        *,
+        one_level: bool = False,
+        most: int = 1000,
+        after: str | None = None,
+        beyond: str | None = None,
     ) -> Steps[Listing]:
         bucket, prefix = self._prefix(uri)
-        query = s3_query(prefix, one_level=one_level, most=most, after=after)
+        start = None if beyond is None else self._prefix(beyond)[1]
+        query = s3_query(prefix, one_level=one_level, most=most, after=after, beyond=start)
         return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: s3_listing(body, bucket)))
 
     # ------------------------------------------------------------------ configuration
