@@ -165,6 +165,7 @@ class Stepped(Shelf):
         ({"get_steps": steps(b"bytes")}, "get_steps ended in bytes instead of Found"),
         ({"get_steps": steps(None, "no step")}, "get_steps yielded 'no step', which is no step"),
         ({"download_steps": steps(Found(b"", "x"))}, "for download"),
+        ({"open_steps": steps(Found(b"", "x"))}, "for the first read of an opened blob"),
         ({"scope": "everywhere"}, "scope is 'everywhere', and not one of process, node, shared"),
         ({"paid": 1}, "paid is 1, and neither True nor False"),
     ],

@@ -157,6 +157,7 @@ def test_a_file_of_a_digest_is_read_in_each_way_of_fsspec(held: Held, tmp_path: 
     with fsspec.open(held.put(b"a text\n"), "rt", **held.options) as text:
         assert text.read() == "a text\n"
     with fs.open(url) as file:  # of the cache: the file itself
+        assert file.size == len(BLOB)
         assert os.path.samestat(os.fstat(file.fileno()), held.store.tiers[0].store.path(digest).stat())  # type: ignore[attr-defined]
 
 
@@ -372,7 +373,7 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(remote: Remote, tm
     fs = BlobCacheFileSystem(fs=remote, cache_storage=tmp_path, max_size="1MB")
     for _ in range(3):
         with fs.open("/a") as file:
-            assert file.fileno() and file.read() == BLOB
+            assert file.fileno() and file.size == len(BLOB) and file.read() == BLOB
     assert fs.cat_file("/a", 5, 10) == BLOB[5:10] and fs.cat(["/a"]) == {"/a": BLOB} and remote.fetched == ["/a"]
     assert BlobCacheFileSystem(fs=remote, cache_storage=tmp_path).cat_file("/a") == BLOB and remote.fetched == ["/a"]
     remote.pipe_file("/a", b"newer")

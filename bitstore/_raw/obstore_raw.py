@@ -96,9 +96,10 @@ class ObstoreRaw(ForeignRaw):
         import obstore
 
         got = obstore.get(self.store, self._key(uri))
+        size = got.meta["size"]
         data = got.bytes().to_bytes()
-        if len(data) != got.meta["size"]:
-            raise self._failure(uri, f"{len(data)} bytes came of {got.meta['size']}")
+        if len(data) != size:
+            raise self._failure(uri, f"{len(data)} bytes came of {size}")
         return data
 
     def _look(self, uri: str) -> Look:

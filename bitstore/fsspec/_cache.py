@@ -16,6 +16,7 @@ from bitstore._caches.disk import DiskCache
 from bitstore._raw.fsspec_raw import version_in
 from bitstore._support.once import warn_once
 from bitstore.errors import NotFoundInStore, StoreNotAvailable
+from bitstore.fsspec._files import sized
 
 try:
     from fsspec.implementations.chained import ChainedFileSystem
@@ -119,7 +120,7 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
                 version = seen
             key = f"{self._name}\n{path}\n{version}"
             try:
-                return self.cache.open(key, verify=self.verify)
+                return sized(self.cache.open(key, verify=self.verify))
             except NotFoundInStore:
                 pass
             except StoreNotAvailable as error:  # a cache that is broken is no obstacle to reading
@@ -140,12 +141,12 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
     def _kept(self, key: str, data: bytes) -> Any:
         try:
             self.cache.put(key, data)
-            return self.cache.open(key, verify=False)  # these very bytes have just been written
+            return sized(self.cache.open(key, verify=False))  # these very bytes have just been written
         except NotFoundInStore:
             pass  # it found no room, or was evicted already
         except StoreNotAvailable as error:
             warn_once(logger, ("cache", self._name, type(error)), "%s; files are not cached", error)
-        return io.BytesIO(data)
+        return sized(io.BytesIO(data))
 
     def _info_now(self, path: str) -> dict[str, Any]:
         self.fs.invalidate_cache(path)  # an old listing knows an old version

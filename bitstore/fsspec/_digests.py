@@ -13,6 +13,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
 from bitstore.config import find, load
 from bitstore.errors import InvalidURI
+from bitstore.fsspec._files import sized
 from bitstore.store import Store
 
 __all__ = ["DigestFileSystem", "Md5FileSystem", "Sha1FileSystem", "Sha256FileSystem"]
@@ -92,7 +93,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode != "rb":
             self._read_only(path)
-        return self.store.open(self._digest(path), verify=self.verify)
+        return sized(self.store.open(self._digest(path), verify=self.verify))
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes of a blob from `start` up to `end`; negative ones count from its end."""

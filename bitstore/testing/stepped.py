@@ -90,6 +90,20 @@ def downloads(trial: Trial) -> None:
         must(not list(path.parent.iterdir()), "the download of a missing blob left a file")
 
 
+def opened(trial: Trial) -> None:
+    """`open` gives a seekable file with the blob, and raises `NotFoundInStore` for a missing one."""
+    store = trial.make()
+    data = secrets.token_bytes(200_000)
+    name = trial.place(store, data)
+    with Store.open(store, name) as file:
+        same(file.read(10), data[:10], "the first read of an opened blob")
+        must(file.seek(150_000) == 150_000, "seek of an opened blob does not return the position")
+        same(file.read(), data[150_000:], "a later part of an opened blob")
+        must(file.seek(0, 2) == len(data), "the end of an opened blob is not its size")
+    with raises(NotFoundInStore, "open of a missing blob"):
+        Store.open(store, trial.absent())
+
+
 def attributes(trial: Trial) -> None:
     """`scope`, `paid`, `bytes_only` and `counts` say what composites take them for."""
     store = trial.make()
@@ -128,5 +142,5 @@ def _checked(steps: Any, what: str) -> Steps[Any]:
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
-    lookup_steps, existence_steps, write_steps, version_steps, downloads, attributes,
+    lookup_steps, existence_steps, write_steps, version_steps, downloads, opened, attributes,
 )  # fmt: skip
