@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Certificate", "issued"]
+__all__ = ["Certificate", "issued", "server_tls"]
 
 _NOW = datetime.datetime.now(datetime.timezone.utc)
 
@@ -100,3 +101,10 @@ def issued(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
     bundle.write_bytes(root.pem)
     server.write_bytes(leaf.with_key())
     return bundle, server
+
+
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    """TLS of a server with the certificate and the key in this file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

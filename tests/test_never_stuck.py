@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import http.server
 import os
 import re
 import secrets
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -46,7 +44,8 @@ from bitstore._lookup.asking import steps_of_put
 from bitstore._lookup.run import run
 from bitstore._raw.s3_signing import Signer
 from bitstore.steps import Write
-from tests.certificates import issued
+from tests.certificates import issued, server_tls
+from tests.raw_server import RawServer
 from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
@@ -115,9 +114,15 @@ class TestTimeouts:
         assert blob.data == DATA and raw.stats() == {"requests": 2, "retries": 1}
 
     def test_a_server_that_never_finishes_is_given_up_at_the_total_timeout(self) -> None:
-        """A server that is never silent and never done."""
-        with Drip() as server:
-            told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.3, retry=ONCE), server.url)
+        """A server that is never silent and never done: a header, and then a byte now and again, for ever."""
+
+        def drip(peer: socket.socket, _: bytes, __: int) -> None:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not server.over.wait(0.05):
+                peer.sendall(b"x")
+
+        with RawServer(drip) as server:
+            told = answered(HTTPRaw(stall_timeout=2, total_timeout=0.3, retry=ONCE), f"{server.url}/blob")
         assert "timed out" in told and "no answer within" not in told
 
     def test_invalid_time_limits_are_refused_by_name(self) -> None:
@@ -130,32 +135,6 @@ class TestTimeouts:
         # A label of more than 63 characters is no name: the resolver says so without asking a server.
         assert "resolve" in answered(store, f"http://{'x' * 70}.example/blob").lower()
         assert store.stats()["requests"] <= 2
-
-
-class Drip:
-    """Sends a header and then a byte now and again, for ever."""
-
-    def __enter__(self) -> Drip:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._over = threading.Event()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/blob"
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return self
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            with connection:
-                connection.recv(10_000)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-                while not self._over.wait(0.05):
-                    connection.sendall(b"x")
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._listener.close()
-        self._thread.join(30)
 
 
 # ---------------------------------------------------------------------- stopping
@@ -352,53 +331,31 @@ def test_threads_and_batches_share_one_refresh(
 # ---------------------------------------------------------------------- proxies and certificates
 
 
-class Tunnel:
+def tunnel(only: str | None = None) -> RawServer:
     """An HTTP proxy: passes on requests for `http:` URLs, and tunnels (CONNECT) for `https:`.
 
     With `only`, an address such as "127.0.0.1:1234", all requests for `http:` URLs go there, whatever their host is.
     """
 
-    def __init__(self, only: str | None = None) -> None:
-        self._only = only
-
-    def __enter__(self) -> Tunnel:
-        self.lines: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += client.recv(65536)
-            line = head.split(b"\r\n")[0].decode()
-            self.lines.append(line)
-            method, target, _ = line.split()
+    def serve(client: socket.socket, head: bytes, _: int) -> bool:
+        method, target, *_rest = head.decode().split()
+        if method == "CONNECT":
+            host, port = target.split(":")
+        else:
+            match = re.match(r"http://([^/]+)(/.*)", target)
+            assert match
+            host, port = (only or match[1]).split(":")
+            head = head.replace(target.encode(), match[2].encode(), 1)
+        with socket.create_connection((host, int(port))) as server:
             if method == "CONNECT":
-                host, port = target.split(":")
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             else:
-                match = re.match(r"http://([^/]+)(/.*)", target)
-                assert match
-                host, port = (self._only or match[1]).split(":")
-                head = head.replace(target.encode(), match[2].encode(), 1)
-            with socket.create_connection((host, int(port))) as server:
-                if method == "CONNECT":
-                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                else:
-                    server.sendall(head)
-                threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
-                _pass_on(server, client)
+                server.sendall(head)
+            threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
+            _pass_on(server, client)
+        return False
+
+    return RawServer(serve)
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
@@ -410,12 +367,12 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 def test_an_endpoint_may_name_the_usual_port(s3: SeaweedS3, shared_bucket: str) -> None:
     """libcurl leaves that port out of the `Host` that it sends: so must the signature, which the server checks."""
-    with Tunnel(only=s3.endpoint_url.removeprefix("http://")) as proxy:
+    with tunnel(only=s3.endpoint_url.removeprefix("http://")) as proxy:
         store = raw(s3, proxy=proxy.url, endpoint_url="http://s3.example:80")
         assert store.get(uri(shared_bucket)) == DATA
-        assert proxy.lines[0].startswith(f"GET http://s3.example/{shared_bucket}/")
+        assert proxy.heads[0].startswith(f"GET http://s3.example/{shared_bucket}/".encode())
         assert [blob.data for blob in raw(s3, proxy=proxy.url).get_many([uri(shared_bucket)])] == [DATA]
-        assert len(proxy.lines) >= 2
+        assert len(proxy.heads) >= 2
 
 
 @pytest.fixture(scope="module")
@@ -424,38 +381,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return issued(tmp_path_factory.mktemp("tls"))
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        _, found, target = self.path.partition("/redirect-to/")
-        if found:
-            self.send_response(302)
-            self.send_header("Location", target)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(DATA)))
-        self.end_headers()
-        self.wfile.write(DATA)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def tls(authority: tuple[Path, Path]) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority[1])
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    def serve(peer: socket.socket, head: bytes, _: int) -> None:
+        found, target = head.split()[1].partition(b"/redirect-to/")[1:]
+        status, field, body = (b"302 x", b"Location: " + target, b"") if found else (b"200 OK", b"X: y", DATA)
+        peer.sendall(b"HTTP/1.1 %b\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (status, field, len(body), body))
+
+    with RawServer(serve, tls=server_tls(authority[1])) as server:
+        yield server.url
 
 
 def test_stores_trust_only_certificates_of_their_bundle(
@@ -494,12 +428,13 @@ def test_a_redirect_never_leaves_https(tls: str, authority: tuple[Path, Path], a
 def test_https_requests_go_through_a_proxy_by_connect(
     tls: str, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Tunnel() as proxy:
+    with tunnel() as proxy:
         store = HTTPRaw(ca_bundle=authority[0], proxy=proxy.url)
         assert store.get(f"{tls}/key") == DATA
         monkeypatch.setenv("https_proxy", proxy.url)
         assert HTTPRaw(ca_bundle=authority[0]).get(f"{tls}/key") == DATA
-        assert proxy.lines == [f"CONNECT {tls.removeprefix('https://')} HTTP/1.1"] * 2
+        asked = f"CONNECT {tls.removeprefix('https://')} HTTP/1.1\r\n".encode()
+        assert len(proxy.heads) == 2 and all(head.startswith(asked) for head in proxy.heads)
 
 
 # ---------------------------------------------------------------------- writes

@@ -28,7 +28,7 @@ from bitstore._transport.pace import Pace
 from bitstore._transport.sockets.channel import Unreachable
 from bitstore._transport.sockets.origin import Origin
 from bitstore.steps import Profile, Request, Response, Steps, TransferError
-from tests.certificates import issued
+from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
 from tests.sockets import asking, open_sockets, own_connections, own_sockets, prefer_own_connections
 
@@ -486,12 +486,6 @@ def test_a_forked_child_makes_its_own_connections() -> None:
 # ---------------------------------------------------------------------- TLS
 
 
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
 def echo(peer: socket.socket, head: bytes, _: int) -> None:
     body = head.split()[1] * 10_000
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -499,7 +493,7 @@ def echo(peer: socket.socket, head: bytes, _: int) -> None:
 
 def test_https_requests_use_our_own_tls_connections(tmp_path: Path) -> None:
     bundle, mine = issued(tmp_path)
-    with RawServer(echo, tls=tls(mine)) as server:
+    with RawServer(echo, tls=server_tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         assert fetched(store, [f"{server.url}/first"]) == [b"/first" * 10_000]
         names = [f"/{number}" for number in range(50)]
@@ -515,11 +509,11 @@ def test_a_server_with_another_certificate_is_refused(other: str, tmp_path: Path
     authority, theirs = issued(tmp_path / other, "127.0.0.2" if other == "elsewhere" else "127.0.0.1")
     bundle = tmp_path / "both.pem"  # the one for another address is trusted, as such
     bundle.write_bytes(trusted.read_bytes() + (authority.read_bytes() if other == "elsewhere" else b""))
-    with RawServer(echo, tls=tls(mine)) as server:
+    with RawServer(echo, tls=server_tls(mine)) as server:
         store, url = HTTPRaw(retry=ONCE, ca_bundle=bundle), f"{server.url}/key"
         fetched(store, [url])
         assert fetched(store, [url]) == [b"/key" * 10_000] and len(own_connections(server.port)) == 1
-    with RawServer(echo, tls=tls(theirs), port=server.port) as other_server:
+    with RawServer(echo, tls=server_tls(theirs), port=server.port) as other_server:
         for _ in range(2):
             [blob] = store.get_many([url], patience=0)
             assert isinstance(blob.error, StoreNotAvailable) and "ertificate" in str(blob.error), blob.error
@@ -538,7 +532,7 @@ def test_a_body_without_length_is_whole_only_after_a_tls_close_notify(says_goodb
         return b"/first" in head
 
     bundle, mine = issued(tmp_path)
-    with RawServer(serve, tls=tls(mine)) as server:
+    with RawServer(serve, tls=server_tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         fetched(store, [f"{server.url}/first"])
         before = server.connections
@@ -557,7 +551,7 @@ def test_a_second_answer_in_its_own_tls_record_is_never_the_next_answer(tmp_path
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     bundle, mine = issued(tmp_path)
-    with RawServer(serve, tls=tls(mine)) as server:
+    with RawServer(serve, tls=server_tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         fetched(store, [f"{server.url}/first"])
         for _ in range(20):
@@ -572,7 +566,7 @@ def test_a_deleted_certificate_bundle_fails_lookups_and_ends_no_thread(tmp_path:
         bundle.unlink(missing_ok=True)
         echo(peer, head, count)
 
-    with RawServer(serve, tls=tls(mine)) as server:
+    with RawServer(serve, tls=server_tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
         for _ in range(2):
             assert fetched(store, [f"{server.url}/key"]) == [b"/key" * 10_000]
@@ -623,7 +617,7 @@ def test_a_request_that_cannot_be_signed_fails_alone() -> None:
 def test_a_tls_handshake_that_never_comes_is_given_up(tmp_path: Path) -> None:
     """A server that was reached before, and by now takes connections without a word: neither way waits for long."""
     bundle, mine = issued(tmp_path)
-    with RawServer(echo, tls=tls(mine)) as server:
+    with RawServer(echo, tls=server_tls(mine)) as server:
         store = HTTPRaw(retry=ONCE, ca_bundle=bundle, connect_timeout=1)
         assert fetched(store, [f"{server.url}/key"]) == [b"/key" * 10_000]
     with RawServer(lambda *_: server.over.wait(60), port=server.port) as silent:

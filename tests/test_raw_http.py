@@ -11,7 +11,7 @@ import pytest
 from bitstore._lookup.retry import Retry
 from bitstore._raw.http import HTTPRaw
 from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable
-from tests.servers import Answer, CountedAPI, Cut, Hang, Reset
+from tests.servers import Answer, CountedAPI, Cut, Reset
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 SECRET = "Bearer of-a-secret"
@@ -70,14 +70,6 @@ def test_transient_faults_are_retried_and_then_failures(api: CountedAPI, fault: 
     assert store.get(api.blob_url("k")) == b"0123456789"
     api.rules.add(fault)
     assert isinstance(outcome(lambda: store.get(api.blob_url("k"))), StoreNotAvailable)
-
-
-def test_a_server_that_hangs_is_given_up(api: CountedAPI) -> None:
-    api.rules.add(Hang())
-    store = HTTPRaw(stall_timeout=1, retry=Retry(attempts=1))
-    error = outcome(lambda: store.get(api.blob_url("k")))
-    assert isinstance(error, StoreNotAvailable)
-    assert "curl error 28" in str(error)
 
 
 # ---------------------------------------------------------------------- headers and redirects

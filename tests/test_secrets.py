@@ -6,18 +6,14 @@ import base64
 import datetime
 import functools
 import html
-import http.server
 import inspect
-import ipaddress
 import json
 import logging
 import os
 import pickle
 import re
-import ssl
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +21,8 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import Credentials
 
 import bitstore
@@ -36,6 +31,8 @@ from bitstore._support.digests import algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import ConfigError, loads
+from tests.certificates import issued, server_tls
+from tests.raw_server import RawServer
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
 from tests.stores import as_cache, composed, sha1
@@ -289,22 +286,6 @@ def test_the_ledger_of_a_warming_shows_no_secret(
     assert {leak: text[:1500] for text in texts for leak in leaks(text)} == {}
 
 
-def test_a_fingerprint_does_not_depend_on_a_secret() -> None:
-    """Otherwise passwords could be tried against the name of a node's store."""
-
-    def of(secret: str) -> str:
-        keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": secret, "aws_session_token": secret}
-        web = HTTPRaw(headers={"Authorization": f"Bearer {secret}"}, proxy=f"http://user:{secret}@host")
-        composite = composed(
-            Sha1Store(S3Raw(keys), "s3://bucket/"),
-            Sha1Store(GSRaw({"client_email": "me", "private_key": secret}), "gs://bucket/"),
-            Sha1Store(web, "https://host/"),
-        )
-        return fingerprint(composite)
-
-    assert of("one") == of(SECRETS["secret key"])
-
-
 def test_errors_of_a_configuration_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TOKEN", SECRETS["header"])
     tier = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n'
@@ -348,67 +329,8 @@ def test_a_client_of_a_user_is_never_shown() -> None:
 # ---------------------------------------------------------------------- TLS
 
 
-def self_signed(folder: Path, name: x509.GeneralName) -> tuple[Path, Path]:
-    """A certificate for `name` that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-    builder = builder.not_valid_after(now + datetime.timedelta(hours=1))
-    builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    certificate, private = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(*pem))
-    return certificate, private
-
-
-class TLSServer:
-    """Answers each GET with the blob, and counts them."""
-
-    def __init__(self, folder: Path, name: x509.GeneralName) -> None:
-        self.requests = 0
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests += 1
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(DATA)))
-                self.end_headers()
-                self.wfile.write(DATA)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        folder.mkdir()
-        self.certificate, key = self_signed(folder, name)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, key)
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # The handshake in the connection's own thread: a client that breaks it off must not stop the server.
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
-        self.server.handle_error = lambda request, client: None  # type: ignore[method-assign, assignment]
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[TLSServer]:
-    server = TLSServer(tmp_path / "tls", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    yield server
-    server.stop()
-
-
-def test_an_unknown_certificate_is_refused_whatever_the_environment_says(tls: TLSServer, tmp_path: Path) -> None:
+def test_an_unknown_certificate_is_refused_whatever_the_environment_says(tmp_path: Path) -> None:
+    bundle, mine = issued(tmp_path)
     (tmp_path / ".curlrc").write_text("insecure\n")
     code = (
         "import json, sys; from bitstore import *\n"
@@ -432,33 +354,20 @@ def test_an_unknown_certificate_is_refused_whatever_the_environment_says(tls: TL
         "REQUESTS_CA_BUNDLE": "",
         "CURL_CA_BUNDLE": "",
         "SSL_CERT_FILE": "",
-        "SSL_CERT_DIR": str(tls.certificate.parent),
+        "SSL_CERT_DIR": str(tmp_path),
         "OPENSSL_CONF": os.devnull,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code, tls.url], env={**os.environ, **off}, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout)
-    assert len(answers) == 6
-    assert all("certificate" in answer and "(curl error 60)" in answer for answer in answers), answers
-    assert tls.requests == 0
-
-
-def test_a_certificate_of_a_named_bundle_is_trusted(tls: TLSServer) -> None:
-    """The control: it is the certificate, and nothing else, for which the others were refused."""
-    assert HTTPRaw(ca_bundle=tls.certificate, retry=ONCE).get(f"{tls.url}/x") == DATA
-    assert tls.requests == 1
-
-
-def test_a_certificate_of_another_host_is_refused(tmp_path: Path) -> None:
-    server = TLSServer(tmp_path / "tls", x509.DNSName("other.example"))
-    try:
-        with pytest.raises(bitstore.StoreNotAvailable, match="curl error 60"):
-            HTTPRaw(ca_bundle=server.certificate, retry=ONCE).get(f"{server.url}/x")
-        assert server.requests == 0
-    finally:
-        server.stop()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(DATA), DATA)
+    with RawServer(lambda peer, _, __: peer.sendall(answer), tls=server_tls(mine)) as server:
+        command = [sys.executable, "-c", code, server.url]
+        done = subprocess.run(command, env={**os.environ, **off}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout)
+        assert len(answers) == 6
+        assert all("certificate" in answer and "(curl error 60)" in answer for answer in answers), answers
+        assert server.heads == []
+        # The control: it is the certificate, and nothing else, for which the others were refused.
+        assert HTTPRaw(ca_bundle=bundle, retry=ONCE).get(f"{server.url}/x") == DATA
 
 
 def test_no_option_switches_off_the_checks_of_certificates() -> None:

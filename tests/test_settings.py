@@ -24,7 +24,7 @@ from bitstore._raw.s3_credentials import Identity, Where
 from bitstore._raw.s3_routes import Route
 from bitstore._support import once
 from bitstore._transport.proxies import Proxies
-from tests.certificates import issued
+from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
 from tests.servers import Answer, CountedAPI, s3_error
 
@@ -157,9 +157,7 @@ def hashed(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
     command = [tool, "x509", "-hash", "-noout", "-in", str(bundle)]
     name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     shutil.copy(bundle, folder / f"{name}.0")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(mine)
-    return folder, context
+    return folder, server_tls(mine)
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE", None])
@@ -323,9 +321,7 @@ class TestProfiles:
 
     def test_certificate_authorities_of_a_profile_are_trusted(self, config: Path, tmp_path: Path) -> None:
         bundle, mine = issued(tmp_path)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(mine)
-        with RawServer(hello, tls=context) as server:
+        with RawServer(hello, tls=server_tls(mine)) as server:
             keys = "aws_access_key_id = A\naws_secret_access_key = B\nregion = us-east-1\n"
             config.write_text(
                 f"[profile p]\n{keys}endpoint_url = {server.url}\nca_bundle = {bundle}\n"
