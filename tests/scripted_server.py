@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.server
-import threading
+import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from tests.servers.http import FaultyServer, Upstream
+from tests.servers.wire import Request, Response, make_response
 
 __all__ = ["Asked", "Reply", "ScriptedServer", "gcs_refusal", "s3_refusal"]
 
@@ -26,53 +24,19 @@ class Asked(NamedTuple):
     nth: int  # requests before it
 
 
-class ScriptedServer:
+class ScriptedServer(FaultyServer):
     """Answers each request as `answer` says, and keeps the requests in `seen`."""
 
     def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+        super().__init__()
         self.answer = answer
         self.seen: list[Asked] = []
-        server = self
-        lock = threading.Lock()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_one_request(self) -> None:
-                with contextlib.suppress(OSError):
-                    super().handle_one_request()
-
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                with lock:
-                    asked = Asked(self.command, self.path, headers, body, len(server.seen))
-                    server.seen.append(asked)
-                status, lines, data = server.answer(asked)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **lines}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-
-            do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815  (names that http.server calls)
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._httpd.daemon_threads = True
-        self._thread = threading.Thread(target=self._httpd.serve_forever, kwargs={"poll_interval": 0.02})
-        self.url = f"http://127.0.0.1:{self._httpd.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._httpd.shutdown()
-        self._thread.join()
-        self._httpd.server_close()
+    async def _respond(self, request: Request, upstream: Upstream) -> Response:
+        asked = Asked(request.method, request.target, request.headers, request.body, len(self.seen))
+        self.seen.append(asked)
+        status, headers, body = await asyncio.to_thread(self.answer, asked)  # which may wait
+        return make_response(status, body, headers, method=request.method)
 
     def methods(self) -> list[str]:
         """The methods of all requests, in order."""

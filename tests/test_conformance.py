@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import boto3
 import pytest
@@ -41,8 +41,7 @@ from bitstore import (
 )
 from bitstore.testing import AWKWARD_KEYS, check_store
 from tests.servers import CountedAPI, FakeGCS, MotoServer, SeaweedS3
-from tests.servers.http import FaultyServer, Upstream
-from tests.servers.wire import Request, Response, make_response
+from tests.servers.web_folder import WebFolder
 from tests.stores import as_cache, composed, with_tiers
 
 NOWHERE = "http://127.0.0.1:9"
@@ -55,21 +54,6 @@ def s3_raw(server: SeaweedS3 | MotoServer, **options: Any) -> S3Raw:
 
 def gs_raw(server: FakeGCS, **options: Any) -> GSRaw:
     return GSRaw("anonymous", **{"endpoint_url": server.url, **options})
-
-
-class WebFolder(FaultyServer):
-    """A web server whose files can be put."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.files: dict[str, bytes] = {}
-
-    async def _respond(self, request: Request, upstream: Upstream) -> Response:
-        if request.method == "PUT":
-            self.files[request.target] = request.body
-            return make_response(201, b"", {}, method="PUT")
-        data = self.files.get(request.target)
-        return make_response(404 if data is None else 200, data or b"", {}, method=request.method)
 
 
 @pytest.fixture
@@ -355,45 +339,6 @@ def test_a_minimal_store_of_urls_keeps_the_store_contract(tmp_path: Path) -> Non
 # --- The suite can fail -----------------------------------------------------------------------------------------------
 
 
-class LosesTheEmpty(Folder):
-    def read(self, name: str) -> Any:
-        data = super().read(name)
-        if not data:
-            raise FileNotFoundError
-        return data
-
-
-class CutsTheBig(Folder):
-    def put(self, uri: Any, data: bytes) -> None:
-        super().put(uri, data[: 1024 * 1024])
-
-
-class TranslatesNewlines(Folder):
-    def put(self, uri: Any, data: bytes) -> None:
-        super().put(uri, data.replace(b"\r\n", b"\n"))
-
-
-class GivesBytearrays(Folder):
-    def read(self, name: str) -> Any:
-        return bytearray(super().read(name))
-
-
-class GivesNoneForMissing(Folder):
-    def get(self, uri: Any) -> Any:
-        try:
-            return super().get(uri)
-        except NotFoundInStore:
-            return None
-
-
-class FailsForMissing(Folder):
-    def get(self, uri: Any) -> Any:
-        try:
-            return super().get(uri)
-        except NotFoundInStore:
-            raise StoreNotAvailable(self, "something") from None
-
-
 class RemembersWhatIsMissing(Folder):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -407,59 +352,6 @@ class RemembersWhatIsMissing(Folder):
         except NotFoundInStore:
             self.missing.add(uri)
             raise
-
-
-class MissingForFailed(Folder):
-    def read(self, name: str) -> Any:
-        try:
-            return super().read(name)
-        except OSError as error:
-            raise FileNotFoundError from error
-
-
-class HasEverything(Folder):
-    def exists(self, uri: Any) -> bool:
-        self._check_valid(uri)
-        return True
-
-
-class HasNothing(Folder):
-    def exists(self, uri: Any) -> bool:
-        self._check_valid(uri)
-        return False
-
-
-class RefusesASecondPut(Folder):
-    def put(self, uri: Any, data: bytes) -> None:
-        if (self.folder / uri.lower()).exists():
-            raise StoreNotAvailable(self, "it is there already")
-        super().put(uri, data)
-
-
-class MindsTheCase(Folder):
-    def get(self, uri: Any) -> Any:
-        self._check_valid(uri)
-        if uri != uri.lower():
-            raise NotFoundInStore(self, uri)
-        return super().get(uri)
-
-
-class TakesAnyName(Folder):
-    def is_valid(self, uri: Any) -> bool:
-        return True
-
-
-class MissingForWrongNames(Folder):
-    def _check_valid(self, uri: Any) -> None:
-        if not self.is_valid(uri):
-            raise NotFoundInStore(self, uri)
-
-
-class MissingForNone(Folder):
-    def get(self, uri: Any) -> Any:
-        if uri is None:
-            raise NotFoundInStore(self, uri)
-        return super().get(uri)
 
 
 class MixesUpThreads(Folder):
@@ -480,16 +372,6 @@ class HoldsALock(Folder):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.lock = threading.Lock()
-
-
-class ForgetsItsFolder(Folder):
-    def __reduce__(self) -> Any:
-        return type(self), (Path("/nowhere"),)
-
-
-class ForgetsWhatItWasTold(Folder):
-    def __getstate__(self) -> Any:
-        return {}
 
 
 class DoesNotSurviveAFork(Folder):
@@ -544,65 +426,90 @@ class Gone(NotFoundInStore):
         super().__init__("a store", uri)  # and `__reduce__` gives two arguments
 
 
-class RaisesWhatDoesNotPickle(Folder):
-    def get(self, uri: Any) -> Any:
+def fail(error: Exception) -> Any:
+    raise error
+
+
+def instead(method: Callable[..., Any], expected: type[Exception], answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, with `answer` in place of an expected error."""
+
+    def changed(store: Folder, *args: Any) -> Any:
         try:
-            return super().get(uri)
-        except NotFoundInStore:
-            raise Gone(uri) from None
+            return method(store, *args)
+        except expected:
+            return answer(store, *args)
+
+    return changed
 
 
-class ShowsSecrets(Folder):
-    def __repr__(self) -> str:
-        return f"Folder({self.secret})"
+def defective(name: str, **methods: Callable[..., Any]) -> type[Folder]:
+    """A class of this module, so that its objects pickle, with other methods."""
+    kind: Any = type(name, (Folder,), {"__module__": __name__, **methods})
+    globals()[name] = kind
+    return cast("type[Folder]", kind)
 
 
-class ShowsSecretsInErrors(Folder):
-    def get(self, uri: Any) -> Any:
-        try:
-            return super().get(uri)
-        except NotFoundInStore:
-            raise NotFoundInStore(f"a store opened with {self.secret}", uri) from None
-
-
-class KeepsNothingForComposites(Folder):
-    """It drops blobs of the size that the suite lets a composite keep in it, so that direct use does not show it."""
-
-    def put(self, uri: Any, data: bytes) -> None:
-        if len(data) != 40:
-            super().put(uri, data)
-
-
+get, put, read = Folder.get, Folder.put, Folder.read
+missing = NotFoundInStore
+# fmt: off
 BROKEN: list[tuple[type[Folder], str, str]] = [
-    (LosesTheEmpty, "empty", "NotFoundInStore"),
-    (CutsTheBig, "big", "instead of 2000000 bytes"),
-    (TranslatesNewlines, "present", "a blob just put"),
-    (GivesBytearrays, "present", "bytearray instead of bytes"),
-    (GivesNoneForMissing, "missing", "raised nothing instead of NotFoundInStore"),
-    (FailsForMissing, "missing", "raised StoreNotAvailable"),
+    (defective("LosesTheEmpty", read=lambda store, name: read(store, name) or fail(FileNotFoundError())),
+     "empty", "NotFoundInStore"),
+    (defective("CutsTheBig", put=lambda store, uri, data: put(store, uri, data[: 1 << 20])),
+     "big", "instead of 2000000 bytes"),
+    (defective("TranslatesNewlines", put=lambda store, uri, data: put(store, uri, data.replace(b"\r\n", b"\n"))),
+     "present", "a blob just put"),
+    (defective("GivesBytearrays", read=lambda store, name: bytearray(read(store, name))),
+     "present", "bytearray instead of bytes"),
+    (defective("GivesNoneForMissing", get=instead(get, missing, lambda store, uri: None)),
+     "missing", "raised nothing instead of NotFoundInStore"),
+    (defective("FailsForMissing",
+               get=instead(get, missing, lambda store, uri: fail(StoreNotAvailable(store, "something")))),
+     "missing", "raised StoreNotAvailable"),
     (RemembersWhatIsMissing, "missing", "NotFoundInStore"),
-    (MissingForFailed, "unreachable", "said that the blob is missing"),
-    (HasEverything, "exists", "not False for a missing blob"),
-    (HasNothing, "exists", "not True for a blob that is there"),
-    (RefusesASecondPut, "again", "it is there already"),
-    (MindsTheCase, "names", "NotFoundInStore"),
-    (TakesAnyName, "wrong_names", "is_valid('') is true"),
-    (MissingForWrongNames, "wrong_names", "raised NotFoundInStore"),
-    (MissingForNone, "none", "raised NotFoundInStore"),
+    (defective("MissingForFailed", read=instead(read, OSError, lambda store, name: fail(FileNotFoundError()))),
+     "unreachable", "said that the blob is missing"),
+    (defective("HasEverything", exists=lambda store, uri: store._check_valid(uri) is None),
+     "exists", "not False for a missing blob"),
+    (defective("HasNothing", exists=lambda store, uri: store._check_valid(uri) is not None),
+     "exists", "not True for a blob that is there"),
+    (defective("RefusesASecondPut",
+               put=lambda store, uri, data: fail(StoreNotAvailable(store, "it is there already"))
+               if (store.folder / uri.lower()).exists() else put(store, uri, data)),
+     "again", "it is there already"),
+    (defective("MindsTheCase",
+               get=lambda store, uri: fail(missing(store, uri))
+               if store._check_valid(uri) or uri != uri.lower() else get(store, uri)),
+     "names", "NotFoundInStore"),
+    (defective("TakesAnyName", is_valid=lambda store, uri: True), "wrong_names", "is_valid('') is true"),
+    (defective("MissingForWrongNames",
+               _check_valid=lambda store, uri: store.is_valid(uri) or fail(missing(store, uri))),
+     "wrong_names", "raised NotFoundInStore"),
+    (defective("MissingForNone",
+               get=lambda store, uri: get(store, uri) if uri is not None else fail(missing(store, uri))),
+     "none", "raised NotFoundInStore"),
     (MixesUpThreads, "threads", "in one of several threads"),
     (HangsInThreads, "threads", "8 of 8 threads hang"),
     (HoldsALock, "copies", "does not pickle"),
-    (ForgetsItsFolder, "copies", "NotFoundInStore"),
-    (ForgetsWhatItWasTold, "copies", "folder"),
+    (defective("ForgetsItsFolder", __reduce__=lambda store: (type(store), (Path("/nowhere"),))),
+     "copies", "NotFoundInStore"),
+    (defective("ForgetsWhatItWasTold", __getstate__=lambda store: {}), "copies", "folder"),
     (DoesNotSurviveAFork, "forks", "it hangs"),
     (DiesInAFork, "forks", "it died (exit code 7)"),
     (BatchesBadly, "get_many", "did not answer each input"),
     (BatchesFailuresAsNone, "get_many", "for a missing blob"),
-    (RaisesWhatDoesNotPickle, "errors", "does not pickle"),
-    (ShowsSecrets, "shown", "a secret shows up"),
-    (ShowsSecretsInErrors, "shown", "a secret shows up"),
-    (KeepsNothingForComposites, "composite", "NotFoundInStore"),
+    (defective("RaisesWhatDoesNotPickle", get=instead(get, missing, lambda store, uri: fail(Gone(uri)))),
+     "errors", "does not pickle"),
+    (defective("ShowsSecrets", __repr__=lambda store: f"Folder({store.secret})"), "shown", "a secret shows up"),
+    (defective("ShowsSecretsInErrors",
+               get=instead(get, missing, lambda store, uri: fail(missing(f"a store opened with {store.secret}", uri)))),
+     "shown", "a secret shows up"),
+    # Blobs of the size that the suite lets a composite keep in it, so that direct use does not show it.
+    (defective("KeepsNothingForComposites",
+               put=lambda store, uri, data: put(store, uri, data) if len(data) != 40 else None),
+     "composite", "NotFoundInStore"),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize(("broken", "check", "told"), BROKEN, ids=[kind.__name__ for kind, _, _ in BROKEN])

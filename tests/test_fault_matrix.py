@@ -28,8 +28,8 @@ from bitstore import (
 )
 from tests.fault_table import DOCUMENT, FAULTS, HELD, KINDS, POSITIONS, SIZE, Cell, Fault, cells, document
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3, Stall
-from tests.servers.http import FaultyServer, Upstream
-from tests.servers.wire import Request, Response, make_response
+from tests.servers.http import FaultyServer
+from tests.servers.web_folder import WebFolder
 from tests.sockets import prefer_own_connections
 from tests.stores import as_cache, composed, sha1
 
@@ -41,29 +41,12 @@ SLOW = (  # they wait for time limits
 )
 
 
-class WebShelf(FaultyServer):
-    """A web server that keeps what is PUT. It names no versions of it (no ETag)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[str, bytes] = {}
-
+class WebShelf(WebFolder):
     def write(self, digest: str, data: bytes) -> None:
-        self.held[f"/{digest}"] = data
+        self.files[f"/{digest}"] = data
 
     def read(self, digest: str) -> bytes | None:
-        return self.held.get(f"/{digest}")
-
-    async def _respond(self, request: Request, upstream: Upstream) -> Response:
-        if request.method == "PUT":
-            if request.headers.get("if-none-match") == "*" and request.path in self.held:
-                return make_response(412, b"", {}, method="PUT")
-            self.held[request.path] = request.body
-            return make_response(201, b"", {}, method="PUT")
-        data = self.held.get(request.path)
-        if data is None:
-            return make_response(404, b"", {}, method=request.method)
-        return make_response(200, data, {}, method=request.method)
+        return self.files.get(f"/{digest}")
 
 
 class Tier:
