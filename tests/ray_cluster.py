@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
 import signal
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,14 @@ from typing import Any
 import pyarrow
 import pytest
 
-from bitstore import Sha1APISource
+from bitstore import DiskCache, Sha1APISource
 from ray_integration import FetchBlobs
+from tests.servers import FaultProxy
 
-__all__ = ["Caller", "PaidAPI", "RayCluster", "local_ray", "three_nodes"]
+__all__ = [
+    "Caller", "PaidAPI", "RayCluster", "gets", "leave_nothing", "local_ray", "names_of_actors", "on_nodes",
+    "three_nodes",
+]  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,6 +176,48 @@ def pytest_environment() -> contextlib.ExitStack:
     names = [".".join(path.parts) for path in ours]
     patch.setenv("PYTHONWARNINGS", ",".join(f"error::DeprecationWarning:{name}" for name in names))
     return stack
+
+
+def names_of_actors() -> list[str]:
+    """The actors of this library that are there."""
+    import ray
+
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [entry["name"] for entry in actors if entry["namespace"] == "bitstore"]
+
+
+def leave_nothing(cluster: RayCluster | None = None, seconds: float = 0.0) -> None:
+    """Kill actors and empty disks. AssertionError if actors did not end by themselves in so many seconds."""
+    import ray
+
+    gc.collect()  # Ray Data's plans refer to themselves, and to the pools made on the way
+    deadline = time.monotonic() + seconds
+    while (left := names_of_actors()) and time.monotonic() < deadline:
+        threading.Event().wait(0.2)
+    for name in left:
+        ray.kill(ray.get_actor(name, namespace="bitstore"))
+    if cluster is not None:
+        for name in cluster.nodes:
+            DiskCache(cluster.folder / name).clear()
+    assert left == [] or not seconds
+
+
+def on_nodes(cluster: RayCluster, names: list[str], kind: type, *args: Any) -> list[Any]:
+    """An actor of this kind on each of these nodes; they take no CPU."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    places = [NodeAffinitySchedulingStrategy(cluster.nodes[name], soft=False) for name in names]
+    return [ray.remote(kind).options(num_cpus=0, scheduling_strategy=place).remote(*args) for place in places]
+
+
+def gets(proxy: FaultProxy, bucket: str) -> Counter[str]:
+    """Requests for each key of the bucket."""
+    found: Counter[str] = Counter()
+    for (method, path), count in proxy.counts.items():
+        if method == "GET" and path.startswith(f"/{bucket}/"):
+            found[path.rpartition("/")[2]] += count
+    return found
 
 
 def _children(parent: int) -> list[int]:

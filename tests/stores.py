@@ -27,11 +27,13 @@ def blobs(count: int, size: int = 100, salt: str = "") -> dict[str, bytes]:
 class Shelf(Store):
     """A dict as a source."""
 
-    def __init__(self, held: dict[str, bytes] | None = None) -> None:
+    def __init__(
+        self, held: dict[str, bytes] | None = None, *, fail: Exception | None = None, gated: bool = False
+    ) -> None:
         self.held = dict(held or {})
         self.asked: list[str] = []
-        self.fail: Exception | None = None
-        self.gate: threading.Event | None = None
+        self.fail = fail
+        self.gate: Any = threading.Event() if gated else None
         self.entered = threading.Semaphore(0)
 
     def is_valid(self, uri: Any) -> bool:
@@ -53,7 +55,9 @@ class Shelf(Store):
 class Box(Shelf):
     """A dict as a cache."""
 
-    fail_put: Exception | None = None
+    def __init__(self, held: dict[str, bytes] | None = None, *, fail_put: Exception | None = None, **how: Any) -> None:
+        super().__init__(held, **how)
+        self.fail_put = fail_put
 
     def put(self, uri: str, data: bytes) -> None:
         if self.fail_put is not None:
@@ -61,13 +65,21 @@ class Box(Shelf):
         self.held[uri] = data
 
 
+def down(error: Exception | None = None) -> Shelf:
+    return Shelf(fail=error or OSError("down"))
+
+
+def full(error: Exception | None = None) -> Box:
+    return Box(fail_put=error or OSError("no room"))
+
+
 class API(Sha1APISource):
     """A paid source that counts; like much old code it never calls `super().__init__()`."""
 
-    def __init__(self, held: dict[str, bytes]) -> None:
+    def __init__(self, held: dict[str, bytes], *, fail: Exception | None = None) -> None:
         self.held = held
         self.calls: list[str] = []
-        self.fail: Exception | None = None
+        self.fail = fail
 
     def api_get(self, digest: str) -> bytes | None:
         self.calls.append(digest)

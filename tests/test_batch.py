@@ -321,8 +321,7 @@ class TestStopping:
 class TestSingleFlight:
     def test_threads_share_one_fetch_of_a_digest(self) -> None:
         [(digest, data)] = blobs(1).items()
-        shelf = Shelf({digest: data})
-        shelf.gate = threading.Event()
+        shelf = Shelf({digest: data}, gated=True)
         store = composed(shelf)
         results: list[Any] = []
         threads = [threading.Thread(target=lambda: results.append(store.get(digest))) for _ in range(8)]
@@ -338,8 +337,7 @@ class TestSingleFlight:
 
     def test_get_and_get_many_share_one_fetch_of_a_digest(self) -> None:
         [(digest, data)] = blobs(1).items()
-        shelf = Shelf({digest: data})
-        shelf.gate = threading.Event()
+        shelf = Shelf({digest: data}, gated=True)
         store = composed(shelf)
         results: list[Any] = []
         batch = threading.Thread(target=lambda: results.extend(blob.data for blob in store.get_many([digest])))
@@ -353,9 +351,7 @@ class TestSingleFlight:
         assert results == [data, data] and shelf.asked == [digest]
 
     def test_a_failing_leader_gives_each_follower_an_error_object_of_its_own(self) -> None:
-        shelf = Shelf()
-        shelf.fail = OSError("down")
-        shelf.gate = threading.Event()
+        shelf = Shelf(fail=OSError("down"), gated=True)
         store = composed(shelf)
         errors: list[Exception] = []
 

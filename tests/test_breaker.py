@@ -175,8 +175,7 @@ class TestInComposite:
         assert len([record for record in caplog.records if "left alone" in record.message]) == 1
 
     def test_a_tier_with_an_open_breaker_counts_as_failed_not_as_missing(self) -> None:
-        down = Shelf()
-        down.fail = OSError("down")
+        down = Shelf(fail=OSError("down"))
         store = composed(down)
         for number in range(20):
             with pytest.raises(LookupFailed) as caught:
@@ -185,8 +184,7 @@ class TestInComposite:
         assert "left alone" in str(caught.value) and caught.value.retry_in is not None
 
     def test_an_access_denied_never_opens_the_breaker(self) -> None:
-        shut = Shelf()
-        shut.fail = AccessDenied("shut", "403")
+        shut = Shelf(fail=AccessDenied("shut", "403"))
         store = composed(shut)
         for number in range(20):
             with pytest.raises(LookupFailed):

@@ -34,33 +34,22 @@ from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, 
 [(DIGEST, DATA)] = blobs(1).items()
 
 
-def chain(*stores: Store | tuple[str, Store], **options: Any) -> Sha1Composite:
-    """A composite of sources; `("cache", store)` is a cache."""
-    composite = Sha1Composite(**options)
-    for store in stores:
-        if isinstance(store, tuple):
-            composite.append_cache(store[1])
-        else:
-            composite.append_source(store)
-    return composite
-
-
 class TestOutcome:
     def test_the_first_tier_that_has_the_blob_answers(self) -> None:
         first, second, third = Shelf(), Shelf({DIGEST: DATA}), Shelf({DIGEST: b"other"})
-        assert chain(first, second, third).get(DIGEST) == DATA
+        assert composed(first, second, third).get(DIGEST) == DATA
         assert (first.asked, second.asked, third.asked) == ([DIGEST], [DIGEST], [])
 
     def test_every_form_of_a_digest_finds_the_same_blob(self) -> None:
         shelf = Shelf({DIGEST: DATA})
-        composite = chain(shelf)
+        composite = composed(shelf)
         for uri in (DIGEST.upper(), f"sha1://{DIGEST}", f"sha1://{DIGEST.upper()}"):
             assert composite.get(uri) == DATA
         assert set(shelf.asked) == {DIGEST}
 
     def test_a_blob_is_missing_only_when_all_tiers_say_so(self) -> None:
         with pytest.raises(NotFoundInStore) as caught:
-            chain(Shelf(), Shelf()).get(DIGEST)
+            composed(Shelf(), Shelf()).get(DIGEST)
         assert DIGEST in str(caught.value)
         assert isinstance(caught.value, FileNotFoundError)
 
@@ -71,7 +60,7 @@ class TestOutcome:
     def test_a_failure_is_never_an_absence(self, failure: Exception, position: int) -> None:
         shelves = [Shelf(), Shelf(), Shelf()]
         shelves[position].fail = failure
-        composite = chain(*shelves)
+        composite = composed(*shelves)
         with pytest.raises(LookupFailed) as caught:
             composite.get(DIGEST)
         assert not isinstance(caught.value, NotFoundInStore)
@@ -82,9 +71,8 @@ class TestOutcome:
         assert [len(shelf.asked) for shelf in shelves] == [1, 1, 1]
 
     def test_a_failing_tier_does_not_stop_the_walk(self) -> None:
-        broken = Shelf()
-        broken.fail = ConnectionError("down")
-        assert chain(broken, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+        broken = Shelf(fail=ConnectionError("down"))
+        assert composed(broken, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
 
     def test_an_is_valid_that_raises_is_a_failure(self) -> None:
         class Odd(Shelf):
@@ -92,7 +80,7 @@ class TestOutcome:
                 raise RuntimeError("no idea")
 
         with pytest.raises(LookupFailed, match="no idea"):
-            chain(Odd(), Shelf()).get(DIGEST)
+            composed(Odd(), Shelf()).get(DIGEST)
 
     def test_a_store_that_does_not_understand_the_uri_is_passed_over(self) -> None:
         class Picky(Box):
@@ -100,23 +88,23 @@ class TestOutcome:
                 return False
 
         picky = Picky()
-        composite = chain(("cache", picky), Shelf({DIGEST: DATA}))
+        composite = composed(as_cache(picky), Shelf({DIGEST: DATA}))
         assert composite.get(DIGEST) == DATA
         assert picky.asked == [] and picky.held == {}
         with pytest.raises(NotFoundInStore):
-            chain(Picky(), Shelf()).get(DIGEST)
+            composed(Picky(), Shelf()).get(DIGEST)
 
     @pytest.mark.parametrize(
         "bad", ["", "abc", DIGEST + "\n", DIGEST[:-1], "g" * 40, "sha256://" + DIGEST, "\uff11" * 40]
     )
     def test_an_invalid_digest_is_an_invalid_uri(self, bad: str) -> None:
         with pytest.raises(InvalidURI, match="sha1") as caught:
-            chain(Shelf()).get(bad)
+            composed(Shelf()).get(bad)
         assert isinstance(caught.value, ValueError)
 
     def test_a_digest_of_a_wrong_type_is_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="str, got NoneType"):
-            chain(Shelf()).get(None)
+            composed(Shelf()).get(None)
 
     def test_a_composite_gives_up_a_slow_store_at_its_timeout(self) -> None:
         slow = Shelf({DIGEST: DATA})
@@ -133,33 +121,31 @@ class TestOutcome:
 
     def test_exists_answers_without_asking_a_paid_source(self) -> None:
         api = API({DIGEST: DATA})
-        composite = chain(Shelf(), api)
+        composite = composed(Shelf(), api)
         assert composite.exists(DIGEST) is False
         assert api.calls == []
-        assert chain(Shelf(), Shelf({DIGEST: DATA})).exists(DIGEST) is True
-        broken = Shelf()
-        broken.fail = OSError("down")
-        assert chain(broken, Shelf({DIGEST: DATA})).exists(DIGEST) is True
+        assert composed(Shelf(), Shelf({DIGEST: DATA})).exists(DIGEST) is True
+        broken = Shelf(fail=OSError("down"))
+        assert composed(broken, Shelf({DIGEST: DATA})).exists(DIGEST) is True
         with pytest.raises(LookupFailed):
-            chain(broken, Shelf()).exists(DIGEST)
+            composed(broken, Shelf()).exists(DIGEST)
 
     def test_a_composite_within_a_composite_reports_its_failures(self) -> None:
-        down = Shelf()
-        down.fail = OSError("down")
-        inner = chain(down, Shelf())
-        assert chain(inner, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+        down = Shelf(fail=OSError("down"))
+        inner = composed(down, Shelf())
+        assert composed(inner, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
         with pytest.raises(LookupFailed):
-            chain(inner, Shelf()).get(DIGEST)
+            composed(inner, Shelf()).get(DIGEST)
 
     def test_put_into_a_composite_is_not_implemented(self) -> None:
         with pytest.raises(NotImplementedError):
-            chain(Shelf()).put(DIGEST, DATA)
+            composed(Shelf()).put(DIGEST, DATA)
 
 
 class TestPaid:
     def test_a_paid_source_is_asked_last_and_its_blob_kept(self) -> None:
         api, cache = API({DIGEST: DATA}), Box()
-        composite = chain(Shelf(), ("cache", cache), api)
+        composite = composed(Shelf(), as_cache(cache), api)
         assert composite.get(DIGEST) == DATA
         assert cache.held == {DIGEST: DATA}
         assert composite.get(DIGEST) == DATA
@@ -168,7 +154,7 @@ class TestPaid:
     def test_an_outage_of_a_free_tier_never_becomes_a_paid_call(self) -> None:
         down, api = Shelf(), API({DIGEST: DATA})
         down.fail = OSError("down")
-        composite = chain(down, api)
+        composite = composed(down, api)
         with pytest.raises(LookupFailed, match="not asked"):
             composite.get(DIGEST)
         assert api.calls == []
@@ -177,7 +163,7 @@ class TestPaid:
     def test_call_when_uncertain_asks_the_paid_source_despite_an_outage(self) -> None:
         down, api = Shelf(), API({DIGEST: DATA})
         down.fail = OSError("down")
-        assert chain(down, api, call_when_uncertain=True).get(DIGEST) == DATA
+        assert composed(down, api, call_when_uncertain=True).get(DIGEST) == DATA
 
     def test_wrong_bytes_from_a_free_source_prevent_a_paid_call(self) -> None:
         api = API({DIGEST: DATA})
@@ -187,24 +173,24 @@ class TestPaid:
                 raise InvalidDataFound(self, uri)
 
         with pytest.raises(LookupFailed):
-            chain(Corrupt(), api).get(DIGEST)
+            composed(Corrupt(), api).get(DIGEST)
         assert api.calls == []
 
     def test_a_paid_source_that_returns_none_means_missing(self) -> None:
         with pytest.raises(NotFoundInStore):
-            chain(API({})).get(DIGEST)
+            composed(API({})).get(DIGEST)
 
 
 class TestCacheRule:
     def test_every_cache_above_the_source_keeps_the_blob(self) -> None:
         top, middle, below = Box(), Box(), Box()
-        composite = chain(("cache", top), ("cache", middle), Shelf({DIGEST: DATA}), ("cache", below), API({}))
+        composite = composed(as_cache(top), as_cache(middle), Shelf({DIGEST: DATA}), as_cache(below), API({}))
         assert composite.get(DIGEST) == DATA
         assert (top.held, middle.held, below.held) == ({DIGEST: DATA}, {DIGEST: DATA}, {})
 
     def test_a_lower_cache_fills_the_upper_ones(self) -> None:
         top, below = Box(), Box({DIGEST: DATA})
-        composite = chain(("cache", top), ("cache", below))
+        composite = composed(as_cache(top), as_cache(below))
         assert composite.get(DIGEST) == DATA
         assert top.held == {DIGEST: DATA}
 
@@ -231,9 +217,8 @@ class TestCacheRule:
         assert cache.asked == [] and cache.held == {DIGEST: DATA}
 
     def test_a_cache_that_cannot_write_fails_no_lookup_and_warns_once(self, caplog: pytest.LogCaptureFixture) -> None:
-        cache = Box()
-        cache.fail_put = OSError("disk full")
-        composite = chain(("cache", cache), Shelf(blobs(5)))
+        cache = Box(fail_put=OSError("disk full"))
+        composite = composed(as_cache(cache), Shelf(blobs(5)))
         with caplog.at_level(logging.WARNING, "bitstore"):
             for digest in blobs(5):
                 assert composite.get(digest)
@@ -243,7 +228,7 @@ class TestCacheRule:
     def test_data_that_is_not_bytes_passes_caches_of_bytes(self) -> None:
         memory, own = MemoryCache(), Box()
         held: Any = {DIGEST: {"a": "dict"}}
-        composite: Any = chain(("cache", memory), ("cache", own), Shelf(held))
+        composite: Any = composed(as_cache(memory), as_cache(own), Shelf(held))
         assert composite.get(DIGEST) == {"a": "dict"}
         assert own.held == held
         assert composite.stats()["Box"].write_failures == 0
@@ -251,7 +236,7 @@ class TestCacheRule:
 
     def test_a_store_without_put_is_refused_as_a_cache(self) -> None:
         with pytest.raises(TypeError, match="does not implement 'put'"):
-            chain(("cache", Shelf()))
+            composed(as_cache(Shelf()))
 
     def test_an_object_that_is_no_store_is_refused_as_a_tier(self) -> None:
         with pytest.raises(TypeError, match="expected a store"):
@@ -267,14 +252,14 @@ class TestVerification:
         with pytest.raises(InvalidDataFound):
             bad.get(DIGEST)
         with pytest.raises(LookupFailed):
-            chain(bad).get(DIGEST)
-        assert chain(bad, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
+            composed(bad).get(DIGEST)
+        assert composed(bad, Shelf({DIGEST: DATA})).get(DIGEST) == DATA
 
     def test_wrong_bytes_in_a_cache_are_replaced(self, tmp_path: Any) -> None:
         cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/")
         FileRaw().put(f"file://{tmp_path}/{DIGEST}", b"something else")
         api = API({DIGEST: DATA})
-        composite = chain(("cache", cache), api)
+        composite = composed(as_cache(cache), api)
         cache.verify = True  # a live attribute
         assert composite.get(DIGEST) == DATA
         assert (tmp_path / DIGEST).read_bytes() == DATA
@@ -284,7 +269,7 @@ class TestVerification:
 
     def test_bad_bytes_never_reach_a_verifying_cache(self, tmp_path: Any) -> None:
         cache = Sha1Cache(FileRaw(), f"file://{tmp_path}/", verify=True)
-        composite = chain(("cache", cache), Shelf({DIGEST: b"wrong"}))
+        composite = composed(as_cache(cache), Shelf({DIGEST: b"wrong"}))
         assert composite.get(DIGEST) == b"wrong"  # the source does not verify
         assert list(tmp_path.iterdir()) == []
         cache.put(DIGEST, b"wrong")
@@ -293,11 +278,11 @@ class TestVerification:
     def test_unverified_bytes_in_a_shared_cache_do_not_pass_sources_that_verify(self, tmp_path: Any) -> None:
         """Two programs with the same cache folder, of which one does not verify."""
         folder = tmp_path / "cache"
-        careless = chain(("cache", DiskCache(folder)), Shelf({DIGEST: b"wrong bytes"}))
+        careless = composed(as_cache(DiskCache(folder)), Shelf({DIGEST: b"wrong bytes"}))
         assert careless.get(DIGEST) == b"wrong bytes" and DiskCache(folder, algorithm="sha1").exists(DIGEST)
         (tmp_path / DIGEST).write_bytes(DATA)
         source = Sha1Store(FileRaw(), f"file://{tmp_path}/", verify=True)
-        careful = chain(("cache", DiskCache(folder)), chain(("cache", MemoryCache()), source))
+        careful = composed(as_cache(DiskCache(folder)), composed(as_cache(MemoryCache()), source))
         assert careful.get(DIGEST) == DATA
         assert careful.stats()["disk:" + str(folder)].invalid == 1
         assert careful.get(DIGEST) == DATA  # from the disk now
@@ -310,7 +295,7 @@ class TestVerification:
         source.verify = True
         (tmp_path / DIGEST).unlink()
         with pytest.raises(NotFoundInStore):
-            chain(("cache", DiskCache(folder)), source).get(DIGEST)
+            composed(as_cache(DiskCache(folder)), source).get(DIGEST)
 
     @pytest.mark.parametrize("compression", ["gzip", "zlib", "zstd"])
     def test_the_digest_is_that_of_the_expanded_bytes(self, tmp_path: Any, compression: str) -> None:
@@ -381,13 +366,13 @@ class TestPickling:
 
 class TestNames:
     def test_the_repr_of_a_composite_shows_its_chain(self) -> None:
-        composite = chain(("cache", MemoryCache("1MB")), Sha1Store(FileRaw(), "file:///a/", verify=True))
+        composite = composed(as_cache(MemoryCache("1MB")), Sha1Store(FileRaw(), "file:///a/", verify=True))
         assert repr(composite) == (
             "Sha1Composite[cache MemoryCache(max_size='1MB'), Sha1Store(FileRaw(), 'file:///a/', verify=True)]"
         )
 
     def test_equal_names_of_tiers_are_numbered(self) -> None:
-        composite = chain(Shelf(), Shelf(), Shelf({DIGEST: DATA}))
+        composite = composed(Shelf(), Shelf(), Shelf({DIGEST: DATA}))
         assert list(composite.stats()) == ["Shelf", "Shelf #2", "Shelf #3"]
         [blob] = composite.get_many([DIGEST])
         assert blob.source == "Shelf #3"
@@ -408,7 +393,7 @@ class TestNames:
                 return super().get(digest)
 
         store = Counting(Shelf({f"x{DIGEST}": DATA}), "x")
-        composite = chain(store)
+        composite = composed(store)
         assert composite.get(DIGEST) == DATA
         assert [blob.data for blob in composite.get_many([DIGEST])] == [DATA]
         assert store.seen == [DIGEST, DIGEST]
@@ -417,7 +402,7 @@ class TestNames:
     def test_a_store_of_another_algorithm_is_refused_as_a_tier(self, other: Store) -> None:
         """It would be passed over in each lookup, which would tell that everything is missing."""
         with pytest.raises(ValueError, match=r"sha256 digests.*sha1"):
-            chain(other)
+            composed(other)
 
     def test_one_cache_object_serves_one_algorithm_only(self, tmp_path: Any) -> None:
         cache = DiskCache(tmp_path)
@@ -493,8 +478,7 @@ def test_the_debug_log_has_one_line_for_each_tier_and_lookup(caplog: pytest.LogC
         def is_valid(self, uri: Any) -> bool:
             return False
 
-    down = Shelf()
-    down.fail = OSError("down: https://host/?key=secret")
+    down = Shelf(fail=OSError("down: https://host/?key=secret"))
     composite = composed(
         as_cache(Box(), "box"),
         as_source(Picky(), "picky"),

@@ -51,8 +51,7 @@ def test_each_tier_says_what_it_holds_and_where(tmp_path: Path) -> None:
     packed = gzip.compress(DATA, mtime=0)
     (tmp_path / "files" / f"{DIGEST}.gz").write_bytes(packed)
     url = f"{(tmp_path / 'files').as_uri()}/{{digest}}.gz"
-    broken = Shelf()
-    broken.fail = RuntimeError("no route to the shelf at http://x/?token=abcdefghijk")
+    broken = Shelf(fail=RuntimeError("no route to the shelf at http://x/?token=abcdefghijk"))
     store = chain(
         memory_cache=memory,
         disk_cache=disk,

@@ -24,7 +24,7 @@ from bitstore import (
 )
 from bitstore.errors import AccessDenied
 from bitstore.steps import Call, Found, Steps
-from tests.stores import API, Box, Shelf, blobs, sha1
+from tests.stores import API, Box, Shelf, blobs, down, sha1
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
@@ -39,12 +39,6 @@ def chain(*stores: Store, call_when_uncertain: bool = False) -> Sha1Composite:
         else:
             composite.append_source(store)
     return composite
-
-
-def down() -> Shelf:
-    shelf = Shelf()
-    shelf.fail = OSError("down")
-    return shelf
 
 
 class Gated(API):
@@ -109,8 +103,7 @@ class TestCompositeInComposite:
 
     @pytest.mark.parametrize("failure", [AccessDenied("bucket", "403"), OSError("down")], ids=["refused", "down"])
     def test_a_failing_inner_tier_does_not_open_the_breaker_of_its_composite(self, failure: Exception) -> None:
-        bad = Shelf()
-        bad.fail = failure
+        bad = Shelf(fail=failure)
         inner = chain(bad, Shelf({DIGEST: DATA}))
         outer = chain(inner)
         for number in range(10):
@@ -121,8 +114,7 @@ class TestCompositeInComposite:
 
     def test_a_batch_waits_for_tiers_of_an_inner_composite(self) -> None:
         """The breaker is that of the inner tier, and the patience that of the outer batch."""
-        shelf = Shelf({DIGEST: DATA})
-        shelf.fail = OSError("down")
+        shelf = Shelf({DIGEST: DATA}, fail=OSError("down"))
         inner = chain(shelf)
         for number in range(5):
             with pytest.raises(LookupFailed):

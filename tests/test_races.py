@@ -160,8 +160,7 @@ class TestLeaders:
 
     def test_a_follower_out_of_time_fails_and_its_leader_continues(self) -> None:
         """It is told so as a leader would be, and the leader goes on."""
-        shelf = Shelf({DIGEST: DATA})
-        shelf.gate = threading.Event()
+        shelf = Shelf({DIGEST: DATA}, gated=True)
         composite = composed(shelf)
         with ThreadPoolExecutor(1) as threads:
             leader = threads.submit(composite.get, DIGEST)
@@ -230,8 +229,7 @@ class TestLeaders:
 
     def test_a_child_forked_during_a_flight_looks_up_for_itself(self) -> None:
         """The child inherits a flight whose leader lives in the parent: it must not wait for that."""
-        shelf = Shelf({DIGEST: DATA})
-        shelf.gate = threading.Event()
+        shelf = Shelf({DIGEST: DATA}, gated=True)
         composite = composed(shelf)
         leader = threading.Thread(target=composite.get, args=(DIGEST,))
         leader.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -25,7 +24,7 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import NodePool, fetch_blobs
-from tests.ray_cluster import PaidAPI, RayCluster, three_nodes
+from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, names_of_actors, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
@@ -39,7 +38,6 @@ from tests.test_ray_pool import (  # its blobs, its callers
     check,
     fetch_all,
     filled,
-    names_of_actors,
     slowed,
 )
 
@@ -96,15 +94,7 @@ def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
         cluster.add()
     cluster.wait()
     yield
-    gc.collect()  # Ray Data's plans refer to themselves, and to the pools made on the way
-    deadline = time.monotonic() + 30
-    while (left := names_of_actors()) and time.monotonic() < deadline:
-        threading.Event().wait(0.2)
-    for name in left:
-        ray.kill(ray.get_actor(name, namespace="bitstore"))
-    for name in cluster.nodes:
-        DiskCache(cluster.folder / name).clear()
-    assert left == []
+    leave_nothing(cluster, 30)
 
 
 def within(limit: float, work: Callable[[], Any]) -> Any:

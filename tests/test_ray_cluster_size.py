@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import time
 from collections import Counter
@@ -19,11 +18,11 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Store
 from ray_integration import NodePool, fetch_blobs
-from tests.ray_cluster import PaidAPI, RayCluster, three_nodes
+from tests.ray_cluster import PaidAPI, RayCluster, gets, leave_nothing, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
-from tests.test_ray_pool import blobs_of, names_of_actors
+from tests.test_ray_pool import blobs_of
 
 pytestmark = [
     pytest.mark.ray,
@@ -54,11 +53,7 @@ def filled(s3: SeaweedS3) -> str:
 @pytest.fixture(autouse=True)
 def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
     yield
-    gc.collect()  # Ray Data's plans refer to themselves, and to the pools made on the way
-    for name in names_of_actors():
-        ray.kill(ray.get_actor(name, namespace="bitstore"))
-    for name in cluster.nodes:
-        DiskCache(cluster.folder / name).clear()
+    leave_nothing(cluster)
 
 
 def shuffled(digests: list[str]) -> list[str]:
@@ -82,14 +77,6 @@ def run_job(store: Any, rows: list[str], **options: Any) -> None:
             assert data == (BLOBS.get(digest) or PAID[digest])
             seen.add(number)
     assert len(seen) == len(rows)
-
-
-def gets(proxy: FaultProxy, bucket: str) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for (method, path), count in proxy.counts.items():
-        if method == "GET" and path.startswith(f"/{bucket}/"):
-            found[path.rpartition("/")[2]] += count
-    return found
 
 
 def test_each_of_ten_thousand_blobs_is_fetched_once_in_the_cluster(

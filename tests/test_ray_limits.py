@@ -16,13 +16,12 @@ import pytest
 
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bitstore import LimitReached, NotFoundInStore, S3Raw, Sha1Store, StoreNotAvailable
 from bitstore._support.fingerprint import fingerprint
 from ray_integration import ClusterLimit, ClusterRate
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of, most_within
-from tests.ray_cluster import ROOT, RayCluster
+from tests.ray_cluster import ROOT, RayCluster, leave_nothing, on_nodes
 from tests.servers import FaultProxy, SeaweedS3, s3_error
 
 pytestmark = [
@@ -58,19 +57,12 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _leave_nothing() -> Iterator[None]:
     yield
-    for entry in ray.util.list_named_actors(all_namespaces=True):
-        if entry["namespace"] == "bitstore":
-            ray.kill(ray.get_actor(entry["name"], namespace="bitstore"))
+    leave_nothing()
 
 
 def askers(cluster: RayCluster, names: list[str], store: Any) -> list[Any]:
     """An actor on each of these nodes that looks up what it is told to."""
-    return [
-        ray.remote(Asker)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(cluster.nodes[name], soft=False))
-        .remote(store)
-        for name in names
-    ]
+    return on_nodes(cluster, names, Asker, store)
 
 
 class OtherJob:

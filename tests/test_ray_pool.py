@@ -25,11 +25,10 @@ import pytest
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
 import ray.data
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bitstore import DiskCache, NotFoundInStore, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch, fetch_blobs
-from tests.ray_cluster import Caller, PaidAPI, RayCluster
+from tests.ray_cluster import Caller, PaidAPI, RayCluster, gets, leave_nothing, names_of_actors, on_nodes
 from tests.ray_stores import MadeStore
 from tests.servers import CountedAPI, Delay, FaultProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
@@ -99,11 +98,7 @@ class World:
 
     def gets(self) -> Counter[str]:
         """Requests for each digest to the bucket."""
-        found: Counter[str] = Counter()
-        for (method, path), count in self.proxy.counts.items():
-            if method == "GET" and path.startswith(f"/{self.bucket}/"):
-                found[path.rpartition("/")[2]] += count
-        return found
+        return gets(self.proxy, self.bucket)
 
 
 @pytest.fixture
@@ -115,29 +110,11 @@ def world(s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], 
 def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
     """Every test has the cluster's disks for itself, and leaves no actor."""
     yield
-    deadline = time.monotonic() + 20
-    while (left := names_of_actors()) and time.monotonic() < deadline:
-        threading.Event().wait(0.2)
-    for name in left:
-        ray.kill(ray.get_actor(name, namespace="bitstore"))
-    for name in cluster.nodes:
-        DiskCache(cluster.folder / name).clear()
-    assert left == []
-
-
-def names_of_actors() -> list[str]:
-    return [
-        entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True) if entry["namespace"] == "bitstore"
-    ]
+    leave_nothing(cluster, 20)
 
 
 def callers(cluster: RayCluster, store: Any, names: list[str], **options: Any) -> list[Any]:
-    return [
-        ray.remote(Caller)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(cluster.nodes[name], soft=False))
-        .remote(store, options)
-        for name in names
-    ]
+    return on_nodes(cluster, names, Caller, store, options)
 
 
 def check(rows: list[ROWS], asked: list[str]) -> None:

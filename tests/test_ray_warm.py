@@ -19,7 +19,7 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite
 from ray_integration import NodePool, WarmReport, warm
-from tests.ray_cluster import PaidAPI, RayCluster
+from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing
 from tests.servers import Answer, CountedAPI, Delay, FaultProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its cluster, its blobs, its callers
@@ -34,7 +34,6 @@ from tests.test_ray_pool import (  # its cluster, its blobs, its callers
     cluster,
     fetch_all,
     filled,
-    names_of_actors,
     shuffled,
     slowed,
     world,
@@ -64,11 +63,7 @@ def _quiet_data() -> None:
 def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
     """Every test has the cluster's disks for itself, and leaves no actor."""
     yield
-    left = names_of_actors()
-    for name in left:
-        ray.kill(ray.get_actor(name, namespace="bitstore"))
-    for name in cluster.nodes:
-        DiskCache(cluster.folder / name).clear()
+    leave_nothing(cluster)
 
 
 def paid(world: World) -> dict[str, int]:

@@ -31,18 +31,12 @@ from bitstore.config import load
 from bitstore.errors import AccessDenied, WriteConflict
 from bitstore.steps import Call
 from tests.servers import SeaweedS3
-from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, sha1, with_tiers
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, full, sha1, with_tiers
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
 HELD = blobs(40)
 DIGEST, *OTHERS = HELD
-
-
-def broken(error: Exception | None = None) -> Box:
-    box = Box()
-    box.fail_put = error or OSError("no room")
-    return box
 
 
 def chain(*tiers: Store, **options: Any) -> Sha1Composite:
@@ -98,7 +92,7 @@ class TestPayOnlyForWhatIsKept:
         self, look: Callable[..., bytes], nested: bool, error: Exception, tmp_path: Path
     ) -> None:
         api = API(HELD)
-        store = chain(broken(error), chain(api) if nested else api)
+        store = chain(full(error), chain(api) if nested else api)
         assert look(store, DIGEST, tmp_path) == HELD[DIGEST]
         for _ in range(3):
             with pytest.raises(LookupFailed, match=f"no cache can keep .*pay_unkept=False.*{re.escape(str(error))}"):
@@ -111,9 +105,9 @@ class TestPayOnlyForWhatIsKept:
         self, look: Callable[..., bytes], depth: int, tmp_path: Path
     ) -> None:
         api = API(HELD)
-        store = chain(broken(), api)
+        store = chain(full(), api)
         for _ in range(depth):
-            store = chain(broken(), store)
+            store = chain(full(), store)
         assert look(store, DIGEST, tmp_path) == HELD[DIGEST]
         for _ in range(3):
             with pytest.raises(LookupFailed, match="no cache can keep"):
@@ -122,13 +116,13 @@ class TestPayOnlyForWhatIsKept:
 
     def test_a_second_inner_cache_that_keeps_is_enough(self, tmp_path: Path) -> None:
         api = API(HELD)
-        store = chain(broken(), chain(broken(), Box(), api))
+        store = chain(full(), chain(full(), Box(), api))
         for digest in list(HELD)[:5] * 2:
             assert store.get(digest) == HELD[digest]
         assert api.calls == list(HELD)[:5]
 
     def test_a_blob_is_not_paid_for_again_to_test_its_cache(self) -> None:
-        box, api = broken(StoreNotAvailable("box", "HTTP 400")), API(HELD)
+        box, api = full(StoreNotAvailable("box", "HTTP 400")), API(HELD)
         store = chain(box, api)
         store.get(DIGEST)
         for _ in range(3 * FAILURES):
@@ -141,7 +135,7 @@ class TestPayOnlyForWhatIsKept:
         assert store.get(DIGEST) == HELD[DIGEST] and api.calls == [DIGEST, OTHERS[0], DIGEST]
 
     def test_no_blob_is_paid_for_to_test_a_disk_that_is_full(self) -> None:
-        box, api = broken(OSError(errno.ENOSPC, "no room")), API(HELD)
+        box, api = full(OSError(errno.ENOSPC, "no room")), API(HELD)
         store = chain(box, api)
         store.get(DIGEST)
         for digest in OTHERS:
@@ -155,7 +149,7 @@ class TestPayOnlyForWhatIsKept:
 
     @pytest.mark.parametrize("asked", ["the same blob", "new blobs"])
     def test_probes_of_a_cache_that_refuses_without_a_reason_pay_for_few_blobs(self, asked: str) -> None:
-        box, api = broken(StoreNotAvailable("box", "HTTP 400")), API(held := blobs(130))
+        box, api = full(StoreNotAvailable("box", "HTTP 400")), API(held := blobs(130))
         store = chain(box, api)
         for digest in held:
             store._live().writers["Box"]._probe_at = 0.0
@@ -170,7 +164,7 @@ class TestPayOnlyForWhatIsKept:
     @pytest.mark.parametrize("lacking", [0, 20])
     def test_a_batch_pays_for_few_blobs_until_a_cache_has_written(self, lacking: int) -> None:
         api = Slow(dict(list(HELD.items())[lacking:]))
-        answers = list(chain(broken(), api).get_many(HELD, in_flight=40, patience=0))
+        answers = list(chain(full(), api).get_many(HELD, in_flight=40, patience=0))
         assert [blob.missing for blob in answers].count(True) <= lacking
         assert 1 <= sum(blob.found for blob in answers) <= max(1, lacking)
 
@@ -214,7 +208,7 @@ class TestPayOnlyForWhatIsKept:
 
     def test_no_other_blob_is_paid_for_while_caches_cannot_keep(self) -> None:
         api = API(HELD)
-        store = chain(broken(), api)
+        store = chain(full(), api)
         answers = list(store.get_many(HELD, in_flight=1, patience=0))
         assert len(api.calls) == 1 == sum(blob.found for blob in answers)
         assert not any(blob.missing for blob in answers)
@@ -224,7 +218,7 @@ class TestPayOnlyForWhatIsKept:
     def test_pay_unkept_pays_although_no_cache_keeps(self, look: Callable[..., bytes], tmp_path: Path) -> None:
         for nested in (False, True):
             api = API(HELD)
-            store = chain(broken(), chain(api) if nested else api, pay_unkept=True)
+            store = chain(full(), chain(api) if nested else api, pay_unkept=True)
             assert [look(store, DIGEST, tmp_path) for _ in range(3)] == [HELD[DIGEST]] * 3
             assert len(api.calls) == 3
 
@@ -237,24 +231,24 @@ class TestPayOnlyForWhatIsKept:
 
     def test_one_cache_that_keeps_is_enough(self) -> None:
         api = API(HELD)
-        store = chain(broken(), MemoryCache(), api)
+        store = chain(full(), MemoryCache(), api)
         assert [store.get(digest) for digest in HELD] == list(HELD.values())
-        inner = chain(broken(), api := API(HELD))
+        inner = chain(full(), api := API(HELD))
         above = chain(Box(), inner)
         assert [above.get(digest) for digest in HELD] == list(HELD.values()), "the outer cache keeps it"
-        below = chain(broken(), chain(Box(), api := API(HELD)))
+        below = chain(full(), chain(Box(), api := API(HELD)))
         assert [below.get(digest) for digest in HELD] == list(HELD.values()), "the inner cache keeps it"
         assert len(api.calls) == len(HELD)
 
     def test_a_paid_source_without_a_cache_above_is_always_asked(self) -> None:
         api = API(HELD)
-        store = composed(api, as_cache(broken()))
+        store = composed(api, as_cache(full()))
         assert [store.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
-        uncached = composed(as_cache(broken()), as_source(API(HELD), cache_result=False))
+        uncached = composed(as_cache(full()), as_source(API(HELD), cache_result=False))
         assert [uncached.get(DIGEST) for _ in range(3)] == [HELD[DIGEST]] * 3
 
     def test_a_cache_that_is_back_is_noticed_without_another_call(self) -> None:
-        box, api = broken(), API(HELD)
+        box, api = full(), API(HELD)
         store = chain(box, api)
         store.get(DIGEST)
         with pytest.raises(LookupFailed):
@@ -303,7 +297,7 @@ class TestPayOnlyForWhatIsKept:
     def test_free_tiers_of_a_composite_are_still_asked(self) -> None:
         api = API(HELD)
         inner = chain(Shelf({OTHERS[0]: HELD[OTHERS[0]]}), api)
-        store = chain(broken(), inner)
+        store = chain(full(), inner)
         store.get(DIGEST)
         assert store.get(OTHERS[0]) == HELD[OTHERS[0]]
         with pytest.raises(LookupFailed, match="no cache can keep"):

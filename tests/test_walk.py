@@ -16,7 +16,7 @@ from bitstore._tiers.single_flight import Flight
 from bitstore._tiers.trial import Trial
 from bitstore.errors import AccessDenied, InvalidDataFound, WriteConflict
 from bitstore.steps import Call, Cancelled, Found, Steps, Write
-from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, with_tiers
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, down, full, with_tiers
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
@@ -59,18 +59,6 @@ def chain(*stores: Store, **options: Any) -> Sha1Composite:
         append = composite.append_cache if isinstance(store, Box) else composite.append_source
         append(store, name=f"tier {number}")
     return composite
-
-
-def down(error: Exception | None = None) -> Shelf:
-    shelf = Shelf()
-    shelf.fail = error or OSError("down")
-    return shelf
-
-
-def full(error: Exception | None = None) -> Box:
-    box = Box()
-    box.fail_put = error or OSError("no room")
-    return box
 
 
 def failed(store: Composite, digest: str = DIGEST, **options: Any) -> LookupFailed:

@@ -131,7 +131,7 @@ def test_keys_that_are_no_text_are_looked_up_once_if_they_are_equal(keys: list[A
 
     def release() -> None:
         wait_until(lambda: inputs.read == len(keys) and len(store.asked) >= lookups)
-        store.shelf.gate.set()  # type: ignore[union-attr]
+        store.shelf.gate.set()
 
     releasing = threading.Thread(target=release)
     releasing.start()
@@ -169,8 +169,7 @@ def test_an_exit_raised_in_a_store_is_a_failure_of_its_blob_alone() -> None:
 
 
 def test_a_lookup_out_of_time_names_the_store_and_the_limit() -> None:
-    shelf = Shelf({"key": b"data"})
-    shelf.gate = threading.Event()
+    shelf = Shelf({"key": b"data"}, gated=True)
     try:
         [blob] = shelf.get_many(["key"], timeout=0.05)
     finally:
