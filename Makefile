@@ -9,7 +9,7 @@ export PYTHON
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs docs-links test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
+.PHONY: help changelog demo docs docs-links test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,11 @@ docs docs-links: install-test
 	@test -x build/docs-venv/bin/python || $(BIN)/python -m venv build/docs-venv
 	@build/docs-venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/docs.txt
 	@build/docs-venv/bin/python -m sphinx -W --keep-going -q -b $(if $(filter docs,$@),html,linkcheck) docs build/$@
+
+changelog: install-test ## Show what the files of changelog.d come to (ARGS='--yes --version 2.1.0': write it into CHANGELOG.md)
+	@test -x build/release-venv/bin/python || $(BIN)/python -m venv build/release-venv
+	@build/release-venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/release.txt
+	@build/release-venv/bin/towncrier build $(or $(ARGS),--draft --version next)
 
 docs: ## Build the pages into build/docs; warnings are errors
 docs-links: ## Check the links of the pages to the outside (needs the network)

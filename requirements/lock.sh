@@ -35,6 +35,7 @@ compile requirements/test.txt pyproject.toml --extra all --group dev "$@"
 compile requirements/fuzz.txt --group fuzz --no-deps "$@"
 compile requirements/metrics.txt --group metrics --constraint requirements/test.txt "$@"
 compile requirements/docs.txt --group docs "$@"
+compile requirements/release.txt --group release "$@"
 compile requirements/mutants.txt --group mutants --constraint requirements/test.txt "$@"
 compile requirements/test-source.txt --group source --no-deps --constraint requirements/test.txt "$@"
 compile requirements/demo.txt pyproject.toml --extra aws --extra cli --extra gcp --extra ray --group build --constraint requirements/test.txt
