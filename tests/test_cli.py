@@ -7,6 +7,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import json
 import os
 import pty
 import random
@@ -482,7 +483,7 @@ def test_an_interrupted_fetch_resumes_where_it_ended(
     rule = api.rules.add(Hold(), skip=10)
     write_list(tmp_path / "list.txt", [NOBODY_HAS, *api.blobs])
     fetch = ("fetch", "list.txt", "-o", "out", "--store", f"{api.url}/blob/")
-    command = running(tmp_path, *fetch)
+    command = running(tmp_path, *fetch, "--report", "out/report.json")
     rule.wait_hits()
     wait_for(lambda: len([path for path in (tmp_path / "out").glob("*") if len(path.name) == 40]) == 9)
     returned, err = command.stop(number)
@@ -491,6 +492,8 @@ def test_an_interrupted_fetch_resumes_where_it_ended(
     assert "The same command again resumes from here" in err
     assert "Traceback" not in err
     got = files(tmp_path / "out")
+    report = json.loads(got.pop("report.json"))
+    assert (report["exit_code"], report["complete"], report["found"], report["missing"]) == (code, False, 9, 1)
     assert got.pop("missing.txt").decode() == f"{NOBODY_HAS}\n"
     assert len(got) == 9
     assert all(api.blobs[digest] == data for digest, data in got.items())

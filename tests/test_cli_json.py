@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,14 @@ def test_quiet_and_verbose_change_only_the_messages(place: Path, said: Said) -> 
     assert said(f"get {DIGEST} -o one --config b.toml") == (0, "", "")  # the level is what it was
     code, _, err = said(f"get {DIGEST} --config b.toml -v --quiet")
     assert (code, err) == (3, "bitstore: --quiet and --verbose exclude each other: leave one out\n")
+
+
+def test_standard_output_may_lack_letters_or_be_full(place: Path) -> None:
+    text = (place / "b.toml").read_text().replace('"shelf"', '"caf\u00e9 \u65e5"', 1)
+    (place / "b.toml").write_text(text.split("[[tier]]")[0] + "[[tier]]" + text.split("[[tier]]")[2], encoding="utf-8")
+    command = f"{sys.executable} -m bitstore"
+    line = f"{command} exists list --config b.toml -q; {command} fetch none -o out --json >/dev/full; echo $?"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, timeout=60, check=True)
+    assert done.stdout == f"{DIGEST}\tcaf\\xe9 \\u65e5\n3\n"
+    assert "unexpected" not in done.stderr

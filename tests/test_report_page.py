@@ -185,8 +185,8 @@ def test_no_credentials_are_in_a_report(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("report.pdf", "--report report.pdf: its name ends neither in .html nor in .json"),
-        ("none/report.html", "--report none/report.html cannot be written: there is no folder none"),
-        ("folder.html", "--report folder.html is a folder: name a file"),
+        ("list/report.html", "--report list/report.html cannot be written: {folder}/list is no folder"),
+        ("folder.html", "--report folder.html is a folder, pipe or device: name a file"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path, name: str, said: str) -> None:
@@ -206,5 +206,5 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pat
         name,
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (3, f"bitstore: {said}\n")
+    assert (done.returncode, done.stderr) == (3, f"bitstore: {said.format(folder=tmp_path)}\n")
     assert not (tmp_path / "out").exists()

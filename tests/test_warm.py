@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -566,9 +567,13 @@ def test_a_users_own_cache_can_be_warmed(shelf: Shelf) -> None:
 def test_the_warm_command_fills_caches_on_a_local_ray(
     command: Command, bucket_of: tuple[str, dict[str, bytes]]
 ) -> None:
-    code, told = command.run("--ray", "local", "--target", "owner")
+    code, told = command.run("--ray", "local", "--target", "owner", "--report", "r.json", "--report", "r.html")
     assert code == 0, told
     assert "warm now: 400" in told and "Traceback" not in told
+    report = json.loads((command.folder / "r.json").read_text())
+    assert (report["found"], sum(report["by_tier"].values()), report["tiers"]) == (400, 400, None)
+    assert (report["timeline"][-1]["answered"], sum(row["blobs"] for row in report["sizes"])) == (400, 400)
+    assert "<svg" in (command.folder / "r.html").read_text()
     assert command.gets() == 400
     command.proxy.clear()
     code, told = command.run("--ray", "local", "--target", "local", "--ledger", "another", "--dry-run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from bitstore._cli.options import Reporting
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.page import page
 from bitstore._cli.terminal import End, fail
-from bitstore._support.atomic import is_special, target_of, write_into
+from bitstore._support.atomic import target_of, write_into
 from bitstore._support.redact import redact
 from bitstore._tiers.stats import TierStats
 from bitstore._warming.outcome import Outcome
@@ -48,10 +49,11 @@ class ReportOptions:
         for path in self.report or ():
             if path.suffix.lower() not in _KINDS:
                 raise OutputError(f"--report {path}: its name ends neither in {' nor in '.join(_KINDS)}")
-            if path.is_dir():
-                raise OutputError(f"--report {path} is a folder: name a file")
-            if not is_special(path) and not (parent := target_of(path).parent).is_dir():
-                raise OutputError(f"--report {path} cannot be written: there is no folder {parent}")
+            nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+            if not nearest.is_dir():
+                raise OutputError(f"--report {path} cannot be written: {nearest} is no folder")
+            if path.exists() and not path.is_file():
+                raise OutputError(f"--report {path} is a folder, pipe or device: name a file")
 
     def end(self, report: lines.Report, in_words: str, reporting: Reporting) -> NoReturn:
         """Write the files, tell the report as an object or in words, and end the command with the report's exit code.
@@ -74,6 +76,7 @@ class ReportOptions:
         for path in self.report or ():
             content = page(report) if path.suffix.lower() == ".html" else as_json(report) + "\n"
             try:
+                target_of(path).parent.mkdir(parents=True, exist_ok=True)  # it may be the folder of the blobs
                 write_into(path, content.encode("utf-8", "replace"))
             except OSError as error:
                 raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
@@ -92,7 +95,7 @@ def fetch_line(
     return report_line(
         command,
         report,
-        entries=report.entries,
+        entries=report.done if report.complete else report.entries,  # the size of a list is first estimated
         there=report.there,
         exit_code=report.exit_code,
         complete=report.complete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -69,7 +70,8 @@ _above: Callable[[str], None] | None = None
 def hold_descriptors() -> None:
     """Open the standard descriptors that were closed: else a blob's file gets their number, and messages with it.
 
-    They cannot be written: a blob for one of them is a failure.
+    They cannot be written: a blob for one of them is a failure. Names of tiers and files may have letters that the
+    encoding of standard output lacks: these are escaped.
     """
     for number in (0, 1, 2):
         try:
@@ -77,6 +79,8 @@ def hold_descriptors() -> None:
         except OSError:
             opened = os.open(os.devnull, os.O_RDONLY)  # the lowest free number
             os.set_inheritable(opened, True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

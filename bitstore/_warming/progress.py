@@ -21,6 +21,7 @@ logger = logging.getLogger("bitstore")
 
 _BAR_PAUSE = 0.5  # seconds between two looks of the bar
 _LINE_PAUSE = 10.0  # seconds between two lines
+_LONGEST = 20  # characters of a tier's name in a bar
 _BEAT = 1.0  # seconds between two looks while no answer comes
 
 
@@ -94,9 +95,13 @@ class Progress:
 
     def _details(self, now: float) -> list[str]:
         tally = self._tally
-        words = [f"{tally.bytes / 1e6 / max(now - self._begun, 1e-9):,.1f} MB/s"]
-        words += [f"{name}: {count:,}" for name, count in list(tally.by_tier.items())]
-        return words + [f"{name}: {count:,}" for name in ("missing", "failed") if (count := getattr(tally, name))]
+        rate = f"{tally.bytes / 1e6 / max(now - self._begun, 1e-9):,.1f} MB/s"
+        hits = list(tally.by_tier.items())
+        lacks = [f"{name}: {count:,}" for name in ("missing", "failed") if (count := getattr(tally, name))]
+        if self._bar is None:
+            return [rate, *(f"{name}: {count:,}" for name, count in hits), *lacks]
+        # What does not fit into the terminal's line is cut off at its end.
+        return [rate, *reversed(lacks), *(f"{_brief(name)}: {count:,}" for name, count in hits)]
 
     def _show(self, now: float) -> None:
         if self._bar is None:
@@ -138,6 +143,12 @@ class Progress:
             self._show(self._clock())
             self._bar.close()
             self._bar = None
+
+
+def _brief(name: str) -> str:
+    """The name of a tier without its scheme, and with its middle left out where it is long."""
+    name = name.partition("://")[2] or name
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[1 - _LONGEST // 2 :]}"
 
 
 def _duration(seconds: float) -> str:
