@@ -34,6 +34,12 @@ def examples(command: Any) -> list[str]:
     return [] if marked is None else [line.strip() for line in marked[1].splitlines()]
 
 
+def test_the_page_of_commands_describes_each_command() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    told = set(re.findall(r"^\| `bitstore ([\w ]+)` \|", page, re.MULTILINE))
+    assert told == {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")}
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_examples_of_the_help_are_lines_that_the_command_takes(path: tuple[str, ...]) -> None:
     command = COMMANDS[path]

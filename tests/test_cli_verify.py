@@ -135,6 +135,7 @@ def test_a_sample_is_drawn_from_all_and_drawn_again_by_its_seed(scene: Scene) ->
         (["file:///shelf/", "--seed", "2"], "--seed goes with"),
         (["file:///shelf/", "--tier", "x"], "--tier names a tier of a configuration"),
         (["file:///shelf/", "--store", "file:///x/"], "verify takes one URL"),
+        (["--store", "file:///x/", "--store", "file:///y/"], "verify takes one URL"),
         (["https://host.invalid/x/", "--algorithm", "sha1"], "none of them can be listed"),
         (["--config", "good.toml"], "--tier names the one to verify: packed, shelf"),
         (["--config", "good.toml", "--tier", "disk"], "tier 'disk' cannot be listed: choose one of packed, shelf"),
@@ -154,6 +155,7 @@ def test_verify_refuses_what_cannot_be(scene: Scene, words: list[str], says: str
 def test_verify_takes_a_tier_and_tells_of_an_empty_one(scene: Scene) -> None:
     (scene.root / "shelf" / sha1(b"one")).write_bytes(b"one")
     assert scene("verify", "--config", "good.toml", "--tier", "shelf")[:2] == (0, "")
+    assert scene("verify", "--store", f"{(scene.root / 'shelf').as_uri()}/")[:2] == (0, "")
     code, out, err = scene("verify", "--config", "good.toml", "--tier", "packed")
     assert (code, out) == (1, "") and "nothing lies there: is the prefix right?" in err
 

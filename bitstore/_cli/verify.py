@@ -68,6 +68,8 @@ def verify(
     """
     with refusing():
         lookups.check()
+        if url is None and stores.store and len(stores.store) == 1:
+            url, stores = stores.store[0], dataclasses.replace(stores, store=None)
         _check(stores, url, tier, algorithm)
         if fraction is not None and not 0 < fraction <= 1:
             raise ConfigError(f"--fraction {fraction}: a number above 0, and 1 at most")
@@ -113,7 +115,7 @@ def verify(
 
 def _check(stores: StoreOptions, url: str | None, tier: str | None, algorithm: str | None) -> None:
     if stores.store or stores.cache:
-        raise ConfigError("verify takes one URL as its argument, and neither --store nor --cache")
+        raise ConfigError("verify takes one URL, as its argument or by --store, and no --cache")
     if url is not None and tier is not None:
         raise ConfigError("--tier names a tier of a configuration: leave it or the URL out")
     if url is None and algorithm is not None:

@@ -16,7 +16,7 @@ from bitstore.steps import Cancelled, Found, Steps, Together
 
 __all__ = ["Presence", "all_of", "locate", "steps_of_location"]
 
-_PAID = "it costs money or quota: paid=True asks it"
+_PAID = "it costs money or quota (paid=True asks it)"
 
 
 def locate(store: Any, uri: Any, *, paid: bool, timeout: float | None) -> list[Location]:
