@@ -44,6 +44,7 @@ from bitstore._raw.obstore_raw import ObstoreRaw as ObstoreRaw
 from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
 from bitstore._raw.s3 import S3Raw as S3Raw
 from bitstore._tiers.composite import Composite as Composite
+from bitstore._tiers.stats import Stats as Stats
 from bitstore._tiers.stats import TierStats as TierStats
 from bitstore.blob import Blob as Blob
 from bitstore.errors import AccessDenied as AccessDenied

@@ -13,6 +13,7 @@ MODULES = [
     "bitstore.config",
     "bitstore.fsspec",
     "bitstore.index",
+    "bitstore.observe",
     "bitstore.steps",
     "bitstore.testing",
     "ray_integration",

@@ -120,7 +120,7 @@ def test_public_classes_with_options_are_compared() -> None:
     bases = {"Composite", "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
-    assert others - bases <= {"Blob", "Location", "Outline", "TierStats"}
+    assert others - bases <= {"Blob", "Location", "Outline", "Stats", "TierStats"}
 
 
 # By kind: the lines that a tier needs, and for each further key a line that says something else than its default.
@@ -231,7 +231,12 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
 def test_keys_of_a_cache_and_of_the_file_act() -> None:
     source = tier('url = "s3://b/f/"\ncache = true')
     assert state_of(source + "\nread = false") != state_of(source)
-    options = {"call_when_uncertain": "true", "pay_unkept": "true"}
+    options = {
+        "call_when_uncertain": "true",
+        "pay_unkept": "true",
+        "on_answer": '"tests.test_observe:note"',
+        "otel": "true",
+    }
     assert {*File.__struct_fields__} == {*options, "algorithm", "tier"}
     for key, value in options.items():
         text = f"{key} = {value}\n{source}"
@@ -268,7 +273,7 @@ OF_THE_MACHINE = (
 
 
 def bad() -> list[tuple[str, str]]:
-    marks = {mark.name: mark for mark in test_config.test_mistakes_are_named.pytestmark}  # type: ignore[attr-defined]
+    marks = {mark.name: mark for mark in test_config.test_a_mistake_in_a_configuration_is_named.pytestmark}  # type: ignore[attr-defined]
     return list(marks["parametrize"].args[1])
 
 

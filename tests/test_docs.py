@@ -15,7 +15,7 @@ import pytest
 import bitstore
 import ray_integration
 from benchmarks import page
-from ray_integration._node import metrics
+from bitstore.observe._names import COUNTERS
 from tests.test_readme import held, placed, run_on_ray  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def test_each_default_on_the_page_equals_that_of_the_code(row: list[str]) -> Non
 def test_metrics_of_operations_are_exported() -> None:
     named = set(re.findall(r"ray_bitstore_(\w+)", (DOCS / "operations.md").read_text()))
     assert named
-    assert named <= {f"{name}_total" for name in metrics.COUNTERS} | {"lookup_seconds", "breaker_open"}
+    assert named <= {f"{name}_total" for name in COUNTERS} | {"lookup_seconds", "breaker_open"}
 
 
 def test_the_plots_show_the_recorded_results() -> None:

@@ -26,8 +26,9 @@ import ray
 from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.latency import Latencies
+from bitstore.observe._names import BREAKER, COUNTERS, LATENCY
 from ray_integration import FetchBlobs, NodePool
-from ray_integration._node.metrics import BREAKER, COUNTERS, LATENCY, TAGS, TierMetrics
+from ray_integration._node.metrics import TAGS, TierMetrics
 from ray_integration._pool.stats_table import stats_table
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
 from tests.stores import as_cache, as_source, composed
@@ -299,8 +300,8 @@ def test_the_metrics_port_of_a_node_serves_the_metrics(shared_ray: Any, tmp_path
 
 EXPORTED = {
     *(f"bitstore_{what}_total" for what in COUNTERS),
-    *(f"{LATENCY}_{part}" for part in ("bucket", "sum", "count")),
-    BREAKER,
+    *(f"bitstore_{LATENCY}_{part}" for part in ("bucket", "sum", "count")),
+    f"bitstore_{BREAKER}",
 }
 
 
@@ -311,7 +312,7 @@ def test_the_dashboard_shows_only_metrics_that_exist() -> None:
     named = {name for text in asked for name in re.findall(r"ray_(\w+)", text)}
     assert named <= EXPORTED
     # All that is exported, but the sum, the number and the buckets of one histogram, is worth a look.
-    assert EXPORTED - named == {f"{LATENCY}_sum", f"{LATENCY}_count"}
+    assert EXPORTED - named == {f"bitstore_{LATENCY}_sum", f"bitstore_{LATENCY}_count"}
     tags = {name for text in asked for group in re.findall(r"by \(([\w, ]+)\)", text) for name in group.split(", ")}
     assert tags <= {*TAGS, "le"}
     assert {tag for text in asked for tag in re.findall(r"(\w+)=~", text)} == {"store", "node"}

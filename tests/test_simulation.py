@@ -91,8 +91,8 @@ def test_the_figures_of_scale_follow_from_its_units() -> None:
 
 def test_the_units_of_scale_are_those_of_the_code() -> None:
     from bitstore._tiers.stats import TierStats
+    from bitstore.observe import _names
     from ray_integration._fetch import router
-    from ray_integration._node import metrics
     from ray_integration._pool import keeper, members
 
     units = scale.Units()
@@ -100,5 +100,5 @@ def test_the_units_of_scale_are_those_of_the_code() -> None:
     assert units.refresh == members._REFRESH
     assert units.refresh_per_node == members._REFRESH_PER_NODE
     assert units.keeper == keeper._PERIOD
-    assert units.metric_series == len(metrics.COUNTERS) + 1 + len(metrics._BOUNDS) + 1 + 2
-    assert set(TierStats("").as_dict()) == {"name", "breaker", *metrics.COUNTERS}
+    assert units.metric_series == len(_names.COUNTERS) + 1 + len(_names.BOUNDS) + 1 + 2
+    assert set(TierStats("").as_dict()) == {"name", "breaker", *_names.COUNTERS}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from typing_extensions import assert_type
 
-from bitstore import Blob, Composite, DigestStore, S3Raw, Sha1APISource, Sha1Composite, Store, TierStats
+from bitstore import Blob, Composite, DigestStore, S3Raw, Sha1APISource, Sha1Composite, Stats, Store
 
 
 class Client:
@@ -49,7 +49,7 @@ def fetch(store: Sha1Composite, raw: S3Raw, digest: str) -> bytes:
     store.append_cache(Mine())
     store.append_source(MyAPI(Client()))
     assert_type(store.get_many([digest]), Iterator[Blob])
-    assert_type(store.stats(), dict[str, TierStats])
+    assert_type(store.stats(), Stats)
     assert_type(store.download(digest, "blob"), str)
     assert_type(raw.get("s3://bucket/key"), bytes)
     return store.get(digest)

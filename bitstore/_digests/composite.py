@@ -13,6 +13,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.composite import Composite
 from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed
+from bitstore.observe._answer import OnAnswer
 from bitstore.steps import Call, Found, Steps
 from bitstore.store import Store
 
@@ -26,14 +27,19 @@ class DigestComposite(DigestFormatMixin, Composite):
     ----------
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
-    call_when_uncertain, pay_unkept
+    call_when_uncertain, pay_unkept, on_answer
         See `Composite`.
     """
 
     def __init__(
-        self, *, algorithm: str | None = None, call_when_uncertain: bool = False, pay_unkept: bool = False
+        self,
+        *,
+        algorithm: str | None = None,
+        call_when_uncertain: bool = False,
+        pay_unkept: bool = False,
+        on_answer: OnAnswer | None = None,
     ) -> None:
-        super().__init__(call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept)
+        super().__init__(call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept, on_answer=on_answer)
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
 
@@ -93,7 +99,8 @@ class DigestComposite(DigestFormatMixin, Composite):
             led = True
             return self._open_checked(store, key)
 
-        found = yield from self.key_steps(key, look=look)
+        steps = self.key_steps(key, look=look)
+        found = yield from steps if self._watch is None else self._watch.lookup(self, key, steps)
         # What another lookup has found was checked only if that lookup asked for it.
         if not led and not (yield Call(self._is, found.data, key)):
             raise LookupFailed(self, key, [(found.source, InvalidDataFound(found.source, key))])

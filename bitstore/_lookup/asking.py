@@ -98,7 +98,8 @@ def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:
     """
     if not methods_of(store).key_steps:
         return None
-    steps: Callable[..., Steps[Found]] = store.key_steps
+    # A composite that is observed has this attribute, which is not None then: asked once a batch.
+    steps: Callable[..., Steps[Found]] = getattr(store, "watched_key_steps", None) or store.key_steps
     return steps
 
 

@@ -11,8 +11,10 @@ from bitstore._lookup.asking import counts_of, label_of, methods_of
 from bitstore._lookup.locating import all_of, steps_of_location
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
-from bitstore._tiers.stats import TierStats
+from bitstore._tiers.stats import Stats
 from bitstore.location import Location
+from bitstore.observe._answer import OnAnswer, check_callback
+from bitstore.observe._watch import Observer, Watch
 from bitstore.outline import Outline, outline_of
 from bitstore.steps import Scope, Steps
 from bitstore.store import Store
@@ -52,6 +54,8 @@ class Chain(KeepsPerProcess, Store):
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
     # The configuration that describes the composite: a path, or what errors call it; None: a program made it.
     configured_in: str | None = None
+    # The observers of lookups; None: there are none, which costs nothing.
+    _watch: Watch | None = None
 
     def append_source(self, source: Store, cache_result: bool | None = None, *, name: str | None = None) -> None:
         """Add a store that is read.
@@ -175,13 +179,44 @@ class Chain(KeepsPerProcess, Store):
             )
         )
 
-    def stats(self) -> dict[str, TierStats]:
-        """Counts of each tier in this process as they are now, by tier name in lookup order."""
+    def stats(self) -> Stats:
+        """Counts of each tier in this process as they are now, by tier name in lookup order.
+
+        The result is a dict; `as_frame()` and `prometheus()` make a table and a text of it.
+        """
         live = self._live()
-        return {
-            tier.name: live.counts[tier.name].now(live.breakers[tier.name].state, counts_of(tier.store))
-            for tier in self.tiers
-        }
+        return Stats(
+            {
+                tier.name: live.counts[tier.name].now(live.breakers[tier.name].state, counts_of(tier.store))
+                for tier in self.tiers
+            }
+        )
+
+    @property
+    def on_answer(self) -> OnAnswer | None:
+        """What is called with an `Answer` whenever a tier has answered a lookup. May be set at any time; None: nothing.
+
+        It is called in the thread that performs the lookup, which for batches is the transfer thread: so it should be
+        quick, and must not look up blobs itself. What it raises is logged, and ends no lookup.
+        """
+        return None if self._watch is None else self._watch.on_answer
+
+    @on_answer.setter
+    def on_answer(self, function: OnAnswer | None) -> None:
+        self._observe(check_callback(function), None if self._watch is None else self._watch.observer)
+
+    def observe_with(self, observer: Observer | None) -> None:
+        """Let `observer` see the lookups; None: end that. `bitstore.observe.otel` calls this."""
+        before = None if self._watch is None else self._watch.observer
+        if before is not None:
+            before.stop(self)
+        self._observe(self.on_answer, observer)
+        if observer is not None:
+            observer.watch(self)
+
+    def _observe(self, on_answer: OnAnswer | None, observer: Observer | None) -> None:
+        # A new object rather than a change: a lookup in progress goes on with the one it began with.
+        self._watch = None if on_answer is None and observer is None else Watch(on_answer, observer)
 
     def outline(self) -> Outline:
         """The tiers in their order: what keeps what, which are paid, and how they fare in this process."""

@@ -26,6 +26,7 @@ from bitstore.errors import (
     StoreNotAvailable,
     described,
 )
+from bitstore.observe._answer import OnAnswer
 from bitstore.steps import Cancelled, Found, Steps, Wait
 from bitstore.store import Store
 
@@ -48,6 +49,13 @@ class Composite(ChecksOptions, Chain):
     pay_unkept
         Ask paid tiers although it is known that none of the caches above them can keep what they return. Off by
         default, so that a blob that cannot be kept is not paid for at each lookup.
+    on_answer
+        A function that is called with an `Answer` whenever a tier has answered a lookup: see the attribute.
+
+    Raises
+    ------
+    TypeError
+        `on_answer` is no plain function.
     """
 
     call_when_uncertain = False
@@ -57,9 +65,13 @@ class Composite(ChecksOptions, Chain):
         super().__init_subclass__(**options)
         warn_of_unused(cls, {"_write_to_cache": "override `put` of the cache instead"})
 
-    def __init__(self, *, call_when_uncertain: bool = False, pay_unkept: bool = False) -> None:
+    def __init__(
+        self, *, call_when_uncertain: bool = False, pay_unkept: bool = False, on_answer: OnAnswer | None = None
+    ) -> None:
         self.call_when_uncertain = call_when_uncertain
         self.pay_unkept = pay_unkept
+        if on_answer is not None:
+            self.on_answer = on_answer
 
     def is_valid(self, uri: Any) -> bool:
         """Whether any tier understands `uri`. True where no tier is read: the lookup then says so."""
@@ -103,7 +115,14 @@ class Composite(ChecksOptions, Chain):
         return run(self.exists_steps(uri))
 
     def get_steps(self, uri: Any) -> Steps[Found]:
-        return self.key_steps(self.canonical(uri))
+        key = self.canonical(uri)
+        steps = self.key_steps(key)
+        return steps if self._watch is None else self._watch.lookup(self, key, steps)
+
+    @property
+    def watched_key_steps(self) -> Callable[..., Steps[Found]] | None:
+        """`key_steps` for a batch that the calling thread begins, as observers see it; None: there is no observer."""
+        return None if self._watch is None else self._watch.lookups(self, self.key_steps)
 
     def key_steps(
         self,
@@ -141,6 +160,10 @@ class Composite(ChecksOptions, Chain):
 
     def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         key = self.canonical(uri)
+        steps = self._download_steps(key, partial)
+        return steps if self._watch is None else self._watch.lookup(self, key, steps)
+
+    def _download_steps(self, key: Any, partial: Partial) -> Steps[Found]:
         led = False
 
         def bring(store: Store, key: Any) -> Steps[Found]:
@@ -160,9 +183,9 @@ class Composite(ChecksOptions, Chain):
         return steps_of_download(store, key, partial)
 
     def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
-        return (
-            yield from self.key_steps(self.canonical(uri), look=lambda store, key: steps_of_open(store, key, verify))
-        )
+        key = self.canonical(uri)
+        steps = self.key_steps(key, look=lambda store, key: steps_of_open(store, key, verify))
+        return steps if self._watch is None else self._watch.lookup(self, key, steps)
 
     def _walk(
         self,
@@ -200,8 +223,7 @@ class Composite(ChecksOptions, Chain):
                 question.abandon()
                 raise
             except Cancelled:
-                question.abandon()
-                raise said.timed_out(tier) from None
+                raise question.out_of_time() from None
             else:
                 question.answered(found)
                 if keepers and not isinstance(found.data, Elsewhere):

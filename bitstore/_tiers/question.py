@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from time import perf_counter
+from typing import Any, Literal
 
 from bitstore._lookup.asking import size_of
 from bitstore._lookup.partial import Partial
@@ -27,6 +28,7 @@ from bitstore.errors import (
     StoreNotAvailable,
     described,
 )
+from bitstore.observe._answer import Answer
 from bitstore.steps import Found
 
 __all__ = ["NOT_ASKED", "NOT_KEPT", "Question", "Said"]
@@ -41,11 +43,12 @@ _LEFT_ALONE = "left alone for now, after repeated failures"
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_key", "_loud", "_store", "bad", "failures", "may_pass", "missing", "waits")
+    __slots__ = ("_loud", "_store", "bad", "failures", "key", "may_pass", "missing", "waits", "watch")
 
-    def __init__(self, store: object, key: Any) -> None:
+    def __init__(self, store: Any, key: Any) -> None:
         self._store = store
-        self._key = key
+        self.key = key
+        self.watch = store._watch  # observers of the lookup; None: there are none
         # Tuples, because most lookups have nothing to put in.
         self.failures: tuple[tuple[str, BaseException], ...] = ()
         self.missing: tuple[str, ...] = ()
@@ -58,7 +61,7 @@ class Said:
         """Log at level DEBUG what a tier has answered to this lookup."""
         if self._loud:
             text = described(detail) if isinstance(detail, BaseException) else redact(text_of(detail))
-            logger.debug("%s: %s: %s%s", redact_url(text_of(self._key)), tier.name, answer, text)
+            logger.debug("%s: %s: %s%s", redact_url(text_of(self.key)), tier.name, answer, text)
 
     @property
     def is_empty(self) -> bool:
@@ -67,13 +70,13 @@ class Said:
 
     def timed_out(self, tier: Tier) -> LookupTimedOut:
         timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
-        return LookupTimedOut(self._store, self._key, [*self.failures, timeout], self.missing)
+        return LookupTimedOut(self._store, self.key, [*self.failures, timeout], self.missing)
 
     def error(self, live: Live, tiers: Sequence[Tier]) -> Exception:
         """The error that the answers come to: missing if all said so, else a failure that knows when to try again."""
         failures = self.failures
         if not failures:
-            return NotFoundInStore(self._store, self._key)
+            return NotFoundInStore(self._store, self.key)
         inner = [error for _, error in failures if isinstance(error, LookupFailed)]
         waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner, *self.waits]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
@@ -81,7 +84,7 @@ class Said:
         pause = min((left for each in waits if (left := each.retry_in) is not None), default=soon)
         failed = LookupFailed(
             self._store,
-            self._key,
+            self.key,
             failures,
             self.missing,
             # A try that would be paid for, for nothing, is not worth it.
@@ -96,7 +99,7 @@ class Said:
 class Question:
     """One tier, asked for one blob."""
 
-    __slots__ = ("_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier", "trial")
+    __slots__ = ("_begin", "_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier", "trial")
 
     def __init__(self, tier: Tier, live: Live, said: Said) -> None:
         self.tier = tier
@@ -104,6 +107,7 @@ class Question:
         self._stats = live.counts[tier.name]
         self._breaker = live.breakers[tier.name]
         self._ticket: int | None = None
+        self._begin = 0.0  # when the tier was asked, on the clock of `perf_counter`; only where the lookup is watched
         self.left_out = NOT_ASKED  # why only the free part of a composite is asked, where that is so
         self.kept = True  # false: no cache above the tier can keep what it returns
         self.trial = False  # whether no cache above the tier has written yet, so that few lookups may pay
@@ -123,6 +127,8 @@ class Question:
         if self._ticket is None:
             self._failure(StoreNotAvailable(self.tier.name, f"{_LEFT_ALONE}: {self._breaker.reason}"))
             self.said.may_pass = True
+        elif self.said.watch is not None:
+            self._begin = perf_counter()
         return self._ticket is not None
 
     def answered(self, found: Found) -> None:
@@ -131,6 +137,8 @@ class Question:
         size = data.size if isinstance(data, Partial) else size_of(data)
         self._stats.hit(size)
         self.said.log(self.tier, "found, bytes: ", size)
+        if self.said.watch is not None:
+            self._notify(None, size=size)
 
     def answered_no(self, *, all_of_it: bool) -> None:
         self._breaker.succeeded()
@@ -138,14 +146,18 @@ class Question:
             self._stats.count("misses")
             self.said.missing += (self.tier.name,)
             self.said.log(self.tier, "missing")
+            if self.said.watch is not None:
+                self._notify("missing")
         else:  # the rest of it may have the blob
             self.skip(self.left_out)
 
     def answered_wrong(self, error: InvalidDataFound) -> None:
         self._breaker.succeeded()
         self._stats.count("invalid")
+        if self.said.watch is not None:
+            self._notify("invalid", error)
         if not self.tier.is_cache:
-            self._failure(error)
+            self._failed(error)
             return
         # As good as missing: it can be had below, and is then replaced here.
         self._stats.count("misses")
@@ -170,8 +182,19 @@ class Question:
     def skip(self, reason: str) -> None:
         """The tier would cost money, and is not asked for this `reason`."""
         self._stats.count("skipped")
-        self.said.failures += ((self.tier.name, StoreNotAvailable(self.tier.name, reason)),)
+        error = StoreNotAvailable(self.tier.name, reason)
+        self.said.failures += ((self.tier.name, error),)
         self.said.log(self.tier, reason)
+        if self.said.watch is not None:
+            self._notify("skipped", error)
+
+    def out_of_time(self) -> LookupTimedOut:
+        """The time limit of the lookup is over before the tier has answered. Returns the error of the lookup."""
+        self.abandon()
+        error = self.said.timed_out(self.tier)
+        if self.said.watch is not None:
+            self._notify("failed", error.failures[-1][1])
+        return error
 
     def abandon(self) -> None:
         """The lookup ends, or goes on, without an answer of the tier."""
@@ -179,6 +202,20 @@ class Question:
             self._breaker.abandoned(self._ticket)
 
     def _failure(self, error: Exception) -> None:
+        if self.said.watch is not None:
+            self._notify("failed", error)
+        self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
         self._stats.count("failures")
         self.said.failures += ((self.tier.name, error),)
         self.said.log(self.tier, "failed: ", error)
+
+    def _notify(
+        self,
+        kind: Literal["missing", "failed", "invalid", "skipped"] | None,
+        error: BaseException | None = None,
+        size: int = 0,
+    ) -> None:
+        seconds = perf_counter() - self._begin if self._begin else 0.0
+        self.said.watch.answered(Answer(self.said.key, self.tier.name, seconds, size, kind, error))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
+from bitstore.observe._prometheus import exposition
 from bitstore.steps import RequestCounts
 
-__all__ = ["TierCounts", "TierStats"]
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Stats", "TierCounts", "TierStats"]
 
 
 @dataclass
@@ -64,6 +70,45 @@ class TierStats:
     def as_json(self) -> str:
         """The counts as a JSON object."""
         return json.dumps(asdict(self))
+
+
+class Stats(dict[str, TierStats]):
+    """The counts of all tiers of a composite, by their names, in the order in which lookups ask them."""
+
+    def __init__(self, tiers: Mapping[str, TierStats] | None = None) -> None:
+        super().__init__(tiers or {})
+
+    def as_dict(self) -> dict[str, dict[str, int | str]]:
+        """The counts as plain values."""
+        return {name: stats.as_dict() for name, stats in self.items()}
+
+    def as_json(self) -> str:
+        """The counts as a JSON object, with an object for each tier."""
+        return json.dumps(self.as_dict())
+
+    def as_frame(self) -> pandas.DataFrame:
+        """The counts as a table of pandas: a row for each tier, which is the index. The types do not depend on rows."""
+        import pandas
+
+        kinds = {name: "int64" if isinstance(value, int) else "object" for name, value in asdict(TierStats("")).items()}
+        rows = [stats.as_dict() for stats in self.values()]
+        table = pandas.DataFrame(rows, columns=list(kinds)).astype(kinds)
+        return table.rename(columns={"name": "tier"}).set_index("tier")
+
+    def prometheus(self, **labels: str) -> str:
+        """The counts as text for Prometheus (content type `text/plain; version=0.0.4`).
+
+        Parameters
+        ----------
+        **labels
+            Further labels of each sample, such as `store="web"`. The label `tier` is always there.
+
+        Raises
+        ------
+        ValueError
+            A label that Prometheus does not take, or that has another meaning here.
+        """
+        return exposition(self.as_dict().values(), labels)
 
 
 class TierCounts:

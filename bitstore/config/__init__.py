@@ -23,6 +23,7 @@ from bitstore.config._tables import convert, tier
 from bitstore.config._tier import Context, Tier
 from bitstore.config._urls import SCHEMES
 from bitstore.errors import BitstoreError
+from bitstore.observe import otel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -169,7 +170,10 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
         raise ConfigError(f"{name}: algorithm = {file.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
     if not file.tier:
         raise ConfigError(f"{name}: it has no tier: write a [[tier]] table for each store")
-    composite = FAMILIES[file.algorithm].composite(**file.options())
+    try:
+        composite = FAMILIES[file.algorithm].composite(**file.options())
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{name}: {error}") from error
     composite.configured_in = name
     context = Context(file.algorithm, folder, from_file)
     taken: set[str] = set()
@@ -186,6 +190,11 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
             _append(composite, tier(table), context)
         except (ValueError, TypeError, OSError, BitstoreError) as error:  # what stores raise for options they refuse
             raise ConfigError(f"{name}: tier {called!r}: {redact_url(str(error))}") from error
+    if file.otel:
+        try:
+            otel(composite)  # at the end, because its metrics tell what store it is
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{name}: otel: {error}") from error
     return composite
 
 

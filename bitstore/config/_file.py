@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from bitstore._support.digests import ALGORITHMS
+from bitstore.config._python import PATH, imported
 from bitstore.config._tier import Table, about
 
 __all__ = ["File"]
@@ -24,6 +25,19 @@ class File(Table, kw_only=True):
         False
     )
 
+    on_answer: Annotated[
+        str | None,
+        about(
+            "Import path of a function that is called with each answer of a tier: `package.module:name`.", pattern=PATH
+        ),
+    ] = None
+    otel: Annotated[bool, about("Whether lookups are reported to OpenTelemetry.")] = False
+
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of the composite."""
-        return {"call_when_uncertain": self.call_when_uncertain, "pay_unkept": self.pay_unkept}
+        """Keyword arguments of the composite. Raises ValueError where an import path names nothing."""
+        told = None if self.on_answer is None else imported(self.on_answer, "on_answer")
+        return {
+            "call_when_uncertain": self.call_when_uncertain,
+            "pay_unkept": self.pay_unkept,
+            "on_answer": told,
+        }

@@ -14,9 +14,10 @@ from bitstore.config._expand import expand_variables
 from bitstore.config._tier import Context, ReadTier, Table, about
 from bitstore.store import Store
 
-__all__ = ["LimitTable", "PythonTier", "imported"]
+__all__ = ["PATH", "LimitTable", "PythonTier", "imported"]
 
-_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+"""What an import path looks like, for the schema."""
 
 
 class LimitTable(Table, kw_only=True):
@@ -52,7 +53,7 @@ class PythonTier(ReadTier, kw_only=True):
         about(
             "Import path of a store's class, or of a function without arguments that returns a store: "
             "`package.module:Name`.",
-            pattern=_PATH,
+            pattern=PATH,
         ),
     ]
     options: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.latency import Latencies
+from bitstore.observe._names import BOUNDS, BREAKER, BREAKER_TEXT, COUNTERS, LATENCY, LATENCY_TEXT, PREFIX, TIER
 from ray_integration._cluster import node_name
 
 if TYPE_CHECKING:
@@ -17,29 +18,9 @@ if TYPE_CHECKING:
 
     from bitstore._tiers.stats import TierStats
 
-__all__ = ["BREAKER", "COUNTERS", "LATENCY", "TAGS", "TierMetrics"]
+__all__ = ["TAGS", "TierMetrics"]
 
-TAGS = ("tier", "node", "store")
-
-COUNTERS = {
-    "hits": "Lookups that the tier answered with a blob",
-    "misses": "Lookups that the tier answered with: not here",
-    "failures": "Lookups that the tier did not answer",
-    "invalid": "Bytes that did not match their digest",
-    "skipped": "Lookups for which a paid tier was not asked: an earlier tier had failed, or no cache could keep it",
-    "bytes": "Bytes of the blobs that the tier had",
-    "writes": "Blobs that this cache has kept",
-    "write_failures": "Blobs that this cache could not keep",
-    "conflicts": "Write failures of blobs that this cache had called missing, although something unreadable is there",
-    "requests": "HTTP requests of the tier's raw store; tiers that share it have the same number",
-    "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
-}
-"""The counts of `TierStats` that are exported, each as `ray_bitstore_<name>_total`."""
-
-LATENCY = "bitstore_lookup_seconds"
-BREAKER = "bitstore_breaker_open"
-
-_BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # seconds
+TAGS = (TIER, "node", "store")
 
 
 class TierMetrics:
@@ -112,18 +93,18 @@ class TierMetrics:
 def _counter(what: str) -> Counter:
     from ray.util.metrics import Counter
 
-    return Counter(f"bitstore_{what}", COUNTERS[what], TAGS)
+    return Counter(f"{PREFIX}_{what}", COUNTERS[what], TAGS)
 
 
 @cache
 def _gauge() -> Gauge:
     from ray.util.metrics import Gauge
 
-    return Gauge(BREAKER, "1 while the tier is left alone after repeated failures", TAGS)
+    return Gauge(f"{PREFIX}_{BREAKER}", BREAKER_TEXT, TAGS)
 
 
 @cache
 def _histogram() -> Histogram:
     from ray.util.metrics import Histogram
 
-    return Histogram(LATENCY, "Seconds until the tier answered, of one lookup in 16", list(_BOUNDS), TAGS)
+    return Histogram(f"{PREFIX}_{LATENCY}", f"{LATENCY_TEXT}, of one lookup in 16", list(BOUNDS), TAGS)

@@ -1,0 +1,59 @@
+"""The names of what monitoring systems get, each written once: Prometheus, OpenTelemetry and Ray share them.
+
+A count is `bitstore_<name>_total` in Prometheus and `bitstore.<name>` in OpenTelemetry. Ray puts `ray_` before the
+former.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BOUNDS", "BREAKER", "BREAKER_TEXT", "COUNTERS", "LATENCY", "LATENCY_TEXT", "PREFIX", "TIER", "Span"]
+
+PREFIX = "bitstore"
+
+TIER = "tier"
+"""Label (attribute) with the name of the tier; `store` and `node` may stand beside it."""
+
+COUNTERS = {
+    "hits": "Lookups that the tier answered with a blob",
+    "misses": "Lookups that the tier answered with: not here",
+    "failures": "Lookups that the tier did not answer",
+    "invalid": "Bytes that did not match their digest",
+    "skipped": "Lookups for which a paid tier was not asked: an earlier tier had failed, or no cache could keep it",
+    "bytes": "Bytes of the blobs that the tier had",
+    "writes": "Blobs that this cache has kept",
+    "write_failures": "Blobs that this cache could not keep",
+    "conflicts": "Write failures of blobs that this cache had called missing, although something unreadable is there",
+    "requests": "HTTP requests of the tier's raw store; tiers that share it have the same number",
+    "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
+}
+"""The counts of `TierStats` that are exported, with what each means."""
+
+LATENCY = "lookup_seconds"
+LATENCY_TEXT = "Seconds until the tier answered"
+BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Upper bounds of the classes of the latency's histogram, in seconds."""
+
+BREAKER = "breaker_open"
+BREAKER_TEXT = "1 while the tier is left alone after repeated failures"
+
+
+class Span:
+    """Names of OpenTelemetry's spans and their attributes, and of the instruments that differ from Prometheus."""
+
+    LOOKUP = "bitstore.lookup"
+    """One lookup through all tiers that it needs."""
+    ANSWER = "bitstore.tier"
+    """One tier's answer to it."""
+
+    DIGEST = "bitstore.digest"
+    KIND = "bitstore.kind"
+    """`found`, `missing`, `failed`, `invalid` or `skipped`."""
+    SOURCE = "bitstore.tier"
+    """Name of the tier that answered."""
+    BYTES = "bitstore.bytes"
+    ERROR = "error.type"
+    """Class of the error (https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/)."""
+
+    # With the unit that OpenTelemetry has beside the name, these become `LATENCY` and `BREAKER` in Prometheus.
+    SECONDS = "bitstore.lookup"
+    BREAKER = "bitstore.breaker.open"
