@@ -461,7 +461,7 @@ def test_spans_of_lookups_that_are_given_up_end(sdk: Sdk, tmp_path: Path) -> Non
     assert next(many).data == HELD
     many.close()  # type: ignore[attr-defined]
     go.set()
-    lookups = {span.context.span_id for span in sdk.spans("bitstore.lookup")}  # type: ignore[union-attr]
+    lookups = {span.context.span_id for span in sdk.spans("bitstore.lookup")}
     answers = sdk.spans("bitstore.tier")
     assert len(lookups) > 1
     assert {span.parent.span_id for span in answers if span.parent} <= lookups
