@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar
 
+from bitstore._frames.methods import FrameMethods
 from bitstore._lookup.asking import Errors, methods_of
 from bitstore._lookup.run import run
 from bitstore._support.compat import ClassLogger
@@ -24,7 +25,7 @@ from bitstore.steps import OVERWRITE, Found, RequestCounts, Scope, Steps
 __all__ = ["Errors", "SteppedStore", "Store"]
 
 
-class Store(ABC):
+class Store(FrameMethods, ABC):
     """Anything that answers `get(uri)` with bytes.
 
     Attributes

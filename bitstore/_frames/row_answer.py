@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from bitstore._support.digests import as_text
 from bitstore._support.redact import redact_url
 from bitstore.blob import Blob
 from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed, NotFoundInStore, StoreNotAvailable, described
 
-__all__ = ["RowAnswer", "answer_of", "kind_of"]
+__all__ = ["RowAnswer", "RowErrors", "answer_of", "kind_of"]
+
+# What is done with a row that gets no blob: it says why, or its error is raised.
+RowErrors: TypeAlias = Literal["return", "raise"]
 
 _LONGEST_KEY = 200  # characters of a key in an error's text
 

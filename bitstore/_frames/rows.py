@@ -90,7 +90,7 @@ def pieces(
     end: int,
     incoming: Iterable[RowAnswer],
     columns: Columns,
-    piece_bytes: float,
+    piece_bytes: int,
     before: Callable[[], object] = bool,
 ) -> Iterator[Any]:
     """Rows with their blobs, in the format of `rows`.

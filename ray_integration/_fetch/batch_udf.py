@@ -10,13 +10,13 @@ from bitstore._frames.batches import Batch, open_batch
 from bitstore._frames.buffers import BufferPool
 from bitstore._frames.columns import ColumnNames, Columns
 from bitstore._frames.digest_column import check_column, check_name
-from bitstore._frames.row_answer import RowAnswer
+from bitstore._frames.row_answer import RowAnswer, RowErrors
 from bitstore._frames.rows import answers, lookups, pieces, row_keys
 from bitstore._lookup.options import LookupOptions
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
 from ray_integration._fetch.gc_freeze import freeze_after_imports
-from ray_integration._fetch.options import Errors, Routing
+from ray_integration._fetch.options import Routing
 from ray_integration._fetch.router import Router
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._pool.pool import NodePool
@@ -110,7 +110,7 @@ class FetchBlobs:
         store: Any,
         column: str = "sha1",
         *,
-        errors: Errors = "return",
+        errors: RowErrors = "return",
         data_column: str = "data",
         source_column: str = "source",
         error_column: str = "error",
@@ -126,8 +126,8 @@ class FetchBlobs:
     ) -> None:
         if isinstance(store, type) or not callable(getattr(store, "get", None)):
             raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
-        if errors not in get_args(Errors):
-            raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(Errors))}")
+        if errors not in get_args(RowErrors):
+            raise ValueError(f"errors={errors!r}: choose one of {', '.join(get_args(RowErrors))}")
         names = ColumnNames(data_column, source_column, error_column, kind_column)
         check_name(column)
         names.check(column)
@@ -146,7 +146,7 @@ class FetchBlobs:
             raise ValueError(f"{pool!r} was made for another store than {store!r}")
         self.store = store
         self.column = column
-        self.errors: Errors = errors
+        self.errors: RowErrors = errors
         self.data_column = data_column
         self.source_column = source_column
         self.error_column = error_column

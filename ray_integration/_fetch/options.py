@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
+from bitstore._frames.row_answer import RowErrors
+
 if TYPE_CHECKING:
     from ray_integration._pool.pool import NodePool
 
-__all__ = ["Errors", "FetchOptions", "Routing", "shows_options_of"]
+__all__ = ["FetchOptions", "Routing", "shows_options_of"]
 
-Errors: TypeAlias = Literal["return", "raise"]
 Routing: TypeAlias = Literal["direct", "local", "owner"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -19,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class FetchOptions(TypedDict, total=False):
     """Keywords of `FetchBlobs`, but for `batch_rows`, which `fetch_blobs` calls `batch_size`."""
 
-    errors: Errors
+    errors: RowErrors
     data_column: str
     source_column: str
     error_column: str
