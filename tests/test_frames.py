@@ -245,7 +245,7 @@ def test_new_columns_are_named_as_asked(store: Sha1Composite) -> None:
         ({"sha1": [ABSENT]}, {"errors": "raise"}, NotFoundInStore, f"{ABSENT}: missing in"),
     ],
 )
-def test_what_makes_no_sense_is_an_error(
+def test_an_option_that_makes_no_sense_is_an_error(
     frame: dict[str, Any], options: dict[str, Any], error: type[Exception], told: str, store: Sha1Composite
 ) -> None:
     for made in (pyarrow.table(frame), pandas.DataFrame(frame), polars.DataFrame(frame)):
@@ -257,7 +257,7 @@ def test_what_makes_no_sense_is_an_error(
 
 @pytest.mark.parametrize("call", ["get_frame", "get_table", "get_batches"])
 @pytest.mark.parametrize("value", [ONE, [ONE], {"sha1": [ONE]}, None, polars.LazyFrame({"sha1": [ONE]})], ids=repr)
-def test_what_is_no_frame_is_an_error(call: str, value: Any, store: Sha1Composite) -> None:
+def test_a_value_that_is_no_frame_is_an_error(call: str, value: Any, store: Sha1Composite) -> None:
     lazy = isinstance(value, polars.LazyFrame)
     with pytest.raises(TypeError, match=r"LazyFrame: .* before collect\(\)" if lazy else "expected .*, got builtins"):
         getattr(store, call)(value)
@@ -470,7 +470,7 @@ store = Sha1Store(FileRaw(), {tmp_path.as_uri() + "/"!r})
     assert loaded(f"{code}\nimport pyarrow\nstore.get_table(pyarrow.array([{ONE!r}]))", ["polars"]) == []
 
 
-def test_without_pyarrow_the_extra_is_named() -> None:
+def test_an_error_names_the_extra_that_has_pyarrow() -> None:
     run(f"""{WITHOUT_EXTRAS}
 from bitstore import *
 try:
