@@ -117,6 +117,7 @@ FAILURES: list[tuple[str, Any, str]] = [  # what the server says of the object, 
     ("wrong size", {"error": {"code": 422, "message": "Object size does not match"}}, "the size that was sent is 0"),
     ("limited", {"error": {"code": 429, "message": "slower"}}, "429: slower"),
     ("broken", {"error": {"code": 500, "message": "broken"}}, "500: broken"),
+    ("unprintable", {"error": {"code": 500, "message": "one\ntwo \ud800"}}, "500: one two ?"),
     ("code as text", {"error": {"code": "404", "message": "gone"}}, "gone"),
     ("code of another kind", {"error": {"code": True}}, "is not available"),
     ("error as text", {"error": "no"}, "no"),
@@ -144,6 +145,7 @@ def test_every_other_word_of_the_server_is_a_failure(lfs: LFSServer, said: Any, 
     assert text in str(error)
     assert "s3cret" not in str(error)
     assert isinstance(error, AccessDenied) == ("not yours" in text)
+    assert error.definite == any(code in str(error) for code in ("409: ", "422: "))  # nothing to wait for
 
 
 def test_a_server_that_says_in_one_word_that_it_holds_none_of_them(lfs: LFSServer) -> None:
@@ -303,6 +305,15 @@ def test_credentials_go_to_the_lfs_server_alone(lfs: LFSServer, far: LFSServer) 
         lfs.answers[digest] = {**entry, "actions": {"download": {"href": lfs._href(digest), "header": header}}}
         assert store_of(lfs, headers={"Authorization": TOKEN}).get(digest) == data
         assert lfs.requests[-1].headers.get("authorization") == sent
+
+
+def test_a_batch_that_is_redirected_to_another_host_has_no_credentials(lfs: LFSServer, far: LFSServer) -> None:
+    digest, data = next(iter(lfs.blobs.items()))
+    far.blobs = {digest: data}
+    lfs.rules.add(Answer(307, headers={"Location": f"{far.lfs}objects/batch"}), method="POST")
+    assert store_of(lfs, headers={"Authorization": TOKEN}).get(digest) == data
+    assert far.batches == [[digest]]
+    assert not any("authorization" in asked.headers for asked in far.requests)
 
 
 def test_headers_of_a_link_stay_with_its_host(lfs: LFSServer, far: LFSServer) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.http import HTTPOptions, HTTPRaw, State, is_web_url, origin, percent_encoded
-from bitstore._raw.lfs_batch import HEADERS, Group, Link, links, none_held, question, sent
+from bitstore._raw.lfs_batch import HEADERS, LASTING, Group, Link, links, none_held, question, sent
 from bitstore._raw.options import Option
 from bitstore._raw.problems import Problem, without
 from bitstore.steps import Profile, Response, Sleep, Steps, Wait, Write
@@ -267,7 +267,8 @@ class LFSRaw(HTTPRaw):
             return Problem(200, message=f"an answer of more than {_ANSWER_BYTES} bytes is none of the batch API")
         if answer.status == 422:
             answer.message += sent(next(iter(group.sizes.values())))
-        return replace(answer, missing=False, forbidden=False, no_bucket=answer.status == 404)
+        lasting = answer.status in LASTING
+        return replace(answer, missing=False, forbidden=False, no_bucket=answer.status == 404, unservable=lasting)
 
     def _size(self, oid: str) -> int:
         size = 0 if self.sizes is None else self.sizes.get(oid, 0)

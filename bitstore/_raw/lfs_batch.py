@@ -15,10 +15,12 @@ from bitstore._raw.options import in_header
 from bitstore._raw.problems import Problem, cut
 from bitstore._support import clock
 
-__all__ = ["HEADERS", "Group", "Link", "links", "none_held", "question", "sent"]
+__all__ = ["HEADERS", "LASTING", "Group", "Link", "links", "none_held", "question", "sent"]
 
 _JSON = "application/vnd.git-lfs+json"
 HEADERS = (f"Accept: {_JSON}", f"Content-Type: {_JSON}")
+LASTING = frozenset({409, 422})  # codes that the same question would get again: the algorithm or the size is wrong
+_LONGEST = 2147483647.0  # seconds: the most that `expires_in` may say
 _MISSING = frozenset({404, 410})  # codes of an object that is not there, or was removed by its owner
 _NONE_HELD = re.compile(r"\bcannot find any of the requested objects\b", re.IGNORECASE)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.\d+)?(?:[Zz]|([+-]\d\d):?(\d\d))").fullmatch
@@ -134,11 +136,11 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
-def _one(each: dict[str, Any], size: int) -> Link | Problem:
+def _one(each: dict[str, Any], asked: int) -> Link | Problem:
     error = each.get("error")
     if error is not None:
-        return _error(error, size)
-    actions = each.get("actions") or each.get("_links")  # the older name, of servers before version 1 of the protocol
+        return _error(error, asked)
+    actions = each.get("actions")
     action = actions.get("download") if isinstance(actions, dict) else None
     href = action.get("href") if isinstance(action, dict) else None
     if not isinstance(action, dict) or not isinstance(href, str):
@@ -148,8 +150,8 @@ def _one(each: dict[str, Any], size: int) -> Link | Problem:
     except (ValueError, AttributeError, TypeError):
         return Problem(200, message="the answer of the batch API names headers that cannot be sent")
     known = each.get("size")
-    known = known if isinstance(known, int) and known > 0 else None  # 0 may be no more than what was asked with
-    return Link(href, headers, _until(action), each.get("authenticated") is True, known)
+    size = known if type(known) is int and known > 0 else None  # 0 may be no more than what was asked with
+    return Link(href, headers, clock.monotonic() + _good_for(action), each.get("authenticated") is True, size)
 
 
 def _headers(given: Mapping[str, Any]) -> dict[str, str]:
@@ -165,25 +167,34 @@ def _headers(given: Mapping[str, Any]) -> dict[str, str]:
 def _error(error: Any, size: int) -> Problem:
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and not isinstance(code, bool) else 0
-    text = cut(str(error.get("message", "") if isinstance(error, dict) else error))
+    text = _words(error.get("message", "") if isinstance(error, dict) else error)
     if status == 422:
         text += sent(size)
-    return Problem(status, message=text, missing=status in _MISSING, refused=status in (401, 403))
+    return Problem(
+        status,
+        message=text,
+        missing=status in _MISSING,
+        refused=status in (401, 403),
+        unservable=status in LASTING,
+    )
 
 
-def _until(action: Mapping[str, Any]) -> float:
-    """When the link expires, on `clock.monotonic()`. Seconds are preferred, for the clocks of two machines differ."""
+def _words(value: Any) -> str:
+    """A server's text on one line, without what no terminal can show."""
+    return cut(" ".join(str(value).encode("utf-8", "replace").decode().split()))
+
+
+def _good_for(action: Mapping[str, Any]) -> float:
+    """Seconds until the link expires. The server's seconds are preferred, for the clocks of two machines differ."""
     seconds = action.get("expires_in")
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds:
-        return clock.monotonic() + seconds
+        return float(max(-_LONGEST, min(_LONGEST, seconds)))
     match = _TIME(str(action.get("expires_at", "")))
-    if match is None:
-        return float("inf")
+    if match is None or match[1].startswith("0001"):  # the zero of Go's time stands for none
+        return _LONGEST
     day, hours, east_hours, east_minutes = match.groups()
-    if day.startswith("0001"):  # the zero of Go's time: none
-        return float("inf")
     try:
         at = datetime.fromisoformat(f"{day}T{hours}{east_hours or '+00'}:{east_minutes or '00'}")
-    except ValueError:
-        return float("inf")
-    return clock.monotonic() + (at - datetime.now(timezone.utc)).total_seconds()
+        return (at - datetime.now(timezone.utc)).total_seconds()
+    except (ValueError, OverflowError):  # no such day, or one that no calendar has
+        return _LONGEST
