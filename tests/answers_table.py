@@ -224,6 +224,7 @@ def document() -> str:
         lines.append("")
     lines += ["## Files (`FileRaw`)\n", "| state | comes to | with the option |", "|---|---|---|"]
     lines += [f"| {row.words} | {row.verdict} | {row.lenient or row.verdict} |" for row in FILES]
+    lines += ["\n## Git LFS servers (`LFSRaw`)\n", "See [their page](git-lfs.md#what-its-answers-mean)."]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ from bitstore import (
     Sha256Store,
     StoreNotAvailable,
 )
-from bitstore.config import from_urls, loads
+from bitstore.config import ConfigError, from_urls, loads
 from bitstore.steps import Response, Sleep
 from bitstore.testing import check_store
 from tests.servers import Answer, Cut, Hold, LFSServer, Reset
@@ -210,7 +210,9 @@ def test_a_link_that_is_not_answered_with_the_object(lfs: LFSServer) -> None:
     ):
         lfs.rules.clear()
         lfs.rules.add(answer, path="/data/.*")
-        assert type(outcome(store_of(lfs), digest)) is kind
+        error = outcome(store_of(lfs), digest)
+        assert type(error) is kind
+        assert not getattr(error, "no_container", False)  # the server is there
 
 
 def test_sizes_of_objects_are_sent(lfs: LFSServer) -> None:
@@ -349,16 +351,30 @@ def test_a_link_that_has_expired_is_asked_for_again(lfs: LFSServer, monkeypatch:
     lfs.signature = "second-signature"  # what has been kept of the first is refused from now on
     assert store.get(digest) == data
     assert len(lfs.batches) == 3
-    for expiry in (
-        {"expires_in": -5},
-        {"expires_at": "2016-11-10T15:29:07Z"},
-        {"expires_at": "2016-11-10T15:29:07.5+01:00"},
-    ):
-        link = {"href": lfs._href(digest), "header": lfs.header, **expiry}
-        lfs.answers[digest] = {"actions": {"download": link}}
-        before = len(lfs.batches)
-        assert store_of(lfs).get(digest) == store_of(lfs).get(digest) == data
-        assert len(lfs.batches) == before + 2
+
+
+@pytest.mark.parametrize(
+    ("expiry", "good"),
+    [
+        ({}, True),
+        ({"expires_in": 5}, True),
+        ({"expires_in": 10**4000}, True),
+        ({"expires_in": float("nan")}, True),
+        ({"expires_at": "9999-12-31T23:59:59-23:59"}, True),
+        ({"expires_at": "0001-01-01T00:00:00Z"}, True),
+        ({"expires_at": 5}, True),
+        ({"expires_in": -5, "expires_at": "9999-12-31T23:59:59Z"}, False),
+        ({"expires_at": "2016-11-10T15:29:07Z"}, False),
+        ({"expires_at": "2016-11-10T15:29:07.5+01:00"}, False),
+    ],
+    ids=range(10),
+)
+def test_a_link_is_kept_until_it_expires(lfs: LFSServer, expiry: dict[str, Any], good: bool) -> None:
+    digest, data = next(iter(lfs.blobs.items()))
+    lfs.answers[digest] = {"actions": {"download": {"href": lfs._href(digest), "header": lfs.header, **expiry}}}
+    store = store_of(lfs)
+    assert store.get(digest) == store.get(digest) == data
+    assert len(lfs.batches) == (1 if good else 2)
 
 
 def test_a_link_from_https_to_http_is_not_followed() -> None:
@@ -409,6 +425,8 @@ def test_a_tier_of_a_configuration(lfs: LFSServer, monkeypatch: pytest.MonkeyPat
     lfs.token = None
     command = from_urls([url], algorithm="sha256")
     assert isinstance(command, Sha256Composite)
+    with pytest.raises(ConfigError, match="is a Git LFS server: write 'lfs\\+' in front of it"):
+        from_urls([lfs.lfs], algorithm="sha256")
     assert command.get(next(iter(lfs.blobs)).upper()) == next(iter(lfs.blobs.values()))
 
 

@@ -122,10 +122,6 @@ class _LFSState(State):
         link = self._known.get(place)
         return None if link is None or link.over else link
 
-    def forget(self, place: _Place) -> None:
-        """Ask for the link again the next time."""
-        self._known.pop(place, None)
-
 
 class LFSRaw(HTTPRaw):
     """Objects of Git LFS servers, read by their batch API: many objects are asked about in one request.
@@ -191,7 +187,6 @@ class LFSRaw(HTTPRaw):
             answer = yield from self._follow(asked, place, found)
             if isinstance(answer, Response) or not 400 <= answer.status < 500:
                 return answer
-            state.forget(place)
             if link is None:
                 return answer
             link = None  # it was no longer good, which says nothing of the object: there is another

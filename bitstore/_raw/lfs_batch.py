@@ -196,5 +196,5 @@ def _good_for(action: Mapping[str, Any]) -> float:
     try:
         at = datetime.fromisoformat(f"{day}T{hours}{east_hours or '+00'}:{east_minutes or '00'}")
         return (at - datetime.now(timezone.utc)).total_seconds()
-    except (ValueError, OverflowError):  # no such day, or one that no calendar has
+    except ValueError:  # no such day
         return _LONGEST

@@ -19,6 +19,7 @@ from bitstore._raw.gs import GSRaw
 from bitstore._raw.http import HTTPRaw
 from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
+from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
@@ -228,6 +229,8 @@ class HTTPTier(_WireTier, kw_only=True):
 
     def prefix(self, context: Context) -> str:
         """The URL as it is: a dollar sign has no other meaning in the path of a web server."""
+        if self.url.rstrip("/").endswith("/info/lfs"):  # nothing is found there, and all blobs would count as missing
+            raise ValueError(f"url = {redact_url(self.url)!r} is a Git LFS server: write 'lfs+' in front of it")
         return self.url
 
     def raw_options(self, context: Context) -> dict[str, Any]:
