@@ -117,8 +117,8 @@ def links(body: bytes, asked: Mapping[str, int]) -> dict[str, Link | Problem] | 
 def sent(size: int) -> str:
     """What a refusal of an object may come from: the size that was sent."""
     if size:
-        return f"; the size that was sent is {size}, as `sizes` has it"
-    return "; the size that was sent is 0, for `sizes` does not name the object: LFSRaw(sizes={digest: bytes})"
+        return f"; the size that was sent is {size}, as sizes= has it"
+    return "; the size that was sent is 0, because sizes= does not name the object: LFSRaw(sizes={digest: bytes})"
 
 
 def none_held(problem: Problem) -> bool:
