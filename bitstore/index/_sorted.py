@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT", "Sorted", "write_sorted"]
 
 LAYOUT = 1
-_PER_PART = 256  # numbers between two entries of the table of parts, on average
+_PER_PART = 16  # numbers between two entries of the table of parts, at least: few lines of memory for each lookup
 
 
 def write_sorted(out: SectionWriter, parts: Iterable[Pairs], expected: int) -> dict[str, Any]:
