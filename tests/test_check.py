@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import hashlib
 import json
 import re
 import secrets
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +40,7 @@ from tests.certificates import issued
 from tests.raw_server import RawServer
 from tests.scripted_server import Asked, Reply, ScriptedServer, gcs_refusal, s3_refusal
 from tests.servers import FakeGCS, MotoServer, SeaweedS3
-from tests.stores import API, Shelf, blobs, sha1
+from tests.stores import API, Box, Shelf, blobs, sha1
 
 KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "topsecretkey"}
 BLOBS = blobs(3, salt="check")
@@ -184,6 +186,18 @@ def test_a_bucket_that_is_not_there_is_named(s3: SeaweedS3, gcs: FakeGCS) -> Non
         assert url.split("/")[2] in checked.faults[0].advice
         assert checked.reached
         assert [(sample.state, bool(sample.why)) for sample in checked.samples] == [("failed", True)]
+
+
+def test_a_bucket_that_is_called_alike_is_suggested(s3: SeaweedS3, moto_auth: MotoServer) -> None:
+    for server in (s3, moto_auth):
+        name = f"our-customer-data-{secrets.token_hex(3)}"
+        server.create_bucket(name)
+        raw = S3Raw(server.admin.session, endpoint_url=server.endpoint_url)
+        slip = name.replace("customer", "custmer")
+        (fault,) = only(Sha1Store(raw, f"s3://{slip}/files/")).faults
+        assert (fault.kind, f"Did you mean s3://{name}?" in fault.advice) == ("no-bucket", True)
+        (fault,) = only(Sha1Store(raw, "s3://no-such-thing-at-all/")).faults
+        assert (fault.kind, "Did you mean" in fault.advice) == ("no-bucket", False)
 
 
 def test_keys_that_the_service_does_not_know_are_named(s3: SeaweedS3, bucket: str) -> None:
@@ -405,7 +419,7 @@ def test_paid_sources_are_asked_only_on_demand(tmp_path: Path) -> None:
     assert [(tier.name, tier.asked) for tier in report.tiers] == [("api", False), ("inner > paid too", False)]
     assert report.ok
     assert report.missing == []  # nothing said so
-    assert "not asked (paid" in str(report)
+    assert "0 of 2 tiers good, 2 not asked" in str(report)
     report = check(store, [DIGEST, DIGEST.upper(), sha1(b"absent")], paid=True)
     assert api.calls == [DIGEST, sha1(b"absent")] * 2
     assert [sample.state for sample in report.tiers[0].samples] == ["found", "missing"]
@@ -422,10 +436,20 @@ def test_stores_of_users_are_asked_what_a_composite_asks() -> None:
     shelf, lies, picky = Shelf({DIGEST: BLOBS[DIGEST]}), Shelf(), Shelf()
     lies.get = lambda uri: b"always"  # type: ignore[method-assign]
     picky.is_valid = lambda uri: False  # type: ignore[method-assign]
-    raises = Shelf()
+    raises, ends, none = Shelf(), Shelf(), Shelf()
+    ends.get = lambda uri: sys.exit(3)  # type: ignore[method-assign]
+    none.get = lambda uri: None  # type: ignore[method-assign,assignment,return-value]
     raises.fail = KeyError("x")
     store = Sha1Composite()
-    for name, each in {"shelf": shelf, "lies": lies, "picky": picky, "odd": Odd(), "raises": raises}.items():
+    for name, each in {
+        "shelf": shelf,
+        "lies": lies,
+        "picky": picky,
+        "odd": Odd(),
+        "raises": raises,
+        "ends": ends,
+        "none": none,
+    }.items():
         store.append_source(each, name=name)
     found = {tier.name: kinds(tier) for tier in check(store, DIGEST).tiers}
     assert found == {
@@ -434,10 +458,36 @@ def test_stores_of_users_are_asked_what_a_composite_asks() -> None:
         "picky": ["takes-no-digest"],
         "odd": ["store-raises"],
         "raises": ["store-raises"],
+        "ends": ["store-raises"],
+        "none": ["answers-everything"],
     }
+    texts = Shelf()
+    texts.get = lambda uri: 5  # type: ignore[method-assign,assignment,return-value]
+    assert kinds(only(texts, DIGEST)) == []  # of a store addressed by anything: it may return what it likes
+    box = Box()
+    for number, kind in ((errno.ENOSPC, "disk-full"), (errno.EROFS, "no-permission"), (errno.EIO, "store-raises")):
+        box.fail_put = OSError(number, "told to")
+        caching = Sha1Composite()
+        caching.append_cache(box)
+        assert kinds(check(caching, write=True)) == [kind]
     by_url = Composite()
     by_url.append_source(Shelf({"x": b"x"}))
     assert check(by_url, "x").tiers[0].samples[0].state == "found"
+    assert check(by_url).tiers[0].asked is False  # there is nothing to ask for
+
+
+def test_a_raw_store_by_itself_is_asked_for_urls(buckets: dict[str, Any], moto_auth: MotoServer) -> None:
+    raw, url = buckets["s3"]
+    raw.put(f"{url}/raw/x", b"x")
+    checked = only(raw, f"{url}/raw/x", f"{url}/raw/y", write=True)
+    assert [(sample.state) for sample in checked.samples] == ["found", "missing"]
+    assert checked.may_read
+    bucket = moto_auth.create_bucket()
+    moto_auth.client().put_object(Bucket=bucket, Key="x", Body=b"x")
+    nothing = {"Effect": "Allow", "Action": "s3:GetBucketAcl", "Resource": "*"}
+    user = S3Raw(moto_auth.add_user(f"none-{bucket}", nothing).session, endpoint_url=moto_auth.endpoint_url)
+    checked = only(user, f"s3://{bucket}/x")
+    assert (kinds(checked), checked.faults[0].policy) == (["no-right-to-read"], s3_policy(bucket, "x"))
 
 
 def test_samples_are_missing_only_where_every_tier_says_so(tmp_path: Path) -> None:
@@ -449,6 +499,8 @@ def test_samples_are_missing_only_where_every_tier_says_so(tmp_path: Path) -> No
         check(store, "nonsense")
     with pytest.raises(ValueError, match="timeout"):
         check(store, timeout=0)
+    with pytest.raises(TypeError, match="expected a store"):
+        check(object())
     assert check(Sha1Composite()).tiers == []
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,7 +16,7 @@ from bitstore._digests.store import DigestStore
 from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._doctor.causes import Place, cause_of, right_named
 from bitstore._doctor.layout import Guess, guessed, near_names
-from bitstore._doctor.listening import Heard
+from bitstore._doctor.listening import Heard, overheard
 from bitstore._doctor.questions import Questions
 from bitstore._doctor.reports import CheckFault, TierCheck
 from bitstore._lookup.retry import Retry
@@ -28,6 +31,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 __all__ = ["check_bucket", "place_of", "quick"]
 
 _KINDS = ((S3Raw, "s3"), (GSRaw, "gs"), (HTTPRaw, "http"), (FileRaw, "file"))
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}  # by the beginnings of their regions
 _URL = re.compile(r"[a-z0-9]+://([^/]*)/?(.*)", re.DOTALL)
 _READS = frozenset({"s3:GetObject", "storage.objects.get"})
 _LISTED = 200  # keys that are looked at
@@ -35,15 +39,17 @@ _READ = 16_000_000  # bytes of a blob that is read to see whether it can be
 _ONE_RETRY = Retry(attempts=2, first_delay=0.1, longest_delay=1.0, budget=10.0)
 
 
-def place_of(store: Any, *, writes: bool) -> Place:
-    """What a tier asks."""
+def place_of(store: Any, samples: Sequence[Any], *, writes: bool) -> Place:
+    """What a tier asks; where it has no prefix, what the first of `samples` names."""
     raw = store.base_store if isinstance(store, DigestStore) else store
     kind = next((name for cls, name in _KINDS if isinstance(raw, cls)), "own")
-    start = key_template(store.prefix).start if isinstance(store, DigestStore) else ""
+    start = key_template(store.prefix).start if isinstance(store, DigestStore) else str(next(iter(samples), ""))
     match = _URL.fullmatch(start)
     bucket, prefix = (match[1], match[2]) if match else ("", "")
     lenient = bool(getattr(raw, "forbidden_is_missing", False))
-    return Place(kind, bucket, prefix, writes, lenient)
+    region = str(getattr(raw, "region", None) or "")
+    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
+    return Place(kind, bucket, prefix, writes, lenient, bool(getattr(raw, "acl", None)), partition)
 
 
 def quick(store: Any) -> Any:
@@ -67,6 +73,7 @@ def check_bucket(questions: Questions, store: DigestStore) -> None:
     check, place, raw = questions.check, questions.place, store.base_store
     missing = questions.missing_blob()
     if missing is None:
+        _similar_buckets(questions, raw)
         return
     page = _list(questions, store, key_template(store.prefix).start) if hasattr(raw, "list_steps") else None
     if any(fault.kind == "no-bucket" for fault in check.faults):
@@ -83,6 +90,18 @@ def check_bucket(questions: Questions, store: DigestStore) -> None:
         questions.write(None if delete is None else lambda digest: delete(store.url(digest)))
     elif questions.wishes.write:
         check.notes.append("no probe was written: lookups never write to a source")
+
+
+def _similar_buckets(questions: Questions, raw: Any) -> None:
+    """Where the bucket is not there: name those of the account that are called like it."""
+    faults, bucket = questions.check.faults, questions.place.bucket
+    if not (faults and faults[-1].kind == "no-bucket" and hasattr(raw, "bucket_steps")):
+        return
+    heard = overheard(lambda: raw.bucket_steps(bucket), timeout=questions.wishes.timeout)
+    close = difflib.get_close_matches(bucket, heard.result or (), n=3, cutoff=0.7)
+    if close:
+        meant = " or ".join(f"s3://{name}" for name in close)
+        faults[-1] = replace(faults[-1], advice=f"Did you mean {meant}? {faults[-1].advice}")
 
 
 def _list(questions: Questions, store: DigestStore, url: str, *, one_level: bool = False) -> Listing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class Place:
         Whether lookups write there.
     forbidden_is_missing
         As the store has it.
+    acl
+        Whether writes say one.
+    partition
+        Of AWS, where policies name it.
     """
 
     kind: str
@@ -73,12 +78,14 @@ class Place:
     prefix: str = ""
     writes: bool = False
     forbidden_is_missing: bool = False
+    acl: bool = False
+    partition: str = "aws"
 
     def policy(self, *, write: bool | None = None) -> dict[str, Any] | None:
         """The least rights that the tier needs; None: there are no policies of this kind of store."""
         wanted = self.writes if write is None else write
         if self.kind == "s3":
-            return s3_policy(self.bucket, self.prefix, write=wanted)
+            return s3_policy(self.bucket, self.prefix, write=wanted, acl=self.acl, partition=self.partition)
         return gcs_roles(self.bucket, write=wanted) if self.kind == "gs" else None
 
 
@@ -102,7 +109,10 @@ def cause_of(heard: Heard, place: Place, *, writing: bool = False) -> CheckFault
     if network is not None:
         return _of_network(network, text)
     if isinstance(error, TimeoutError):
-        return CheckFault("no-answer", text, _NETWORK[28][1])
+        own = "Look at what the store waits for." if place.kind == "own" else _NETWORK[28][1]
+        return CheckFault("no-answer", text, own)
+    if (of_disk := _of_disk(error, text)) is not None:
+        return of_disk
     if place.kind in ("s3", "gs") and not heard.exchanges and isinstance(error, StoreNotAvailable):
         return _of_credentials(error, text, place)
     problem = problem_of(heard.last, place)
@@ -119,6 +129,18 @@ def _network_errors(heard: Heard) -> Iterator[TransferError]:
         error = error.__cause__
     if heard.last is not None and isinstance(heard.last.error, TransferError):
         yield heard.last.error
+
+
+def _of_disk(error: BaseException | None, text: str) -> CheckFault | None:
+    """What the operating system says about a file or folder; None: the error is none of its."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return CheckFault("disk-full", text, "Make room, or name a folder on another disk.")
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return CheckFault("no-permission", text, "Give this user the right to it, or name another folder.")
+        error = error.__cause__
+    return None
 
 
 def _of_network(error: TransferError, text: str) -> CheckFault:
@@ -155,10 +177,6 @@ def _without_answer(error: BaseException, text: str, place: Place) -> CheckFault
     if isinstance(error, StoreNotAvailable) and (error.no_container or "there is no folder" in text):
         advice = "Mount the disk, make the folder, or correct its path."
         return CheckFault("no-folder", text, advice)
-    if isinstance(error, PermissionError):
-        return CheckFault(
-            "no-permission", text, "Give this user the right to read the folder, or run as the user that has it."
-        )
     if place.kind == "own" or not isinstance(error, (StoreNotAvailable, OSError)):
         advice = (
             "A store raises NotFoundInStore (or returns None from api_get) for a blob that it lacks, and returns the "

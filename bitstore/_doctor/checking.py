@@ -14,7 +14,7 @@ from bitstore._doctor.reports import CheckReport, SampleCheck, TierCheck
 from bitstore._lookup.asking import canonical_of, label_of, scope_of
 from bitstore._support.checks import check_seconds
 from bitstore._tiers.chain import Chain, is_paid
-from bitstore.outline import Outline, outline_of
+from bitstore.outline import outline_of
 
 __all__ = ["check", "checks"]
 
@@ -56,6 +56,8 @@ def check(
     ------
     InvalidURI
         A sample is not a name that the store understands.
+    TypeError
+        `store` has no `is_valid` and `get`.
     ValueError
         `timeout` is no number of seconds above 0.
     """
@@ -67,23 +69,25 @@ def checks(
 ) -> Iterator[TierCheck]:
     """What `check` finds out about each tier, as soon as it is known."""
     check_seconds("timeout", timeout)
+    if not (callable(getattr(store, "get", None)) and hasattr(store, "is_valid")):
+        raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
     if isinstance(digests, (str, bytes)):
         digests = [digests]
     samples = tuple(dict.fromkeys(map(canonical_of(store), digests)))
     wishes = Wishes(samples, write=write, paid=paid, timeout=timeout)
-    return _tiers(store, outline_of(store), wishes, getattr(store, "algorithm", None))
+    return _tiers(store, wishes, getattr(store, "algorithm", None))
 
 
-def _tiers(store: Any, outline: Outline, wishes: Wishes, algorithm: Any, above: str = "") -> Iterator[TierCheck]:
+def _tiers(store: Any, wishes: Wishes, algorithm: Any, above: str = "") -> Iterator[TierCheck]:
     if not isinstance(store, Chain):
-        yield _checked(store, TierCheck(label_of(store), outline.kind), wishes, algorithm)
+        yield _checked(store, TierCheck(label_of(store), outline_of(store).kind), wishes, algorithm)
         return
-    for tier, part in zip(store.tiers, outline.parts, strict=True):
+    for tier in store.tiers:
         name = f"{above}{tier.name}"
         if isinstance(tier.store, Chain):
-            yield from _tiers(tier.store, part, wishes, getattr(tier.store, "algorithm", algorithm), f"{name} > ")
+            yield from _tiers(tier.store, wishes, getattr(tier.store, "algorithm", algorithm), f"{name} > ")
         else:
-            yield _checked(tier.store, TierCheck(name, part.kind, part.role), wishes, algorithm)
+            yield _checked(tier.store, TierCheck(name, outline_of(tier.store).kind, tier.role), wishes, algorithm)
 
 
 def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> TierCheck:
@@ -91,7 +95,7 @@ def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> Ti
     named = algorithm if isinstance(algorithm, str) else getattr(store, "algorithm", None)
     if named is None and isinstance(store, DiskCache):
         named = "sha1"  # by itself it takes any key
-    questions = Questions(quick(store), check, place_of(store, writes=writes), wishes, named)
+    questions = Questions(quick(store), check, place_of(store, wishes.samples, writes=writes), wishes, named)
     if is_paid(store):
         check_paid(questions, store)
     elif isinstance(store, DigestStore):

@@ -68,7 +68,7 @@ def overheard(ask: Callable[[], Steps[Any]], *, timeout: float) -> Heard:
         heard.result = run(_listening(ask(), heard.exchanges), timeout=timeout)
     except Cancelled:
         heard.error = TimeoutError(f"no answer within {timeout:g} s")
-    except Exception as error:  # whatever a store raises is what the check is about
+    except (Exception, SystemExit) as error:  # whatever a store raises is what the check is about
         heard.error = error
     return heard
 

@@ -56,7 +56,7 @@ def _room(questions: Questions, cache: DiskCache, there: Path) -> None:
     questions.check.notes.append(
         f"{told}, of at most {rounded_size(cache.max_size)}; {rounded_size(free)} free on the disk"
     )
-    if free < _LEAST_FREE:
+    if free < min(_LEAST_FREE, cache.max_size - (held or 0)):
         text = f"the disk of {there} has {rounded_size(free)} free"
         questions.fault(CheckFault("disk-full", text, "Make room, or name a folder on another disk."))
     elif free < cache.max_size - (held or 0):
@@ -109,7 +109,11 @@ def _asked(questions: Questions) -> Iterator[None]:
 
 
 def check_own(questions: Questions, store: Any) -> None:
-    """Find out what a store of a user answers."""
+    """Find out what a store of a user, or a raw store without a prefix, answers."""
+    if questions.algorithm is None and not questions.wishes.samples:
+        questions.check.asked = False
+        questions.check.notes.append("nothing was asked: it is addressed by URL, so name one to look for (a sample)")
+        return
     if questions.algorithm is not None:
         try:
             takes = store.is_valid(questions.lost())

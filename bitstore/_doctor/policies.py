@@ -8,7 +8,9 @@ from typing import Any
 __all__ = ["gcs_roles", "s3_policy", "shown"]
 
 
-def s3_policy(bucket: str, prefix: str, *, write: bool = False, partition: str = "aws") -> dict[str, Any]:
+def s3_policy(
+    bucket: str, prefix: str, *, write: bool = False, acl: bool = False, partition: str = "aws"
+) -> dict[str, Any]:
     """A policy of AWS Identity and Access Management for the keys of `bucket` that begin with `prefix`.
 
     Language: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
@@ -17,7 +19,8 @@ def s3_policy(bucket: str, prefix: str, *, write: bool = False, partition: str =
     listing: dict[str, Any] = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn}
     if prefix:
         listing["Condition"] = {"StringLike": {"s3:prefix": f"{prefix}*"}}
-    action: Any = ["s3:GetObject", "s3:PutObject"] if write else "s3:GetObject"
+    written = ["s3:PutObject", "s3:PutObjectAcl"] if acl else ["s3:PutObject"]
+    action: Any = ["s3:GetObject", *written] if write else "s3:GetObject"
     objects = {"Effect": "Allow", "Action": action, "Resource": f"{arn}/{prefix}*"}
     return {"Version": "2012-10-17", "Statement": [objects, listing]}
 

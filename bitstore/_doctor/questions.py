@@ -107,7 +107,7 @@ class Questions:
             self.check.reached = True
         elif heard.error is None or isinstance(heard.error, InvalidDataFound):
             self._answered("GET of a missing blob", heard, "found")
-            self.fault(_invents(heard))
+            self.fault(_invents(heard, self.place))
         else:
             cause = cause_of(heard, self.place)
             refused = cause.kind in ("no-right-to-read", "refused")
@@ -121,6 +121,8 @@ class Questions:
             head = self.ask(lambda: steps_of_exists(self.store, digest))
             means = "missing" if head.result is False else "found" if head.result else "failed"
             self._answered("HEAD of a missing blob", head, means)
+            if head.error is not None and heard.error is not None and _says_missing(heard):
+                self.fault(cause_of(head, self.place))
         return heard
 
     def samples(self, found_in_listing: str | None) -> None:
@@ -132,7 +134,7 @@ class Questions:
             if heard.error is not None:
                 fault = cause_of(heard, self.place)
                 self.check.samples.append(SampleCheck(digest, "failed", url, fault.text))
-                if fault.kind != "no-right-to-read" or self.check.may_list:
+                if fault.kind != "no-right-to-read" or not any(map(_is_about_listing, self.check.faults)):
                     self.fault(fault)
                 continue
             self.check.samples.append(SampleCheck(digest, "found" if heard.result else "missing", url))
@@ -147,7 +149,7 @@ class Questions:
             self.check.may_read = True
             self._answered(f"GET of {digest}", heard, "found")
             data = heard.result.data
-            if self.algorithm is not None and size_of(data) == len(data or b"") and isinstance(data, bytes):
+            if self.algorithm is not None and isinstance(data, bytes):
                 actual = digest_algorithm(self.algorithm).of(data)
                 if actual != digest.lower():
                     self.fault(_wrong_bytes(f"{digest}: its bytes have the {self.algorithm} {actual}"))
@@ -228,17 +230,24 @@ class Questions:
             self.check.answers.append(CheckAnswer(question, ", ".join(told), means))
 
 
+def _is_about_listing(fault: CheckFault) -> bool:
+    """Whether the fault explains a refusal of what may only be missing."""
+    return fault.kind == "no-right-to-list"
+
+
 def _says_missing(heard: Heard) -> bool:
     return isinstance(heard.error, NotFoundInStore) and not isinstance(heard.error, InvalidDataFound)
 
 
-def _invents(heard: Heard) -> CheckFault:
+def _invents(heard: Heard, place: Place) -> CheckFault:
     data = None if heard.result is None else heard.result.data
+    page = "Look at the address: a page for logins, or one for all that is missing, answers. verify=True refuses it."
+    mend = "A store raises NotFoundInStore for a blob that it lacks: mend its class. bitstore.testing proves it."
     what = f"{size_of(data):,} bytes" if isinstance(data, bytes) else str(heard.error or type(data).__name__)
     return CheckFault(
         "answers-everything",
         f"a blob that was made up is answered with {what}",
-        "Look at the address: a page for logins, or one for all that is missing, answers. verify=True refuses it.",
+        mend if place.kind == "own" else page,
     )
 
 

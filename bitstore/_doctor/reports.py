@@ -207,12 +207,16 @@ class CheckReport:
         left = sum(not tier.asked for tier in self.tiers)
         faults = sum(fault.severity == "fault" for fault in self.faults)
         hints = len(self.faults) - faults
-        told = [f"{good} of {len(self.tiers)} tiers good"]
-        told += [f"{left} not asked (paid: --paid)"] if left else []
-        told += [f"{faults} faults"] if faults else []
-        told += [f"{hints} hints"] if hints else []
-        told += [f"{len(self.missing)} sample digests are in no tier that was asked"] if self.missing else []
+        told = [f"{good} of {_counted(len(self.tiers), 'tier')} good"]
+        told += [f"{left} not asked"] if left else []
+        told += [_counted(faults, "fault")] if faults else []
+        told += [_counted(hints, "hint")] if hints else []
+        told += [f"{_counted(len(self.missing), 'sample')} in no tier that was asked"] if self.missing else []
         return ", ".join(told)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _yes(may: bool) -> str:

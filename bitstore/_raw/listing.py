@@ -13,10 +13,11 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-__all__ = ["Listed", "Listing", "gcs_listing", "gcs_query", "s3_listing", "s3_query"]
+__all__ = ["Listed", "Listing", "gcs_listing", "gcs_query", "s3_buckets", "s3_listing", "s3_query"]
 
 _PART = re.compile(r"<(Contents|CommonPrefixes)>(.*?)</\1>", re.DOTALL)
 _FIELD = re.compile(r"<(Key|Size|ETag|Prefix)>([^<]*)</\1>")
+_BUCKET = re.compile(r"<Bucket>.*?<Name>([^<]*)</Name>.*?</Bucket>", re.DOTALL)
 _NEXT = re.compile(r"<NextContinuationToken>([^<]*)</NextContinuationToken>")
 _ENCODED = re.compile(r"<EncodingType>url</EncodingType>")
 _RESULT = re.compile(r"<ListBucketResult[\s>]")
@@ -77,6 +78,11 @@ def s3_listing(body: bytes, bucket: str) -> Listing | None:
             objects.append(Listed(url(fields.get("Key", "")), int(size) if size.isdecimal() else 0, etag))
     found = _NEXT.search(text)
     return Listing(tuple(objects), tuple(folders), html.unescape(found[1]) if found else None)
+
+
+def s3_buckets(body: bytes) -> list[str]:
+    """The names in a list of buckets."""
+    return _BUCKET.findall(body.decode("utf-8", "replace"))
 
 
 def gcs_query(prefix: str, *, one_level: bool, most: int, after: str | None, beyond: str | None = None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
-from bitstore._raw.listing import Listing, s3_listing, s3_query
+from bitstore._raw.listing import Listing, s3_buckets, s3_listing, s3_query
 from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
 from bitstore._raw.s3_client import S3Client
@@ -233,6 +233,21 @@ class S3Raw(WireStore[Routes]):
         start = None if beyond is None else self._prefix(beyond)[1]
         query = s3_query(prefix, one_level=one_level, most=most, after=after, beyond=start)
         return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: s3_listing(body, bucket)))
+
+    def bucket_steps(self, bucket: str) -> Steps[list[str]]:
+        """Steps to the names of the buckets of the account that asked for `bucket`; none where it may not list them.
+
+        Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBuckets.html
+        """
+        route = self._state().remembered.get(bucket) if self.client is None else None
+        if route is None or route.keys is None:
+            return []
+        request = Request(route.profile, f"{route.identity.service.endpoint}/", want_headers=True)
+        try:
+            response: Response = yield from send(request, self.retry, self._tally)
+        except TransferError:
+            return []
+        return s3_buckets(response.body) if response.status == 200 else []
 
     # ------------------------------------------------------------------ configuration
 

@@ -40,6 +40,11 @@ class Tier:
     keep_result: bool | None = None
 
     @property
+    def role(self) -> str:
+        """`"source"`, `"cache"`, or `"cache, only written"`."""
+        return "source" if not self.is_cache else "cache" if self.read else "cache, only written"
+
+    @property
     def paid(self) -> bool:
         """Whether asking the store costs money or quota. False for a composite, of which only some tiers may."""
         return is_paid(self.store)
@@ -224,13 +229,12 @@ class Chain(KeepsPerProcess, Store):
         parts = []
         for tier in self.tiers:
             inner, stats = outline_of(tier.store), counts[tier.name]
-            role = "source" if not tier.is_cache else "cache" if tier.read else "cache, only written"
             kept = [] if tier.is_cache else [keeper.name for keeper in self.keepers_of(tier)]
             facts: dict[str, Any] = {**inner.facts}
             if not tier.is_cache:
                 facts["kept by"] = ", ".join(kept) or "no cache"
             facts["breaker"] = stats.breaker
-            parts.append(replace(inner, title=tier.name, role=role, facts=facts))
+            parts.append(replace(inner, title=tier.name, role=tier.role, facts=facts))
         own: dict[str, Any] = {} if self.configured_in is None else {"configured in": self.configured_in}
         own |= {"algorithm": self.algorithm} if isinstance(getattr(self, "algorithm", None), str) else {}  # type: ignore[attr-defined]
         own |= {name: True for name in ("call_when_uncertain", "pay_unkept") if getattr(self, name, False)}
