@@ -44,8 +44,9 @@ class Heard:
 
     @property
     def last(self) -> Exchange | None:
-        """The last request; None: none was sent."""
-        return self.exchanges[-1] if self.exchanges else None
+        """The last request, other than a HEAD that followed it, whose answer says no more; None: none was sent."""
+        asked = [each for each in self.exchanges if each.method != "HEAD"] or self.exchanges
+        return asked[-1] if asked else None
 
     @property
     def status(self) -> int:
