@@ -8,7 +8,7 @@ import pytest
 
 from bitstore._support import clock
 
-__all__ = ["SkippingClock"]
+__all__ = ["HandClock", "SkippingClock"]
 
 
 class SkippingClock:
@@ -32,3 +32,15 @@ class SkippingClock:
     def idle(self, seconds: float) -> float:
         self.skipped += seconds
         return 0.0
+
+
+class HandClock:
+    """Seconds that pass only when the test changes `now`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    monotonic = __call__

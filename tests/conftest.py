@@ -169,6 +169,12 @@ def bucket(s3: SeaweedS3) -> str:
     return s3.create_bucket()
 
 
+@pytest.fixture(scope="session")
+def shared_bucket(s3: SeaweedS3) -> str:
+    """A bucket of all tests that choose names of their own: each takes volumes of the server, which has not many."""
+    return s3.create_bucket()
+
+
 @pytest.fixture
 def public_bucket(s3: SeaweedS3) -> str:
     """A fresh, empty S3 bucket that anybody may read."""
@@ -224,3 +230,15 @@ def gcs_env(gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> FakeGCS:
     for name, value in gcs.environment().items():
         monkeypatch.setenv(name, value)
     return gcs
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can reach, which those of pytest are not."""
+    path = Path(tempfile.mkdtemp(prefix="bitstore-test-"))
+    path.chmod(0o755)
+    yield path
+    for entry in [path, *path.rglob("*")]:
+        if entry.is_dir() and not entry.is_symlink():
+            entry.chmod(0o700)
+    shutil.rmtree(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def kept_open(folder: Path) -> int:
     """How many descriptors of folders and ledgers this process has open below `folder`."""
     targets = (os.path.realpath(f"/dev/fd/{name}") for name in os.listdir("/dev/fd"))
     return sum(target.startswith(f"{folder.resolve()}/") for target in targets)
+
+
+def make_socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # names of sockets are short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(here)

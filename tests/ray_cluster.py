@@ -27,7 +27,7 @@ from ray_integration import FetchBlobs
 from tests.servers import FaultProxy
 
 __all__ = [
-    "Caller", "PaidAPI", "RayCluster", "gets", "leave_nothing", "local_ray", "names_of_actors", "on_nodes",
+    "Caller", "PaidAPI", "RayCluster", "gets", "leave_nothing", "local_ray", "names_of_actors", "on_nodes", "on_ray",
     "three_nodes",
 ]  # fmt: skip
 
@@ -176,6 +176,12 @@ def pytest_environment() -> contextlib.ExitStack:
     names = [".".join(path.parts) for path in ours]
     patch.setenv("PYTHONWARNINGS", ",".join(f"error::DeprecationWarning:{name}" for name in names))
     return stack
+
+
+def on_ray(seconds: float, *marks: pytest.MarkDecorator) -> list[pytest.MarkDecorator]:
+    """Marks of a module of tests on Ray: what hangs fails, and what is deprecated is an error."""
+    deprecated = pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning")
+    return [pytest.mark.ray, pytest.mark.timeout(seconds), deprecated, *marks]
 
 
 def names_of_actors() -> list[str]:

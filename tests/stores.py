@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from bitstore import Composite, NotFoundInStore, Sha1APISource, Sha1Composite, Store
+import pytest
+
+from bitstore import Composite, NotFoundInStore, Sha1APISource, Sha1Composite, Store, StoreNotAvailable
 
 C = TypeVar("C", bound=Composite)
 
@@ -113,3 +116,10 @@ def with_tiers(composite: C, *tiers: Any) -> C:
 def composed(*tiers: Any, **options: Any) -> Sha1Composite:
     """A composite of tiers in this order; `options` are its own."""
     return with_tiers(Sha1Composite(**options), *tiers)
+
+
+def outcome(operation: Callable[[], Any]) -> Exception:
+    """The error of a lookup or a write: an absence or a failure."""
+    with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
+        operation()
+    return caught.value

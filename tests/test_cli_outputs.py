@@ -17,9 +17,9 @@ from bitstore._cli.fetching import run
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import output
 from bitstore._digests.hash_list import HashList
+from tests.clock import HandClock
 from tests.servers import Answer, CountedAPI
 from tests.test_cli_endings import ABSENT, BODY, COMMAND, DIGEST
-from tests.test_warm import Clock
 
 LIST, OUT = "list", "out"
 
@@ -212,7 +212,7 @@ def test_a_success_between_failures_lets_fetch_continue(tmp_path: Path, api: Cou
 def test_fetch_without_a_terminal_prints_a_line_every_ten_seconds(
     tmp_path: Path, store: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    clock, blobs = Clock(), {hashlib.sha1(bytes([n])).hexdigest(): bytes([n]) for n in range(25)}
+    clock, blobs = HandClock(), {hashlib.sha1(bytes([n])).hexdigest(): bytes([n]) for n in range(25)}
 
     class Slow(Sha1Store):
         def get(self, uri: str) -> bytes:

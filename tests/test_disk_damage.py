@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from bitstore._caches.disk import DiskCache
 from bitstore.errors import InvalidDataFound, NotFoundInStore
-from tests.disk_helpers import fill, flip
+from tests.disk_helpers import fill, flip, make_socket
 from tests.disk_workers import blob, total_bytes
 
 
@@ -51,13 +50,7 @@ def by_pipe(path: Path) -> None:
 
 def by_socket(path: Path) -> None:
     path.unlink()
-    here = Path.cwd()
-    os.chdir(path.parent)  # names of sockets are short
-    try:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(path.name)
-    finally:
-        os.chdir(here)
+    make_socket(path)
 
 
 ALL = [flip, truncate, by_link, by_folder, by_pipe, by_socket]

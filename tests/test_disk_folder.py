@@ -7,10 +7,9 @@ import os
 import pickle
 import resource
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +74,6 @@ def test_an_unpickled_cache_refuses_a_folder_of_a_foreign_owner_when_used(folder
     for use in (late.get, late.exists, lambda key: late.put(key, b"")):
         with pytest.raises(StoreNotAvailable, match="allow_foreign_owner=True"):
             use("a")
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that other users can reach, which those of pytest are not."""
-    path = Path(tempfile.mkdtemp(prefix="bitstore-test-"))
-    path.chmod(0o755)
-    yield path
-    for entry in [path, *path.rglob("*")]:
-        entry.chmod(0o700)
-    shutil.rmtree(path)
 
 
 def as_nobody(function: Callable[[], object]) -> None:

@@ -6,10 +6,8 @@ import errno
 import os
 import random
 import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from bitstore import MemoryCache, Sha1Composite
 from bitstore._caches import folder as folders
 from bitstore._caches.disk import DiskCache
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from tests.disk_helpers import make_socket
 from tests.disk_troubles import (
     FailingDisk,
     Heard,
@@ -66,18 +65,6 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that other users can reach, which those of pytest are not."""
-    path = Path(tempfile.mkdtemp(prefix="bitstore-test-"))
-    path.chmod(0o755)
-    yield path
-    for entry in path.rglob("*"):
-        if entry.is_dir() and not entry.is_symlink():
-            entry.chmod(0o700)
-    shutil.rmtree(path)
 
 
 # -- options and puts
@@ -351,13 +338,7 @@ def by_pipe(path: Path, outside: Path) -> None:
 
 
 def by_socket(path: Path, outside: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # names of sockets are short
-    try:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(path.name)
-    finally:
-        os.chdir(here)
+    make_socket(path)
 
 
 def by_device(path: Path, outside: Path) -> None:

@@ -39,6 +39,7 @@ from bitstore._limits.windows import Terms, Windows
 from bitstore._lookup.asking import steps_of_get
 from bitstore.config import ConfigError, loads
 from bitstore.steps import Call, Sleep, Steps, Wait
+from tests.clock import HandClock
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
 from tests.servers import Answer, FakeGCS, FaultProxy, SeaweedS3, s3_error
 from tests.stores import API, as_source, blobs, composed
@@ -46,15 +47,7 @@ from tests.stores import API, as_source, blobs, composed
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def drive(steps: Steps[Any], clock: Clock) -> Any:
+def drive(steps: Steps[Any], clock: HandClock) -> Any:
     """Perform steps on a clock that goes only while they sleep."""
     resume, value = steps.send, None
     while True:
@@ -77,7 +70,7 @@ def drive(steps: Steps[Any], clock: Clock) -> Any:
 class Noting(Sha1APISource):
     """Notes when it was called, and does then what it was told to."""
 
-    def __init__(self, clock: Clock, limit: CallLimit | None, **options: Any) -> None:
+    def __init__(self, clock: HandClock, limit: CallLimit | None, **options: Any) -> None:
         super().__init__(limit=limit, **options)
         self.clock = clock
         self.times: list[float] = []
@@ -170,7 +163,7 @@ def test_an_invalid_account_is_refused() -> None:
 
 
 def test_a_lookup_waits_until_the_limit_allows_its_call() -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("vt", per_minute=4, clock=clock))
     for digest in DIGESTS[:12]:
         assert drive(steps_of_get(source, digest), clock).data == b"data"
@@ -180,7 +173,7 @@ def test_a_lookup_waits_until_the_limit_allows_its_call() -> None:
 
 
 def test_a_used_up_day_is_a_failure_that_says_when_it_opens() -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("vt", per_minute=4, per_day=2, clock=clock))
     for digest in DIGESTS[:2]:
         drive(steps_of_get(source, digest), clock)
@@ -197,7 +190,7 @@ def test_a_used_up_day_is_a_failure_that_says_when_it_opens() -> None:
 
 
 def test_a_wait_beyond_the_limit_is_refused_at_once() -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("vt", per_minute=1, wait=30, clock=clock))
     drive(steps_of_get(source, DIGESTS[0]), clock)
     with pytest.raises(LimitReached, match="1 calls per minute are used up; it opens again in 6"):
@@ -309,7 +302,7 @@ def test_invalid_numbers_of_a_call_limit_are_refused() -> None:
     with pytest.raises(ValueError, match="needs a name"):
         CallLimit(" ")
     with pytest.raises(TypeError, match="expected a CallLimit or a ClusterLimit"):
-        Noting(Clock(), RateLimit(per_second=3))  # type: ignore[arg-type]
+        Noting(HandClock(), RateLimit(per_second=3))  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------ a state that is shared
@@ -374,7 +367,7 @@ def test_a_state_that_cannot_be_read_allows_no_call(tmp_path: Path) -> None:
 
 
 def test_a_lost_account_begins_as_used_up(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = HandClock()
     account = FileAccount(tmp_path / "s", "api", Terms(per_minute=3), clock=clock, known=True)
     verdict = account.take()
     assert not verdict.granted and verdict.retry_in is not None and 60 <= verdict.retry_in < 62
@@ -393,7 +386,7 @@ def test_a_lost_account_begins_as_used_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_call_refused_with_429_is_repeated_after_the_pause_it_asks_for(limited: bool) -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(7)]
     assert drive(steps_of_get(source, DIGESTS[0]), clock).data == b"data"
@@ -401,7 +394,7 @@ def test_a_call_refused_with_429_is_repeated_after_the_pause_it_asks_for(limited
 
 
 def test_a_429_holds_back_all_calls_of_the_limit(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = HandClock()
     first, second = (
         Noting(clock, CallLimit("api", clock=clock, state=tmp_path / "state", wait=wait)) for wait in (600, 5)
     )
@@ -427,7 +420,7 @@ def _answered(steps: Steps[Any], call: Call) -> Any:
 
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_source_that_always_answers_429_fails_after_some_tries(limited: bool) -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("api", per_minute=100, clock=clock) if limited else None)
     source.answers = [TooManyRequests() for _ in range(20)]
     with pytest.raises(LimitReached, match="the API answers that there are too many requests") as caught:
@@ -440,7 +433,7 @@ def test_a_source_that_always_answers_429_fails_after_some_tries(limited: bool) 
 
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_429_with_a_pause_that_is_too_long_is_not_waited_for(limited: bool) -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, CallLimit("api", clock=clock) if limited else None)
     source.answers = [TooManyRequests(5), TooManyRequests(5000)]
     with pytest.raises(
@@ -487,7 +480,7 @@ def test_an_absence_is_remembered_for_a_while(timed_api: TimedAPI) -> None:
 
 
 def test_only_definite_absences_are_remembered() -> None:
-    clock = Clock()
+    clock = HandClock()
     source = Noting(clock, None, remember_missing=60)
     source.answers = [OSError("down"), StoreNotAvailable("api", "down"), b"data", None]
     outcomes: list[Any] = []
@@ -503,7 +496,7 @@ def test_only_definite_absences_are_remembered() -> None:
 
 
 def test_absences_are_forgotten_by_age_and_number() -> None:
-    clock = Clock()
+    clock = HandClock()
     absences = Absences(60, most=3, clock=clock)
     for digest in DIGESTS[:4]:
         absences.add(digest)
@@ -554,7 +547,7 @@ def test_a_waiting_line_wakes_each_thread_once() -> None:
 
 
 def test_a_rate_limit_spreads_requests_over_time() -> None:
-    clock = Clock()
+    clock = HandClock()
     limit = RateLimit(per_second=100, clock=clock)
     times = []
     for _ in range(500):
@@ -569,7 +562,7 @@ def test_a_rate_limit_spreads_requests_over_time() -> None:
 
 
 def test_a_refused_rate_halves_and_recovers_step_by_step() -> None:
-    clock = Clock()
+    clock = HandClock()
     limit = RateLimit(per_second=100, clock=clock)
     assert limit.rate == 100
     for _ in range(50):  # one burst of refusals is one

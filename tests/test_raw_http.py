@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -12,6 +12,7 @@ from bitstore._lookup.retry import Retry
 from bitstore._raw.http import HTTPRaw
 from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable
 from tests.servers import Answer, CountedAPI, Cut, Reset
+from tests.stores import outcome
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 SECRET = "Bearer of-a-secret"
@@ -25,12 +26,6 @@ def redirect(url: str, status: int = 302) -> Answer:
 def other() -> Iterator[CountedAPI]:
     with CountedAPI() as server:
         yield server
-
-
-def outcome(operation: Callable[[], Any]) -> Exception:
-    with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
-        operation()
-    return caught.value
 
 
 @pytest.mark.parametrize(

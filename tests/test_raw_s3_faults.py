@@ -17,6 +17,7 @@ from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
 from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, Reset, SeaweedS3, s3_error
+from tests.stores import outcome
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 
@@ -42,21 +43,9 @@ class Case:
         return [match[1] if match else "" for match in found]
 
 
-@pytest.fixture(scope="module")
-def shared_bucket(s3: SeaweedS3) -> str:
-    # Every bucket takes volumes of the server, which has a limited number of them.
-    return s3.create_bucket()
-
-
 @pytest.fixture
 def case(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], shared_bucket: str) -> Case:
     return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
-
-
-def outcome(operation: Callable[[], Any]) -> Exception:
-    with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
-        operation()
-    return caught.value
 
 
 # ---------------------------------------------------------------------- missing or failed

@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,6 +43,15 @@ INVALID: dict[str, tuple[Store, list[str]]] = {
 }  # fmt: skip
 
 
+KEYS_OF_ALL = [
+    "plain", "a//b", "/lead", "with space", "100%", "%41", "a+b", "what?x=1&y", "frag#ment", "quo\"te's",
+    "ünïcödé/日本/🙂", "back\\slash", "tab\there", "~tilde*(paren)!$&,:;=@[]", "dots.in/the.name..twice",
+    ".hidden", "...",
+]  # fmt: skip
+AWKWARD = [("s3", key) for key in [*KEYS_OF_ALL, "/".join(["k" * 200] * 2)]]
+AWKWARD += [("gs", key) for key in [*KEYS_OF_ALL, "k" * 400, "trail/", "a/../b", "./x"]]
+
+
 class Place(NamedTuple):
     make: Callable[..., Any]  # a store, with options
     prefix: str  # of its URLs
@@ -53,10 +63,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     ask = request.getfixturevalue
     if request.param == "s3":
         client, session, url = ask("s3").client(), ask("s3").admin.session, ask("s3").endpoint_url
+        bucket = ask("shared_bucket")
         return Place(
             lambda **options: S3Raw(session, endpoint_url=url, region="us-east-1", **options),
-            f"s3://{ask('bucket')}/",
-            lambda key: client.get_object(Bucket=ask("bucket"), Key=key)["Body"].read(),
+            f"s3://{bucket}/",
+            lambda key: client.get_object(Bucket=bucket, Key=key)["Body"].read(),
         )
     if request.param == "gs":
         bucket, url = ask("gcs").client().bucket(ask("gcs_bucket")), ask("gcs").url
@@ -79,15 +90,29 @@ def every(*kinds: str) -> pytest.MarkDecorator:
 @every()
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
 def test_a_blob_of_any_size_is_read_as_written(place: Place, size: int) -> None:
-    store, uri, data = place.make(), f"{place.prefix}blob", os.urandom(size)
+    store, key, data = place.make(), secrets.token_hex(8), os.urandom(size)
+    uri = place.prefix + key
     assert store.is_valid(uri) and not store.exists(uri)
-    with pytest.raises(NotFoundInStore, match="blob"):
+    with pytest.raises(NotFoundInStore, match=key):
         store.get(uri)
     assert run(store.version_steps(uri)) is None
     store.put(uri, data)
-    assert place.content("blob") == data
+    assert place.content(key) == data
     assert store.get(uri) == run(steps_of_get(store, uri)).data == data
     assert store.exists(uri) and run(steps_of_exists(store, uri))
+
+
+@pytest.mark.parametrize(("place", "key"), AWKWARD, indirect=["place"])
+def test_a_key_reaches_the_service_unchanged(place: Place, key: str) -> None:
+    store, uri, data = place.make(), place.prefix + key, os.urandom(99)
+    assert not store.exists(uri)
+    with pytest.raises(NotFoundInStore):
+        store.get(uri)
+    store.put(uri, data)
+    assert place.content(key) == data
+    assert store.get(uri) == data  # after the first lookup the route is known: both ways are tried
+    assert place.make().get(uri) == data
+    assert store.exists(uri)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +127,7 @@ def test_an_invalid_uri_is_refused_with_a_hint(hint: str, store: Any, uri: str) 
 
 @every("s3", "gs", "http")
 def test_a_blob_above_max_blob_size_is_refused(place: Place) -> None:
-    uri = f"{place.prefix}k"
+    uri = place.prefix + secrets.token_hex(8)
     place.make().put(uri, bytes(10_000))
     assert place.make(max_blob_size=10_000).get(uri) == bytes(10_000)
     with pytest.raises(StoreNotAvailable, match=r"larger than max_blob_size \(9999 bytes\)"):
@@ -111,16 +136,17 @@ def test_a_blob_above_max_blob_size_is_refused(place: Place) -> None:
 
 @every()
 def test_a_write_keeps_its_condition(place: Place) -> None:
-    store, uri, gone = place.make(), f"{place.prefix}k", f"{place.prefix}gone"
+    store, key = place.make(), secrets.token_hex(8)
+    uri, gone = place.prefix + key, f"{place.prefix}{key}-gone"
 
     def write(data: bytes, uri: str = uri, **condition: Any) -> bytes:
         run(steps_of_put(store, uri, data, Write(**condition)))
-        return place.content("k")
+        return place.content(key)
 
     assert write(b"first", only_if_absent=True) == b"first"
     assert write(b"second", only_if_absent=True) == b"first"
     store.put(uri, b"bad")
-    assert place.content("k") == b"bad"
+    assert place.content(key) == b"bad"
     version = run(store.version_steps(uri))
     assert version is not None
     assert write(b"good", replacing=version) == b"good"
@@ -177,7 +203,7 @@ def _get(store: Store, uri: str) -> Any:
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("used", [True, False])
 def test_a_raw_store_works_in_other_processes(place: Place, method: str, used: bool) -> None:
-    store, uri = place.make(), f"{place.prefix}k"
+    store, uri = place.make(), place.prefix + secrets.token_hex(8)
     place.make().put(uri, b"x")
     if used:
         assert store.get(uri) == b"x"
@@ -188,7 +214,7 @@ def test_a_raw_store_works_in_other_processes(place: Place, method: str, used: b
 
 @every("s3", "gs")
 def test_a_raw_store_pickles_as_its_configuration(place: Place) -> None:
-    store, uri = place.make(forbidden_is_missing=True, max_blob_size="1GB"), f"{place.prefix}k"
+    store, uri = place.make(forbidden_is_missing=True, max_blob_size="1GB"), place.prefix + secrets.token_hex(8)
     store.put(uri, b"x")
     for twin in (pickle.loads(pickle.dumps(store)), copy.copy(store), copy.deepcopy(store)):
         assert repr(twin) == repr(store)

@@ -28,6 +28,7 @@ from ray_integration._fetch.placement import default_actors, default_cpus
 from ray_integration._portable import check_portable
 from ray_integration._warm.warm import _texts
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, OddStore, UnbornStore
+from tests.stores import composed
 
 ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
 
@@ -42,13 +43,6 @@ def folder(tmp_path: Path) -> Path:
     for blob in ("", *map(str, range(10))):
         (tmp_path / digest_of(blob)).write_text(blob)
     return tmp_path
-
-
-def composite(*stores: Any) -> Sha1Composite:
-    chain = Sha1Composite()
-    for store in stores:
-        chain.append_source(store)
-    return chain
 
 
 def run(fetch: FetchBlobs, table: pyarrow.Table) -> pyarrow.Table:
@@ -92,7 +86,7 @@ def test_arrow_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) ->
             "kind": pyarrow.array(list("aabbaab")).dictionary_encode(),
         }
     )
-    result = run(FetchBlobs(composite(FolderStore(folder))), table)
+    result = run(FetchBlobs(composed(FolderStore(folder))), table)
     assert result.schema == pyarrow.schema([*table.schema, *ADDED])
     assert result.select(table.column_names) == table
     check_mixed(*(result.column(name).to_pylist() for name in ADDED.names))
@@ -108,7 +102,7 @@ def test_pandas_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -
         index=[3, 3, 1, 9, 0, 0, 2],
     )
     before = frame.copy()
-    pieces = list(FetchBlobs(composite(FolderStore(folder)), block_bytes=1)(frame))
+    pieces = list(FetchBlobs(composed(FolderStore(folder)), block_bytes=1)(frame))
     assert len(pieces) > 1
     result = pandas.concat(pieces)
     pandas.testing.assert_frame_equal(frame, before)
@@ -120,7 +114,7 @@ def test_pandas_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -
 
 def test_numpy_batches_with_rows_of_all_kinds_get_their_columns(folder: Path) -> None:
     batch = {"sha1": numpy.array(MIXED, dtype=object), "image": numpy.arange(42).reshape(7, 2, 3)}
-    pieces = list(FetchBlobs(composite(FolderStore(folder)), block_bytes=1)(batch))
+    pieces = list(FetchBlobs(composed(FolderStore(folder)), block_bytes=1)(batch))
     assert len(pieces) > 1
     for name, values in batch.items():
         assert numpy.array_equal(numpy.concatenate([piece[name] for piece in pieces]), values)
@@ -271,7 +265,7 @@ def test_an_object_for_a_store_of_urls_is_its_rows_error() -> None:
 
 
 def test_an_error_begins_with_its_kind_and_the_key(folder: Path) -> None:
-    store = composite(FolderStore(folder))
+    store = composed(FolderStore(folder))
     absent, dead = digest_of("absent"), "dead" * 10
     (piece,) = FetchBlobs(store)({"sha1": [absent, dead, "no digest", None]})
     missing, failed, invalid, null = piece["error"].to_pylist()
@@ -363,7 +357,7 @@ def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
 def test_the_mode_errors_raise_stops_with_the_error_of_the_row(
     folder: Path, value: str | None, kind: type[Exception]
 ) -> None:
-    fetch = FetchBlobs(composite(FolderStore(folder)), errors="raise")
+    fetch = FetchBlobs(composed(FolderStore(folder)), errors="raise")
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     with pytest.raises(kind):
         run(fetch, pyarrow.table({"sha1": [digest_of("1"), value]}))
@@ -433,7 +427,7 @@ def test_fetch_blobs_shows_the_options_that_it_hands_on_and_takes_no_others() ->
 
 
 def test_fetch_blobs_pickles_and_shows_its_configuration(folder: Path) -> None:
-    fetch = pickle.loads(pickle.dumps(FetchBlobs(composite(FolderStore(folder)), errors="raise")))
+    fetch = pickle.loads(pickle.dumps(FetchBlobs(composed(FolderStore(folder)), errors="raise")))
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     assert "column='sha1', errors='raise'" in repr(fetch)
 
@@ -450,8 +444,8 @@ def made_by(client: Any) -> Any:
     ("store", "named"),
     [
         (LockedStore(), r"store\.settings\['client'\] \(_thread\.lock\)"),
-        (composite(Counted(), LockedStore()), r"store\.tiers\['LockedStore'\]\.settings\['client'\] \(_thread\.lock\)"),
-        (composite(made_by(threading.Lock())({})), r"variable 'client' \(_thread\.lock\)"),
+        (composed(Counted(), LockedStore()), r"store\.tiers\['LockedStore'\]\.settings\['client'\] \(_thread\.lock\)"),
+        (composed(made_by(threading.Lock())({})), r"variable 'client' \(_thread\.lock\)"),
         (UnbornStore({}), r"UnbornStore pickles, but unpickling it fails: TypeError"),
     ],
     ids=["attribute", "tier", "variable", "unpickling"],

@@ -24,7 +24,7 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import NodePool, fetch_blobs
-from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, names_of_actors, three_nodes
+from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, names_of_actors, on_ray, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
@@ -43,12 +43,7 @@ from tests.test_ray_pool import (  # its blobs, its callers
 
 __all__ = ["filled"]
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(240),
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(240, pytest.mark.soak)
 
 # What costs money is in one row only: so a second call for it can come from nothing but the fault.
 ROWS = sorted([*IN_BUCKET, *ABSENT] * 2 + list(IN_API), key=lambda digest: digest[::-1])

@@ -18,18 +18,13 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Store
 from ray_integration import NodePool, fetch_blobs
-from tests.ray_cluster import PaidAPI, RayCluster, gets, leave_nothing, three_nodes
+from tests.ray_cluster import PaidAPI, RayCluster, gets, leave_nothing, on_ray, three_nodes
 from tests.servers import CountedAPI, FaultProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import blobs_of
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(300, pytest.mark.soak)
 
 BLOBS = blobs_of("in the bucket", 10_000)
 PAID = blobs_of("only the API has", 1_000)

@@ -18,6 +18,7 @@ import ray.data as ray_data
 
 from bitstore import DiskCache, FileRaw, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import FetchBlobs, fetch_blobs
+from tests.ray_cluster import on_ray
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, NotedAPI
 from tests.servers import FaultProxy, SeaweedS3
 from tests.servers.faults import s3_error
@@ -25,11 +26,7 @@ from tests.stores import as_cache, as_source, composed
 
 ADDED = pyarrow.schema([("data", pyarrow.large_binary()), ("source", pyarrow.string()), ("error", pyarrow.string())])
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.timeout(150),  # what hangs fails
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(150)
 
 
 @pytest.fixture

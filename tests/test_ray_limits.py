@@ -21,15 +21,10 @@ from bitstore import LimitReached, NotFoundInStore, S3Raw, Sha1Store, StoreNotAv
 from bitstore._support.fingerprint import fingerprint
 from ray_integration import ClusterLimit, ClusterRate
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of, most_within
-from tests.ray_cluster import ROOT, RayCluster, leave_nothing, on_nodes
+from tests.ray_cluster import ROOT, RayCluster, leave_nothing, on_nodes, on_ray
 from tests.servers import FaultProxy, SeaweedS3, s3_error
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(200),  # what hangs fails
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(200, pytest.mark.soak)
 
 LIMIT = 90
 

@@ -15,6 +15,7 @@ import ray
 from bitstore import LimitReached, NotFoundInStore, S3Raw, StoreNotAvailable
 from ray_integration import ClusterLimit, ClusterRate
 from ray_integration._limits.cluster_rate import RateKeeper
+from tests.clock import HandClock
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of
 from tests.stores import API
 
@@ -35,7 +36,7 @@ def test_a_cluster_limit_allows_no_call_without_ray() -> None:
 
 def test_options_that_a_cluster_limit_cannot_have_are_refused() -> None:
     with pytest.raises(TypeError, match="counts by the clock of the head's node"):
-        ClusterLimit("api", clock=Clock())
+        ClusterLimit("api", clock=HandClock())
     with pytest.raises(ValueError, match="must be an absolute path"):
         ClusterLimit("api", state="here")
 
@@ -70,16 +71,8 @@ def ask_here(source: LimitedAPI, word: str) -> list[str]:
     return ["found"]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_rate_is_divided_among_the_processes_that_ask() -> None:
-    clock = Clock()
+    clock = HandClock()
     keeper = RateKeeper(100, clock)
     given = {"a": 0, "b": 0, "c": 0}
     wants = {"a": 1000, "b": 1000, "c": 5}
@@ -98,7 +91,7 @@ def test_a_rate_is_divided_among_the_processes_that_ask() -> None:
 
 
 def test_a_refusal_halves_the_rate_of_all_processes() -> None:
-    clock = Clock()
+    clock = HandClock()
     keeper = RateKeeper(100, clock)
     clock.now += 10
     assert keeper.lease("a", 100, 1000, False) == (50, 0.5, 100)

@@ -30,14 +30,11 @@ from bitstore.observe._names import BREAKER, COUNTERS, LATENCY
 from ray_integration import FetchBlobs, NodePool
 from ray_integration._node.metrics import TAGS, TierMetrics
 from ray_integration._pool.stats_table import stats_table
+from tests.ray_cluster import on_ray
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
 from tests.stores import as_cache, as_source, composed
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.timeout(150),
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(150)
 
 BLOBS = {hashlib.sha1(data).hexdigest(): data for data in (f"blob {number}".encode() for number in range(500))}
 PAID = [hashlib.sha1(f"paid {number}".encode()).hexdigest() for number in range(7)]

@@ -28,17 +28,12 @@ import ray.data
 
 from bitstore import DiskCache, NotFoundInStore, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch, fetch_blobs
-from tests.ray_cluster import Caller, PaidAPI, RayCluster, gets, leave_nothing, names_of_actors, on_nodes
+from tests.ray_cluster import Caller, PaidAPI, RayCluster, gets, leave_nothing, names_of_actors, on_nodes, on_ray
 from tests.ray_stores import MadeStore
 from tests.servers import CountedAPI, Delay, FaultProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(150),  # what hangs fails
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(150, pytest.mark.soak)
 
 ROWS = tuple[str, "bytes | None", "str | None", "str | None"]
 LIMIT = 90

@@ -20,19 +20,14 @@ import ray.data
 
 from bitstore import S3Raw, Sha1Store
 from ray_integration import CannotBePlaced, fetch_blobs
-from tests.ray_cluster import local_ray
+from tests.ray_cluster import local_ray, on_ray
 from tests.ray_stores import MadeStore
 from tests.servers import SeaweedS3
 from tests.soak_report import record
 from tests.stores import composed
 from tests.test_ray_pool import digest_of
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(300, pytest.mark.soak)
 
 MEGABYTE = 1_000_000
 BLOCK = 128 << 20

@@ -19,7 +19,7 @@ import ray.data
 
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite
 from ray_integration import NodePool, WarmReport, warm
-from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing
+from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, on_ray
 from tests.servers import Answer, CountedAPI, Delay, FaultProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its cluster, its blobs, its callers
@@ -41,12 +41,7 @@ from tests.test_ray_pool import (  # its cluster, its blobs, its callers
 
 __all__ = ["cluster", "filled", "world"]
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.soak,
-    pytest.mark.timeout(150),  # what hangs fails
-    pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning"),
-]
+pytestmark = on_ray(150, pytest.mark.soak)
 
 ONCE = dict.fromkeys(IN_API, 1)
 LISTED = [*ALL, *list(ALL)[:100], *ABSENT]

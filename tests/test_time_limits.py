@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from bitstore import Blob, Composite, FileRaw, Sha1Composite, Store
+from bitstore import Blob, Composite, FileRaw, Store
 from bitstore._lookup.loops import loop
 from bitstore._lookup.partial import Partial
 from bitstore._lookup.run import run
 from bitstore._lookup.workers import Workers
 from bitstore.errors import LookupFailed, LookupTimedOut, StoreNotAvailable
 from bitstore.steps import Call, Cancelled, Steps
-from tests.stores import with_tiers
+from tests.stores import composed, with_tiers
 
 DATA = b"some bytes"
 KEY = hashlib.sha1(DATA).hexdigest()
@@ -49,26 +49,19 @@ def gate() -> Iterator[threading.Event]:
     opened.set()
 
 
-def composite(*stores: Store) -> Sha1Composite:
-    chain = Sha1Composite()
-    for store in stores:
-        chain.append_source(store)
-    return chain
-
-
 def test_a_lookup_gives_up_a_store_that_blocks(gate: threading.Event) -> None:
     store = Blocking(gate)
     with pytest.raises(LookupTimedOut):
-        composite(store).get(KEY, timeout=SHORT)
+        composed(store).get(KEY, timeout=SHORT)
     assert store.asked == 1 and not gate.is_set()
 
 
 def test_a_nested_composite_and_a_download_give_up_a_store_that_blocks(gate: threading.Event, tmp_path: Path) -> None:
     inner = with_tiers(Composite(), Blocking(gate))
     with pytest.raises(LookupFailed):
-        composite(inner).get(KEY, timeout=SHORT)
+        composed(inner).get(KEY, timeout=SHORT)
     with pytest.raises(StoreNotAvailable):
-        composite(Blocking(gate)).download(KEY, tmp_path / "blob", timeout=SHORT)
+        composed(Blocking(gate)).download(KEY, tmp_path / "blob", timeout=SHORT)
     assert list(tmp_path.iterdir()) == [] and not gate.is_set()
 
 
@@ -85,17 +78,17 @@ def test_a_call_that_answers_in_time_gives_its_answer_or_its_error() -> None:
 
 
 def test_many_calls_that_block_hold_up_no_other_call(gate: threading.Event) -> None:
-    slow, chain = Blocking(gate), composite(Blocking(gate))
+    slow, chain = Blocking(gate), composed(Blocking(gate))
     for _ in range(40):  # more than a batch has threads
         with pytest.raises(LookupTimedOut):
-            composite(slow).get(KEY, timeout=0.002)
+            composed(slow).get(KEY, timeout=0.002)
     assert chain.stats() and not gate.is_set()
     gate.set()
     assert chain.get(KEY, timeout=60) == DATA
 
 
 def test_a_batch_whose_calls_hang_holds_up_no_other_batch(gate: threading.Event) -> None:
-    slow = composite(Blocking(gate))
+    slow = composed(Blocking(gate))
     for _ in range(2):
         [blob] = slow.get_many([KEY], timeout=SHORT, patience=0)
         assert isinstance(blob.error, LookupTimedOut)
@@ -104,7 +97,7 @@ def test_a_batch_whose_calls_hang_holds_up_no_other_batch(gate: threading.Event)
     quick = Blocking(threading.Event())
     answers: list[Blob] = []
     quick.gate.set()
-    thread = threading.Thread(target=lambda: answers.extend(composite(quick).get_many([KEY])), daemon=True)
+    thread = threading.Thread(target=lambda: answers.extend(composed(quick).get_many([KEY])), daemon=True)
     thread.start()
     thread.join(30)
     assert [blob.data for blob in answers] == [DATA] and not gate.is_set()

@@ -40,6 +40,7 @@ from bitstore._warming.distinct import Distinct
 from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
 from bitstore._warming.run import numbered
+from tests.clock import HandClock
 from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
 from tests.stores import as_cache, as_source, composed
 
@@ -150,16 +151,6 @@ def rows_of(folder: Path) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_the_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     outcomes = [
@@ -170,7 +161,7 @@ def test_the_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None
         Outcome("no digest", "invalid", error="entry 5"),
     ]
     for part in (outcomes[:3], outcomes[3:]):
-        ledger = Ledger(path, store="s", target="here", clock=Clock())
+        ledger = Ledger(path, store="s", target="here", clock=HandClock())
         for outcome in part:
             ledger.add(outcome)
         ledger.flush()
@@ -187,7 +178,7 @@ def test_the_ledger_of_two_runs_has_the_outcomes_of_both(tmp_path: Path) -> None
 
 
 def test_the_ledger_writes_a_part_each_second_at_first_and_fewer_later(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = HandClock()
     ledger = Ledger(tmp_path, store="s", target="here", clock=clock)
 
     def parts_after(pause: float) -> int:
@@ -353,7 +344,7 @@ def test_a_warming_that_is_stopped_keeps_its_ledger(shelf: Shelf) -> None:
 
 
 def test_the_progress_shows_rates_tiers_and_time_left() -> None:
-    clock, lines = Clock(), list[str]()
+    clock, lines = HandClock(), list[str]()
     report = WarmReport(target="here", distinct=100)
     progress = Progress("warm", report, say=lines.append, clock=clock)
     for number in range(50):
@@ -370,7 +361,7 @@ def test_the_progress_shows_rates_tiers_and_time_left() -> None:
 
 
 def test_the_progress_prints_a_line_while_no_answer_comes() -> None:
-    clock, said = Clock(), threading.Event()
+    clock, said = HandClock(), threading.Event()
     with Progress("warm", WarmReport(target="here", distinct=9), say=lambda line: said.set(), clock=clock):
         clock.now += 11
         assert said.wait(60)
