@@ -170,7 +170,10 @@ def test_the_tier_is_the_first_source_that_can_be_written_or_the_one_named(scene
     for tier, says in (("api", "cannot be written: choose one of disk, packed, shelf"), ("api", "disk")):
         code, _, err = scene("put", "file", "--config", "paid.toml", "--tier", tier)
         assert code == 3 and says in err
-    assert scene("put", "file", "--config", "paid.toml", "--tier", "disk")[0] == 0
+    write(scene.root, {"large": LARGE})
+    for tier in ("disk", "packed"):  # neither streams
+        assert scene("put", "large", "--config", "paid.toml", "--tier", tier)[0] == 0
+    assert scene("locate", sha1(LARGE), "--config", "paid.toml")[1].count("held: ") == 2
     code, _, err = scene("put", "file", "--store", "file:///x/")
     assert code == 3 and "--algorithm" in err
 

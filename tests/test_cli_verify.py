@@ -22,6 +22,7 @@ from bitstore import FileRaw, Sha1Store
 from bitstore._cli.verifying import Sampling, VerifyReport, listed, verify_all
 from bitstore._digests.template import KeyTemplate
 from tests.cli_scene import Scene
+from tests.scripted_server import ScriptedServer
 from tests.servers import FakeGCS, FaultProxy, Hold, SeaweedS3, s3_error
 from tests.stores import blobs, sha1
 
@@ -141,7 +142,8 @@ def test_a_sample_is_drawn_from_all_and_drawn_again_by_its_seed(scene: Scene) ->
         (["--config", "good.toml", "--tier", "disk"], "tier 'disk' cannot be listed: choose one of packed, shelf"),
         (["--config", "good.toml", "--tier", "none"], "tier 'none' is no tier"),
         (["--config", "good.toml", "--algorithm", "sha1"], "--algorithm goes with a URL"),
-        (["{shelf}/"], "none of the first 0 keys below"),
+        (["{shelf}/"], "is a digest: is the prefix right?"),
+        (["{shelf}"], "/shelf/' for a folder; --algorithm names the digests"),
         (["{shelf}/", "--resume-from", "s3://x/y", "--algorithm", "sha1"], "it must begin with"),
         (["{shelf}/none/"], "No such file or directory"),
     ],
@@ -158,6 +160,11 @@ def test_verify_takes_a_tier_and_tells_of_an_empty_one(scene: Scene) -> None:
     assert scene("verify", "--store", f"{(scene.root / 'shelf').as_uri()}/")[:2] == (0, "")
     code, out, err = scene("verify", "--config", "good.toml", "--tier", "packed")
     assert (code, out) == (1, "") and "nothing lies there: is the prefix right?" in err
+    url = (scene.root / "shelf").as_uri()
+    code, out, err = scene("verify", url, "--algorithm", "sha1")
+    assert (
+        code == 1 and out.startswith("no digest\t") and f"no key there is a digest: write '{url}/' for a folder" in err
+    )
 
 
 def test_an_object_that_cannot_be_read_or_listed_is_a_failure(
@@ -183,6 +190,14 @@ def test_an_object_that_cannot_be_read_or_listed_is_a_failure(
     assert (code, end["complete"], end["exit_code"]) == (2, False, 2) and "403 AccessDenied" in end["stopped"]
     code, _, err = scene("verify", f"s3://{bucket}/")
     assert code == 3 and "403 AccessDenied" in err
+
+
+def test_a_listing_that_goes_round_is_a_failure(scene: Scene) -> None:
+    page = "<Contents><Key>p/README</Key><Size>1</Size></Contents><NextContinuationToken>again</NextContinuationToken>"
+    with ScriptedServer(lambda asked: (200, {}, f"<ListBucketResult>{page}</ListBucketResult>".encode())) as server:
+        words = ["s3://bucket/p/", "--anonymous", "--endpoint-url", server.url, "--algorithm", "sha1"]
+        code, out, err = scene("verify", *words)
+    assert code == 2 and out.count("README") == 2 and "names the same page as the next one again" in err
 
 
 def test_an_interrupted_verify_names_where_to_go_on(

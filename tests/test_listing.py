@@ -82,6 +82,9 @@ def test_a_listing_that_is_refused_is_a_failure_and_not_empty(
     for store, url in [*cases, (FileRaw(), f"file://{tmp_path}/no-folder/")]:
         with pytest.raises(StoreNotAvailable, match=r"no-such-bucket-x|No such file"):
             run(store.list_steps(url))
+    cut = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"  # of a service with the first version
+    with ScriptedServer(lambda asked: (200, {}, cut)) as server, pytest.raises(StoreNotAvailable, match="is cut"):
+        run(S3Raw("anonymous", endpoint_url=server.url).list_steps("s3://bucket/"))
     with ScriptedServer(lambda asked: (200, {}, b"<html>a page</html>")) as server:
         makers: list[tuple[Callable[..., Any], str]] = [(S3Raw, "s3"), (GSRaw, "gs")]
         for make, scheme in makers:

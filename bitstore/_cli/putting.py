@@ -113,6 +113,8 @@ class Putting:
             digest = yield Call(self._algorithm.of, body)
         there = None if self._replace else (yield from steps_of_describe(self._store, digest))
         if there is None:
+            if isinstance(body, FileBody) and not getattr(self._store, "takes_files", False):
+                body = yield Call(body.whole)
             yield from steps_of_put(self._store, digest, body, OVERWRITE if self._replace else _IF_ABSENT)  # type: ignore[arg-type]
         elif not _fits(there, size):
             raise WriteConflict(

@@ -18,12 +18,13 @@ from bitstore._cli.verifying import (
     Sampling,
     VerifyReport,
     algorithm_of,
+    hint,
     listable_tier,
     listed,
     verify_all,
 )
 from bitstore._digests.store import DigestStore
-from bitstore._digests.template import key_template
+from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore._support.sizes import rounded_size
@@ -109,7 +110,7 @@ def verify(
         resume = f"resume: {redact_url(shlex.join([*again, '--resume-from', report.reached]))}"
     if reporting.json:
         lines.show_line(_line(report, template.shown, seed, complete=complete, resume=resume))
-    reporting.tell("\n".join([*_summary(report, template.shown), *([resume] if resume else [])]))
+    reporting.tell("\n".join([*_summary(report, template), *([resume] if resume else [])]))
     raise End(report.exit_code)
 
 
@@ -170,8 +171,9 @@ def _line(
     )
 
 
-def _summary(report: VerifyReport, place: str) -> list[str]:
+def _summary(report: VerifyReport, template: KeyTemplate) -> list[str]:
     ended = "interrupted: " if report.interrupted is not None else "stopped: " if report.stopped is not None else ""
+    place = template.shown
     told = [
         f"{ended}{report.listed:,} objects listed below {place}",
         f"right: {report.found:,}, {rounded_size(report.bytes)} in {report.seconds:.1f} s ({report.rate})",
@@ -184,6 +186,7 @@ def _summary(report: VerifyReport, place: str) -> list[str]:
         told.append(f"gone since they were listed: {report.missing:,}")
     if report.stopped is not None:
         told.append(f"stopped because: {report.stopped}")
-    elif not report.listed and report.interrupted is None:
-        told.append("nothing lies there: is the prefix right?")
+    elif report.interrupted is None and report.invalid == report.listed:
+        what = "no key there is a digest" if report.listed else "nothing lies there"
+        told.append(f"{what}: {hint(template)}")
     return told

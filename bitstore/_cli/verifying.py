@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from bitstore._cli.fetching import FetchReport
 from bitstore._digests.codings import looks_coded
 from bitstore._digests.store import DigestStore
-from bitstore._digests.template import key_template
+from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._lookup.hashing import Hashing
 from bitstore._lookup.run import run
 from bitstore._support.digests import ALGORITHMS
@@ -24,9 +24,9 @@ from bitstore._support.redact import redact
 from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import reason_of
 from bitstore.config import ConfigError
-from bitstore.errors import InvalidDataFound, NotFoundInStore
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 
-__all__ = ["Checked", "Sampling", "VerifyReport", "algorithm_of", "listable_tier", "listed", "verify_all"]
+__all__ = ["Checked", "Sampling", "VerifyReport", "algorithm_of", "hint", "listable_tier", "listed", "verify_all"]
 
 Kind: TypeAlias = Literal["right", "wrong", "gone", "failed", "no digest"]
 
@@ -164,10 +164,15 @@ def algorithm_of(raw: Any, prefix: str) -> str:
     best = max(counts, key=lambda name: counts[name])
     if not counts[best]:
         raise ConfigError(
-            f"none of the first {len(page.objects):,} keys below {template.shown} is a digest: is the prefix right? "
+            f"none of the first {len(page.objects):,} keys below {template.shown} is a digest: {hint(template)}; "
             f"--algorithm names the digests ({', '.join(ALGORITHMS)}) to go on"
         )
     return best
+
+
+def hint(template: KeyTemplate) -> str:
+    """What is mostly wrong where no key below a prefix is a digest."""
+    return f"write '{template.shown}/' for a folder" if template.lacks_slash else "is the prefix right?"
 
 
 def listed(store: DigestStore, report: VerifyReport, *, beyond: str | None) -> Iterator[_Object]:
@@ -185,9 +190,13 @@ def listed(store: DigestStore, report: VerifyReport, *, beyond: str | None) -> I
                 continue
             report.listed += 1
             yield _Object(url, size, template.digest_of(url, length))
-        after = page.after
-        if after is None:
+        if page.after is None:
             return
+        if page.after == after:
+            raise StoreNotAvailable(
+                raw, f"LIST {template.shown}: the listing names the same page as the next one again"
+            )
+        after = page.after
 
 
 def verify_all(

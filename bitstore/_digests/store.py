@@ -73,6 +73,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     _scope: Scope | None = None
     _compression: str | None = None
     _max_blob_size: int = 5 * 1024**4
+    takes_files = True  # `put_steps` takes a `FileBody` in place of bytes
     _makes_container = False  # whether the folder of the blobs is made by the first write
 
     def __init__(

@@ -19,6 +19,7 @@ _PART = re.compile(r"<(Contents|CommonPrefixes)>(.*?)</\1>", re.DOTALL)
 _FIELD = re.compile(r"<(Key|Size|ETag|Prefix)>([^<]*)</\1>")
 _BUCKET = re.compile(r"<Bucket>.*?<Name>([^<]*)</Name>.*?</Bucket>", re.DOTALL)
 _NEXT = re.compile(r"<NextContinuationToken>([^<]*)</NextContinuationToken>")
+_CUT = re.compile(r"<IsTruncated>true</IsTruncated>")
 _ENCODED = re.compile(r"<EncodingType>url</EncodingType>")
 _RESULT = re.compile(r"<ListBucketResult[\s>]")
 
@@ -56,7 +57,7 @@ def s3_query(prefix: str, *, one_level: bool, most: int, after: str | None, beyo
 
 
 def s3_listing(body: bytes, bucket: str) -> Listing | None:
-    """The page that `body` holds; None: it is something else."""
+    """The page that `body` holds; None: it is something else, or is cut and does not say how to go on."""
     text = body.decode("utf-8", "replace")
     if _RESULT.search(text) is None:
         return None
@@ -77,6 +78,8 @@ def s3_listing(body: bytes, bucket: str) -> Listing | None:
             etag = html.unescape(fields.get("ETag", ""))
             objects.append(Listed(url(fields.get("Key", "")), int(size) if size.isdecimal() else 0, etag))
     found = _NEXT.search(text)
+    if found is None and _CUT.search(text) is not None:  # taken for the whole, it would make all others missing
+        return None
     return Listing(tuple(objects), tuple(folders), html.unescape(found[1]) if found else None)
 
 

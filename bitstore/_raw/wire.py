@@ -277,7 +277,10 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             self._fail(f"LIST {uri}", answer)
         page = parse(answer.body)
         if page is None:
-            self._fail(f"LIST {uri}", Problem(answer.status, message="the answer is no listing"))
+            self._fail(
+                f"LIST {uri}",
+                Problem(answer.status, message="the answer is no listing, or is cut and names no next page"),
+            )
         return page
 
     def _check_readable(self, uri: Any, conflict: Problem) -> Steps[None]:
