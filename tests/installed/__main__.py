@@ -21,7 +21,9 @@ from tests.servers import FakeGCS, SeaweedS3
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
 LOCKS = ROOT / "requirements"
-EXTRAS = ["", "aws", "gcp", "cli", "ray", "aws,cli,gcp,ray"]  # none, each alone, all together
+# None, each alone, all together.
+ALONE = ["aws", "cli", "frames", "fsspec", "gcp", "index", "obstore", "otel", "ray"]
+EXTRAS = ["", *ALONE, ",".join(ALONE)]
 PACKAGES = ["bitstore", "epic", "ray_integration"]
 # The tests of the core, which need no checkout, and those of the README's code.
 CORE = [

@@ -57,7 +57,10 @@ def files_are_those_of_the_distribution() -> None:
 
 
 def every_public_name_is_there() -> None:
-    for module in ("bitstore", "bitstore.config", "bitstore.steps", "bitstore.testing", "ray_integration"):
+    modules = ["bitstore", "bitstore.config", "bitstore.index", "bitstore.steps", "bitstore.testing", "ray_integration"]
+    if "fsspec" in EXTRAS:
+        modules.append("bitstore.fsspec")
+    for module in modules:
         for name in importlib.import_module(module).__all__:
             getattr(importlib.import_module(module), name)
     for module in ("", ".aws", ".composite", ".exc", ".gcp", ".sha1", ".store"):
@@ -79,6 +82,82 @@ def stores_on_this_machine() -> None:
     assert store.get(DIGEST) == DATA
     found, missing = store.get_many([DIGEST, "0" * 40], ordered=True)
     assert found.data == DATA and isinstance(missing.error, NotFoundInStore)
+
+
+def in_folder() -> Any:
+    """A composite of the folder that `stores_on_this_machine` has filled."""
+    from bitstore import FileRaw, Sha1Composite, Sha1Store
+
+    store = Sha1Composite()
+    store.append_source(Sha1Store(FileRaw(), f"{Path.cwd().as_uri()}/None/", verify=True))
+    return store
+
+
+def frames() -> None:
+    if "frames" not in EXTRAS:
+        return
+    import pandas
+    import polars
+    import pyarrow
+
+    store, rows = in_folder(), {"sha1": [DIGEST, "0" * 40]}
+    kinds = [None, "missing"]
+    assert (
+        store.get_frame(pandas.DataFrame(rows))["kind"].astype(object).where(lambda kind: kind.notna(), None).tolist()
+        == kinds
+    )
+    assert store.get_frame(polars.DataFrame(rows))["kind"].to_list() == kinds
+    assert store.get_table(pyarrow.table(rows)).column("kind").to_pylist() == kinds
+
+
+def files_by_digest() -> None:
+    if "fsspec" not in EXTRAS:
+        refused(lambda: importlib.import_module("bitstore.fsspec"), "pip install 'epic-bitstore[fsspec]'")
+        return
+    import fsspec
+
+    with fsspec.open(f"sha1://{DIGEST}", store=in_folder()) as file:
+        assert file.read() == DATA
+
+
+def other_libraries_as_stores() -> None:
+    from bitstore import FsspecRaw, ObstoreRaw, Sha1Store
+
+    if "fsspec" in EXTRAS:
+        import fsspec
+
+        store = Sha1Store(FsspecRaw(fsspec.filesystem("memory")), "memory://files/", verify=True)
+        store.put(DIGEST, DATA)
+        assert store.get(DIGEST) == DATA
+    if "obstore" in EXTRAS:
+        from obstore.store import MemoryStore
+
+        store = Sha1Store(ObstoreRaw(MemoryStore()), "memory://files/", verify=True)
+        store.put(DIGEST, DATA)
+        assert store.get(DIGEST) == DATA
+
+
+def membership() -> None:
+    from bitstore.index import Index, IndexBuilder
+
+    if importlib.util.find_spec("numpy") is None:
+        refused(lambda: IndexBuilder("sha1"), "pip install 'epic-bitstore[index]'")
+        return
+    with IndexBuilder("sha1") as builder:
+        builder.add([DIGEST])
+        builder.write("files.idx")
+    assert DIGEST in Index("files.idx") and "0" * 40 not in Index("files.idx")
+
+
+def observed() -> None:
+    from bitstore.observe import otel
+
+    store = in_folder()
+    if "otel" in EXTRAS or importlib.util.find_spec("opentelemetry") is not None:
+        otel(store)
+        assert store.get(DIGEST) == DATA
+    else:
+        refused(lambda: otel(store), "pip install 'epic-bitstore[otel]'")
 
 
 def s3() -> None:
@@ -165,7 +244,7 @@ def on_ray() -> None:
 
 if __name__ == "__main__":
     for check in (
-        files_are_those_of_the_distribution, every_public_name_is_there, stores_on_this_machine, s3, gcs,
-        command_line, on_ray,
+        files_are_those_of_the_distribution, every_public_name_is_there, stores_on_this_machine, frames,
+        files_by_digest, other_libraries_as_stores, membership, observed, s3, gcs, command_line, on_ray,
     ):  # fmt: skip
         check()
