@@ -7,10 +7,13 @@ import gc
 import hashlib
 import json
 import logging
+import os
 import pickle
 import re
+import subprocess
 import sys
 import threading
+import urllib.request
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,9 +31,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from bitstore import FileRaw, LookupFailed, MemoryCache, Sha1APISource, Sha1Composite, Sha1Store, Store
 from bitstore.config import ConfigError, loads
 from bitstore.observe import Answer, LatencyHistogram, otel
-from bitstore.observe._names import BREAKER, COUNTERS, LATENCY
+from bitstore.observe._names import BREAKER, COUNTERS, LATENCY, Span
 from tests.test_import import run
 
+ROOT = Path(__file__).parents[1]
 HELD = b"held by the bucket"
 BOUGHT = b"held by the API"
 ABSENT = "0" * 40
@@ -172,6 +176,52 @@ def test_a_histogram_of_seconds_counts_each_answer(tmp_path: Path) -> None:
     }
     assert (slow["0.0003"], slow["0.001"], slow["30.0"], slow["+Inf"]) == (0, 1, 1, 2)
     assert parsed(pickle.loads(pickle.dumps(histogram)).prometheus()) == {}
+
+
+def test_the_example_serves_its_metrics_while_it_fetches(tmp_path: Path) -> None:
+    (tmp_path / digest(HELD)).write_bytes(HELD)
+    config = tmp_path / "b.toml"
+    config.write_text(f'algorithm = "sha1"\n[[tier]]\nname = "shelf"\nurl = "{tmp_path.as_uri()}/"\n')
+    command = [sys.executable, str(ROOT / "examples" / "metrics.py"), str(config), "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as it:
+        assert it.stdin
+        assert it.stdout
+        url = it.stdout.readline().split()[-1]
+        assert parsed(urllib.request.urlopen(url).read().decode())["bitstore_hits_total"].popitem()[1] == 0
+        it.stdin.write(f"{digest(HELD)}\n" * 200)  # more than are read ahead
+        it.stdin.flush()
+        assert it.stdout.readline() == f"{digest(HELD)} shelf\n"
+        with urllib.request.urlopen(url) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            metrics = parsed(answer.read().decode())
+        assert metrics["bitstore_hits_total"][("tier", "shelf"), ("store", "example")] >= 1
+        assert metrics["bitstore_lookup_seconds_count"][("tier", "shelf"), ("store", "example")] >= 1
+        it.stdin.close()
+        it.stdout.read()
+    assert it.returncode == 0
+
+
+def test_the_page_names_each_metric_span_and_field() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    for name, text in COUNTERS.items():
+        assert f"| `bitstore_{name}_total` | `bitstore.{name}` | {text}. |" in page
+    assert f"| `bitstore_{BREAKER}` | `{Span.BREAKER}` |" in page
+    assert f"| `bitstore_{LATENCY}` | `{Span.SECONDS}` " in page
+    for name, value in vars(Span).items():
+        assert name.startswith("_") or f"`{value}" in page
+    assert [row for row in Answer._fields if f"| `{row}` |" not in page] == []
+
+
+def test_the_dashboard_shows_single_processes_as_well() -> None:
+    board = json.loads((ROOT / "ray_integration" / "grafana" / "bitstore.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    names = {name for text in asked for name in re.findall(r'__name__=~"([^"]+)"', text)}
+    served = [f"bitstore_{name}_total" for name in COUNTERS] + [f"bitstore_{BREAKER}", f"bitstore_{LATENCY}_bucket"]
+    for prefix in ("", "ray_"):
+        assert [name for name in served if not any(re.fullmatch(each, prefix + name) for each in names)] == []
 
 
 # ------------------------------------------------------------------ a function of the user's
