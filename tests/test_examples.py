@@ -1,9 +1,10 @@
-"""The example scripts for Ray, each run as its reader would run it, all on one local Ray."""
+"""The example scripts, each run as its reader would run it; those for Ray all on one local Ray."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,33 @@ def test_the_warming_example_pays_once_before_a_training(address: str) -> None:
     size = sum(len(f"blob {number}") for number in range(600))
     epochs = [f"epoch {epoch}: {size} bytes, all from {{'disk'}}" for epoch in range(2)]
     assert told[-3:] == [*epochs, "paid calls: 100"]
+
+
+def test_source_files_come_from_the_mirror_and_the_rest_from_the_api(address: str) -> None:
+    # A call that was refused, then one for each file that the mirror lacks, and for the one that nothing has.
+    assert run("source_files.py", address)[-2:] == ["100 texts, 7 calls of the API", "row 100: missing"]
+
+
+def test_a_malware_corpus_keeps_to_its_quota() -> None:
+    assert run("malware_corpus.py", "unused") == [
+        "missing",
+        "pass 1: {'API': 5, 'bucket': 90}, 6 calls, 5 left for tomorrow",
+        "pass 2: {'bought': 5, 'bucket': 90}, 6 calls, 5 left for tomorrow",
+    ]
+
+
+def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
+    told = run("build_cache.py", address)
+    assert told[0] == "301 entries, 301 different digests"
+    assert "  bazel: 300" in told and "missing: 1" in told
+    sizes = [sum(len(f"object file {n}") for n in range(100 * job, 100 * job + 200)) for job in range(2)]
+    jobs = [f"job {job}: {size} bytes from {{'disk'}}, without: {{'missing': 1}}" for job, size in enumerate(sizes)]
+    assert told[-3:] == [*jobs, "fetched more than once: []"]
+
+
+def test_the_examples_of_the_page_are_short_and_there() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text()
+    named = set(re.findall(r"\.\./examples/(\w+\.py)", page))
+    assert named == {path.name for path in (ROOT / "examples").glob("*.py")}
+    for name in ("source_files", "malware_corpus", "build_cache", "web_service", "torch_dataset"):
+        assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 80

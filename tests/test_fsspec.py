@@ -320,7 +320,7 @@ def test_the_extra_is_named_where_fsspec_is_not_installed() -> None:
     )
 
 
-def test_the_dataset_example_reads_its_second_epoch_from_the_cache(tmp_path: Path) -> None:
+def test_the_dataset_example_reads_its_epochs_from_the_cache(tmp_path: Path) -> None:
     example = Path(__file__).parents[1] / "examples" / "torch_dataset.py"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, env=env, check=True)
