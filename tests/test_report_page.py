@@ -66,7 +66,7 @@ def report(**changes: Any) -> Report:
     return Report(**{**empty, **changes})
 
 
-def looked_at(tab: Browser, path: Path, name: str) -> dict[str, Any]:
+def looked_at(tab: Browser, path: Path, name: str, plots: list[str] = PLOTS) -> dict[str, Any]:
     """What the browser sees, after pictures were taken. Fails for an error, a request, or a plot that is not drawn."""
     seen: list[dict[str, Any]] = []
     for width, dark in ((1100, False), (1100, True), (400, False)):
@@ -76,7 +76,7 @@ def looked_at(tab: Browser, path: Path, name: str) -> dict[str, Any]:
         assert tab.errors == []
         assert tab.requests == [path.as_uri()]
         assert (seen[-1]["scripts"], seen[-1]["images"], max(seen[-1]["wide"], 0)) == (0, 0, 0)
-        assert list(seen[-1]["plots"]) == PLOTS
+        assert list(seen[-1]["plots"]) == plots
         for plot in seen[-1]["plots"].values():
             assert plot["width"] > 300 and plot["height"] > 20 and plot["texts"] > 0
             assert plot["outside"] == []
@@ -107,6 +107,17 @@ def test_the_report_of_a_run_is_drawn_by_a_browser(tab: Browser, tmp_path: Path)
     assert {name: plot["marks"] > 0 for name, plot in seen["plots"].items()} == dict.fromkeys(PLOTS, True)
     assert seen["plots"]["sizes"]["marks"] > 5
     assert EVIL[:40] in seen["text"] and "complete, with failures" in seen["text"]
+
+
+def test_the_report_of_a_verification_is_drawn_by_a_browser(tab: Browser, tmp_path: Path) -> None:
+    for number in range(50):
+        blob = b"%d" % number
+        (tmp_path / hashlib.sha1(blob).hexdigest()).write_bytes(blob if number else b"damaged")
+    command = [sys.executable, "-m", "bitstore", "verify", f"{tmp_path.as_uri()}/", "--report", "r/report.html"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    seen = looked_at(tab, tmp_path / "r/report.html", "verify", [name for name in PLOTS if name != "tiers"])
+    assert "complete, not all right" in seen["text"] and seen["plots"]["sizes"]["marks"] > 0
 
 
 CASES: dict[str, dict[str, Any]] = {

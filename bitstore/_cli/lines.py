@@ -24,6 +24,7 @@ __all__ = [
     "Pass",
     "Put",
     "Report",
+    "Run",
     "Shown",
     "Verification",
     "Verified",
@@ -106,27 +107,8 @@ class Verified(Line, tag="verified"):
     error: str | None
 
 
-class Verification(Line, tag="verification"):
-    """The counts of a look at all objects below a prefix, at its end."""
-
-    place: str
-    exit_code: int
-    complete: bool
-    listed: int
-    right: int
-    wrong: int
-    gone: int
-    failed: int
-    no_digest: int
-    bytes: int
-    seconds: float
-    seed: int | None
-    stopped: str | None
-    resume: str | None
-
-
-class Report(Line, tag="report"):
-    """The counts of a run, at its end."""
+class Run(Line):
+    """What all long work tells at its end."""
 
     command: str
     command_line: str
@@ -135,20 +117,37 @@ class Report(Line, tag="report"):
     seconds: float
     exit_code: int
     complete: bool
-    entries: int | None
-    found: int
-    there: int
-    missing: int
     failed: int
-    invalid: int
     bytes: int
-    by_tier: dict[str, int]
-    tiers: list[dict[str, str | int]] | None
     sizes: list[dict[str, int]]
     timeline: list[dict[str, float]]
     causes: list[dict[str, str | int]]
     stopped: str | None
     resume: str | None
+
+
+class Report(Run, tag="report"):
+    """The counts of a run through a list."""
+
+    entries: int | None
+    found: int
+    there: int
+    missing: int
+    invalid: int
+    by_tier: dict[str, int]
+    tiers: list[dict[str, str | int]] | None
+
+
+class Verification(Run, tag="verification"):
+    """The counts of a look at all objects below a prefix."""
+
+    place: str
+    listed: int
+    right: int
+    wrong: int
+    gone: int
+    no_digest: int
+    seed: int | None
 
 
 class Cache(Line, tag="cache"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bitstore._cli.lines import Report
+from bitstore._cli.lines import Report, Verification
 from bitstore._cli.plots import Bar, bars, columns, steps, text
 from bitstore._support.sizes import rounded_size
 
@@ -53,11 +53,11 @@ footer { margin-top: 18px; color: var(--soft); font-size: 13px }
 """
 
 
-def page(report: Report) -> str:
+def page(run: Report | Verification) -> str:
     """The page."""
-    state, look = _state(report)
-    title = f"bitstore {report.command}"
-    started = report.started.replace("T", " ").replace("+00:00", " UTC")
+    state, look = _state(run)
+    title = f"bitstore {run.command}"
+    started = run.started.replace("T", " ").replace("+00:00", " UTC")
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         # The browser itself sees to it that nothing is loaded and nothing runs, whatever a text should smuggle in.
@@ -66,89 +66,107 @@ def page(report: Report) -> str:
         f"<title>{text(title)}: {text(state)}</title><style>{_STYLE}</style></head><body>",
         f'<h1>{text(title)} <span class="state {look}">{text(state)}</span></h1>',
         f'<p class="when">{text(started)}</p>',
-        f'<code class="call">{text(report.command_line)}</code>',
-        *(f'<p class="tell">{text(told)}</p>' for told in _told(report)),
-        f'<div class="tiles">{"".join(_tiles(report))}</div>',
-        f'<div class="plots">{"".join(_plots(report))}</div>',
-        *_tables(report),
-        f"<footer>bitstore {text(report.version)}. Sizes are powers of 1000, but for those of the histogram.</footer>",
+        f'<code class="call">{text(run.command_line)}</code>',
+        *(f'<p class="tell">{text(told)}</p>' for told in _told(run)),
+        f'<div class="tiles">{"".join(_tiles(run))}</div>',
+        f'<div class="plots">{"".join(_plots(run))}</div>',
+        *_tables(run),
+        f"<footer>bitstore {text(run.version)}. Sizes are powers of 1000, but for those of the histogram.</footer>",
         "</body></html>\n",
     ]
     return "\n".join(parts)
 
 
-def _state(report: Report) -> tuple[str, str]:
+def _state(run: Report | Verification) -> tuple[str, str]:
     """How the run ended, and a word for its colour."""
-    if report.exit_code > 128:
+    if run.exit_code > 128:
         return "interrupted", "warn"
-    if not report.complete:
+    if not run.complete:
         return "stopped", "bad"
-    if report.failed:
+    if run.failed:
         return "complete, with failures", "bad"
-    return ("complete", "good") if not report.missing + report.invalid else ("complete, some missing", "warn")
+    if isinstance(run, Verification):
+        return ("complete, not all right", "bad") if run.exit_code else ("complete", "good")
+    return ("complete, not all found", "warn") if run.exit_code else ("complete", "good")
 
 
-def _told(report: Report) -> Iterator[str]:
-    if report.stopped:
-        yield f"Stopped because: {report.stopped}"
-    if report.resume:
-        yield report.resume[0].upper() + report.resume[1:]
+def _told(run: Report | Verification) -> Iterator[str]:
+    if run.stopped:
+        yield f"Stopped because: {run.stopped}"
+    if run.resume:
+        yield run.resume[0].upper() + run.resume[1:]
 
 
-def _tiles(report: Report) -> Iterator[str]:
-    seconds = max(report.seconds, 1e-9)
-    answered = report.found + report.missing + report.failed
-    entries = "?" if report.entries is None else f"{report.entries:,}"
+def _counts(run: Report | Verification) -> list[tuple[int | None, str, str]]:
+    """What the run counted, how that is called, and a word for its colour where it is not 0."""
+    if isinstance(run, Verification):
+        return [
+            (run.listed, "objects listed", ""),
+            (run.right, "right", ""),
+            (run.wrong, "wrong", "bad"),
+            (run.gone, "gone since", "warn"),
+            (run.failed, "not read", "bad"),
+            (run.no_digest, "no digest as key", "warn"),
+        ]
+    return [
+        (run.entries, "entries in the list", ""),
+        (run.found, "found", ""),
+        (run.there, "there before", ""),
+        (run.missing, "missing", "warn"),
+        (run.failed, "failed", "bad"),
+        (run.invalid, "no digests", "warn"),
+    ]
+
+
+def _tiles(run: Report | Verification) -> Iterator[str]:
+    seconds = max(run.seconds, 1e-9)
     for value, name, look in (
-        (entries, "entries in the list", ""),
-        (f"{report.found:,}", "found", ""),
-        (f"{report.there:,}", "there before", ""),
-        (f"{report.missing:,}", "missing", "warn" if report.missing else ""),
-        (f"{report.failed:,}", "failed", "bad" if report.failed else ""),
-        (f"{report.invalid:,}", "no digests", "warn" if report.invalid else ""),
-        (_duration(report.seconds), "from start to end", ""),
-        (rounded_size(report.bytes), "moved", ""),
-        (f"{answered / seconds:,.0f}/s", "answers", ""),
-        (f"{report.bytes / 1e6 / seconds:,.1f} MB/s", "moved a second", ""),
+        *(("?" if count is None else f"{count:,}", name, look if count else "") for count, name, look in _counts(run)),
+        (_duration(run.seconds), "from start to end", ""),
+        (rounded_size(run.bytes), "moved", ""),
+        (f"{run.timeline[-1]['answered'] / seconds:,.0f}/s", "answers", ""),
+        (f"{run.bytes / 1e6 / seconds:,.1f} MB/s", "moved a second", ""),
     ):
         yield f'<div class="tile"><b class="{look}">{text(value)}</b><span>{text(name)}</span></div>'
 
 
-def _plots(report: Report) -> Iterator[str]:
+def _plots(run: Report | Verification) -> Iterator[str]:
     blobs, volume = [], []
-    for before, after in zip(report.timeline, report.timeline[1:], strict=False):
+    for before, after in zip(run.timeline, run.timeline[1:], strict=False):
         took = after["seconds"] - before["seconds"]
         if took > 0:
             blobs.append((after["seconds"], (after["answered"] - before["answered"]) / took))
             volume.append((after["seconds"], (after["bytes"] - before["bytes"]) / 1e6 / took))
-    hits = [Bar(name, count) for name, count in report.by_tier.items()]
-    sizes = {row["below"].bit_length(): row["blobs"] for row in report.sizes}
+    sizes = {row["below"].bit_length(): row["blobs"] for row in run.sizes}
     classes = range(min(sizes), max(sizes) + 1) if sizes else range(1, 11)
     found = [(_class(bits), sizes.get(bits, 0)) for bits in classes]
-    causes = [Bar(str(cause["error"]), int(cause["failures"]), "bad") for cause in report.causes]
+    causes = [Bar(str(cause["error"]), int(cause["failures"]), "bad") for cause in run.causes]
     if len(causes) > _CAUSES:
         rest = causes[_CAUSES:]
         causes[_CAUSES:] = [Bar(f"{len(rest):,} other causes", sum(bar.value for bar in rest), "bad")]
-    for name, title, svg in (
-        ("throughput", "Throughput: answers a second", steps("Answers a second over time", blobs)),
-        ("volume", "Throughput: MB a second", steps("MB a second over time", volume)),
-        ("tiers", "Hits per tier", bars("Hits per tier", hits, "nothing was found")),
-        ("sizes", "Sizes of blobs", columns("Sizes of blobs", found)),
-        ("causes", "Failures by cause", bars("Failures by cause", causes, "no failures")),
-    ):
-        yield f'<figure id="{name}"><figcaption>{title}</figcaption>\n{svg}</figure>\n'
+    yield _figure("throughput", "Throughput: answers a second", steps("Answers a second over time", blobs))
+    yield _figure("volume", "Throughput: MB a second", steps("MB a second over time", volume))
+    if isinstance(run, Report):
+        hits = [Bar(name, count) for name, count in run.by_tier.items()]
+        yield _figure("tiers", "Hits per tier", bars("Hits per tier", hits, "nothing was found"))
+    yield _figure("sizes", "Sizes of blobs", columns("Sizes of blobs", found))
+    yield _figure("causes", "Failures by cause", bars("Failures by cause", causes, "no failures"))
 
 
-def _tables(report: Report) -> Iterator[str]:
-    if report.tiers:
+def _figure(name: str, title: str, svg: str) -> str:
+    return f'<figure id="{name}"><figcaption>{title}</figcaption>\n{svg}</figure>\n'
+
+
+def _tables(run: Report | Verification) -> Iterator[str]:
+    if isinstance(run, Report) and run.tiers:
         rows = [
             [tier["name"], *(f"{tier[key]:,}" for key in _COUNTS), rounded_size(int(tier["bytes"]))]
-            for tier in report.tiers
+            for tier in run.tiers
         ]
         head = ["tier", *(key.replace("write_failures", "not written").replace("_", " ") for key in _COUNTS), "size"]
         yield f"<section><h2>What each tier did</h2>{_table(head, rows, words=1)}</section>"
-    if report.causes:
-        found = [[cause["error"], cause["digest"], f"{cause['failures']:,}"] for cause in report.causes]
+    if run.causes:
+        found = [[cause["error"], cause["digest"], f"{cause['failures']:,}"] for cause in run.causes]
         head = ["cause", "the first digest", "failures"]
         yield f"<section><h2>Why lookups failed</h2>{_table(head, found, words=2)}</section>"
 

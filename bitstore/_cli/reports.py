@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -27,7 +27,7 @@ from bitstore._tiers.stats import TierStats
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.tally import Tally
 
-__all__ = ["ReportOptions", "fetch_line", "report_line", "show_outcome"]
+__all__ = ["ReportOptions", "fetch_line", "report_line", "run_keys", "show_outcome"]
 
 _KINDS = (".html", ".json")
 
@@ -55,7 +55,7 @@ class ReportOptions:
             if path.exists() and not path.is_file():
                 raise OutputError(f"--report {path} is a folder, pipe or device: name a file")
 
-    def end(self, report: lines.Report, in_words: str, reporting: Reporting) -> NoReturn:
+    def end(self, report: lines.Report | lines.Verification, in_words: str, reporting: Reporting) -> NoReturn:
         """Write the files, tell the report as an object or in words, and end the command with the report's exit code.
 
         It ends with 2 where a file could not be written.
@@ -72,7 +72,7 @@ class ReportOptions:
             fail(max(report.exit_code, 2), lost)
         raise End(report.exit_code)
 
-    def _write(self, report: lines.Report) -> None:
+    def _write(self, report: lines.Report | lines.Verification) -> None:
         for path in self.report or ():
             content = page(report) if path.suffix.lower() == ".html" else as_json(report) + "\n"
             try:
@@ -115,7 +115,31 @@ def report_line(
     resume: str | None,
     tiers: Iterable[TierStats] | None,
 ) -> lines.Report:
-    """The report of a run as an object.
+    """The report of a run through a list as an object; for the other parameters see `run_keys`.
+
+    Parameters
+    ----------
+    entries
+        About how many entries the list has; None: unknown.
+    there
+        How many of them were not asked for, because they are there from before.
+    tiers
+        What each tier did; None: unknown here.
+    """
+    return lines.Report(
+        entries=entries,
+        found=tally.found,
+        there=there,
+        missing=tally.missing,
+        invalid=tally.invalid,
+        by_tier=dict(tally.by_tier),
+        tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
+        **run_keys(command, tally, exit_code=exit_code, complete=complete, resume=resume),
+    )
+
+
+def run_keys(command: str, tally: Tally, *, exit_code: int, complete: bool, resume: str | None) -> dict[str, Any]:
+    """What the reports of all long work have, by key.
 
     Parameters
     ----------
@@ -123,41 +147,28 @@ def report_line(
         Name of the command.
     tally
         The counts.
-    entries
-        About how many entries the list has; None: unknown.
-    there
-        How many of them were not asked for, because they are there from before.
     exit_code, complete
-        How the run ended, and whether all of the list was asked for.
+        How the run ended, and whether it did all that was asked of it.
     resume
         How to go on, in words; None: nothing is left.
-    tiers
-        What each tier did; None: unknown here.
     """
     started = datetime.datetime.fromtimestamp(tally.timeline.started, datetime.timezone.utc)
-    return lines.Report(
-        command=command,
-        command_line=redact(shlex.join(["bitstore", *sys.argv[1:]])),
-        version=bitstore.__version__,
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(tally.seconds, 3),
-        exit_code=exit_code,
-        complete=complete,
-        entries=entries,
-        found=tally.found,
-        there=there,
-        missing=tally.missing,
-        failed=tally.failed,
-        invalid=tally.invalid,
-        bytes=tally.bytes,
-        by_tier=dict(tally.by_tier),
-        tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
-        sizes=[{"below": 1 << bits, "blobs": count} for bits, count in sorted(tally.sizes.items())],
-        timeline=[
+    return {
+        "command": command,
+        "command_line": redact(shlex.join(["bitstore", *sys.argv[1:]])),
+        "version": bitstore.__version__,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(tally.seconds, 3),
+        "exit_code": exit_code,
+        "complete": complete,
+        "failed": tally.failed,
+        "bytes": tally.bytes,
+        "sizes": [{"below": 1 << bits, "blobs": count} for bits, count in sorted(tally.sizes.items())],
+        "timeline": [
             {"seconds": round(seconds, 3), "answered": answered, "bytes": size}
             for seconds, answered, size in tally.timeline.samples(tally.asked, tally.bytes)
         ],
-        causes=[{"failures": each.failures, "error": each.error, "digest": each.digest} for each in tally.causes],
-        stopped=tally.stopped,
-        resume=resume,
-    )
+        "causes": [cause._asdict() for cause in tally.causes],
+        "stopped": tally.stopped,
+        "resume": resume,
+    }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bitstore._cli import lines
 from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
+from bitstore._cli.reports import ReportOptions, run_keys
 from bitstore._cli.runs import running
-from bitstore._cli.terminal import End, refusing, show
+from bitstore._cli.terminal import refusing, show
 from bitstore._cli.verifying import (
     Checked,
     Sampling,
@@ -39,6 +40,7 @@ def verify(
     stores: StoreOptions,
     lookups: LookupOptions,
     reporting: Reporting,
+    reports: ReportOptions,
     url: Annotated[
         str | None, typer.Argument(help="A prefix or key template, such as s3://bucket/prefix/, instead of a tier.")
     ] = None,
@@ -69,6 +71,7 @@ def verify(
     """
     with refusing():
         lookups.check()
+        reports.check()
         if url is None and stores.store and len(stores.store) == 1:
             url, stores = stores.store[0], dataclasses.replace(stores, store=None)
         _check(stores, url, tier, algorithm)
@@ -87,7 +90,7 @@ def verify(
         reporting.note(f"the sample is that of --seed {seed}")
     sampling = Sampling(number=sample, fraction=fraction, seed=seed or 0)
     report = VerifyReport()
-    with running("verify", report, (), shown=not reporting.quiet) as progress:
+    with running("verify", report, (), shown=reporting.shows_progress) as progress:
         try:
             objects = sampling.chosen(listed(store, report, beyond=resume_from))
             verify_all(
@@ -108,10 +111,9 @@ def verify(
         again += [*stores.arguments(), *(["--algorithm", algorithm] if algorithm else [])]
         again += ["--fraction", str(fraction), "--seed", str(seed)] if fraction is not None else []
         resume = f"resume: {redact_url(shlex.join([*again, '--resume-from', report.reached]))}"
-    if reporting.json:
-        lines.show_line(_line(report, template.shown, seed, complete=complete, resume=resume))
-    reporting.tell("\n".join([*_summary(report, template), *([resume] if resume else [])]))
-    raise End(report.exit_code)
+    ending = run_keys("verify", report, exit_code=report.exit_code, complete=complete, resume=resume)
+    told = [*_summary(report, template), *([resume] if resume else [])]
+    reports.end(_line(report, template.shown, seed, ending), "\n".join(told), reporting)
 
 
 def _check(stores: StoreOptions, url: str | None, tier: str | None, algorithm: str | None) -> None:
@@ -150,24 +152,16 @@ def _in_a_line(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def _line(
-    report: VerifyReport, place: str, seed: int | None, *, complete: bool, resume: str | None
-) -> lines.Verification:
+def _line(report: VerifyReport, place: str, seed: int | None, ending: dict[str, Any]) -> lines.Verification:
     return lines.Verification(
         place=place,
-        exit_code=report.exit_code,
-        complete=complete,
         listed=report.listed,
         right=report.found,
         wrong=report.wrong,
         gone=report.missing,
-        failed=report.failed,
         no_digest=report.invalid,
-        bytes=report.bytes,
-        seconds=round(report.seconds, 3),
         seed=seed,
-        stopped=report.stopped,
-        resume=resume,
+        **ending,
     )
 
 
