@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bitstore import (
+    AccessDenied,
     CheckReport,
     Composite,
     DiskCache,
@@ -31,6 +32,7 @@ from bitstore import (
     Sha1Cache,
     Sha1Composite,
     Sha1Store,
+    StoreNotAvailable,
     check,
 )
 from bitstore._doctor.policies import gcs_roles, s3_policy
@@ -83,11 +85,11 @@ def test_a_good_tier_is_listed_read_and_written(buckets: dict[str, Any], scheme:
     assert (checked.reached, checked.may_list, checked.may_read, checked.may_write) == (True, True, True, True)
     assert [(sample.digest, sample.state) for sample in checked.samples] == [(DIGEST, "found"), (absent, "missing")]
     answers = {answer.question: (answer.answer, answer.means) for answer in checked.answers}
-    assert answers.get("GET of a missing blob") == {
+    assert answers.get("get of a missing blob") == {
         "s3": ("GET 404 NoSuchKey", "missing"), "gs": ("GET 404", "missing"), "file": None
     }[scheme]  # fmt: skip
     if scheme == "s3":
-        assert answers["HEAD of a missing blob"] == ("HEAD 404, GET 404 NoSuchKey", "missing")
+        assert answers["exists of a missing blob"] == ("HEAD 404, GET 404 NoSuchKey", "missing")
     if scheme != "file":
         assert checked.latency is not None
         assert checked.clock_skew is not None
@@ -461,6 +463,9 @@ def test_stores_of_users_are_asked_what_a_composite_asks() -> None:
         "ends": ["store-raises"],
         "none": ["answers-everything"],
     }
+    for error, kind in ((StoreNotAvailable("x", "out"), "unavailable"), (AccessDenied("x", "no"), "refused")):
+        raises.fail = error
+        assert kinds(check(store).tiers[4]) == [kind]
     texts = Shelf()
     texts.get = lambda uri: 5  # type: ignore[method-assign,assignment,return-value]
     assert kinds(only(texts, DIGEST)) == []  # of a store addressed by anything: it may return what it likes
@@ -507,7 +512,7 @@ def test_samples_are_missing_only_where_every_tier_says_so(tmp_path: Path) -> No
 def test_the_page_has_every_kind_of_fault() -> None:
     root = Path(__file__).parents[1]
     code = "".join(path.read_text() for path in (root / "bitstore" / "_doctor").glob("*.py"))
-    kind = r"[a-z]+(?:-[a-z]+)+|clock|tls|refused|archived|unservable"
+    kind = r"[a-z]+(?:-[a-z]+)+|clock|tls|refused|archived|un[a-z]*able"
     named = re.findall(rf"(?:CheckFault\(|kind = |else |: \()\s*\"({kind})\"", code)
     table = re.findall(r"^\| (`[^|]*) \|", (root / "docs" / "check.md").read_text(), re.MULTILINE)
     assert set(named) == {kind for row in table for kind in re.findall("`([^`]*)`", row)}

@@ -173,3 +173,31 @@ def test_standard_output_may_lack_letters_or_be_full(place: Path) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, timeout=60, check=True)
     assert done.stdout == f"{DIGEST}\tcaf\\xe9 \\u65e5\n3\n"
     assert "unexpected" not in done.stderr
+
+
+def test_a_check_in_words_ends_with_a_code_for_scripts(place: Path, said: Said) -> None:
+    code, out, err = said(f"check --digest {DIGEST} --config b.toml --write")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "1. cache disk (DiskCache): good"
+    assert f"    {DIGEST}: found at {(place / 'shelf').as_uri()}/{DIGEST}" in out.splitlines()
+    assert out.splitlines()[-1] == "2 of 2 tiers good"
+    url = (place / "shelf").as_uri()
+    code, out, _ = said(f"check --store {url} --quiet")  # without the slash
+    assert (code, "FAULT prefix-without-slash" in out) == (2, True)
+    code, out, _ = said(f"check --store {url}/ --digest {ABSENT} --quiet")
+    assert (code, out) == (1, "1 of 1 tier good, 1 sample in no tier that was asked\n")
+    code, out, _ = said(f"check --store {url}/ --digest {hashlib.sha256(BODY).hexdigest()}")
+    assert (code, "other-algorithm" in out) == (2, True)  # the digest says sha256, and the keys are sha1
+    for wrong in ("--column x", "--algorithm crc32 --store file:///x/", "--timeout 0", "none.txt"):
+        assert said(f"check {'' if 'store' in wrong else '--config b.toml '}{wrong}")[0] == 3
+
+
+def test_a_tree_is_drawn_with_what_the_terminal_knows(place: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = said("show --config b.toml")
+    assert (code, err) == (0, "")
+    assert "├─ 1. cache disk (DiskCache)" in out
+    (place / "cache\udce4").mkdir()
+    for encoding, branch in (("utf-8", "|- 1."), ("latin-1", "|- 1.")):
+        monkeypatch.setattr(sys, "stdout", open(1, "w", encoding=encoding, closefd=False))  # noqa: SIM115
+        code, out, _ = said("show --store file:///x/ --cache cache\udce4")
+        assert (code, branch in out, "cache\\udce4" in out) == (0, True, True)

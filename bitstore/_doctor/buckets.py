@@ -127,14 +127,7 @@ def _list(questions: Questions, store: DigestStore, url: str, *, one_level: bool
 def _refusals(questions: Questions, missing: Heard) -> None:
     """What it means that a missing blob is refused, which is known when listing was tried."""
     check, place = questions.check, questions.place
-    refused = missing.status in (401, 403) and (missing.error is not None)
-    if not refused or not place.bucket:
-        return
-    if place.kind not in ("s3", "gs"):
-        cause = cause_of(missing, place)
-        if place.forbidden_is_missing:
-            return
-        questions.fault(cause)
+    if missing.status not in (401, 403) or missing.error is None or place.kind not in ("s3", "gs"):
         return
     if place.forbidden_is_missing:
         text = f"{missing.status} counts as missing here (forbidden_is_missing): a read that is refused looks the same"

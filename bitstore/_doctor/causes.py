@@ -132,7 +132,7 @@ def _network_errors(heard: Heard) -> Iterator[TransferError]:
 
 
 def _of_disk(error: BaseException | None, text: str) -> CheckFault | None:
-    """What the operating system says about a file or folder; None: the error is none of its."""
+    """What the operating system says about a file or folder; None: the error has another origin."""
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT):
@@ -177,17 +177,23 @@ def _without_answer(error: BaseException, text: str, place: Place) -> CheckFault
     if isinstance(error, StoreNotAvailable) and (error.no_container or "there is no folder" in text):
         advice = "Mount the disk, make the folder, or correct its path."
         return CheckFault("no-folder", text, advice)
-    if place.kind == "own" or not isinstance(error, (StoreNotAvailable, OSError)):
+    if isinstance(error, AccessDenied):
+        return CheckFault(
+            "refused", text, "Look at what the store asks with: its credentials, or the rights of this user."
+        )
+    if isinstance(error, StoreNotAvailable):
+        return CheckFault("unavailable", text, "The store says so itself: look at the service or disk behind it.")
+    if place.kind == "own" or not isinstance(error, OSError):
         advice = (
-            "A store raises NotFoundInStore (or returns None from api_get) for a blob that it lacks, and returns the "
-            "bytes of one that it has: mend its class. bitstore.testing proves it."
+            "Any exception means that the store cannot say. For a blob that it lacks it raises NotFoundInStore, or "
+            "returns None from api_get. bitstore.testing proves a class."
         )
         return CheckFault("store-raises", text, advice)
     return CheckFault("unexpected-answer", text, "Look at the address: what answers there is not what was expected.")
 
 
 def _of_answer(problem: Problem, text: str, place: Place, *, writing: bool) -> CheckFault:
-    bucket = f"{place.kind}://{place.bucket}"
+    bucket = f"{place.kind}://{place.bucket}" if place.kind in ("s3", "gs") else "the bucket"
     if "the name of the bucket, which is added to it" in text:
         return CheckFault("bucket-in-endpoint", text, "Leave the name of the bucket out of endpoint_url.")
     if problem.no_bucket:

@@ -103,16 +103,16 @@ class Questions:
         digest = self.lost()
         heard = self.ask(lambda: steps_of_get(self.store, digest))
         if _says_missing(heard):
-            self._answered("GET of a missing blob", heard, "missing")
+            self._answered("get of a missing blob", heard, "missing")
             self.check.reached = True
         elif heard.error is None or isinstance(heard.error, InvalidDataFound):
-            self._answered("GET of a missing blob", heard, "found")
+            self._answered("get of a missing blob", heard, "found")
             self.fault(_invents(heard, self.place))
         else:
             cause = cause_of(heard, self.place)
             refused = cause.kind in ("no-right-to-read", "refused")
-            self._answered("GET of a missing blob", heard, "refused" if refused else "failed")
-            if not refused:
+            self._answered("get of a missing blob", heard, "refused" if refused else "failed")
+            if cause.kind != "no-right-to-read":  # else it is known when listing was tried which right is lacking
                 self.fault(cause)
                 if cause.kind in _LAST_WORDS or not heard.exchanges:
                     self.check.reached = self.check.reached or False
@@ -120,7 +120,7 @@ class Questions:
         if heard.exchanges:  # a store behind HTTP
             head = self.ask(lambda: steps_of_exists(self.store, digest))
             means = "missing" if head.result is False else "found" if head.result else "failed"
-            self._answered("HEAD of a missing blob", head, means)
+            self._answered("exists of a missing blob", head, means)
             if head.error is not None and heard.error is not None and _says_missing(heard):
                 self.fault(cause_of(head, self.place))
         return heard
@@ -147,7 +147,7 @@ class Questions:
         heard = self.ask(lambda: steps_of_get(self.store, digest))
         if heard.error is None:
             self.check.may_read = True
-            self._answered(f"GET of {digest}", heard, "found")
+            self._answered(f"get of {digest}", heard, "found")
             data = heard.result.data
             if self.algorithm is not None and isinstance(data, bytes):
                 actual = digest_algorithm(self.algorithm).of(data)
@@ -155,10 +155,10 @@ class Questions:
                     self.fault(_wrong_bytes(f"{digest}: its bytes have the {self.algorithm} {actual}"))
         elif isinstance(heard.error, InvalidDataFound):
             self.check.may_read = True
-            self._answered(f"GET of {digest}", heard, "failed")
+            self._answered(f"get of {digest}", heard, "failed")
             self.fault(_wrong_bytes(str(heard.error)))
         else:
-            self._answered(f"GET of {digest}", heard, "failed")
+            self._answered(f"get of {digest}", heard, "failed")
             fault = cause_of(heard, self.place)
             self.check.may_read = False if fault.kind in ("no-right-to-read", "refused", "no-permission") else None
             self.fault(fault)

@@ -43,7 +43,7 @@ class CheckAnswer:
     Attributes
     ----------
     question
-        Such as `"GET of a missing blob"`.
+        Such as `"get of a missing blob"`.
     answer
         Status and code, such as `"404 NoSuchKey"`, or what else came.
     means
@@ -136,7 +136,7 @@ class TierCheck:
         yield f"{role}{self.name} ({self.kind}): {state if self.asked else 'not asked'}"
         told = [f"{name} {_yes(may)}" for name, may in self._rights() if may is not None]
         if self.latency is not None:
-            told.append(f"answers within {self.latency * 1000:.0f} ms")
+            told.append(f"answers within {self.latency * 1000:.{0 if self.latency > 0.01 else 1}f} ms")
         if self.clock_skew is not None:
             off = abs(self.clock_skew)
             told.append("the clocks agree" if off < 2 else f"the clocks differ by {off:.0f} s")
