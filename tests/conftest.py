@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from bitstore._support import once
 from tests.cli_scene import Scene
 from tests.clock import SkippingClock
-from tests.servers import CountedAPI, FakeGCS, FaultProxy, MotoServer, SeaweedS3
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, MakeProxy, MotoServer, SeaweedS3
 
 # Whatever is set up for the user of this machine (keys, proxies, clusters, caches) must not reach them.
 _PERSONAL = re.compile(
@@ -203,7 +203,7 @@ def web_folder(moto: MotoServer) -> str:
 
 
 @pytest.fixture
-def fault_proxy() -> Iterator[Callable[[str], FaultProxy]]:
+def fault_proxy() -> Iterator[MakeProxy]:
     """Makes proxies: `fault_proxy(s3.endpoint_url)`."""
     with contextlib.ExitStack() as stack:
         yield lambda target: stack.enter_context(FaultProxy(target))

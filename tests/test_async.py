@@ -153,9 +153,7 @@ def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI)
 
 
 class TestDownload:
-    def test_many_adownloads_at_once_write_whole_files_and_name_their_source(
-        self, api: CountedAPI, tmp_path: Path
-    ) -> None:
+    def test_many_adownloads_at_once_write_whole_files_and_name_the_tier(self, api: CountedAPI, tmp_path: Path) -> None:
         api.blobs = blobs(100, 5000)
         store = over(api)
 

@@ -100,9 +100,7 @@ class TestAnswers:
         assert isinstance(answers[2].error, TypeError)
         assert isinstance(answers[3].error, TypeError)
 
-    def test_each_mode_of_errors_ignores_logs_or_raises(
-        self, api: CountedAPI, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_each_errors_mode_ignores_logs_or_raises(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
         api.blobs = blobs(3)
         wanted = ["0" * 40, *api.blobs]
         store = over(api)

@@ -513,9 +513,7 @@ BROKEN: list[tuple[type[Folder], str, str]] = [
 
 
 @pytest.mark.parametrize(("broken", "check", "told"), BROKEN, ids=[kind.__name__ for kind, _, _ in BROKEN])
-def test_check_store_finds_the_defect_of_a_broken_store(
-    broken: type[Folder], check: str, told: str, tmp_path: Path
-) -> None:
+def test_check_store_finds_each_broken_store(broken: type[Folder], check: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as caught:
         check_store(
             lambda: broken(tmp_path), "sha1", big=2_000_000, limit=5, secrets=["hush-hush"],

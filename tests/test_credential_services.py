@@ -127,9 +127,7 @@ class TestOutages:
 
 
 @pytest.mark.parametrize("code", ["Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"])
-def test_each_throttling_code_of_sts_is_retried(
-    code: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_throttling_by_sts_is_retried(code: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     world.rules.add(sts_error(400, code), times=2)
     world.rules.add(GIVEN["STS"])
     assert world.store("STS", monkeypatch, tmp_path).get("s3://bucket/k") == b"x"
@@ -175,9 +173,7 @@ def test_a_credential_service_that_hangs_is_given_up(
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_a_batch_waits_for_a_credential_service(
-    kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_batches_wait_for_credentials(kind: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As when many workers start at once, and the service throttles."""
     SkippingClock(monkeypatch)
     world.rules.add(Answer(429), times=9)

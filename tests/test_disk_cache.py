@@ -222,9 +222,7 @@ def test_the_default_folder_is_the_cache_folder_of_the_system(monkeypatch: pytes
     assert tmp_path in DiskCache().folder.parents
 
 
-def test_a_relative_folder_does_not_move_with_the_working_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_relative_folder_is_fixed_when_the_cache_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     cache = DiskCache("here")
     monkeypatch.chdir("/")

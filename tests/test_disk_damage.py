@@ -76,9 +76,7 @@ def test_damage_is_noticed_once_and_put_aside(
 
 
 @pytest.mark.parametrize("damage", ALL)
-def test_damage_is_healed_by_the_next_put(
-    cache: DiskCache, folder: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_a_put_heals_damage(cache: DiskCache, folder: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     key, data, path = fill(cache)
     damage(path)
     with pytest.raises(InvalidDataFound):

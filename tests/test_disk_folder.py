@@ -136,9 +136,7 @@ def test_an_impossible_path_is_refused_by_name(tmp_path: Path) -> None:
             DiskCache(tmp_path / name)
 
 
-def test_a_home_in_a_circle_of_links_does_not_prevent_unpickling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_in_a_circle_of_links_prevents_no_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BITSTORE_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     packed = pickle.dumps(DiskCache())
@@ -240,9 +238,7 @@ def test_a_folder_that_is_deleted_is_made_again(either: DiskCache, folder: Path,
 
 
 @pytest.mark.parametrize("inner", ["sha1", "tmp", "ledger", "quarantine", "fan"])
-def test_no_file_outside_the_folder_is_touched_through_a_link(
-    either: DiskCache, folder: Path, tmp_path: Path, inner: str
-) -> None:
+def test_links_never_lead_outside_the_folder(either: DiskCache, folder: Path, tmp_path: Path, inner: str) -> None:
     key, data, path = fill(either)
     flip(path)
     either.verify_all()
@@ -271,9 +267,7 @@ def test_no_file_outside_the_folder_is_touched_through_a_link(
 
 
 @pytest.mark.parametrize("inner", ["sha1", "tmp"])
-def test_an_open_folder_is_closed_when_it_is_replaced(
-    keeper: DiskCache, folder: Path, tmp_path: Path, inner: str
-) -> None:
+def test_an_open_folder_is_closed_when_replaced(keeper: DiskCache, folder: Path, tmp_path: Path, inner: str) -> None:
     key, data = blob(600, 1000)
     (folder / "sha1" / key[:3]).mkdir(exist_ok=True)
     outside = tmp_path / "outside"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from bitstore import FileRaw, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Store, StoreNotAvailable
 from bitstore._lookup.run import run
 from bitstore.steps import FileBody, Write
-from tests.servers import FakeGCS, FaultProxy, MotoServer, ResetAfter, SeaweedS3
+from tests.servers import FakeGCS, MakeProxy, MotoServer, ResetAfter, SeaweedS3
 from tests.stores import sha1
 
 SIZE = 5_000_001
@@ -67,7 +66,7 @@ def test_a_file_that_changes_meanwhile_is_a_failure(store: Sha1Store, tmp_path: 
 
 
 def test_a_broken_transfer_is_sent_again_from_the_first_byte(
-    s3: SeaweedS3, bucket: str, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
+    s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     path, data = tmp_path / "in", os.urandom(SIZE)

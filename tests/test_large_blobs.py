@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from bitstore._lookup.task import Task
 from bitstore._raw import parts
 from bitstore.steps import Found
 from tests.scripted_server import Asked, Reply, ScriptedServer
-from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, SeaweedS3
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
@@ -75,7 +74,7 @@ class Case:
 
 
 @pytest.fixture
-def case(s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> Case:
+def case(s3: SeaweedS3, shared_bucket: str, fault_proxy: MakeProxy) -> Case:
     return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
 
 
@@ -102,9 +101,7 @@ class TestParts:
         lookup.join(30)
         assert found == [BLOB]
 
-    def test_a_large_blob_of_gcs_is_fetched_in_ranges(
-        self, gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]
-    ) -> None:
+    def test_a_large_gcs_blob_is_fetched_in_ranges(self, gcs: FakeGCS, gcs_bucket: str, fault_proxy: MakeProxy) -> None:
         gcs.put(gcs_bucket, "large", BLOB)
         proxy = fault_proxy(gcs.url)
         raw = GSRaw("anonymous", endpoint_url=proxy.url, range_threshold="100KB")

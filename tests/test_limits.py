@@ -41,7 +41,7 @@ from bitstore.config import ConfigError, loads
 from bitstore.steps import Call, Sleep, Steps, Wait
 from tests.clock import HandClock
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
-from tests.servers import Answer, FakeGCS, FaultProxy, SeaweedS3, s3_error
+from tests.servers import Answer, FakeGCS, MakeProxy, SeaweedS3, s3_error
 from tests.stores import API, as_source, blobs, composed
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
@@ -610,7 +610,7 @@ def test_every_request_to_a_bucket_takes_a_turn_of_its_limit(
     many: bool,
     s3: SeaweedS3,
     gcs: FakeGCS,
-    fault_proxy: Callable[[str], FaultProxy],
+    fault_proxy: MakeProxy,
 ) -> None:
     turns = Turns()
     options: Any = {"limit": turns, "retry": Retry(attempts=3, first_delay=0.01)}
@@ -652,7 +652,7 @@ def test_invalid_limits_of_buckets_are_refused() -> None:
             make(client=object(), limit=RateLimit(per_second=3))
 
 
-def test_a_bucket_gets_no_more_than_its_rate(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> None:
+def test_a_bucket_gets_no_more_than_its_rate(s3: SeaweedS3, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     limit = RateLimit(per_second=100)
     store = S3Raw(s3.admin.session, endpoint_url=proxy.url, limit=limit)

@@ -46,7 +46,7 @@ from bitstore._raw.s3_signing import Signer
 from bitstore.steps import Write
 from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
-from tests.servers import Answer, CountedAPI, FaultProxy, Hang, SeaweedS3, Stall, s3_error
+from tests.servers import Answer, CountedAPI, Hang, MakeProxy, SeaweedS3, Stall, s3_error
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
 from tests.stores import as_cache, as_source, blobs, composed
@@ -201,9 +201,7 @@ class TestStopping:
 # ---------------------------------------------------------------------- what is counted
 
 
-def test_retries_are_counted_in_the_statistics(
-    s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
+def test_retries_are_counted_in_the_statistics(s3: SeaweedS3, shared_bucket: str, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     proxy.rules.add(s3_error(503, "SlowDown"), times=2)
     bucket = raw(s3, endpoint_url=proxy.url)
@@ -222,9 +220,7 @@ def test_retries_are_counted_in_the_statistics(
 
 
 class TestClock:
-    def test_requests_refused_for_their_time_succeed_with_the_time_of_the_server(
-        self, s3: SeaweedS3, shared_bucket: str
-    ) -> None:
+    def test_requests_refused_for_their_time_take_that_of_the_server(self, s3: SeaweedS3, shared_bucket: str) -> None:
         """Signatures of two hours ago, which the server refuses: its own time is asked for, and used from then on."""
         store = raw(s3)
         assert store.get(uri(shared_bucket)) == DATA
@@ -238,9 +234,7 @@ class TestClock:
         assert store.get(f"s3://{shared_bucket}/written") == DATA
         assert store.exists(uri(shared_bucket)) and not store.exists(uri(shared_bucket) + "x")
 
-    def test_signatures_carry_the_time_of_the_server(
-        self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
-    ) -> None:
+    def test_signatures_carry_the_servers_time(self, s3: SeaweedS3, shared_bucket: str, fault_proxy: MakeProxy) -> None:
         proxy = fault_proxy(s3.endpoint_url)
         proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"), method="GET")
         proxy.rules.add(Answer(403, b"", {"Date": formatdate(time.time() + 7200, usegmt=True)}), method="HEAD")
@@ -269,7 +263,7 @@ class TestClock:
         assert "/eu-west-1/" in last["authorization"] and 7100 < (fourth - first).total_seconds() < 7600
 
     def test_a_batch_refused_for_its_time_succeeds_with_the_time_of_the_server(
-        self, s3: SeaweedS3, shared_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+        self, s3: SeaweedS3, shared_bucket: str, fault_proxy: MakeProxy
     ) -> None:
         proxy = fault_proxy(s3.endpoint_url)
         proxy.rules.add(s3_error(403, "RequestTimeTooSkewed"), method="GET", times=5)

@@ -121,9 +121,7 @@ class TestWithin:
 
 
 class TestNeed:
-    def test_a_system_without_a_free_thread_is_an_error_and_no_hang(
-        self, server: RawServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_free_thread_is_an_error_and_no_hang(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
         url, store = f"{server.url}/blob", HTTPRaw()
         wait_until(lambda: not threads())
         with monkeypatch.context() as patch:
@@ -132,9 +130,7 @@ class TestNeed:
                 list(store.get_many([url]))
         assert data(store, [url]) == [b"hello"]
 
-    def test_lookups_without_a_thread_for_their_calls_fail_and_later_ones_succeed(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_lookups_without_a_worker_thread_fail_and_later_ones_succeed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store = composed(Shelf(HELD))
         start = threading.Thread.start
 
@@ -247,9 +243,7 @@ class TestConsumers:
         self.nothing_left(api)
 
     @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
-    def test_a_consumer_that_raises_midway_leaves_nothing_under_way(
-        self, api: CountedAPI, kind: type[BaseException]
-    ) -> None:
+    def test_a_consumer_that_raises_leaves_nothing_under_way(self, api: CountedAPI, kind: type[BaseException]) -> None:
         api.blobs = HELD
         rule = api.rules.add(Hang(), skip=1)
         store = composed(Sha1Store(HTTPRaw(), api.blob_url("")))

@@ -114,9 +114,7 @@ def test_each_odd_input_has_an_answer(make: Callable[[], Store], ordered: bool) 
 
 
 @pytest.mark.parametrize("errors", ["ignore", "log"])
-def test_odd_inputs_are_left_out_where_errors_are_ignored_or_logged(
-    errors: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_odd_inputs_are_left_out_if_errors_are_ignored_or_logged(errors: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "bitstore"):
         blobs = answered(lambda: over(Anything()).get_many([NoText(), "good", NoHash("b")], errors=errors))
     assert "good" in [blob.uri for blob in blobs if type(blob.uri) is str]

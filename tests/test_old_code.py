@@ -650,9 +650,7 @@ class Paid(Sha1APISource):
 
 
 @pytest.mark.parametrize("cache_result", [None, True])
-def test_a_pickled_composite_remembers_which_results_to_cache(
-    cache_result: bool | None, api: CountedAPI, tmp_path: Path
-) -> None:
+def test_pickled_composites_remember_what_to_cache(cache_result: bool | None, api: CountedAPI, tmp_path: Path) -> None:
     api.blobs.update(some := blobs(1))
     (digest,) = some
     composite = Sha1Composite()

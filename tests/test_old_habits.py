@@ -50,9 +50,7 @@ class Set(Chatty):
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Chatty, f"{__name__}.Chatty"), (Named, "mine"), (Set, "set")])
-def test_a_source_may_write_to_the_logger_of_its_base_class(
-    kind: type[Chatty], name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_source_may_log_to_its_base_logger(kind: type[Chatty], name: str, caplog: pytest.LogCaptureFixture) -> None:
     some = blobs(1)
     (digest,) = some
     composite = Sha1Composite()

@@ -33,7 +33,7 @@ from bitstore import (
 from bitstore._raw import parts
 from bitstore.steps import Found, Steps
 from tests.scripted_server import Asked, Reply, ScriptedServer
-from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Reset, s3_error
 from tests.stores import API, Shelf, sha1
 
@@ -65,7 +65,7 @@ class Ranges:
 
 
 @pytest.fixture
-def ranges(s3: SeaweedS3, public_bucket: str, fault_proxy: Callable[[str], FaultProxy]) -> Ranges:
+def ranges(s3: SeaweedS3, public_bucket: str, fault_proxy: MakeProxy) -> Ranges:
     return Ranges(s3, fault_proxy(s3.endpoint_url), public_bucket)
 
 

@@ -32,7 +32,7 @@ from bitstore import (
 )
 from bitstore._tiers.single_flight import Flight, Flights
 from bitstore.steps import Found
-from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3
+from tests.servers import CountedAPI, FakeGCS, FaultProxy, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Hang, Hold, s3_error
 from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response, make_response
@@ -368,9 +368,7 @@ class TestChains:
 
 
 class TestBuckets:
-    def test_two_stores_of_one_bucket_share_no_refusals(
-        self, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]
-    ) -> None:
+    def test_two_stores_of_one_bucket_share_no_refusals(self, s3: SeaweedS3, fault_proxy: MakeProxy) -> None:
         """Good and bad credentials for one bucket at the same time: what one store learns is not the other's."""
         bucket = s3.create_bucket()
         held = blobs(50)

@@ -148,9 +148,7 @@ def test_a_root_that_is_a_link_serves_its_target(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- writes
 
 
-def test_a_write_only_if_absent_keeps_the_file_of_a_faster_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_only_if_absent_keeps_a_faster_writers_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, uri = FileRaw(), f"{tmp_path.as_uri()}/k"
     store.put(uri, b"first")
     monkeypatch.setattr(Path, "exists", lambda self: False)  # as it was when the second writer looked

@@ -8,7 +8,6 @@ import datetime
 import hashlib
 import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,7 @@ from bitstore._lookup.run import run
 from bitstore._raw.gs import ANONYMOUS, GSRaw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
-from tests.servers import Answer, Cut, FakeGCS, FaultProxy, Reset
+from tests.servers import Answer, Cut, FakeGCS, FaultProxy, MakeProxy, Reset
 from tests.stores import outcome
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -71,7 +70,7 @@ class Case:
 
 
 @pytest.fixture
-def case(gcs: FakeGCS, fault_proxy: Callable[[str], FaultProxy]) -> Case:
+def case(gcs: FakeGCS, fault_proxy: MakeProxy) -> Case:
     return Case(gcs, fault_proxy(gcs.url))
 
 
@@ -260,7 +259,7 @@ def test_unusable_credentials_are_access_denied_with_the_reason(gcs: FakeGCS) ->
 
 
 def test_service_accounts_and_default_credentials_are_used(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_proxy: Callable[[str], FaultProxy]
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_proxy: MakeProxy
 ) -> None:
     # A key file of our own, and a token service that is a proxy which always answers.
     from cryptography.hazmat.primitives import serialization
@@ -293,9 +292,7 @@ def test_service_accounts_and_default_credentials_are_used(
     assert pem not in repr(outcome(lambda: store.get("gs://no-such-bucket/k")))
 
 
-def test_the_emulator_variable_sets_the_address(
-    gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_emulator_variable_is_honoured(gcs_env: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gcs_env.put(gcs_bucket, "k", b"x")
     for address in (gcs_env.url, gcs_env.url.removeprefix("http://"), gcs_env.url + "/"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)

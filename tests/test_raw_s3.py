@@ -6,7 +6,6 @@ import multiprocessing
 import pickle
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -22,9 +21,8 @@ from bitstore._raw.s3_signing import Signer
 from bitstore._transport.transports import perform
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Profile, Request
-from tests.servers import FaultProxy, Identity, MotoServer, SeaweedS3
+from tests.servers import Identity, MakeProxy, MotoServer, SeaweedS3
 
-MakeProxy = Callable[[str], FaultProxy]
 BAD = {"aws_access_key_id": "AKNOBODYKNOWSME", "aws_secret_access_key": "not-the-secret-of-anybody"}
 
 
@@ -134,9 +132,7 @@ def test_a_403_is_access_denied_unless_forbidden_is_missing(s3: SeaweedS3, bucke
     assert raw(s3).get(uri) == b"x"
 
 
-def test_anonymous_access_reads_public_buckets(
-    s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_public_buckets_need_no_credentials(s3: SeaweedS3, public_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put(public_bucket, "k", b"open")
     assert S3Raw(ANONYMOUS, endpoint_url=s3.endpoint_url).get(f"s3://{public_bucket}/k") == b"open"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint_url)
@@ -333,9 +329,7 @@ def test_a_write_sends_its_checksum_and_options(moto: MotoServer, fault_proxy: M
     assert moto.client().head_object(Bucket=bucket, Key="k2")["StorageClass"] == "STANDARD_IA"
 
 
-def test_the_service_refuses_a_body_with_a_wrong_checksum(
-    s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_service_refuses_a_wrong_checksum(s3: SeaweedS3, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitstore._raw.s3._sha256", lambda body: bytes(32))
     with pytest.raises(StoreNotAvailable, match="BadDigest"):
         raw(s3).put(f"s3://{bucket}/k", b"x")
@@ -393,9 +387,7 @@ def test_a_fork_while_a_thread_holds_the_lock_leaves_the_child_working(s3: Seawe
         thread.join()
 
 
-def test_threads_share_one_session_of_boto3(
-    s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_share_one_session(s3: SeaweedS3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put(bucket, "k", b"x")
     keys = f"[work]\naws_access_key_id = {s3.reader.access_key}\naws_secret_access_key = {s3.reader.secret_key}\n"
     (tmp_path / "credentials").write_text(keys)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from bitstore._raw import s3_credentials
 from bitstore._raw.s3 import ANONYMOUS, S3Raw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
-from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, Reset, SeaweedS3, s3_error
+from tests.servers import Answer, Close, Corrupt, Cut, Empty, FaultProxy, MakeProxy, Reset, SeaweedS3, s3_error
 from tests.stores import outcome
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -44,7 +43,7 @@ class Case:
 
 
 @pytest.fixture
-def case(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], shared_bucket: str) -> Case:
+def case(s3: SeaweedS3, fault_proxy: MakeProxy, shared_bucket: str) -> Case:
     return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
 
 

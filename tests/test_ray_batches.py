@@ -354,9 +354,7 @@ def test_data_that_is_not_bytes_is_a_failure_of_its_row() -> None:
     ("value", "kind"),
     [(digest_of("absent"), NotFoundInStore), ("no digest", InvalidURI), (None, ValueError), ("dead" * 10, Exception)],
 )
-def test_the_mode_errors_raise_stops_with_the_error_of_the_row(
-    folder: Path, value: str | None, kind: type[Exception]
-) -> None:
+def test_errors_raise_stops_with_the_error_of_the_row(folder: Path, value: str | None, kind: type[Exception]) -> None:
     fetch = FetchBlobs(composed(FolderStore(folder)), errors="raise")
     assert run(fetch, pyarrow.table({"sha1": [digest_of("1")]})).column("data").to_pylist() == [b"1"]
     with pytest.raises(kind):
@@ -521,9 +519,7 @@ def test_the_blobs_of_a_batch_may_exceed_two_gigabytes() -> None:
         ([64, 8, 0], 9, 0.01),
     ],
 )
-def test_the_placement_of_actors_leaves_a_whole_cpu_and_avoids_nodes_without(
-    nodes: list[float], actors: int, cpus: float
-) -> None:
+def test_placement_leaves_a_whole_cpu_and_avoids_nodes_without(nodes: list[float], actors: int, cpus: float) -> None:
     assert default_actors(nodes) == actors
     assert default_cpus(nodes, actors) == cpus
 

@@ -25,7 +25,7 @@ import ray.data
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite, Sha1Store
 from ray_integration import NodePool, fetch_blobs
 from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, names_of_actors, on_ray, three_nodes
-from tests.servers import CountedAPI, FaultProxy, SeaweedS3
+from tests.servers import CountedAPI, FaultProxy, MakeProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its blobs, its callers
@@ -76,7 +76,7 @@ class SplitWorld(World):
 
 
 @pytest.fixture
-def world(s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], api: CountedAPI) -> SplitWorld:
+def world(s3: SeaweedS3, filled: str, fault_proxy: MakeProxy, api: CountedAPI) -> SplitWorld:
     world = SplitWorld(s3, filled, fault_proxy(s3.endpoint_url), api, fault_proxy(s3.endpoint_url))
     slowed(world)
     return world

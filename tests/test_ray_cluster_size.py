@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,7 @@ import ray.data
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Store
 from ray_integration import NodePool, fetch_blobs
 from tests.ray_cluster import PaidAPI, RayCluster, gets, leave_nothing, on_ray, three_nodes
-from tests.servers import CountedAPI, FaultProxy, SeaweedS3
+from tests.servers import CountedAPI, MakeProxy, SeaweedS3
 from tests.soak_report import record
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import blobs_of
@@ -75,7 +75,7 @@ def run_job(store: Any, rows: list[str], **options: Any) -> None:
 
 
 def test_each_of_ten_thousand_blobs_is_fetched_once_in_the_cluster(
-    cluster: RayCluster, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy]
+    cluster: RayCluster, s3: SeaweedS3, filled: str, fault_proxy: MakeProxy
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     store = composed(as_cache(DiskCache(max_size="1GB")))
@@ -100,7 +100,7 @@ def test_each_of_many_paid_blobs_is_paid_for_once(
     cluster: RayCluster,
     s3: SeaweedS3,
     filled: str,
-    fault_proxy: Callable[[str], FaultProxy],
+    fault_proxy: MakeProxy,
     api: CountedAPI,
     routing: Any,
     jobs: int,

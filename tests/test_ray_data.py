@@ -20,7 +20,7 @@ from bitstore import DiskCache, FileRaw, S3Raw, Sha1Cache, Sha1Composite, Sha1St
 from ray_integration import FetchBlobs, fetch_blobs
 from tests.ray_cluster import on_ray
 from tests.ray_stores import FolderStore, LockedStore, MadeStore, NotedAPI
-from tests.servers import FaultProxy, SeaweedS3
+from tests.servers import FaultProxy, MakeProxy, SeaweedS3
 from tests.servers.faults import s3_error
 from tests.stores import as_cache, as_source, composed
 
@@ -74,7 +74,7 @@ def filled(s3: SeaweedS3) -> str:
 
 
 @pytest.fixture
-def refusing(s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+def refusing(s3: SeaweedS3, fault_proxy: MakeProxy) -> FaultProxy:
     """The way to that bucket, on which one blob is refused."""
     proxy = fault_proxy(s3.endpoint_url)
     proxy.rules.add(s3_error(403, "AccessDenied"), path=REFUSED)
@@ -99,9 +99,7 @@ def check_mixed(rows: pyarrow.Table, store: Any) -> None:
     assert blobs == [data for data, digest in zip(BLOBS, MIXED, strict=True) if digest is not None]
 
 
-def test_parquet_rows_with_every_type_and_null_get_their_blobs(
-    ray: Any, refusing: FaultProxy, store: Any, tmp_path: Path
-) -> None:
+def test_parquet_rows_of_every_type_are_fetched(ray: Any, refusing: FaultProxy, store: Any, tmp_path: Path) -> None:
     count = len(MIXED)
     table = pyarrow.table(
         {
@@ -154,7 +152,7 @@ def test_numpy_batches_through_plain_map_batches_get_their_blobs(ray: Any, store
 
 
 def test_a_second_pass_over_text_lines_reads_the_disk_cache(
-    ray: Any, s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
+    ray: Any, s3: SeaweedS3, filled: str, fault_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     store = composed(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from bitstore._support.fingerprint import fingerprint
 from ray_integration import ClusterLimit, ClusterRate
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of, most_within
 from tests.ray_cluster import ROOT, RayCluster, leave_nothing, on_nodes, on_ray
-from tests.servers import FaultProxy, SeaweedS3, s3_error
+from tests.servers import MakeProxy, SeaweedS3, s3_error
 
 pytestmark = on_ray(200, pytest.mark.soak)
 
@@ -123,9 +123,7 @@ def test_a_limit_holds_for_three_nodes_and_two_jobs_while_processes_are_killed(
     assert len(timed_api.times) - 4 <= answered <= len(timed_api.times)
 
 
-def test_the_limit_of_a_day_holds_when_its_keeper_is_killed(
-    cluster: RayCluster, timed_api: TimedAPI, state: Path
-) -> None:
+def test_a_day_limit_holds_when_its_keeper_is_killed(cluster: RayCluster, timed_api: TimedAPI, state: Path) -> None:
     """500 a day and not one more, while its keeper is killed again and again."""
     limit = ClusterLimit("day", per_day=500, state=state)
     source = LimitedAPI(timed_api.url, limit)
@@ -191,9 +189,7 @@ def test_a_keeper_runs_on_the_head_node_and_needs_no_cpu(cluster: RayCluster, ti
     assert node not in cluster.nodes.values()
 
 
-def test_a_bucket_gets_less_from_all_nodes_when_one_is_refused(
-    cluster: RayCluster, s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
+def test_a_refusal_of_one_node_slows_all_nodes(cluster: RayCluster, s3: SeaweedS3, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url, limit=ClusterRate("bucket", per_second=200))
     store = Sha1Store(raw, f"s3://{s3.create_bucket()}/")

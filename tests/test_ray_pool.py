@@ -30,7 +30,7 @@ from bitstore import DiskCache, NotFoundInStore, S3Raw, Sha1Cache, Sha1Composite
 from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch, fetch_blobs
 from tests.ray_cluster import Caller, PaidAPI, RayCluster, gets, leave_nothing, names_of_actors, on_nodes, on_ray
 from tests.ray_stores import MadeStore
-from tests.servers import CountedAPI, Delay, FaultProxy, SeaweedS3
+from tests.servers import CountedAPI, Delay, FaultProxy, MakeProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
 
 pytestmark = on_ray(150, pytest.mark.soak)
@@ -97,7 +97,7 @@ class World:
 
 
 @pytest.fixture
-def world(s3: SeaweedS3, filled: str, fault_proxy: Callable[[str], FaultProxy], api: CountedAPI) -> World:
+def world(s3: SeaweedS3, filled: str, fault_proxy: MakeProxy, api: CountedAPI) -> World:
     return World(s3, filled, fault_proxy(s3.endpoint_url), api)
 
 
@@ -486,9 +486,7 @@ def test_a_node_that_cannot_use_its_cache_folder_continues_without_it(
         cluster.kill(name)
 
 
-def test_errors_of_node_stores_are_raised_in_the_driver(
-    cluster: RayCluster, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_node_store_errors_reach_the_driver(cluster: RayCluster, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     store, other = world.store(), world.store()
     other.append_source(MadeStore(50))
     with pytest.raises(ValueError, match="workers_per_node=0"):

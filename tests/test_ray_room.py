@@ -46,9 +46,7 @@ def _leave_nothing(machine: None) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("routing", ["direct", "local"])
-def test_five_gigabytes_pass_through_an_object_store_of_one(
-    machine: None, s3: SeaweedS3, tmp_path: Path, routing: Any
-) -> None:
+def test_five_gigabytes_pass_an_object_store_of_one(machine: None, s3: SeaweedS3, tmp_path: Path, routing: Any) -> None:
     """The same 64 blobs again and again, from a real server each time: no cache holds them."""
     bucket = s3.create_bucket()
     blobs = {}

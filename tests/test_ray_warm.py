@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ray.data
 from bitstore import DiskCache, S3Raw, Sha1Cache, Sha1Composite
 from ray_integration import NodePool, WarmReport, warm
 from tests.ray_cluster import PaidAPI, RayCluster, leave_nothing, on_ray
-from tests.servers import Answer, CountedAPI, Delay, FaultProxy, SeaweedS3
+from tests.servers import Answer, CountedAPI, Delay, MakeProxy, SeaweedS3
 from tests.stores import as_cache, as_source, composed
 from tests.test_ray_pool import (  # its cluster, its blobs, its callers
     ABSENT,
@@ -165,9 +165,7 @@ def test_a_warming_and_a_job_at_the_same_time_pay_once(cluster: RayCluster, worl
 
 
 @pytest.mark.parametrize("target", ["owner", "local", "shared"])
-def test_a_warming_finishes_when_a_node_is_killed(
-    cluster: RayCluster, world: World, tmp_path: Path, target: Any
-) -> None:
+def test_a_warming_survives_a_killed_node(cluster: RayCluster, world: World, tmp_path: Path, target: Any) -> None:
     store = world.store()
     name = cluster.add()
     cluster.wait()
@@ -186,7 +184,7 @@ def test_a_warming_finishes_when_a_node_is_killed(
     nothing_asked(world)
 
 
-def test_a_warming_finishes_when_a_node_store_is_killed(cluster: RayCluster, world: World) -> None:
+def test_a_warming_survives_a_killed_node_store(cluster: RayCluster, world: World) -> None:
     """Its digests wait for it, so that all are where the next job seeks them."""
     store = world.store()
     slowed(world)
@@ -205,7 +203,7 @@ def test_a_warming_finishes_when_a_node_store_is_killed(cluster: RayCluster, wor
 
 
 def test_a_digest_that_fails_is_in_the_report_and_asked_for_again(
-    cluster: RayCluster, s3: SeaweedS3, api: CountedAPI, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path
+    cluster: RayCluster, s3: SeaweedS3, api: CountedAPI, fault_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     raw = S3Raw(s3.admin.session, endpoint_url=proxy.url)

@@ -84,9 +84,7 @@ class Client:
         return self.held.get(digest)
 
 
-def test_the_readme_code_runs_on_one_machine(
-    held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_runs_locally(held: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     digests = list(held)
     client = Client(held)
     names: dict[str, Any] = {"hashes": digests, "client": client}
@@ -109,7 +107,7 @@ def test_the_readme_code_runs_on_one_machine(
     assert (tmp_path / "state" / "limits.sqlite").exists()
 
 
-def test_the_readme_code_runs_on_ray(held: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_readme_runs_on_ray(held: dict[str, bytes], tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
     run_on_ray(placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY, tmp_path)
     table = pyarrow.parquet.read_table(tmp_path / "blobs")

@@ -33,6 +33,7 @@ from tests.servers import (
     Hang,
     Hold,
     Identity,
+    MakeProxy,
     MotoServer,
     Reset,
     ResetAfter,
@@ -146,9 +147,7 @@ def test_the_s3_server_grants_its_users_only_their_rights(s3: SeaweedS3, bucket:
     assert error_code(lambda: getter.list_objects_v2(Bucket=bucket)) == "AccessDenied"
 
 
-def test_the_s3_server_lets_anonymous_users_read_public_buckets_only(
-    s3: SeaweedS3, bucket: str, public_bucket: str
-) -> None:
+def test_the_s3_server_lets_anyone_read_public_buckets_only(s3: SeaweedS3, bucket: str, public_bucket: str) -> None:
     for name in (bucket, public_bucket):
         s3.put(name, "k", b"data")
     assert get(s3.endpoint_url, f"/{bucket}/k")[0] == 403
@@ -352,13 +351,11 @@ def blobs(api: CountedAPI) -> CountedAPI:
 
 
 @pytest.fixture
-def proxy(blobs: CountedAPI, fault_proxy: Callable[[str], FaultProxy]) -> Iterator[FaultProxy]:
+def proxy(blobs: CountedAPI, fault_proxy: MakeProxy) -> Iterator[FaultProxy]:
     return fault_proxy(blobs.url)  # type: ignore[return-value]
 
 
-def test_signatures_hold_through_the_proxy(
-    s3: SeaweedS3, bucket: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
+def test_signatures_hold_through_the_proxy(s3: SeaweedS3, bucket: str, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(s3.endpoint_url)
     client = s3.client(endpoint_url=proxy.url)
     client.put_object(Bucket=bucket, Key="a b/ü", Body=BODY)  # boto3 asks `Expect: 100-continue` first
@@ -372,9 +369,7 @@ def test_signatures_hold_through_the_proxy(
     assert [r.headers["expect"] for r in proxy.requests if r.method == "PUT"] == ["100-continue"]
 
 
-def test_requests_to_gcs_pass_the_proxy_unchanged(
-    gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
+def test_requests_to_gcs_pass_the_proxy_unchanged(gcs: FakeGCS, gcs_bucket: str, fault_proxy: MakeProxy) -> None:
     proxy = fault_proxy(gcs.url)
     blob = gcs.client(url=proxy.url).bucket(gcs_bucket).blob("a b/ü?#")
     blob.upload_from_string(BODY)
@@ -411,7 +406,7 @@ def test_the_proxy_replaces_a_connection_that_the_server_closed(proxy: FaultProx
 
 
 @pytest.mark.parametrize("reply", [b"\r\nwhole", b"Transfer-Encoding: chunked\r\n\r\n3\r\nwho\r\n2\r\nle\r\n0\r\n\r\n"])
-def test_bodies_without_a_length_pass_the_proxy(reply: bytes, fault_proxy: Callable[[str], FaultProxy]) -> None:
+def test_bodies_without_a_length_pass_the_proxy(reply: bytes, fault_proxy: MakeProxy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

@@ -290,9 +290,7 @@ class TestProfiles:
         assert as_we_go({"profile_name": "p"}) == as_boto3_goes("p")
 
     @pytest.mark.parametrize("profile", [each for each in PROFILES if "nonsense" not in each][::3])
-    def test_profiles_are_followed_for_anonymous_access(
-        self, profile: str, config: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_profiles_hold_for_anonymous_use(self, profile: str, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config.write_text("[profile p]\n" + profile)
         monkeypatch.setenv("AWS_PROFILE", "p")
         assert as_we_go("anonymous") == as_boto3_goes(unsigned=True)
@@ -307,9 +305,7 @@ class TestProfiles:
             {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:9000"},
         ],
     )
-    def test_variables_of_aws_are_followed_as_by_boto3(
-        self, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_aws_variables_are_read_as_by_boto3(self, named: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in {
             **named,
             "AWS_ACCESS_KEY_ID": "A",

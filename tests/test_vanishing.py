@@ -140,9 +140,7 @@ def test_a_client_without_a_server_behind_it_is_an_outage() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 100])
-def test_a_part_that_a_google_client_takes_for_a_whole_blob_is_a_failure(
-    limit: int | None, server: ScriptedServer
-) -> None:
+def test_a_part_that_a_google_client_takes_for_the_blob_is_a_failure(limit: int | None, server: ScriptedServer) -> None:
     def answer(asked: Asked) -> Reply:
         if "alt=media" in asked.target:
             return 206, {"Content-Range": "bytes 0-1/4"}, b"bl"

@@ -13,7 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
 from bitstore._warming.run import numbered
 from tests.clock import HandClock
-from tests.servers import Delay, FaultProxy, SeaweedS3, s3_error
+from tests.servers import Delay, FaultProxy, MakeProxy, SeaweedS3, s3_error
 from tests.stores import as_cache, as_source, composed
 
 SHA1 = ALGORITHMS["sha1"]
@@ -460,16 +460,12 @@ class Command:
 
 
 @pytest.fixture
-def command(
-    s3: SeaweedS3, fault_proxy: Callable[[str], FaultProxy], bucket_of: tuple[str, dict[str, bytes]], tmp_path: Path
-) -> Command:
+def command(s3: SeaweedS3, fault_proxy: MakeProxy, bucket_of: tuple[str, dict[str, bytes]], tmp_path: Path) -> Command:
     (tmp_path / "list.txt").write_text("\n".join([*bucket_of[1], *list(bucket_of[1])[:50]]))
     return Command(s3, fault_proxy(s3.endpoint_url), bucket_of[0], tmp_path)
 
 
-def test_the_warm_command_fills_a_cache_from_a_bucket(
-    command: Command, bucket_of: tuple[str, dict[str, bytes]]
-) -> None:
+def test_the_warm_command_fills_caches_from_a_bucket(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
     code, told = command.run("--dry-run")
     assert (code, command.gets()) == (0, 0), told
     assert "450 entries, 400 different digests" in told
@@ -555,9 +551,7 @@ def test_a_users_own_cache_can_be_warmed(shelf: Shelf) -> None:
 @pytest.mark.ray
 @pytest.mark.soak
 @pytest.mark.timeout(150)
-def test_the_warm_command_fills_caches_on_a_local_ray(
-    command: Command, bucket_of: tuple[str, dict[str, bytes]]
-) -> None:
+def test_the_warm_command_fills_caches_on_local_ray(command: Command, bucket_of: tuple[str, dict[str, bytes]]) -> None:
     code, told = command.run("--ray", "local", "--target", "owner", "--report", "r.json", "--report", "r.html")
     assert code == 0, told
     assert "warm now: 400" in told and "Traceback" not in told

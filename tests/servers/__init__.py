@@ -5,7 +5,7 @@ when the block ends, also when the process that started it is killed.
 """
 
 from tests.servers.counted_api import CountedAPI
-from tests.servers.fault_proxy import FaultProxy
+from tests.servers.fault_proxy import FaultProxy, MakeProxy
 from tests.servers.faults import (
     Action,
     Answer,
@@ -43,6 +43,7 @@ __all__ = [
     "Hold",
     "Identity",
     "LFSServer",
+    "MakeProxy",
     "MotoServer",
     "Reset",
     "ResetAfter",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import LIMIT, Request, Response, read_response
 
-__all__ = ["FaultProxy"]
+__all__ = ["FaultProxy", "MakeProxy"]
 
 
 class FaultProxy(FaultyServer):
@@ -44,3 +46,6 @@ class FaultProxy(FaultyServer):
         upstream.writer.write(request.head + request.body)
         await upstream.writer.drain()
         return await read_response(upstream.reader, request.method)
+
+
+MakeProxy: TypeAlias = Callable[[str], FaultProxy]  # of a server's URL: the fixture `fault_proxy`
