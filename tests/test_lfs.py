@@ -229,6 +229,27 @@ def test_sizes_of_objects_are_sent(lfs: LFSServer) -> None:
             store_of(lfs, sizes={digest: size}).get(digest)
 
 
+def test_a_message_in_another_encoding_spoils_no_answer(lfs: LFSServer) -> None:
+    first, second, _ = lfs.blobs
+    error = b'{"oid": "%s", "error": {"code": 404, "message": "n\xe3o existe"}}' % first.encode()
+    link = {"oid": second, "actions": {"download": {"href": lfs._href(second), "header": lfs.header}}}
+    body = b'\xef\xbb\xbf{"objects": [%s, %s]}' % (error, json.dumps(link).encode())
+    lfs.rules.add(Answer(200, body), method="POST")
+    blobs = {blob.uri: blob for blob in store_of(lfs).get_many([first, second])}
+    assert isinstance(blobs[first].error, NotFoundInStore)
+    assert blobs[second].data == lfs.blobs[second]
+
+
+def test_an_answer_of_the_batch_api_has_a_limit_of_its_own(lfs: LFSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    lfs.blobs = {sha256(data): data for data in (b"x" * 10, b"y" * 11)}
+    small, large = store_of(lfs, max_blob_size=10).get_many(lfs.blobs, ordered=True)
+    assert small.data == b"x" * 10
+    assert "larger than max_blob_size (10 bytes)" in str(large.error)
+    monkeypatch.setattr("bitstore._raw.lfs._ANSWER_BYTES", 1000)
+    lfs.rules.add(Answer(200, b" " * 1_000_000 + b'{"objects": []}'), method="POST")
+    assert "an answer of more than 1000 bytes is none of the batch API" in str(outcome(store_of(lfs), sha256(b"")))
+
+
 # ---------------------------------------------------------------------- many at once
 
 

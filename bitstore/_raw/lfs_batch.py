@@ -131,7 +131,7 @@ def none_held(problem: Problem) -> bool:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body.decode("utf-8-sig", "replace"))  # a message in another encoding spoils no answer
     except (ValueError, RecursionError):  # of another service, perhaps nested without end
         return None
 
