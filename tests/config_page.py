@@ -62,6 +62,8 @@ def tables() -> str:
             {*kinds["HTTPTier"]["properties"]} - {"url"},
         ),
         ("A tier with a `url` of `file://`", kinds["FileTier"], {*urls}),
+        ('A tier with `client = "fsspec"`', kinds["FsspecTier"], {*urls}),
+        ('A tier with `client = "obstore"`', kinds["ObstoreTier"], {*urls}),
         ("A tier with `python`", kinds["PythonTier"], set()),
         ("The table `limit`", kinds["LimitTable"], set()),
         ("The table `retry`", kinds["RetryTable"], set()),

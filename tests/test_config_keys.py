@@ -19,10 +19,12 @@ from bitstore import (
     CallLimit,
     DiskCache,
     FileRaw,
+    FsspecRaw,
     GSRaw,
     HTTPRaw,
     LFSRaw,
     MemoryCache,
+    ObstoreRaw,
     RateLimit,
     Retry,
     S3Raw,
@@ -33,6 +35,7 @@ from bitstore import (
 from bitstore.config import ConfigError, loads
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
+from bitstore.config._foreign import FsspecTier, ObstoreTier
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._schema import schema, schema_file
 from bitstore.config._tables import KINDS
@@ -71,6 +74,8 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     HTTPTier: (HTTPRaw, *STORED),
     LFSTier: (LFSRaw, *STORED),
     FileTier: (FileRaw, *STORED),
+    FsspecTier: (FsspecRaw, *STORED),
+    ObstoreTier: (ObstoreRaw, *STORED),
     PythonTier: (Sha1APISource, *APPENDED),
     LimitTable: (CallLimit,),
     RetryTable: (Retry,),
@@ -87,6 +92,8 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "Sha1Store.base_store": ("url", ""),
     "Sha1Store.prefix": ("url", ""),
     "DiskCache.folder": ("path", ""),
+    "FsspecRaw.fs": ("client", ""),
+    "ObstoreRaw.store": ("client", ""),
     "S3Raw.client": (None, "an object"),
     "GSRaw.client": (None, "an object"),
     "CallLimit.clock": (None, "for tests"),
@@ -122,8 +129,7 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
     returned = {"Blob", "Location", "Outline", "SampleCheck", "Stats", "TierStats"}
     returned |= {name for name in others if name.startswith("Check")} | {"TierCheck"}
-    made_by_hand = {"FsspecRaw", "ObstoreRaw"}  # of an object
-    assert others - bases - returned == made_by_hand
+    assert others - bases - returned == set()
 
 
 # By kind: the lines that a tier needs, and for each further key a line that says something else than its default.
@@ -149,6 +155,14 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
             "remember_missing": "5",
             "cache_result": "false",
         },
+    ),
+    FsspecTier: (
+        'url = "file://{tmp}/f/"\nclient = "fsspec"',
+        {"options": "{ auto_mkdir = true }", "missing_bucket": '"missing"'},
+    ),
+    ObstoreTier: (
+        'url = "s3://bucket/f/"\nclient = "obstore"',
+        {"options": '{ access_key_id = "a", secret_access_key = "${TOKEN}" }', "missing_bucket": '"missing"'},
     ),
     FileTier: ('url = "file://{tmp}/f/"', {"root": '"{tmp}"', "missing_folder": '"missing"'}),
     S3Tier: (
@@ -193,13 +207,13 @@ ANY_WIRE = {
     "stall_timeout": "2", "total_timeout": "3", "ca_bundle": '"{tmp}/ca.pem"', "proxy": '"http://p:1"',
     "retry": "{ attempts = 2 }", "requests_per_second": "5",
 }  # fmt: skip
-NEEDED = {"name", "url", "python"}
+NEEDED = {"name", "url", "python", "client"}
 
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
     if begin.startswith("url") and kind is not RetryTable:
-        keys = {**keys, **ANY_URL, **({} if kind is FileTier else ANY_WIRE)}
+        keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
     return begin, keys
 
 
@@ -289,6 +303,26 @@ def test_the_schema_refuses_what_the_library_refuses(text: str, message: str) ->
     except jsonschema.ValidationError:
         return
     assert any(word in message for word in OF_THE_MACHINE), f"the schema takes what is refused with: {message}"
+
+
+@pytest.mark.parametrize("client", ["fsspec", "obstore"])
+def test_another_client_fetches_the_bytes(client: str, tmp_path: Path) -> None:
+    (tmp_path / test_config.SHA1).write_bytes(test_config.DATA)
+    text = tier(f'url = "file://{tmp_path}/"\nclient = "{client}"')
+    assert loads(text).get(test_config.SHA1) == test_config.DATA
+    for lines, message in (
+        ('client = "curl"', "client = 'curl': choose one of 'fsspec', 'obstore'"),
+        ('client = ["fsspec"]', "client = ..fsspec..: choose one of 'fsspec', 'obstore'"),
+        (f'client = "{client}"\noptions = {{ x = "${{NOT_SET}}" }}', "options.x: .*NOT_SET is not set"),
+        (f'client = "{client}"\nregion = "x"', "unknown key 'region'"),
+    ):
+        with pytest.raises(ConfigError, match=f"tier 'a': {message}"):
+            loads(tier(f'url = "s3://bucket/f/"\n{lines}'))
+    for url in ("nosuchscheme://b/f/", "s3:/b", "://b/f/", "a+b://c/"):
+        with pytest.raises(ConfigError, match="tier 'a': "):
+            loads(tier(f'url = "{url}"\nclient = "{client}"'))
+    with pytest.raises(ConfigError, match="templates of reference:// are code"):
+        loads(tier('url = "reference://x/"\nclient = "fsspec"'))
 
 
 def test_equal_limits_are_one_and_others_are_not() -> None:

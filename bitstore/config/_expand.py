@@ -6,8 +6,9 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["expand_home", "expand_path", "expand_variables"]
+__all__ = ["expand_home", "expand_path", "expand_values", "expand_variables"]
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)|\$\{")
 _IN_BRACES = re.compile(r"\$\{([^{}]*)\}")
@@ -61,3 +62,14 @@ def expand_home(text: str, key: str) -> Path:
 def expand_path(text: str, key: str) -> Path:
     """`text` as a path, with environment variables and a home folder. Raises ValueError where one is unknown."""
     return expand_home(expand_variables(text, key), key)
+
+
+def expand_values(value: Any, key: str) -> Any:
+    """`value`, a table or list, with `${NAME}` in each text of it expanded. Raises ValueError as `expand_variables`."""
+    if isinstance(value, str):
+        return expand_variables(value, key, only_in_braces=True)
+    if isinstance(value, list):
+        return [expand_values(each, key) for each in value]
+    if isinstance(value, dict):
+        return {name: expand_values(each, f"{key}.{name}") for name, each in value.items()}
+    return value

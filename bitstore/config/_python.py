@@ -10,7 +10,7 @@ import msgspec
 from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.mixins import VerifyDigestMixin
 from bitstore._limits.calls import WAIT, CallLimit
-from bitstore.config._expand import expand_variables
+from bitstore.config._expand import expand_values
 from bitstore.config._tier import Context, ReadTier, Table, about
 from bitstore.store import Store
 
@@ -94,7 +94,7 @@ class PythonTier(ReadTier, kw_only=True):
             # A file names a store, and runs no other code: with arguments, many a function or class would.
             if not (isinstance(found, type) and hasattr(found, "get") and hasattr(found, "is_valid")):
                 raise ValueError(f"options: {self.python!r} is no class of a store, and only such a class takes them")
-            options = {key: _expanded(value, f"options.{key}") for key, value in self.options.items()}
+            options = expand_values(self.options, "options")
         try:
             return found(**options)
         except (Exception, SystemExit) as error:  # the tier's name must stand beside any error of a user's module
@@ -117,13 +117,3 @@ def imported(path: str, key: str) -> Any:
     except (Exception, SystemExit) as error:
         raise ValueError(f"{key} = {path!r} raised {type(error).__name__}: {error}") from error
     return found
-
-
-def _expanded(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        return expand_variables(value, key, only_in_braces=True)
-    if isinstance(value, list):
-        return [_expanded(each, key) for each in value]
-    if isinstance(value, dict):
-        return {name: _expanded(each, f"{key}.{name}") for name, each in value.items()}
-    return value

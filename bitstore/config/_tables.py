@@ -10,6 +10,7 @@ import msgspec
 
 from bitstore._support.redact import redact_url
 from bitstore.config._caches import DiskTier, MemoryTier
+from bitstore.config._foreign import CLIENTS
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._tier import Table, Tier
 from bitstore.config._urls import SCHEMES, RetryTable
@@ -20,7 +21,7 @@ _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _INNER: dict[str, type[Table]] = {"retry": RetryTable, "limit": LimitTable}
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 
-KINDS: tuple[type[Tier], ...] = (*_LOCAL.values(), *dict.fromkeys(SCHEMES.values()), PythonTier)
+KINDS: tuple[type[Tier], ...] = (*_LOCAL.values(), *dict.fromkeys(SCHEMES.values()), *CLIENTS.values(), PythonTier)
 """The kinds of tiers that a file may have."""
 
 
@@ -85,6 +86,10 @@ def _kind(table: dict[str, Any]) -> type[Tier]:
     url = table["url"]
     if not isinstance(url, str):
         raise ValueError(f"url: expected str, got {type(url).__name__}")
+    if "client" in table:
+        if not isinstance(table["client"], str) or table["client"] not in CLIENTS:
+            raise ValueError(f"client = {table['client']!r}: choose one of {', '.join(map(repr, CLIENTS))}")
+        return CLIENTS[table["client"]]
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in SCHEMES:
         raise ValueError(

@@ -24,9 +24,9 @@ from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
 
-__all__ = ["SCHEMES", "FileTier", "GSTier", "HTTPTier", "LFSTier", "RetryTable", "S3Tier", "URLTier"]
+__all__ = ["ABSENCE", "SCHEMES", "FileTier", "GSTier", "HTTPTier", "LFSTier", "RetryTable", "S3Tier", "URLTier"]
 
-_ABSENCE = ["failure", "missing"]
+ABSENCE = ["failure", "missing"]
 
 
 class RetryTable(Table, kw_only=True):
@@ -66,8 +66,13 @@ class URLTier(ReadTier, kw_only=True):
         """The URL prefix or key template, in a file with its environment variables expanded."""
         return expand_variables(self.url, "url", encode=_in_template) if context.from_file else self.url
 
-    def store(self, context: Context) -> Store:
+    def raw_store(self, context: Context) -> Store:
+        """The raw store, which tiers with equal options share."""
         raw: Store = context.once(self.raw.__name__, self.raw_options(context), self.raw)
+        return raw
+
+    def store(self, context: Context) -> Store:
+        raw = self.raw_store(context)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         family = FAMILIES[context.algorithm]
         make: type[DigestStore] = family.cache if self.cache else family.store
@@ -84,7 +89,7 @@ class FileTier(URLTier, kw_only=True):
     root: Annotated[str | None, about("Only files below this folder.", minLength=1)] = None
     missing_folder: Annotated[
         str | None,
-        about("What a folder that is not there means: `failure`, or all of its blobs are `missing`.", enum=_ABSENCE),
+        about("What a folder that is not there means: `failure`, or all of its blobs are `missing`.", enum=ABSENCE),
     ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
@@ -113,7 +118,7 @@ class _WireTier(URLTier, kw_only=True):
     ] = None
     missing_bucket: Annotated[
         str | None,
-        about("What a bucket that is not there means: `failure`, or all of its blobs are `missing`.", enum=_ABSENCE),
+        about("What a bucket that is not there means: `failure`, or all of its blobs are `missing`.", enum=ABSENCE),
     ] = None
     range_threshold: Annotated[
         int | str | None, about("Blobs above this size are fetched in several ranges at once.", pattern=SIZE)
