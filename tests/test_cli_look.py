@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bitstore._cli.listings import Listing
 from tests.cli_scene import BOUGHT, CALLS, Scene
 from tests.stores import blobs
 
@@ -103,3 +105,20 @@ def test_exists_ends_quietly_when_its_reader_does(scene: Scene, held: dict[str, 
     script = f"set -o pipefail; {sys.executable} -m bitstore exists list --config good.toml | head -1 >one"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
     assert (done.returncode, done.stderr) == (141, "") and Path("one").read_text() == f"{next(iter(held))}\tshelf\n"
+
+
+def test_an_interrupted_exists_lists_what_it_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, calls = Listing.add, 0
+
+    def interrupted(listing: Listing, *fields: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            signal.raise_signal(signal.SIGINT)
+        add(listing, *fields)
+
+    monkeypatch.setattr(Listing, "add", interrupted)
+    Path("list").write_text("".join(f"{number:040x}\n" for number in range(500)))
+    code, _, err = scene("exists", "list", "--config", "good.toml", "-o", "report")
+    assert code == 130 and "interrupted: there: 0" in err and "missing: 3: see" in err
+    assert len(Path("report/missing.txt").read_text().splitlines()) == 3

@@ -53,14 +53,15 @@ def exists(
         entries, composite = listed.open(hashes, stores)
         listings = _listings(output_path)
     report = FetchReport(entries=entries.total)
-    with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as progress:
+    with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as going:
         for outcome, number in _outcomes(composite, entries, lookups, paid=paid):
-            _take(outcome, number, report, listings)
-            if reporting.json:
-                show_outcome(outcome)
-            elif outcome.kind == "found":
-                show(f"{outcome.digest}\t{outcome.tier}")
-            progress.look()
+            with going.shield():
+                _take(outcome, number, report, listings)
+                if reporting.json:
+                    show_outcome(outcome)
+                elif outcome.kind == "found":
+                    show(f"{outcome.digest}\t{outcome.tier}")
+            going.progress.look()
             report.stopped = report.causes.stop(lookups.max_failures or None)
             if report.stopped is not None:
                 break

@@ -89,10 +89,15 @@ def put(
         putting = Putting(target, composite.algorithm, replace=existing == "replace", check=meant)
     run = _Run(reporting, target.name)
     report = run.report
-    with scratch_folder() as scratch, running("put", report, (), shown=reporting.shows_progress) as progress:
-        for blob in put_all(putting, run.wanted(inputs(files, Path(scratch))), run.take, in_flight=in_flight):
-            run.take(blob)
-            progress.look()
+    with scratch_folder() as scratch, running("put", report, (), shown=reporting.shows_progress) as going:
+
+        def take(blob: Blob) -> None:
+            with going.shield():
+                run.take(blob)
+            going.progress.look()
+
+        for blob in put_all(putting, run.wanted(inputs(files, Path(scratch))), take, in_flight=in_flight):
+            take(blob)
             report.stopped = report.causes.stop(max_failures or None)
             if report.stopped is not None:
                 break

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from bitstore._cli.fetching import FetchReport
 from bitstore._cli.interrupts import Interrupts
@@ -14,11 +16,26 @@ from bitstore._cli.terminal import above, in_words, say_plainly
 from bitstore._digests.hash_list import ListError
 from bitstore._warming.progress import Progress
 
-__all__ = ["note", "running"]
+__all__ = ["Going", "note", "running"]
+
+
+class Going(NamedTuple):
+    """A run that goes on.
+
+    Attributes
+    ----------
+    progress
+        What a person sees of it.
+    shield
+        While entered, a signal waits: what has come is counted, listed and shown, or nothing of these.
+    """
+
+    progress: Progress
+    shield: Callable[[], AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def running(name: str, report: FetchReport, listings: tuple[Listing, ...], *, shown: bool) -> Iterator[Progress]:
+def running(name: str, report: FetchReport, listings: tuple[Listing, ...], *, shown: bool) -> Iterator[Going]:
     """While entered, the run called `name` goes on; what ends it early is in `report`.
 
     Parameters
@@ -33,7 +50,7 @@ def running(name: str, report: FetchReport, listings: tuple[Listing, ...], *, sh
         with Interrupts() as interrupts, Progress(name, report, shown=shown, say=say_plainly) as progress:
             try:
                 with above(progress.say):
-                    yield progress
+                    yield Going(progress, interrupts.shield)
             except KeyboardInterrupt:
                 report.interrupted = interrupts.signal or 2
             except (OutputError, ListError) as error:

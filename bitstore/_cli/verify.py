@@ -90,14 +90,15 @@ def verify(
         reporting.note(f"the sample is that of --seed {seed}")
     sampling = Sampling(number=sample, fraction=fraction, seed=seed or 0)
     report = VerifyReport()
-    with running("verify", report, (), shown=reporting.shows_progress) as progress:
+    with running("verify", report, (), shown=reporting.shows_progress) as going:
         try:
             objects = sampling.chosen(listed(store, report, beyond=resume_from))
             verify_all(
                 store,
                 objects,
                 report,
-                lambda checked: _show(reporting, progress, checked),
+                lambda checked: _show(reporting, going.progress, checked),
+                shield=going.shield,
                 timeout=lookups.timeout,
                 in_flight=lookups.in_flight,
                 max_failures=lookups.max_failures or None,

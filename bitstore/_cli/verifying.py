@@ -9,6 +9,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -205,6 +206,7 @@ def verify_all(
     report: VerifyReport,
     take: Callable[[Checked], None],
     *,
+    shield: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     timeout: float | None,
     in_flight: int | None,
     max_failures: int | None,
@@ -213,6 +215,8 @@ def verify_all(
 
     Parameters
     ----------
+    shield
+        While entered, a signal waits.
     timeout, in_flight
         See `Store.get_many`.
     max_failures
@@ -224,12 +228,13 @@ def verify_all(
     asked: deque[_Object] = deque()  # those of them that are looked up together, whose answers come in this order
 
     def ended(item: _Object, kind: Kind, error: str | None = None) -> None:
-        item.done = True
-        while under_way and under_way[0].done:
-            report.reached = under_way.popleft().url
-        _count(report, item, kind, error)
-        report.stopped = report.causes.stop(max_failures)
-        take(Checked(item.url, kind, item.digest, item.size, error))
+        with shield():
+            item.done = True
+            while under_way and under_way[0].done:
+                report.reached = under_way.popleft().url
+            _count(report, item, kind, error)
+            report.stopped = report.causes.stop(max_failures)
+            take(Checked(item.url, kind, item.digest, item.size, error))
 
     def small() -> Iterator[str]:
         for item in objects:
