@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from bitstore._caches.disk import DiskCache
 from bitstore._caches.folder import Folder
+from bitstore._caches.memory import MemoryCache
 from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore
@@ -61,14 +63,16 @@ def test_any_text_is_a_key_of_a_disk_cache(folder: Path, options: dict[str, Any]
 
 @pytest.mark.parametrize("key", ["", None, 5, b"a", ["a"]])
 def test_a_key_that_is_no_text_is_an_invalid_uri(cache: DiskCache, key: Any) -> None:
-    for ask in (cache.get, cache.exists, cache.path, cache.delete, lambda key: cache.put(key, b"")):
-        with pytest.raises(InvalidURI):
-            ask(key)
+    for each in (cache, MemoryCache()):
+        for ask in (each.get, each.exists, each.delete, cache.path, partial(each.put, data=b"")):
+            with pytest.raises(InvalidURI):
+                ask(key)
 
 
 def test_put_refuses_data_that_is_not_bytes(cache: DiskCache) -> None:
-    with pytest.raises(TypeError, match="holds bytes only, not dict"):
-        cache.put("a", {})  # type: ignore[arg-type]
+    for each in (cache, MemoryCache()):
+        with pytest.raises(TypeError, match="holds bytes only, not dict"):
+            each.put("a", {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5"])

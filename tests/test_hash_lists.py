@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import subprocess
@@ -156,31 +155,6 @@ def test_a_huge_row_group_is_read_in_parts(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------- encodings and ends
 
-TEXT = f"{GOOD}\n{OTHER}\n"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [TEXT.encode(), TEXT.encode()[:-1], TEXT.replace("\n", "\r\n").encode(), codecs.BOM_UTF8 + TEXT.encode(),
-     codecs.BOM_UTF8 + TEXT.replace("\n", "\r\n").encode()[:-2], TEXT.upper().encode(),
-     f"# mine\n\n  {GOOD}\t\n\n sha1://{OTHER}".encode(), f"{GOOD}  a file.bin\n{OTHER} *b\xff".encode("latin-1"),
-     f"\\{GOOD}  a\\\\b\n{OTHER}  -\n".encode()],
-    ids=["plain", "no-end", "crlf", "bom", "bom-crlf-no-end", "upper", "comments", "sha1sum", "sha1sum-escaped"],
-)  # fmt: skip
-def test_texts_written_by_other_programs_are_read(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes(content)
-    for algorithm in (None, "sha1"):
-        assert [entry.digest for entry in HashList(str(path), algorithm=algorithm)] == [GOOD, OTHER]
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be-bom"])
-def test_an_unsupported_encoding_of_a_list_is_named(encoding: str, tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be") if "bom" in encoding else TEXT.encode(encoding))
-    with pytest.raises(ListError, match=r"list\.txt is UTF-(16|32) text: save it as UTF-8"):
-        HashList(str(path), algorithm="sha1")
-
 
 def test_an_empty_list_needs_an_algorithm(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
@@ -188,12 +162,6 @@ def test_an_empty_list_needs_an_algorithm(tmp_path: Path) -> None:
     assert list(HashList(str(path), algorithm="sha1")) == []
     with pytest.raises(ListError, match=r"list\.txt is empty: .*--algorithm"):
         HashList(str(path))
-
-
-def test_lines_unlike_those_of_sha1sum_are_reported(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_text(f"{GOOD}\n{GOOD} name\n{GOOD}a  name\n{GOOD}  \nx {GOOD}  name\n{GOOD},name\n")
-    assert [entry.digest for entry in HashList(str(path))] == [GOOD, GOOD, None, GOOD, None, None]
 
 
 def test_invalid_lines_are_reported_with_their_numbers(tmp_path: Path) -> None:

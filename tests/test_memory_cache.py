@@ -12,7 +12,7 @@ import pytest
 from bitstore._caches.memory import MemoryCache
 from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
-from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.errors import NotFoundInStore
 
 
 def test_any_text_is_a_key_of_a_memory_cache() -> None:
@@ -25,21 +25,6 @@ def test_any_text_is_a_key_of_a_memory_cache() -> None:
         assert cache.exists(key)
     cache.put("empty", b"")
     assert cache.get("empty") == b""
-
-
-@pytest.mark.parametrize("key", ["", None, 5, b"a", ["a"]])
-def test_a_key_that_is_no_text_is_an_invalid_uri(key: Any) -> None:
-    cache = MemoryCache()
-    for ask in (cache.get, cache.exists, cache.delete):
-        with pytest.raises(InvalidURI):
-            ask(key)
-    with pytest.raises(InvalidURI):
-        cache.put(key, b"")
-
-
-def test_put_refuses_data_that_is_not_bytes() -> None:
-    with pytest.raises(TypeError, match="holds bytes only, not str"):
-        MemoryCache().put("a", "text")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [0, "0GB", "much", -1, None])

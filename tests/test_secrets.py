@@ -30,7 +30,7 @@ from bitstore import DiskCache, GSRaw, HTTPRaw, Retry, S3Raw, Sha1Cache, Sha1Sto
 from bitstore._support.digests import algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.run import Warming, fill_here, numbered
-from bitstore.config import ConfigError, loads
+from bitstore.config import loads
 from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
 from tests.servers.http import FaultyServer, Upstream
@@ -286,21 +286,11 @@ def test_the_ledger_of_a_warming_shows_no_secret(
     assert {leak: text[:1500] for text in texts for leak in leaks(text)} == {}
 
 
-def test_errors_of_a_configuration_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_shows_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TOKEN", SECRETS["header"])
     tier = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n'
     composite = loads(tier + 'headers = {Authorization = "Bearer ${API_TOKEN}"}\n')
     assert leaks(repr(composite)) == []
-    wrong = [
-        tier + f'proxy = "http://user:{SECRETS["proxy password"]}@host"\nno_such_key = 1\n',
-        tier.replace("https://host", f"https://user:{SECRETS['proxy password']}@host"),
-        tier + 'headers = {"bad name" = "${API_TOKEN}"}\n',
-        tier + f'headers = {{Authorization = "{SECRETS["header"]}\\n"}}\n',
-    ]
-    for text in wrong:
-        with pytest.raises(ConfigError) as caught:
-            loads(text)
-        assert [leak for text in told(caught.value) for leak in leaks(text)] == []
 
 
 def test_urls_with_passwords_are_refused_without_showing_them() -> None:

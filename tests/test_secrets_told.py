@@ -320,13 +320,17 @@ WRONG: dict[str, str] = {
     "bundle": "ca_bundle = 'https://me:{s}@h/'\nproxy = 3",
     "no TOML": 'headers = {{Authorization = "{s}\n',
     "compression": "compression = 'https://me:{s}@h/'",
+    "no such key": "proxy = 'http://me:{s}@host'\nno_such_key = 1",
+    "password in the URL": "url = 'https://user:{s}@host/'",
+    "name of a header": "headers = {{'bad name' = '{s}'}}",
     "variable": "headers = {{Authorization = '{s} ${{NO_SUCH_VARIABLE}}'}}",
 }
 
 
 @pytest.mark.parametrize("line", WRONG.values(), ids=WRONG)
 def test_a_wrong_configuration_shows_no_secret(line: str) -> None:
-    text = 'algorithm = "sha1"\n[[tier]]\nname = "web"\nurl = "https://host/"\n' + line.format(s=SECRET) + "\n"
+    url = "" if line.startswith("url") else 'url = "https://host/"\n'
+    text = f'algorithm = "sha1"\n[[tier]]\nname = "web"\n{url}{line.format(s=SECRET)}\n'
     texts: list[object] = []
     try:
         store = loads(text)
