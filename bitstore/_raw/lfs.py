@@ -229,10 +229,11 @@ class LFSRaw(HTTPRaw):
             else:
                 yield Wait(group)
             answers = group.answers
-            if isinstance(answers, Problem):
-                return replace(answers)
             if answers is not None:
-                return answers[place.oid]
+                found = answers if isinstance(answers, Problem) else answers[place.oid]
+                if isinstance(found, Problem):  # a server may repeat what it was sent
+                    return replace(found, message=without(found.message, self._secrets()))
+                return found
             alone = group.alone  # else the lookup that sent the request was given up, or they were too many
 
     def _lead(self, state: _LFSState, group: Group) -> Steps[None]:
