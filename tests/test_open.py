@@ -31,11 +31,11 @@ from bitstore import (
     StoreNotAvailable,
 )
 from bitstore._raw import parts
-from bitstore.steps import Found, Steps
+from bitstore.steps import Call, Found, Steps, Wait
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Reset, s3_error
-from tests.stores import API, Shelf, sha1
+from tests.stores import API, Box, Shelf, sha1
 
 BLOB = random.Random(14).randbytes(3_000_001)
 SHA1 = sha1(BLOB)
@@ -330,3 +330,63 @@ def test_a_store_of_a_user_opens_in_its_own_way() -> None:
     with pytest.raises(TypeError, match="only bytes can be opened"):
         Shelf({"key": {}}).open("key")  # type: ignore[dict-item]
     assert hashlib.sha1(BLOB).hexdigest() == SHA1
+
+
+def finished(steps: Any, answer: Any = None) -> Any:
+    """What steps come to that wait for one more answer."""
+    with pytest.raises(StopIteration) as end:
+        steps.send(answer)
+    return end.value.value
+
+
+class Slow(Shelf):
+    """Opens a file of its own at each call, after a step."""
+
+    def open_steps(self, uri: str, verify: bool | None) -> Steps[Found]:
+        yield Call(len, uri)
+        return Found(io.BytesIO(self.held[uri]), self.label)
+
+
+def test_two_opens_at_once_get_files_of_their_own() -> None:
+    chain = composite(Slow({SHA1: BLOB}))
+    first, second = chain.open_steps(SHA1), chain.open_steps(SHA1)
+    next(first)
+    assert isinstance(next(second), Wait)
+    found = finished(first)
+    assert isinstance(second.send(None), Call)
+    assert finished(second).data.file is not found.data.file
+
+
+def test_the_find_of_another_lookup_is_checked_before_it_is_opened() -> None:
+    for data in (b"wrong", BLOB):
+        chain = composite(Shelf({SHA1: data}))
+        leading, opening = chain.get_steps(SHA1), chain.open_steps(SHA1, True)
+        next(leading)
+        assert isinstance(next(opening), Wait)
+        finished(leading, data)
+        check = opening.send(None)
+        assert isinstance(check, Call)
+        if data == BLOB:
+            assert finished(opening, check.function(*check.args)).data == BLOB
+        else:
+            with pytest.raises(LookupFailed, match="do not match"):
+                opening.send(check.function(*check.args))
+
+
+def test_no_cache_is_given_a_file() -> None:
+    class Anything(Box):
+        bytes_only = False
+
+    cache = Anything()
+    assert composite(Slow({SHA1: BLOB}), cache=cache).open(SHA1).read() == BLOB
+    assert not cache.held
+
+
+def test_a_small_blob_comes_whole_and_is_checked_as_the_store_says(ranges: Ranges) -> None:
+    small = b"a small blob"
+    ranges.put(b"wrong", sha1(small))
+    for options in ({}, {"verify": False}):
+        with pytest.raises(InvalidDataFound):
+            ranges.store(verify=True).open(sha1(small), **options)
+    ranges.put(gzip.compress(small), sha1(small))
+    assert ranges.store().open(sha1(small)).read() == small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -26,11 +27,12 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
     StoreNotAvailable,
+    WriteConflict,
 )
 from bitstore._lookup.run import run
 from bitstore.steps import Write
 from bitstore.testing import AWKWARD_KEYS, check_store
-from tests.scripted_server import Reply, ScriptedServer, s3_refusal
+from tests.scripted_server import Asked, Reply, ScriptedServer, s3_refusal
 from tests.servers import MotoServer, SeaweedS3
 from tests.stores import Shelf, sha1
 
@@ -264,21 +266,98 @@ def test_errors_of_a_file_system_that_is_no_absence_are_failures(
             ask("s3://b/k")
 
 
-def test_an_old_listing_is_not_believed(memory: Any) -> None:
-    listed: dict[str, Any] = {"b": []}
-
+def test_an_old_listing_is_not_believed() -> None:
     class Listed(Faulty):
-        dircache = listed
+        def __init__(self) -> None:
+            super().__init__(global_store=False)
+            self.dircache: dict[str, list[str]] = {"b": []}
 
         def cat_file(self, path: str, start: Any = None, end: Any = None, **options: Any) -> bytes:
-            if self.dircache:
-                raise FileNotFoundError(path)
-            return BLOB
+            return super().cat_file(path) if self.dircache else BLOB
+
+        def info(self, path: str, **options: Any) -> dict[str, Any]:
+            return super().info(path) if self.dircache else {"name": path, "size": len(BLOB), "type": "file"}
 
         def invalidate_cache(self, path: str | None = None) -> None:
             self.dircache.clear()
 
-    assert FsspecRaw(Listed(global_store=False)).get("s3://b/k") == BLOB
+    assert FsspecRaw(Listed()).get("s3://b/k") == BLOB and FsspecRaw(Listed()).exists("s3://b/k")
+
+
+def test_http_by_fsspec_is_not_believed_to_lack_each_file_that_fails() -> None:
+    class Web(Faulty):
+        protocol = "http"
+
+        def info(self, path: str, **options: Any) -> dict[str, Any]:
+            raise FileNotFoundError(path)  # as fsspec's own one does of a server that is out
+
+    url, fs = "http://127.0.0.1:9/k", Web(global_store=False)
+    for error, missing in (
+        (FileNotFoundError(url), True),
+        (ConnectionError("reset"), False),
+        (FileNotFoundError(2, "No such file or directory", "/etc/ssl/cert.pem"), False),
+    ):
+        fs.error = error
+        if missing:
+            assert FsspecRaw(fs).exists(url) is False
+        else:
+            with pytest.raises(StoreNotAvailable):
+                FsspecRaw(fs).exists(url)
+        with pytest.raises(NotFoundInStore if missing else StoreNotAvailable):
+            FsspecRaw(fs).get(url)
+
+
+def test_a_part_that_comes_short_is_a_failure(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FsspecRaw(memory)
+    store.put("memory://x/k", BLOB)
+    with store.open("memory://x/k") as file:
+        monkeypatch.setattr(memory, "cat_file", lambda path, start, end: BLOB[start : end - 1])
+        with pytest.raises(StoreNotAvailable, match="bytes came of the"):
+            file.read(10)
+
+
+def test_a_name_that_is_taken_by_what_cannot_be_read_is_a_conflict() -> None:
+    def answer(asked: Asked) -> Reply:
+        head = {"ETag": '"1"', "Last-Modified": DATE, "Content-Length": "9"}
+        replies = {"PUT": s3_refusal(412, "PreconditionFailed"), "HEAD": (200, head, b"")}
+        return replies.get(asked.method, s3_refusal(403, "InvalidObjectState"))
+
+    class Archived(Faulty):
+        def info(self, path: str, **options: Any) -> dict[str, Any]:
+            return {"name": path, "size": 9, "type": "file"}
+
+        def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+            raise FileExistsError(path)
+
+    archived = Archived(global_store=False)
+    archived.error = PermissionError("archived")
+    with ScriptedServer(answer) as server:
+        options: dict[str, Any] = {"endpoint": server.url, "region": "us-east-1", "skip_signature": True}
+        options |= {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 0}}
+        for store in (ObstoreRaw(obstore.store.S3Store("b", **options)), FsspecRaw(archived)):
+            with pytest.raises(WriteConflict, match="the name is taken"):
+                run(store.put_steps("s3://b/k", BLOB, Write(only_if_absent=True)))
+
+
+class OfOneProcess(MemoryFileSystem):  # type: ignore[misc]
+    """A file system that works only in the process that has made it, as those with an event loop."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = os.getpid()
+
+
+def test_a_forked_process_makes_a_file_system_of_its_own() -> None:
+    store = FsspecRaw(OfOneProcess())
+    assert store.fs.process == os.getpid()
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sending.send(store.fs.process))
+    child.start()
+    assert receiving.recv() == child.pid
+    child.join()
 
 
 def test_a_local_folder_that_is_missing_is_a_failure(tmp_path: Path) -> None:

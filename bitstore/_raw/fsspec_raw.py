@@ -118,7 +118,7 @@ class FsspecRaw(KeepsPerProcess, ForeignRaw):
         try:
             data: Any = self.fs.cat_file(uri, start=start, end=end)
         except Exception:
-            if self._version(uri) == seen.version:
+            if self._version(uri) == (seen.version or ""):
                 raise
             return None  # such as a shorter one, in which there is no such part
         return bytes(data) if self._look(uri).version == seen.version else None
