@@ -282,6 +282,7 @@ def test_an_argument_that_is_wrong_is_told(held: Held, tmp_path: Path) -> None:
         ({"store": Sha1Composite()}, ValueError),
         ({"store": MemoryCache()}, ValueError),
         ({"store": held.store, "config": "x.toml"}, ValueError),
+        ({"store": held.store, "verify": "perhaps"}, ValueError),
     ):
         with pytest.raises(error):
             Sha256FileSystem(**options)
@@ -293,6 +294,18 @@ def test_an_argument_that_is_wrong_is_told(held: Held, tmp_path: Path) -> None:
     ):
         with pytest.raises(error):
             BlobCacheFileSystem(**options)
+
+
+def test_the_environment_of_fsspec_sets_the_options(held: Held, tmp_path: Path) -> None:
+    text = f'algorithm = "sha256"\n[[tier]]\nname = "files"\nurl = "file://{held.folder}/"\n'
+    (tmp_path / "x.toml").write_text(text)
+    url = held.put(BLOB)
+    run(
+        f"import bitstore.fsspec, fsspec\nassert len(fsspec.open({url!r}).open().read()) == {len(BLOB)}\n"
+        "assert fsspec.filesystem('sha256').verify is True",
+        FSSPEC_SHA256_CONFIG=str(tmp_path / "x.toml"),
+        FSSPEC_SHA256_VERIFY="true",
+    )
 
 
 def test_two_stores_are_two_file_systems(held: Held, tmp_path: Path) -> None:

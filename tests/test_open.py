@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def test_wrong_bytes_in_a_cache_are_replaced(tmp_path: Path) -> None:
     disk = DiskCache(tmp_path / "cache", algorithm="sha1")
     disk.put(SHA1, b"wrong")
     assert composite(Shelf({SHA1: BLOB}), cache=disk).open(SHA1, verify=True).read() == BLOB == disk.get(SHA1)
+
+
+def test_a_file_that_never_matched_is_closed_and_replaced(tmp_path: Path) -> None:
+    (tmp_path / SHA1).write_bytes(BLOB)
+    disk = DiskCache(tmp_path / "cache", algorithm="sha1")
+    disk.put(SHA1, b"wrong")
+    store = composite(Sha1Store(FileRaw(), f"file://{tmp_path}/", verify=True), cache=disk)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", ResourceWarning)
+        assert store.open(SHA1).read() == BLOB == disk.get(SHA1)
+    assert given == []
 
 
 def test_parts_are_not_kept_and_whole_blobs_are(ranges: Ranges, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.asking import scope_of
 from bitstore._lookup.download import steps_of_download, verified
-from bitstore._lookup.opened import Opened, steps_of_open
+from bitstore._lookup.opened import Opened, dropped, steps_of_open
 from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.chain import Tier
@@ -111,8 +111,7 @@ class DigestComposite(DigestFormatMixin, Composite):
         data = found.data
         sure = data.checked if isinstance(data, Opened) else _verifies(store)
         if not found.matched or not (sure or (yield Call(self._is, data, key))):
-            if isinstance(data, Opened):
-                data.file.close()
+            dropped(found)
             raise InvalidDataFound(store, key)
         return found
 

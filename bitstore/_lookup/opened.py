@@ -15,7 +15,7 @@ from bitstore._support.digests import Algorithm
 from bitstore.errors import StoreNotAvailable
 from bitstore.steps import Cancelled, Found, Steps
 
-__all__ = ["FIRST_BYTES", "Opened", "PinnedFile", "PinnedFileOfDisk", "open_file", "steps_of_open"]
+__all__ = ["FIRST_BYTES", "Opened", "PinnedFile", "PinnedFileOfDisk", "dropped", "open_file", "steps_of_open"]
 
 FIRST_BYTES = 64 * 1024  # that come with the answer to the first question, which tells size and version
 _BUFFER = 1024 * 1024  # bytes that are asked for at least, where fewer are read
@@ -72,6 +72,12 @@ def steps_of_open(store: Any, uri: Any, verify: bool | None) -> Steps[Found]:
         return (yield from steps_of_get(store, uri))
     found: Found = yield from store.open_steps(uri, verify)
     return found if isinstance(found.data, (bytes, Opened)) else found._replace(data=Opened(found.data))
+
+
+def dropped(found: Found) -> None:
+    """Close the file of what a lookup has found and does not take."""
+    if isinstance(found.data, Opened):
+        found.data.file.close()
 
 
 class PinnedFile(io.RawIOBase):

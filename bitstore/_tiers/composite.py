@@ -7,7 +7,7 @@ from typing import Any
 
 from bitstore._lookup.asking import steps_of_exists, steps_of_get
 from bitstore._lookup.download import steps_of_download
-from bitstore._lookup.opened import steps_of_open
+from bitstore._lookup.opened import dropped, steps_of_open
 from bitstore._lookup.partial import Elsewhere, Partial
 from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
@@ -212,6 +212,7 @@ class Composite(ChecksOptions, Chain):
                 else:
                     found = yield from look(store, key)
                 if not found.matched and tier.is_cache and self._must_match(tier):
+                    dropped(found)
                     raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
             except InvalidDataFound as error:
                 question.answered_wrong(error)

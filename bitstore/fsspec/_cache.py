@@ -16,7 +16,7 @@ from bitstore._caches.disk import DiskCache
 from bitstore._raw.fsspec_raw import version_in
 from bitstore._support.once import warn_once
 from bitstore.errors import NotFoundInStore, StoreNotAvailable
-from bitstore.fsspec._files import sized
+from bitstore.fsspec._files import sized, switch
 
 try:
     from fsspec.implementations.chained import ChainedFileSystem
@@ -86,9 +86,9 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
                 raise ValueError("max_size is that of the DiskCache which cache_storage is: leave it out")
             self.cache = cache_storage
         else:
-            self.cache = DiskCache(cache_storage, max_size, verify=verify)
-        self.check_files = check_files
-        self.verify = verify
+            self.cache = DiskCache(cache_storage, max_size)
+        self.check_files = switch("check_files", check_files)
+        self.verify = switch("verify", verify)
         self._first = fo  # what a chained URL names: older releases of fsspec give no path for it
         self._name = repr(_public((type(self.fs).__name__, self.fs.storage_args, self.fs.storage_options)))
         # Paths are those of the other file system, so it says how they are written.

@@ -13,7 +13,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
 from bitstore.config import find, load
 from bitstore.errors import InvalidURI
-from bitstore.fsspec._files import sized
+from bitstore.fsspec._files import sized, switch
 from bitstore.store import Store
 
 __all__ = ["DigestFileSystem", "Md5FileSystem", "Sha1FileSystem", "Sha256FileSystem"]
@@ -38,7 +38,8 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        `store` is no store of such digests, or `config` describes one of others, or both are given.
+        `store` is no store of such digests, or `config` describes one of others, or both are given; or `verify` is
+        neither a bool nor a text such as `"true"`, which fsspec's own configuration files hold.
     bitstore.config.ConfigError
         There is no configuration, or it says something that cannot be.
 
@@ -73,7 +74,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             raise ValueError(
                 f"{self.protocol}:// needs a store of {self.algorithm} digests, and {self.store!r} has {other}"
             )
-        self.verify = verify
+        self.verify = switch("verify", verify, or_none=True)
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:

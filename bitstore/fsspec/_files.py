@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-__all__ = ["sized"]
+__all__ = ["sized", "switch"]
 
 _BUFFER = 1024 * 1024  # bytes that a read asks for at least
 
@@ -23,6 +23,16 @@ class SizedReader(io.BufferedReader):
     def __init__(self, raw: Any, size: int) -> None:
         super().__init__(raw, _BUFFER)
         self.size = size
+
+
+def switch(name: str, value: Any, *, or_none: bool = False) -> Any:
+    """An option that is on or off, also as a text of a configuration of fsspec. ValueError for anything else."""
+    if isinstance(value, bool) or (or_none and value is None):
+        return value
+    on = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+    if on is None:
+        raise ValueError(f"{name} is True or False, not {value!r}")
+    return on
 
 
 def sized(file: Any) -> Any:
