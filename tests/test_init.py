@@ -95,6 +95,7 @@ def test_standard_output_gets_the_text_alone(bitstore: Run, tmp_path: Path) -> N
         (["s3://b/f/"], "give --algorithm, one of sha1"),
         (["s3://b/f/", "--algorithm", "sha3"], "--algorithm sha3: choose one of sha1"),
         (["s3://b", "--algorithm", "sha1"], "'s3://b' plus a digest is no URL"),
+        (["", "--algorithm", "sha1"], "a URL is empty"),
         (["ftp://b/", "--algorithm", "sha1"], "its scheme is unknown"),
         (["blobs", "--algorithm", "sha1"], "its scheme is unknown"),
         (["https://u:hush-hush@h/f/", "--algorithm", "sha1"], r"\*\*\*@h/f/: no secret belongs into the file"),

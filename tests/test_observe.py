@@ -487,6 +487,36 @@ def test_each_lookup_is_a_span_of_its_caller_and_each_answer_one_within(
     assert api.get_span_context().span_id == of[ABSENT]
 
 
+def test_opened_and_downloaded_blobs_are_lookups_as_well(sdk: Sdk, tmp_path: Path) -> None:
+    store = sdk.watch(made(tmp_path))
+    answers: list[Answer] = []
+    store.on_answer = answers.append
+    with sdk.tracer.start_as_current_span("caller"):
+        for verify in (None, True):
+            with store.open(digest(HELD), verify=verify) as file:
+                assert file.read() == HELD
+        store.download(digest(BOUGHT), tmp_path / "file")
+        asyncio.run(store.adownload(digest(BOUGHT), tmp_path / "other"))
+    lookups = {span.context.span_id for span in sdk.spans("bitstore.lookup")}
+    assert len(lookups) == 4
+    assert {span.parent.span_id for span in sdk.spans("bitstore.tier") if span.parent} == lookups
+    assert len(sdk.spans("bitstore.tier")) == len(answers)
+    assert [answer.tier for answer in answers if answer.kind is None] == ["bucket", "memory", "api", "memory"]
+
+
+def test_a_composite_within_another_has_spans_of_its_own(sdk: Sdk, tmp_path: Path) -> None:
+    inner = sdk.watch(made(tmp_path))
+    outer = Sha1Composite()
+    outer.append_cache(MemoryCache(), name="outer memory")
+    outer.append_source(inner, name="inner")
+    sdk.watch(outer)
+    assert [blob.data for blob in outer.get_many([digest(HELD)])] == [HELD]
+    spans = {span.context.span_id: span for span in sdk.exporter.get_finished_spans()}
+    (inside,) = [span for span in sdk.spans("bitstore.lookup") if span.parent is not None]
+    assert spans[inside.parent.span_id].name == "bitstore.lookup"  # type: ignore[union-attr]
+    assert len(sdk.metrics()["bitstore.hits"]) == 5
+
+
 def test_spans_tell_no_secrets_and_end_with_lookups_that_are_given_up(sdk: Sdk) -> None:
     store = sdk.watch(broken())
     with pytest.raises(LookupFailed):

@@ -53,7 +53,7 @@ _EVERY = (
 class Place:
     """A tier to be written: a URL (prefix or key template), or the import path of a store's class.
 
-    Raises ValueError where the URL holds a secret.
+    Raises ValueError where the URL is empty or holds a secret.
     """
 
     url: str
@@ -61,6 +61,8 @@ class Place:
     keys: dict[str, str | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.url.strip():
+            raise ValueError("a URL is empty: give one such as s3://bucket/files/")
         if redact_url(self.url) != self.url:
             raise ValueError(f"{redact_url(self.url)}: no secret belongs into the file, and this URL has one")
 
