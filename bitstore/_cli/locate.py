@@ -68,10 +68,14 @@ def _in_words(location: Location) -> str:
     if not location.held:
         return f"{location.state}: {location.why}" if location.why else location.state
     facts = [
-        "size unknown" if location.size is None else f"{rounded_size(location.size)} ({location.size:,} bytes)",
+        "size unknown" if location.size is None else _exact(location.size),
         f"expanded from {location.compression}" if location.compression else "",
         f"Content-Encoding: {location.encoding}" if location.encoding else "",
         f"ETag {location.etag}" if location.etag else "",
         location.url or "",
     ]
     return f"held: {', '.join(filter(None, facts))}"
+
+
+def _exact(size: int) -> str:
+    return f"{size} B" if size < 1000 else f"{rounded_size(size)} ({size:,} bytes)"

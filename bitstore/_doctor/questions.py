@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -227,7 +228,9 @@ class Questions:
             code = f" {problem.code}" if problem is not None and problem.code else ""
             told.append(f"{exchange.method} {exchange.status or 'without an answer'}{code}")
         if told:
-            self.check.answers.append(CheckAnswer(question, ", ".join(told), means))
+            # A retry mostly hears the same again.
+            once = [f"{text} ({count} times)" if count > 1 else text for text, count in Counter(told).items()]
+            self.check.answers.append(CheckAnswer(question, ", ".join(once), means))
 
 
 def _is_about_listing(fault: CheckFault) -> bool:
