@@ -111,7 +111,7 @@ def frames() -> None:
 
 
 def files_by_digest() -> None:
-    if "fsspec" not in EXTRAS:
+    if importlib.util.find_spec("fsspec") is None:  # Ray brings it as well
         refused(lambda: importlib.import_module("bitstore.fsspec"), "pip install 'epic-bitstore[fsspec]'")
         return
     import fsspec
