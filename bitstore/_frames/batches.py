@@ -108,7 +108,7 @@ class PolarsBatch(Batch):
 
         series = self._frame.get_column(column)
         kinds = (polars.String, polars.Binary, polars.Categorical, polars.Enum, polars.Null, polars.Object)
-        if not isinstance(series.dtype, kinds):
+        if series.dtype not in kinds:
             raise no_digests(column, series.dtype)
         return series.to_list()
 

@@ -91,6 +91,8 @@ def as_tables(batches: Any) -> tuple[pyarrow.Schema, Iterator[pyarrow.Table]]:
     _need_pyarrow()
     import pyarrow
 
+    if _kind_of(batches) == "Series":
+        raise _refused("a RecordBatchReader or an iterable of batches of Arrow", batches, "get_frame")
     if hasattr(batches, "scanner"):
         batches = batches.scanner()
     if hasattr(batches, "to_reader"):

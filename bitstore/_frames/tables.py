@@ -112,8 +112,8 @@ class TableLookup:
         if column is None:
             algorithm = getattr(self.store, "algorithm", None)
             found = guessed_column(names, algorithm if isinstance(algorithm, str) else None)
-            found = found if len(found) == 1 or len(names) != 1 else names
-            if len(found) != 1:
+            found = found or (names if len(names) == 1 else [])
+            if len(set(found)) != 1:
                 raise ValueError(f"say which column holds the digests (column=...); there are {quoted(names)}")
             column = found[0]
         check_column(column, names)
