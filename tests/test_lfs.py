@@ -73,7 +73,7 @@ def outcome(store: Any, digest: str) -> BitstoreError:
 # ---------------------------------------------------------------------- what is there, and what is not
 
 
-def test_get_exists_and_download(lfs: LFSServer, tmp_path: Path) -> None:
+def test_get_exists_and_download_find_the_object(lfs: LFSServer, tmp_path: Path) -> None:
     store = pickle.loads(pickle.dumps(store_of(lfs)))
     for digest, data in lfs.blobs.items():
         assert store.get(digest.upper()) == data
@@ -86,7 +86,7 @@ def test_get_exists_and_download(lfs: LFSServer, tmp_path: Path) -> None:
     assert lfs.counts["HEAD", f"/data/{digest}"] == 0  # a signed link is for GET alone
 
 
-def test_the_contract_of_stores(lfs: LFSServer) -> None:
+def test_an_lfs_raw_keeps_the_store_contract(lfs: LFSServer) -> None:
     lfs.token = TOKEN
     check_store(
         lambda: store_of(lfs, headers={"Authorization": TOKEN}), "sha256", put=lfs.blobs.__setitem__, secrets=[TOKEN],
@@ -148,7 +148,7 @@ def test_every_other_word_of_the_server_is_a_failure(lfs: LFSServer, said: Any, 
     assert error.definite == any(code in str(error) for code in ("409: ", "422: "))  # nothing to wait for
 
 
-def test_a_server_that_says_in_one_word_that_it_holds_none_of_them(lfs: LFSServer) -> None:
+def test_an_error_for_a_whole_batch_counts_for_each_object(lfs: LFSServer) -> None:
     """giftless: 404 for a request all of whose objects are missing, and 422 where the others have another size."""
     none = Answer(404, b'{"message": "404 Not Found: Cannot find any of the requested objects"}')
     lfs.rules.add(none, method="POST", times=2)
@@ -196,7 +196,7 @@ def test_an_answer_that_is_no_batch_is_a_failure(lfs: LFSServer, answer: Any, te
         assert type(outcome(lenient, digests[0])) is NotFoundInStore
 
 
-def test_a_link_that_is_not_answered_with_the_object(lfs: LFSServer) -> None:
+def test_a_link_answered_without_the_object_is_a_failure(lfs: LFSServer) -> None:
     digest = next(iter(lfs.blobs))
     no_key = b"<Error><Code>NoSuchKey</Code></Error>"
     for answer, kind in (
@@ -254,7 +254,7 @@ def test_an_answer_of_the_batch_api_has_a_limit_of_its_own(lfs: LFSServer, monke
 
 
 @pytest.mark.parametrize("most", [1000, 30, 1])
-def test_many_are_asked_about_together(lfs: LFSServer, most: int) -> None:
+def test_many_objects_are_asked_about_together(lfs: LFSServer, most: int) -> None:
     lfs.blobs = some(300)
     lfs.most = most
     absent = [sha256(b"absent %d" % number) for number in range(50)]
@@ -442,7 +442,7 @@ def test_only_the_lfs_server_and_right_options_are_taken(lfs: LFSServer) -> None
             write()
 
 
-def test_a_tier_of_a_configuration(lfs: LFSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_lfs_tier_can_stand_in_a_configuration(lfs: LFSServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LFS_TOKEN", TOKEN.split()[1])
     lfs.token = TOKEN
     url = "lfs+" + lfs.lfs

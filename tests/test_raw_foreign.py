@@ -395,7 +395,7 @@ def test_no_reader_sees_half_a_local_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_on_a_condition(memory: Any, tmp_path: Path) -> None:
+def test_a_write_keeps_its_condition(memory: Any, tmp_path: Path) -> None:
     local = obstore.store.LocalStore(tmp_path / "o", mkdir=True)
     for store, url in ((FsspecRaw(memory), "memory://c/k"), (ObstoreRaw(local), f"file://{tmp_path}/o/k")):
         store.put(url, b"first")

@@ -365,7 +365,9 @@ def test_no_option_switches_off_the_checks_of_certificates() -> None:
         names = set(inspect.signature(kind).parameters) - {"request_checksum_calculation"}
         assert not [name for name in names if re.search("insecure|tls|ssl|verify|check", name)]
     sources = Path(bitstore.__file__).parent.rglob("*.py")
-    pattern = re.compile(r"SSL_VERIFY(PEER|HOST)|CERT_NONE|check_hostname|_create_unverified|requests?\.\w+\(.*verify=False")
+    pattern = re.compile(
+        r"SSL_VERIFY(PEER|HOST)|CERT_NONE|check_hostname|_create_unverified|requests?\.\w+\(.*verify=False"
+    )
     assert [path.name for path in sources if pattern.search(path.read_text(encoding="utf-8"))] == []
 
 
