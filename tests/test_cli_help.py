@@ -15,18 +15,27 @@ import pytest
 import typer
 
 from bitstore._cli.commands import app
+from bitstore._cli.table import COMMANDS as TABLE
 from tests.test_import import HEAVY, run
 
 SLOW = {*HEAVY, "rich", "opentelemetry", "obstore", "polars"} - {"typer"}
 
 
 def commands(found: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands and groups, by the words that name them."""
     yield path, found
-    for name, inner in getattr(found, "commands", {}).items():
-        yield from commands(inner, *path, name)
+    if hasattr(found, "list_commands"):
+        for name in found.list_commands(None):
+            yield from commands(found.get_command(None, name), *path, name)
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_the_list_of_commands_says_what_their_help_begins_with() -> None:
+    for name, row in TABLE.items():
+        words = " ".join((COMMANDS[name,].help or "").split())
+        assert words.startswith(row.help.rstrip(".")), name
 
 
 def examples(command: Any) -> list[str]:
@@ -80,6 +89,11 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["fetch", "prune", "--endpoint-url", "skip", "shared owner local"], done.stderr
 
 
+def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
+    done = subprocess.run([sys.executable, "-m", "bitstore", "fetsh"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "fetch" in done.stderr
+
+
 @pytest.mark.parametrize("words", ["--version", "--help", "fetch --help", "cache --help", "--show-completion bash"])
 def test_the_command_starts_without_what_takes_long_to_import(words: str) -> None:
     code = f"""
@@ -92,3 +106,5 @@ print(*sys.modules)
     loaded = run(code).splitlines()[-1].split()
     assert "bitstore._cli.commands" in loaded
     assert {name.partition(".")[0] for name in loaded} & SLOW == set()
+    if words.startswith("--"):  # what no command is needed for imports none
+        assert not {"bitstore.config", "msgspec", "pycurl"} & set(loaded)

@@ -9,7 +9,8 @@ import typer
 
 from bitstore._caches.disk import DiskCache
 from bitstore._cli import lines
-from bitstore._cli.options import Reporting, as_command
+from bitstore._cli.groups import as_command
+from bitstore._cli.reporting import Reporting
 from bitstore._cli.terminal import End, epilog, fail, refuse, refusing
 from bitstore._support.sizes import parse_size, rounded_size
 from bitstore.errors import BitstoreError

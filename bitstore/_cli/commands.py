@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import bitstore
-from bitstore._cli import cache as cache_commands
-from bitstore._cli.check import check, show_command
-from bitstore._cli.existing import exists
-from bitstore._cli.fetch import fetch
-from bitstore._cli.get import get
-from bitstore._cli.init import init
-from bitstore._cli.lines import Version, show_line
-from bitstore._cli.locate import locate
-from bitstore._cli.options import Reporting, as_command
-from bitstore._cli.put import put
-from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, in_words, no_reader, say, show
-from bitstore._cli.verify import verify
-from bitstore._cli.warming import warm
+from bitstore._cli.table import COMMANDS
+from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, in_words, no_reader, refuse, say, show
 from bitstore.errors import BitstoreError
 
 __all__ = ["run"]
 
+
+class _Commands(TyperGroup):
+    """The commands, each imported when it is asked for: most need more time to be imported than to run."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names, for advice after a typing error
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name; None: there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _, examples = COMMANDS[cmd_name]
+        try:
+            found = getattr(importlib.import_module(f"bitstore._cli.{module}"), function)
+            if isinstance(found, typer.Typer):
+                return typer.main.get_command(found)
+            from bitstore._cli.groups import as_command
+        except ModuleNotFoundError as error:
+            refuse(f"this command needs {error.name}, which is not installed")
+        except Exception as error:  # such as a broken build of a library
+            crashed(error)
+            raise End(3) from error
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name=cmd_name, epilog=epilog(*examples))(as_command(found))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -38,19 +66,6 @@ app = typer.Typer(
         "bitstore fetch --help",
     ),
 )
-app.add_typer(cache_commands.app, name="cache")
-app.command(
-    name="check",
-    epilog=epilog(
-        "bitstore check --config bitstore.toml",
-        "bitstore check --store s3://bucket/files/ --digest 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
-        "bitstore check hashes.txt --write --json | jq '.faults[]?'",
-    ),
-)(as_command(check))
-app.command(name="show", epilog=epilog("bitstore show", "bitstore show --config bitstore.toml --json"))(
-    as_command(show_command)
-)
-
 _UsageError: Any = typer.BadParameter.__base__  # whichever package the framework has it from
 
 
@@ -91,97 +106,3 @@ def options(
     if version:
         show(bitstore.__version__)
         raise typer.Exit
-
-
-app.command(
-    name="get",
-    epilog=epilog(
-        "bitstore get 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12 -o blob.bin",
-        "bitstore get 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12 --store s3://bucket/{digest[:2]}/{digest} | less",
-    ),
-)(as_command(get))
-app.command(
-    name="fetch",
-    epilog=epilog(
-        "bitstore fetch hashes.txt -o blobs",
-        "bitstore fetch hashes.csv --column sha256 -o blobs.parquet --store https://host/{digest[:2]}/{digest}",
-        "bitstore fetch hashes.txt -o blobs --store s3://bucket/files/ --profile team --cache /tmp/cache",
-        "bitstore fetch hashes.parquet -o blobs --report report.html --report report.json",
-        "bitstore fetch --retry blobs/failed.tsv -o blobs",
-        "bitstore fetch hashes.txt -o blobs --json | jq -r 'select(.kind == \"missing\") | .digest'",
-    ),
-)(as_command(fetch))
-app.command(
-    name="locate",
-    epilog=epilog(
-        "bitstore locate da39a3ee5e6b4b0d3255bfef95601890afd80709",
-        "bitstore locate da39a3ee5e6b4b0d3255bfef95601890afd80709 --store s3://bucket/prefix/ --json",
-    ),
-)(as_command(locate))
-app.command(
-    name="exists",
-    epilog=epilog("bitstore exists hashes.txt", "bitstore exists hashes.txt -o report --store s3://bucket/prefix/"),
-)(as_command(exists))
-app.command(
-    name="put",
-    epilog=epilog(
-        "bitstore put photos scan.tif --config bitstore.toml --tier archive",
-        "bitstore put photos --store s3://bucket/prefix/ --algorithm sha256",
-        "bitstore put - --store gs://bucket/{digest[:2]}/{digest} --algorithm sha1",
-    ),
-)(as_command(put))
-app.command(
-    name="verify",
-    epilog=epilog(
-        "bitstore verify s3://bucket/prefix/ --sample 1000",
-        "bitstore verify gs://bucket/{digest[:2]}/{digest}.gz --compression gzip --fraction 0.01 --seed 7",
-        "bitstore verify --config bitstore.toml --tier archive",
-    ),
-)(as_command(verify))
-app.command(
-    name="warm",
-    epilog=epilog(
-        "bitstore warm hashes.parquet --column sha1 --dry-run",
-        "bitstore warm hashes.parquet --ledger ledger --report report.html",
-        "bitstore warm hashes.txt --ray auto --target owner --ledger s3-ledger",
-    ),
-)(as_command(warm))
-
-app.command(
-    name="init",
-    epilog=epilog(
-        "bitstore init",
-        "bitstore init s3://bucket/files/ gs://other/{digest[:2]}/{digest} --algorithm sha1 --cache /data/blobs",
-        "bitstore init https://host/blobs/ --algorithm sha256 -o -",
-    ),
-)(as_command(init))
-
-
-@app.command(epilog=epilog("bitstore demo", "bitstore demo --blobs 500 --no-ray --keep"))
-@as_command
-def demo(
-    reporting: Reporting,
-    blobs: Annotated[int, typer.Option(metavar="N", min=100, help="How many blobs to make.")] = 3000,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the folder of the demo, and say where it is.")] = False,
-    ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Also on a local Ray.")] = True,
-) -> None:
-    """See it work: three stores, a cache, a paid API and Ray.
-
-    Makes blobs, spreads them over three stores behind a disk cache and a counted pretend-API, fetches them here and on
-    a local Ray, and checks what it claims.
-    """
-    from bitstore._cli.demo import demo as run_demo
-
-    if reporting.json:
-        holds = run_demo(blobs=blobs, keep=keep, ray=ray, say=reporting.note, put=show_line)
-    else:
-        holds = run_demo(blobs=blobs, keep=keep, ray=ray, say=show)
-    raise End(0 if holds else 2)
-
-
-@app.command(epilog=epilog("bitstore version", "bitstore version --json"))
-@as_command
-def version(reporting: Reporting) -> None:
-    """Show the version."""
-    python = ".".join(map(str, sys.version_info[:3]))
-    reporting.show(Version(version=bitstore.__version__, python=python), bitstore.__version__)

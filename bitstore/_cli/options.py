@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from bitstore._cli.reporting import Reporting
-from bitstore._cli.terminal import INTERRUPTED, End, crashed
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.compression import CODECS
 from bitstore._digests.hash_list import HashList, ListError
@@ -23,7 +20,7 @@ from bitstore._support.redact import redact_url
 from bitstore.config import ConfigError, from_urls, load
 from bitstore.config._urls import SCHEMES
 
-__all__ = ["LIST", "ListOptions", "LookupOptions", "Reporting", "StoreOptions", "as_command", "one_of"]
+__all__ = ["LIST", "ListOptions", "LookupOptions", "Reporting", "StoreOptions", "one_of"]
 
 LIST = (
     "A list: one hash a line or what sha1sum, md5 and openssl print (# is a comment), CSV with a header, JSON lines "
@@ -190,47 +187,3 @@ class LookupOptions:
         """Raise ValueError for a number that cannot be."""
         if self.timeout is not None:
             check_seconds("--timeout", self.timeout)
-
-
-def as_command(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` as the framework sees it: in place of each parameter that is a group of options, the group's options.
-
-    A group is a dataclass whose fields are options. `Reporting` is entered while the command runs. A Ctrl-C ends the
-    command with its exit code.
-    """
-    # Not `get_type_hints`: on Python 3.10 it hides an annotation inside Optional where the default is None.
-    declared = inspect.signature(command, eval_str=True).parameters
-    groups: dict[str, Any] = {
-        name: parameter.annotation
-        for name, parameter in declared.items()
-        if dataclasses.is_dataclass(parameter.annotation)
-    }
-    parameters = []
-    for name, parameter in declared.items():
-        if name in groups:
-            fields = get_type_hints(groups[name], include_extras=True)
-            parameters += [
-                inspect.Parameter(
-                    field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=fields[field.name]
-                )
-                for field in dataclasses.fields(groups[name])
-            ]
-        else:
-            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
-
-    def spliced(**given: Any) -> None:
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
-        reporting = next((value for value in given.values() if isinstance(value, Reporting)), Reporting())
-        try:
-            with reporting.entered():
-                command(**given)
-        except KeyboardInterrupt:
-            raise End(INTERRUPTED) from None
-        except SystemExit as end:  # of a user's module: the framework ends with 0, such as after a completion
-            raise End(crashed(end)) from None
-
-    spliced.__name__, spliced.__doc__ = command.__name__, command.__doc__
-    spliced.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    spliced.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return spliced
