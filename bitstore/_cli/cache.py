@@ -17,7 +17,9 @@ from bitstore.errors import BitstoreError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the folder of a disk cache.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="Look after the folder of a disk cache."
+)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The cache folder.")]
 
