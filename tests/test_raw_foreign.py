@@ -421,9 +421,11 @@ def test_tiers_of_a_composite_travel(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(chain)).get(SHA1) == BLOB
 
 
-def test_a_forked_process_is_told_that_obstore_does_not_survive_a_fork(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ObstoreRaw", "FsspecRaw"])
+def test_a_forked_process_is_told_that_obstore_does_not_survive_a_fork(kind: str, tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(BLOB)
-    store = ObstoreRaw(obstore.store.LocalStore(tmp_path))
+    by_obstore = ObstoreRaw(obstore.store.LocalStore(tmp_path))
+    store = by_obstore if kind == "ObstoreRaw" else FsspecRaw(obstore_fsspec.FsspecStore("file"))
     url = f"file://{tmp_path}/k"
     assert store.get(url) == BLOB
 
@@ -434,9 +436,11 @@ def test_a_forked_process_is_told_that_obstore_does_not_survive_a_fork(tmp_path:
             return str(error)
         return "found"
 
-    receiving, sending = multiprocessing.get_context("fork").Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=lambda: sending.send(ask()))
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sending.send(ask()), daemon=True)
     child.start()
+    assert receiving.poll(60), "it hangs"
     assert "forked after it was used" in receiving.recv()
     child.join()
 

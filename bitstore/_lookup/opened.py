@@ -119,7 +119,9 @@ class PinnedFile(io.RawIOBase):
         """Go to another position, as every file does."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}.get(whence)
+        if base is None:
+            raise ValueError(f"whence is 0, 1 or 2, not {whence!r}")
         if base + offset < 0:
             raise ValueError(f"negative seek position {base + offset}")
         self._at = base + offset

@@ -11,16 +11,23 @@ from bitstore._lookup.opened import Opened, PinnedFile
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.problems import cut
+from bitstore._support.per_process import Process, current
 from bitstore._support.redact import redact_url
 from bitstore.errors import AccessDenied, BitstoreError, NotFoundInStore, StoreNotAvailable, WriteConflict, described
 from bitstore.steps import Call, Found, Steps, Stored, Write
 
-__all__ = ["ForeignRaw", "Look", "says_outage", "says_refusal", "told"]
+__all__ = ["ForeignRaw", "Look", "is_obstore", "says_outage", "says_refusal", "told"]
 
 _OUTAGE = re.compile(r"error sending request|timed out|connect|status code: (?:429|502|503|504)", re.IGNORECASE)
+_obstore_runtime: Process | None = None  # the process that has used obstore by one of these stores
 _REFUSAL = re.compile(r"Permission|AccessDenied|Forbidden|Unauth")
 
 T = TypeVar("T")
+
+
+def is_obstore(client: Any) -> bool:
+    """Whether the class of a client, or a base of it, is one of obstore."""
+    return any(base.__module__.partition(".")[0].lstrip("_") == "obstore" for base in type(client).__mro__)
 
 
 def told(error: BaseException) -> str:
@@ -86,6 +93,18 @@ class ForeignRaw(RawStore):
             if isinstance(meant, NotFoundInStore) and subject:
                 meant = StoreNotAvailable(self, f"{subject}{redact_url(uri)}: {told(error)}")
             raise meant from error
+
+    def _check_fork(self) -> None:
+        """Raise where the threads of obstore, which this process does not have, would be waited for without end."""
+        global _obstore_runtime
+        if _obstore_runtime is None:
+            _obstore_runtime = current()
+        elif _obstore_runtime is not current():
+            failure = StoreNotAvailable(
+                self, "obstore hangs in a process that was forked after it was used: start processes by spawn"
+            )
+            failure.definite = True
+            raise failure
 
     def _check_readable(self, uri: str) -> None:
         """Raise `WriteConflict` where a name is taken that has no blob to read: lookups would take it for missing."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from bitstore._raw.foreign import ForeignRaw, Look, says_outage, says_refusal, told
+from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, told
 from bitstore._support import clock
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
@@ -83,6 +83,8 @@ class FsspecRaw(KeepsPerProcess, ForeignRaw):
     @property
     def fs(self) -> Any:
         """The file system of this process."""
+        if is_obstore(self._given):  # the file system of that library
+            self._check_fork()
         fs = self._own.get()
         # Sockets and event loops do not survive a fork: a child makes its own from the arguments.
         return self._own.set_once(pickle.loads(pickle.dumps(self._given))) if fs is None else fs

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from bitstore._raw.foreign import ForeignRaw, Look, says_outage, says_refusal, told
+from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, told
 from bitstore._raw.meanings import s3_problem
 from bitstore._raw.problems import Problem
-from bitstore._support.per_process import Process, current
 from bitstore._support.redact import redact_url
 from bitstore.errors import BitstoreError, NotFoundInStore
 from bitstore.steps import Response, Write
@@ -21,8 +20,6 @@ _PART_OF_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[^\x00-\x1f/\x7f\ud800-\udfff]+")
 _KEY = re.compile(rf"{_PART_OF_PATH.pattern}(?:/{_PART_OF_PATH.pattern})*").fullmatch
 _REMOTE = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az"}
 _CONTAINERS = ("bucket", "container", "container_name", "azure_container_name")
-
-_runtime: Process | None = None  # the process that has used obstore, by way of this module
 
 
 class ObstoreRaw(ForeignRaw):
@@ -57,8 +54,7 @@ class ObstoreRaw(ForeignRaw):
     def __init__(
         self, store: Any, *, url: str | None = None, missing_bucket: Literal["failure", "missing"] = "failure"
     ) -> None:
-        modules = {base.__module__.partition(".")[0].lstrip("_") for base in type(store).__mro__}
-        if isinstance(store, type) or "obstore" not in modules:
+        if isinstance(store, type) or not is_obstore(store):
             raise TypeError(f"expected a store of obstore, such as obstore.store.S3Store('bucket'), not {store!r}")
         self.store = store
         begins: Any = _url_of(store) if url is None else url
@@ -79,15 +75,7 @@ class ObstoreRaw(ForeignRaw):
 
     def _key(self, uri: str) -> str:
         """The key of a URL. Raises where this process cannot use obstore."""
-        global _runtime
-        if _runtime is None:
-            _runtime = current()
-        elif _runtime is not current():
-            failure = self._failure(
-                uri, "obstore hangs in a process that was forked after it was used: start processes by spawn"
-            )
-            failure.definite = True
-            raise failure
+        self._check_fork()
         return uri[len(self.url) :]
 
     # ------------------------------------------------------------------ blocking calls
