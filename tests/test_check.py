@@ -232,6 +232,19 @@ def test_rights_that_are_lacking_come_with_the_least_policy(moto_auth: MotoServe
     assert cache.faults[0].policy == s3_policy(bucket, "files/", write=True)
 
 
+def test_a_client_of_the_caller_is_understood_by_its_words(moto_auth: MotoServer) -> None:
+    bucket = moto_auth.create_bucket()
+    nothing = {"Effect": "Allow", "Action": "s3:GetBucketAcl", "Resource": "*"}
+    for user, name, expected in (
+        (moto_auth.admin, bucket, []),
+        (moto_auth.admin, "no-such-bucket-x", ["no-bucket"]),
+        (moto_auth.add_user(f"client-{bucket}", nothing), bucket, ["no-right-to-list"]),
+    ):
+        checked = only(Sha1Store(S3Raw(client=moto_auth.client(user)), f"s3://{name}/"))
+        assert kinds(checked) == expected
+        assert "cannot be listed" in checked.notes[0]
+
+
 def answering(*rules: tuple[str, Reply], otherwise: Reply) -> Callable[[Asked], Reply]:
     """Answers by the first rule whose pattern is in `METHOD target`."""
 
@@ -463,9 +476,13 @@ def test_stores_of_users_are_asked_what_a_composite_asks() -> None:
         "ends": ["store-raises"],
         "none": ["answers-everything"],
     }
-    for error, kind in ((StoreNotAvailable("x", "out"), "unavailable"), (AccessDenied("x", "no"), "refused")):
+    for error, kind in (
+        (StoreNotAvailable("x", "out: //me:topsecret@h"), "unavailable"),
+        (AccessDenied("x", "no"), "refused"),
+    ):
         raises.fail = error
         assert kinds(check(store).tiers[4]) == [kind]
+        assert "topsecret" not in str(check(store))
     texts = Shelf()
     texts.get = lambda uri: 5  # type: ignore[method-assign,assignment,return-value]
     assert kinds(only(texts, DIGEST)) == []  # of a store addressed by anything: it may return what it likes

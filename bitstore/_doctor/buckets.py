@@ -27,6 +27,7 @@ from bitstore._raw.listing import Listing
 from bitstore._raw.s3 import S3Raw
 from bitstore._raw.wire import WireStore
 from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore.errors import NotFoundInStore
 
 __all__ = ["check_bucket", "place_of", "quick"]
 
@@ -71,6 +72,8 @@ def quick(store: Any) -> Any:
 def check_bucket(questions: Questions, store: DigestStore) -> None:
     """Find out what there is to know about a tier over a raw store."""
     check, place, raw = questions.check, questions.place, store.base_store
+    if getattr(raw, "client", None) is not None:
+        check.notes.append("it is asked through client=, so it cannot be listed, and its clock is not known")
     missing = questions.missing_blob()
     if missing is None:
         _similar_buckets(questions, raw)
@@ -127,19 +130,20 @@ def _list(questions: Questions, store: DigestStore, url: str, *, one_level: bool
 def _refusals(questions: Questions, missing: Heard) -> None:
     """What it means that a missing blob is refused, which is known when listing was tried."""
     check, place = questions.check, questions.place
-    if missing.status not in (401, 403) or missing.error is None or place.kind not in ("s3", "gs"):
+    if isinstance(missing.error, NotFoundInStore):
+        if place.forbidden_is_missing and missing.status in (401, 403):
+            text = f"{missing.status} counts as missing here (forbidden_is_missing): a refused read looks the same"
+            advice = "Better than that is the right to list: then the service tells one from the other."
+            hint = CheckFault("no-right-to-list", text, advice, severity="hint", policy=place.policy())
+            questions.fault(hint if place.policy() is not None else None)
         return
-    if place.forbidden_is_missing:
-        text = f"{missing.status} counts as missing here (forbidden_is_missing): a read that is refused looks the same"
-        advice = "Better than that is the right to list: then the service tells one from the other."
-        questions.fault(CheckFault("no-right-to-list", text, advice, severity="hint", policy=place.policy()))
-        return
-    cause = cause_of(missing, place)
-    if check.may_list or cause.kind != "no-right-to-read" or right_named(missing, place) in _READS:
+    if missing.error is None or (cause := cause_of(missing, place)).kind != "no-right-to-read":
+        return  # the fault is noted already
+    if check.may_list or right_named(missing, place) in _READS:
         questions.fault(cause)
         return
     right = {"s3": "s3:ListBucket", "gs": "storage.objects.list"}[place.kind]
-    text = f"a missing blob is answered by {missing.status}, so its lookup fails: {cause.text}"
+    text = f"a missing blob is answered by {missing.status or 403}, so its lookup fails: {cause.text}"
     advice = (
         f"Ask for {right} on the bucket (and for the right to read, if that is lacking, too), as here; or count such "
         "refusals as missing: forbidden_is_missing = true."

@@ -11,13 +11,13 @@ from typing import Any
 from bitstore._doctor.listening import Exchange, Heard
 from bitstore._doctor.policies import gcs_roles, s3_policy
 from bitstore._doctor.reports import CheckFault
-from bitstore._raw.meanings import gcs_problem, plain_problem, s3_problem
+from bitstore._raw.meanings import gcs_meaning, gcs_problem, plain_problem, s3_meaning, s3_problem
 from bitstore._raw.problems import Problem
 from bitstore._support.redact import redact
 from bitstore.errors import AccessDenied, LimitReached, StoreNotAvailable, described
 from bitstore.steps import TransferError
 
-__all__ = ["Place", "cause_of", "moved_hint", "problem_of", "right_named"]
+__all__ = ["Place", "cause_of", "moved_hint", "problem_of", "reason_of", "right_named"]
 
 _NETWORK = {  # by libcurl's error numbers
     5: ("no-such-host", "The name of the proxy does not resolve: look at proxy= and at the variables http(s)_proxy."),
@@ -37,6 +37,7 @@ _LOGIN = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"^(?:[A-Z]+ )?[a-z0-9]+://\S*: ")
+_STATUS = re.compile(r"(?:^|\()([45]\d\d)(?: ([A-Za-z]+))?: (.*)", re.DOTALL)
 _NO_MODULE = re.compile(r"is not installed: (pip .*')")
 _BAD_KEYS = frozenset(
     {
@@ -101,10 +102,7 @@ def cause_of(heard: Heard, place: Place, *, writing: bool = False) -> CheckFault
     """The fault behind a question that failed."""
     error = heard.error
     assert error is not None
-    text = redact(described(error)) if not isinstance(error, (StoreNotAvailable, TimeoutError)) else str(error)
-    if isinstance(error, StoreNotAvailable) and error.reason and not isinstance(error, LimitReached):
-        text = error.reason
-    text = _ADDRESS.sub("", text)  # it is that of a blob which cannot be there
+    text = _ADDRESS.sub("", reason_of(error))  # it is that of a blob which cannot be there
     network = next(_network_errors(heard), None)
     if network is not None:
         return _of_network(network, text)
@@ -113,12 +111,29 @@ def cause_of(heard: Heard, place: Place, *, writing: bool = False) -> CheckFault
         return CheckFault("no-answer", text, own)
     if (of_disk := _of_disk(error, text)) is not None:
         return of_disk
-    if place.kind in ("s3", "gs") and not heard.exchanges and isinstance(error, StoreNotAvailable):
-        return _of_credentials(error, text, place)
     problem = problem_of(heard.last, place)
+    if place.kind in ("s3", "gs") and not heard.exchanges and isinstance(error, StoreNotAvailable):
+        problem = _told_by_client(text, place)
+        if problem is None:
+            return _of_credentials(error, text, place)
     if problem is None:
         return _without_answer(error, text, place)
     return _of_answer(problem, text, place, writing=writing)
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the name of the store and without secrets."""
+    reason = error.reason if isinstance(error, StoreNotAvailable) else None
+    return redact(str(error) if reason is None and isinstance(error, TimeoutError) else reason or described(error))
+
+
+def _told_by_client(text: str, place: Place) -> Problem | None:
+    """What an answer means that a client of the caller's has read; None: the text tells of no answer."""
+    match = _STATUS.search(text)
+    if match is None:
+        return None
+    meaning = s3_meaning if place.kind == "s3" else gcs_meaning
+    return meaning(int(match[1]), match[2] or "", match[3])
 
 
 def _network_errors(heard: Heard) -> Iterator[TransferError]:

@@ -107,7 +107,7 @@ def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> Ti
         questions.samples(None)
     else:
         check_own(questions, store)
-    questions.clocks()
+    questions.settle()
     told = {sample.digest for sample in check.samples}
     for digest in wishes.samples:
         if digest not in told:  # a tier that is out has not said that it lacks the blob

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
-from bitstore._doctor.causes import cause_of
+from bitstore._doctor.causes import cause_of, reason_of
 from bitstore._doctor.questions import Questions
 from bitstore._doctor.reports import CheckFault
 from bitstore._support.sizes import rounded_size
@@ -118,7 +118,7 @@ def check_own(questions: Questions, store: Any) -> None:
         try:
             takes = store.is_valid(questions.lost())
         except Exception as error:  # a store of a user may raise anything
-            text = f"is_valid raised {type(error).__name__}: {error}"
+            text = f"is_valid raised {reason_of(error)}"
             questions.fault(CheckFault("store-raises", text, "is_valid returns True or False: mend the class."))
             return
         if not takes:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitstore._doctor.causes import Place, cause_of, moved_hint, problem_of
+from bitstore._doctor.causes import Place, cause_of, moved_hint, problem_of, reason_of
 from bitstore._doctor.listening import Heard, overheard
 from bitstore._doctor.reports import CheckAnswer, CheckFault, SampleCheck, TierCheck
 from bitstore._lookup.asking import size_of, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._support.digests import algorithm as digest_algorithm
-from bitstore.errors import InvalidDataFound, NotFoundInStore, described
+from bitstore.errors import InvalidDataFound, NotFoundInStore
 from bitstore.steps import Steps
 
 __all__ = ["PROBE", "Questions", "Wishes"]
@@ -72,6 +72,8 @@ class Questions:
         self.place = place
         self.wishes = wishes
         self.algorithm = algorithm
+        # A fault that another one may explain better; None: there is none.
+        self._unsettled: CheckFault | None = None
 
     def ask(self, question: Callable[[], Steps[Any]]) -> Heard:
         """What the question comes to; latency and clocks are noted."""
@@ -113,7 +115,9 @@ class Questions:
             cause = cause_of(heard, self.place)
             refused = cause.kind in ("no-right-to-read", "refused")
             self._answered("get of a missing blob", heard, "refused" if refused else "failed")
-            if cause.kind != "no-right-to-read":  # else it is known when listing was tried which right is lacking
+            if cause.kind == "no-right-to-read":  # it is known when listing was tried which right is lacking
+                self._unsettled = cause
+            else:
                 self.fault(cause)
                 if cause.kind in _LAST_WORDS or not heard.exchanges:
                     self.check.reached = self.check.reached or False
@@ -187,7 +191,7 @@ class Questions:
         self._answered("write of a probe", heard, "done")
         back = self.ask(lambda: steps_of_get(self.store, digest))
         if back.error is not None or back.result.data != PROBE:
-            came = "other bytes" if back.error is None else described(back.error)
+            came = "other bytes" if back.error is None else reason_of(back.error)
             advice = (
                 "What is written must be readable at once, and the same: look at the bucket, and at what is between."
             )
@@ -199,13 +203,15 @@ class Questions:
             return
         gone = None if delete is None else self.ask(lambda: delete(digest))
         if gone is None or gone.error is not None:
-            why = "" if gone is None else f" ({described(gone.error)})" if gone.error is not None else ""
+            why = "" if gone is None else f" ({reason_of(gone.error)})" if gone.error is not None else ""
             self.check.notes.append(f"the probe stays, and may be deleted: {where} ({len(PROBE)} bytes){why}")
         else:
             self.check.notes.append(f"a probe was written and deleted again: {where}")
 
-    def clocks(self) -> None:
-        """Say where the clocks of the service and of this machine do not agree."""
+    def settle(self) -> None:
+        """Say what is still to be said when all questions were asked: about refusals, and about the clocks."""
+        if self._unsettled is not None and self.check.ok:
+            self.fault(self._unsettled)
         skew = self.check.clock_skew
         if skew is not None and abs(skew) > _OFF:
             ahead = "behind" if skew > 0 else "ahead of"
