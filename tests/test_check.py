@@ -539,5 +539,8 @@ def test_the_policies_are_those_of_the_page() -> None:
     page = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
     policy = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])  # type: ignore[index]
     assert policy == s3_policy("aws-customer-data", "files/")
+    written = s3_policy("b", "", write=True, acl=True, partition="aws-cn")["Statement"]
+    assert written[0]["Action"] == ["s3:GetObject", "s3:PutObject", "s3:PutObjectAcl"]
+    assert written[1] == {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws-cn:s3:::b"}
     for write in (False, True):
         assert all(permission in page for permission in gcs_roles("b", write=write)["permissions"])
