@@ -20,7 +20,7 @@ from bitstore._cli.inputs import Input
 from bitstore._cli.putting import Putting, put_all, writable_tier
 from bitstore._digests.hash_list import HashList
 from tests.cli_scene import Scene
-from tests.servers import Answer, Corrupt, FakeGCS, FaultProxy, Hold, SeaweedS3
+from tests.servers import Answer, Corrupt, FakeGCS, FaultProxy, Hold, SeaweedS3, s3_error
 from tests.stores import sha1
 
 LARGE = os.urandom(1 << 20) * 20
@@ -214,6 +214,25 @@ def test_a_refused_write_is_a_failure_that_says_so(
     assert (code, out) == (2, "") and "403" in err
     code, out, err = scene("put", "file", "--store", "s3://no-such-bucket-here/", "--algorithm", "sha1")
     assert (code, out) == (2, "") and "there is no bucket" in err
+
+
+def test_the_right_to_write_is_enough_where_nothing_is_looked_at(
+    scene: Scene,
+    s3: SeaweedS3,
+    bucket: str,
+    fault_proxy: Callable[[str], FaultProxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    proxy.rules.add(s3_error(403, "AccessDenied", "Access Denied"), method="GET|HEAD")
+    for name, value in s3.environment(endpoint_url=proxy.url).items():
+        monkeypatch.setenv(name, value)
+    write(scene.root, {"file": b"file"})
+    words = ["put", "file", "--store", f"s3://{bucket}/p/", "--algorithm", "sha1"]
+    code, out, err = scene(*words)
+    assert (code, out) == (2, "") and "s3:ListBucket" in err
+    assert scene(*words, "--existing", "replace", "--check", "none")[0] == 0
+    assert s3.client().get_object(Bucket=bucket, Key=f"p/{sha1(b'file')}")["Body"].read() == b"file"
 
 
 def test_a_store_that_lies_is_found_out(
