@@ -385,6 +385,25 @@ def test_the_find_of_another_lookup_is_checked_before_it_is_opened() -> None:
                 opening.send(check.function(*check.args))
 
 
+def test_a_paid_blob_is_opened_for_one_payment() -> None:
+    paid = API({SHA1: BLOB})
+    kept = composite(paid, cache=MemoryCache())
+    assert kept.open(SHA1).read() == kept.open(SHA1, verify=True).read() == BLOB and paid.calls == [SHA1]
+    with pytest.raises(NotFoundInStore):
+        kept.open(sha1(b"absent"))
+    unkept = composite(paid)
+    paid.calls.clear()
+    first, second = unkept.open_steps(SHA1), unkept.open_steps(SHA1)
+    call: Any = next(first)
+    assert isinstance(next(second), Wait)
+    assert finished(first, call.function(*call.args)).data == finished(second).data == BLOB and paid.calls == [SHA1]
+    down = Shelf()
+    down.fail = ConnectionError("down")
+    with pytest.raises(LookupFailed, match="not asked, because an earlier tier failed"):
+        composite(down, paid).open(SHA1)
+    assert paid.calls == [SHA1]
+
+
 def test_no_cache_is_given_a_file() -> None:
     class Anything(Box):
         bytes_only = False
