@@ -664,18 +664,30 @@ def test_the_laptop_example_prints_its_statistics(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_fetch_shows_its_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
-    write_list(tmp_path / "list.txt", blobs)
+def on_a_terminal(folder: Path, *args: str, stdout: bool = False) -> tuple[int, bytes]:
+    """Exit code, and what a terminal shows that is standard error, or also standard output."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [*COMMAND, "fetch", "list.txt", "-o", "out", "--store", shelf]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=its) as process:
+    with subprocess.Popen([*COMMAND, *args], cwd=folder, stderr=its, stdout=its if stdout else None) as process:
         os.close(its)
         shown = b""
         with contextlib.suppress(OSError):  # a terminal ends so when its last writer is gone
             while piece := os.read(ours, 65536):
                 shown += piece
     os.close(ours)
-    assert process.returncode == 0
-    assert re.search(rb"30/30 .* blobs/s", shown)
+    return process.returncode, shown
+
+
+def test_fetch_shows_its_progress_on_a_terminal(shelf: str, blobs: dict[str, bytes], tmp_path: Path) -> None:
+    listed = write_list(tmp_path / "list.txt", [*blobs, NOBODY_HAS])
+    fetch = ("fetch", listed.name, "-o", "out", "--store", shelf)
+    code, shown = on_a_terminal(tmp_path, *fetch, "--existing", "replace")
+    assert code == 1
+    assert re.search(rb"31/31 \[\d\d:\d\d<\d\d:\d\d, .* blobs/s, [0-9.]+ MB/s, missing: 1, [^:]*: 30\]", shown)
     assert b"found 30 blobs" in shown
+    assert on_a_terminal(tmp_path, *fetch, "--quiet") == (1, b"")
+    # Lines of JSON on the same terminal have no bar between them, and those of the log stand above it.
+    code, shown = on_a_terminal(tmp_path, *fetch, "--json", stdout=True)
+    assert [json.loads(line)["type"] for line in shown.splitlines()] == ["outcome"] * 31 + ["report"]
+    code, shown = on_a_terminal(tmp_path, *fetch, "--existing", "replace", "-vv")
+    assert len(re.findall(rb"(?:^|[\r\n])debug: [0-9a-f]{40}: ", shown)) == 31
