@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Answerer", "RawServer"]
+__all__ = ["Answerer", "RawServer", "said"]
 
 # Gets the connection, the head of the request and how many requests came before it; False: close the connection.
 Answerer: TypeAlias = Callable[[socket.socket, bytes, int], object]
@@ -98,3 +98,13 @@ class RawServer:
                     self.heads.append(head)
                 if self._answer(peer, head, count) is False:
                     return
+
+
+def said(answer: bytes, *, stays: bool = True) -> Answerer:
+    """Give this answer to each request; `stays`: the connection, after it."""
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(answer)
+        return stays
+
+    return serve

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
-from tests.raw_server import Answerer, RawServer
+from tests.raw_server import Answerer, RawServer, said
 from tests.sockets import prefer_own_connections
 
 ONCE = Retry(attempts=1)
@@ -110,11 +110,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     ids=["length and chunks", "chunks and length", "1.0", "1.0 with length", "100", "103"],
 )
 def test_whole_answers_in_odd_forms_are_blobs(answer: bytes, stays: bool) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(answer)
-        return stays
-
-    with RawServer(serve) as server:
+    with RawServer(said(answer, stays=stays)) as server:
         store = HTTPRaw(retry=ONCE)
         urls = [f"{server.url}/{number}" for number in range(5)]
         assert [store.get(url) for url in urls] == [b"hello"] * 5
@@ -162,10 +158,7 @@ def test_every_raw_store_reaches_servers_over_ipv6(kind: str) -> None:
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://127.0.0.1/", "//user:pw@127.0.0.1:1/", "\\\\x", ""])
 def test_redirects_to_forbidden_targets_are_failures(target: str) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> None:
-        peer.sendall(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
-
-    with RawServer(serve) as server:
+    with RawServer(said(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())) as server:
         failure(HTTPRaw(headers={"X-Key": "sesame"}, retry=ONCE), f"{server.url}/blob")
         assert all(b"user" not in head and b"pw" not in head for head in server.heads)
 
@@ -189,11 +182,7 @@ def test_an_html_page_of_a_proxy_is_no_answer_of_the_store() -> None:
 
 @pytest.mark.parametrize("status", [403, 407])
 def test_a_proxy_that_refuses_is_asked_once_and_gets_no_credentials(status: int) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
-        return False
-
-    with RawServer(serve) as proxy:
+    with RawServer(said(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status, stays=False)) as proxy:
         store = HTTPRaw(proxy=proxy.url, headers={"Authorization": "Bearer sesame"}, retry=QUICK)
         assert f"response {status}" in failure(store, "https://store.example/blob")
         assert len(proxy.heads) == 1 and b"sesame" not in proxy.heads[0]
@@ -232,11 +221,7 @@ def test_a_process_out_of_file_descriptors_reports_a_failure() -> None:
     "head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nA: b\r\n"]
 )
 def test_a_head_that_is_cut_is_no_empty_blob(head: bytes) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(head)
-        return False
-
-    with RawServer(serve) as server:
+    with RawServer(said(head, stays=False)) as server:
         for retry in (ONCE, QUICK):
             store = HTTPRaw(retry=retry)
             with pytest.raises(StoreNotAvailable):
@@ -248,20 +233,15 @@ def test_a_head_that_is_cut_is_no_empty_blob(head: bytes) -> None:
     "answer", [b"\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 0\r\n\r\n"]
 )
 def test_an_empty_blob_is_found_in_every_form_of_answer(answer: bytes) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
-        return False
-
-    with RawServer(serve) as server:
+    with RawServer(said(b"HTTP/1.1 200 OK\r\n" + answer, stays=False)) as server:
         store = HTTPRaw(retry=QUICK)
         assert store.get(f"{server.url}/blob") == b""
         assert [blob.data for blob in store.get_many([f"{server.url}/blob"] * 3)] == [b""] * 3
 
 
 def test_fields_after_the_chunks_do_not_spoil_a_download(tmp_path: Path) -> None:
-    def serve(peer: socket.socket, _: bytes, __: int) -> None:
-        peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
-
-    with RawServer(serve) as server:
+    with RawServer(
+        said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n")
+    ) as server:
         HTTPRaw(retry=ONCE).download(f"{server.url}/blob", tmp_path / "out")
         assert (tmp_path / "out").read_bytes() == b"hello" and len(server.heads) == 1

@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from bitstore._transport.sockets.channel import Unreachable
 from bitstore._transport.sockets.origin import Origin
 from bitstore.steps import Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued, server_tls
-from tests.raw_server import RawServer
+from tests.raw_server import RawServer, said
 from tests.sockets import asking, open_sockets, own_connections, own_sockets, prefer_own_connections
 
 ONCE = Retry(attempts=1)
@@ -46,14 +46,6 @@ def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
     """What `get_many` says of each: bytes, or the type of the error."""
     blobs = store.get_many(uris, ordered=True, patience=0, **options)
     return [blob.data if blob.found else type(blob.error) for blob in blobs]
-
-
-def said(answer: bytes, *, closes: bool = False) -> Callable[[socket.socket, bytes, int], bool]:
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(answer)
-        return not closes
-
-    return serve
 
 
 # ---------------------------------------------------------------------- what is asked
