@@ -388,7 +388,7 @@ def test_a_blob_that_occurs_again_in_a_batch_is_looked_up_once() -> None:
     store = Shelf(blobs(3))
     one, two, three = store.held
     table = pyarrow.table({"uri": [one, two, one, three, two, one]})
-    assert store.get_batches(table, batch_bytes=1).read_all()["data"].to_pylist() == [
+    assert store.get_batches(table, batch_bytes=1, in_flight=1).read_all()["data"].to_pylist() == [
         store.held[uri] for uri in table["uri"].to_pylist()
     ]
     assert sorted(store.asked) == sorted(store.held)

@@ -24,7 +24,7 @@ else:
 
 ROOT = Path(bitstore.__file__).parent.parent
 HEAVY = [
-    "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "requests", "typer", "tqdm", "fsspec",
+    "ray", "boto3", "botocore", "google", "pandas", "pyarrow", "numpy", "polars", "requests", "typer", "tqdm", "fsspec",
     "obstore", "ultima",
 ]  # fmt: skip
 LIGHT = [*HEAVY, "pycurl", "zstandard", "cachetools", "msgspec"]
