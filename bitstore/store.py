@@ -219,7 +219,8 @@ class Store(FrameMethods, ABC):
     def locate(self, uri: Any, *, paid: bool = False, timeout: float | None = None) -> list[Location]:
         """Where the blob is: what each tier says about it, without the bytes, in the order of the tiers.
 
-        All tiers are asked at once (by HEAD or a look at the file), also caches that lookups only write.
+        All tiers are asked at once (by HEAD or a look at the file; a store with no more than `get` by that), also
+        caches that lookups only write.
 
         Parameters
         ----------
