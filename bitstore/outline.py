@@ -9,7 +9,7 @@ from typing import Any
 
 from bitstore._support.redact import redact, text_of
 
-__all__ = ["Outline", "outline_of"]
+__all__ = ["Outline", "outline_of", "printable"]
 
 _STYLE = "font-family:monospace;line-height:1.4"
 
@@ -67,7 +67,7 @@ class Outline:
 
     def _head(self) -> str:
         role = "" if self.role is None else f"{self.role} "
-        return f"{role}{self.title}" + ("" if self.kind == self.title else f" ({self.kind})")
+        return printable(f"{role}{self.title}" + ("" if self.kind == self.title else f" ({self.kind})"))
 
     def html(self) -> str:
         """The tree as a piece of HTML, in which everything is escaped."""
@@ -108,7 +108,12 @@ def outline_of(store: Any) -> Outline:
     return replace(made, facts={"paid": True, **made.facts}) if getattr(store, "paid", False) is True else made
 
 
+def printable(text: str) -> str:
+    """`text` with escapes in place of what a terminal would obey, or cannot show: names of others may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else text_of(value).replace("\n", " ")
+    return "-" if value is None else printable(text_of(value))

@@ -319,6 +319,24 @@ def test_answers_of_s3_are_named(name: str) -> None:
         assert checked.faults[0].policy == s3_policy("bucket", "files/")
 
 
+def test_a_listing_that_lies_is_harmless() -> None:
+    digest = "a" * 40
+    for inner, expected in {
+        f"<Contents><Key>files/{digest}</Key><Size>5</Size></Contents>": ["listed-not-read?"],
+        f"<Contents><Key>files/{digest}</Key><Size>{9**30}</Size></Contents>": [],
+        f"<Contents><Key>elsewhere/{digest}</Key><Size>x</Size></Contents>": ["other-prefix"],
+        f"<Contents><Key>files/&#27;[2J{digest}</Key></Contents>": ["other-prefix"],
+        f"<Contents><Key>files/{{x}}/{digest}</Key></Contents>": ["other-template"],
+        "<Contents><Size>5</Size></Contents>": ["no-blobs?"],
+    }.items():
+        page: Reply = (200, {}, f"<ListBucketResult>{inner}</ListBucketResult>".encode())
+        with ScriptedServer(answering(("list-type", page), otherwise=NO_KEY)) as server:
+            report = check(Sha1Store(S3Raw(KEYS, endpoint_url=server.url), "s3://bucket/files/"))
+        assert kinds(report) == expected, inner
+        assert "\x1b" not in str(report)
+        json.dumps(report.as_dict())
+
+
 def test_refusals_that_count_as_missing_are_a_hint() -> None:
     with ScriptedServer(lambda asked: DENIED) as server:
         raw = S3Raw(KEYS, endpoint_url=server.url, forbidden_is_missing=True)

@@ -192,7 +192,7 @@ def test_a_tree_is_drawn_with_what_the_terminal_knows(place: Path, said: Said, m
     assert (code, err) == (0, "")
     assert "├─ 1. cache disk (DiskCache)" in out
     (place / "cache\udce4").mkdir()
-    for encoding, branch in (("utf-8", "|- 1."), ("latin-1", "|- 1.")):
+    for encoding, branch in (("utf-8", "├─ 1."), ("latin-1", "|- 1.")):
         monkeypatch.setattr(sys, "stdout", open(1, "w", encoding=encoding, closefd=False))  # noqa: SIM115
         code, out, _ = said("show --store file:///x/ --cache cache\udce4")
         assert (code, branch in out, "cache\\udce4" in out) == (0, True, True)

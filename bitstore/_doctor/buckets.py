@@ -166,7 +166,7 @@ def _layout(questions: Questions, store: DigestStore, page: Listing) -> str | No
         if guess is not None:
             questions.fault(_other_layout(store, template, guess))
         else:
-            text = f"none of the {len(page.objects)} first keys under {template.start} is that of a {kind.name} digest"
+            text = f"of {len(page.objects)} keys under {template.start} none is that of a {kind.name} digest"
             advice = f"Compare them with {template.pattern}: the first is {page.objects[0].url}"
             questions.fault(CheckFault("no-blobs", text, advice, severity="hint"))
         return None

@@ -158,6 +158,10 @@ class Questions:
                 actual = digest_algorithm(self.algorithm).of(data)
                 if actual != digest.lower():
                     self.fault(_wrong_bytes(f"{digest}: its bytes have the {self.algorithm} {actual}"))
+        elif _says_missing(heard):
+            self._answered(f"get of {digest}", heard, "missing")
+            advice = "It was deleted meanwhile, or the service lists what it cannot read: check again."
+            self.fault(CheckFault("listed-not-read", f"{digest} is there, and reading it says missing", advice, "hint"))
         elif isinstance(heard.error, InvalidDataFound):
             self.check.may_read = True
             self._answered(f"get of {digest}", heard, "failed")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bitstore._doctor.policies import shown
+from bitstore.outline import printable
 
 __all__ = ["CheckAnswer", "CheckFault", "CheckReport", "SampleCheck", "TierCheck"]
 
@@ -130,7 +131,10 @@ class TierCheck:
         return {**asdict(self), "ok": self.ok}
 
     def lines(self) -> Iterator[str]:
-        """The text that people read."""
+        """The text that people read; what services say may hold what a terminal would obey, which is escaped."""
+        return map(printable, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         state = "good" if self.ok else "not good"
         role = "" if self.role is None else f"{self.role} "
         yield f"{role}{self.name} ({self.kind}): {state if self.asked else 'not asked'}"
