@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,17 @@ def test_a_tree_is_drawn_with_what_the_terminal_knows(place: Path, said: Said, m
         monkeypatch.setattr(sys, "stdout", open(1, "w", encoding=encoding, closefd=False))  # noqa: SIM115
         code, out, _ = said("show --store file:///x/ --cache cache\udce4")
         assert (code, branch in out, "cache\\udce4" in out) == (0, True, True)
+
+
+@pytest.mark.parametrize("command", ["fetch list -o out", "exists list -o out"])
+def test_a_reader_of_json_that_leaves_loses_no_listing(place: Path, command: str) -> None:
+    (place / "list").write_text("".join(f"{number:040x}\n" for number in range(50)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [*command.split(), "--config", "b.toml", "--json", "--report", "out/r.json"]
+    done = subprocess.run([sys.executable, "-m", "bitstore", *words], stdout=writing, timeout=60, check=False)
+    os.close(writing)
+    assert done.returncode == 128 + signal.SIGPIPE
+    report = json.loads((place / "out/r.json").read_text())
+    assert (report["complete"], report["stopped"]) == (False, "cannot write to standard output: Broken pipe")
+    assert (place / "out/missing.txt").read_text().count("\n") == report["missing"] > 0

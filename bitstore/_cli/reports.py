@@ -20,7 +20,7 @@ from bitstore._cli.lines import as_json, show_line
 from bitstore._cli.options import Reporting
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.page import page
-from bitstore._cli.terminal import End, fail
+from bitstore._cli.terminal import End, fail, in_words
 from bitstore._support.atomic import target_of, write_into
 from bitstore._support.redact import redact
 from bitstore._tiers.stats import TierStats
@@ -83,9 +83,12 @@ class ReportOptions:
 
 
 def show_outcome(outcome: Outcome) -> None:
-    """Write an outcome to standard output. Raises `OSError`."""
+    """Write an outcome to standard output. Raises `OutputError`: the run stops, and keeps what it has."""
     digest, kind, tier, size, error = outcome
-    show_line(lines.Outcome(digest=digest, kind=kind, source=tier, bytes=size, error=error))
+    try:
+        show_line(lines.Outcome(digest=digest, kind=kind, source=tier, bytes=size, error=error))
+    except OSError as lost:
+        raise OutputError(f"cannot write to standard output: {in_words(lost)}") from lost
 
 
 def fetch_line(
