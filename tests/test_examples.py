@@ -102,6 +102,6 @@ def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
 def test_the_examples_of_the_page_are_short_and_there() -> None:
     page = (ROOT / "docs" / "examples.md").read_text()
     named = set(re.findall(r"\.\./examples/(\w+\.py)", page))
-    assert named == {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert named == {path.name for path in (ROOT / "examples").glob("*.py")}, "docs/examples.md names each program"
     for name in ("source_files", "malware_corpus", "build_cache", "web_service", "torch_dataset"):
         assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 80
