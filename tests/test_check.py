@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google.oauth2.credentials
 import pytest
 
 from bitstore import (
@@ -364,6 +365,20 @@ def test_answers_of_google_are_named(tmp_path: Path) -> None:
         assert kinds(checked) == expected
         assert (checked.faults[0].policy == gcs_roles("bucket")) == (expected[0].startswith("no-right"))
     assert kinds(only(Sha1Store(GSRaw({"type": "service_account"}), "gs://bucket/"))) == ["no-credentials"]
+
+
+def test_an_expired_login_of_google_is_told_from_an_outage_of_it() -> None:
+    refused = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_grant", "error_description": "expired"}')
+    out: Reply = (503, {"Content-Type": "application/json"}, b"{}")
+    for reply, kind in ((refused, "expired-login"), (out, "credentials-out")):
+        with ScriptedServer(lambda asked, reply=reply: reply) as server:  # type: ignore[misc]
+            login: Any = google.oauth2.credentials.Credentials(  # type: ignore[no-untyped-call]
+                None, refresh_token="r", token_uri=server.url, client_id="c", client_secret="topsecret"
+            )
+            raw = GSRaw(login, endpoint_url=server.url)
+            checked = only(Sha1Store(raw, "gs://bucket/"))
+        assert kinds(checked) == [kind], checked.faults
+        assert "topsecret" not in str(checked.as_dict())
 
 
 def test_credentials_that_are_lacking_or_expired_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -179,11 +179,12 @@ def _of_credentials(error: StoreNotAvailable, text: str, place: Place) -> CheckF
             "the machine; for a public bucket: anonymous.",
         }
         return CheckFault("no-credentials", text, where[place.kind])
+    if not isinstance(error, AccessDenied):
+        return CheckFault("credentials-out", text, "What gives the keys is out or silent: look at it, and try again.")
     if _LOGIN.search(text):
         return CheckFault("expired-login", text, _LOGINS[place.kind])
     advice = "Look at what gives the keys: the profile, the role, or the file of the service account."
-    kind = "no-credentials" if isinstance(error, AccessDenied) else "credentials-out"
-    return CheckFault(kind, text, advice)
+    return CheckFault("no-credentials", text, advice)
 
 
 def _without_answer(error: BaseException, text: str, place: Place) -> CheckFault:
