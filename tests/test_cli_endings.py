@@ -233,6 +233,25 @@ def test_a_list_from_standard_input_that_is_closed_is_refused(place: Path) -> No
     assert (code, err) == (3, "bitstore: standard input is closed: name a file that holds the list\n")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--version",
+        "show --config b.toml",
+        "check --config b.toml",
+        f"locate {DIGEST} --config b.toml",
+        "exists list --config b.toml",
+        "put list --config b.toml",
+        "fetch list -o out --config b.toml --json",
+        "cache stats cache",
+    ],
+)
+def test_results_for_a_closed_standard_output_are_a_failure_and_never_lost_in_silence(place: Path, line: str) -> None:
+    (place / "list").write_text(f"{DIGEST}\n")
+    code, _, err = shell(place, f"bitstore {line} >&-")
+    assert code in (2, 3) and "standard output" in err and "closed" in err, (code, err)
+
+
 MODULES = {
     "exits at import": "import sys\nsys.exit(1)",
     "is no Python": "def Mine(:",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -176,3 +178,26 @@ def test_a_lookup_out_of_time_names_the_store_and_the_limit() -> None:
         shelf.gate.set()
     assert isinstance(blob.error, StoreNotAvailable)
     assert "Shelf" in str(blob.error) and "no answer within 0.05 s" in str(blob.error)
+
+
+@pytest.mark.parametrize("taken", [1, 20])
+def test_a_batch_that_ends_lets_go_of_the_inputs_of_its_caller(taken: int) -> None:
+    class Inputs:
+        def __iter__(self) -> Inputs:
+            return self
+
+        def __next__(self) -> str:
+            return next(names)
+
+    held = blobs(20)
+    names = iter(held)
+    inputs = Inputs()
+    gone = weakref.ref(inputs)
+    answers: Any = Shelf(held).get_many(inputs, in_flight=5)
+    for _ in range(taken):
+        next(answers)
+    window = answers.gi_frame.f_locals["window"]  # as the last lookup refers to it, in a thread that has ended it
+    answers.close()
+    del inputs, answers
+    gc.collect()
+    assert window is not None and gone() is None

@@ -12,7 +12,7 @@ import typer
 from bitstore._cli.lines import Blob
 from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
-from bitstore._cli.terminal import End, fail, no_reader, refusing
+from bitstore._cli.terminal import End, fail, no_reader, refusing, show_bytes
 from bitstore._support.atomic import is_special, target_of, write_into
 from bitstore._support.digests import ALGORITHMS
 from bitstore._warming.outcome import reason_of
@@ -54,8 +54,7 @@ def get(
             if reporting.json:
                 reporting.show(Blob(digest=composite.canonical(digest), file=str(target), bytes=len(data)), "")
         else:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            show_bytes(data)
     except NotFoundInStore:
         fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())})")
     except StoreNotAvailable as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from bitstore._cli.outputs import OutputError
 from bitstore._cli.putting import CHECKS, Check, Put, Putting, put_all, writable_tier
 from bitstore._cli.reports import ReportOptions, fetch_line
 from bitstore._cli.runs import running
-from bitstore._cli.terminal import in_words, refusing
+from bitstore._cli.terminal import in_words, refusing, show_bytes
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
@@ -143,10 +142,8 @@ class _Run:
         if self._reporting.json:
             kind = "stored" if put.written else "there"
             self._show(item, kind=kind, digest=put.digest, url=put.url, bytes=put.size, checked=put.checked)
-        elif sys.stdout is not None:
-            # Bytes: the name of a file need not be text.
-            sys.stdout.buffer.write(_sum_line(put.digest, os.fsencode(item.name)))
-            sys.stdout.buffer.flush()
+        else:
+            show_bytes(_sum_line(put.digest, os.fsencode(item.name)))  # the name of a file need not be text
 
     def _failed(self, item: Input, why: str) -> None:
         name = readable(item.name)

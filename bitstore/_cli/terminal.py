@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bitstore.errors import BitstoreError
 
@@ -30,6 +31,7 @@ __all__ = [
     "say",
     "say_plainly",
     "show",
+    "show_bytes",
 ]
 
 CODES = (
@@ -111,10 +113,21 @@ def say_plainly(line: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a line to standard output. Raises `OSError`."""
-    if sys.stdout is not None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+    """Write a line to standard output. Raises `OSError`, also where it is closed: the line would be lost."""
+    _output().write(text + "\n")
+    _output().flush()
+
+
+def show_bytes(data: bytes) -> None:
+    """Write to standard output what need not be text. Raises `OSError` as `show` does."""
+    _output().buffer.write(data)
+    _output().buffer.flush()
+
+
+def _output() -> Any:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdout
 
 
 def fail(code: int, error: object) -> NoReturn:

@@ -160,6 +160,7 @@ class Window:
     def close(self, *, wait: bool = True) -> None:
         """Give up what is under way; with `wait`, return when that is done."""
         self._closed = True
+        self._uris = iter(())  # the caller's iterable may hold files; the last lookup keeps the window for a while
         pending = [lookup for lookup in self._lookups.values() if not lookup.finished]
         for each in {lookup.loop for lookup in pending}:
             each.cancel([lookup for lookup in pending if lookup.loop is each], wait=wait)
