@@ -17,7 +17,7 @@ from bitstore._lookup.run import run
 from bitstore._support.compat import ClassLogger
 from bitstore._support.redact import redact
 from bitstore.blob import Blob
-from bitstore.errors import InvalidURI, NotFoundInStore
+from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore
 from bitstore.location import Location
 from bitstore.outline import Outline, outline_of
 from bitstore.steps import OVERWRITE, Found, RequestCounts, Scope, Steps
@@ -76,7 +76,7 @@ class Store(FrameMethods, ABC):
         run(self.put_steps(uri, data, OVERWRITE))  # type: ignore[attr-defined]
 
     def exists(self, uri: Any) -> bool:
-        """Whether the store holds `uri`. Raises what `get` raises, except `NotFoundInStore`.
+        """Whether the store holds `uri`. Raises what `get` raises, except `NotFoundInStore` where that is an absence.
 
         This default fetches the blob to find out, unless the class has `exists_steps`.
         """
@@ -85,6 +85,8 @@ class Store(FrameMethods, ABC):
             return run(self.exists_steps(uri))  # type: ignore[attr-defined, no-any-return]
         try:
             self.get(uri)
+        except InvalidDataFound:  # there is something, and not the blob
+            raise
         except NotFoundInStore:
             return False
         return True
@@ -201,8 +203,8 @@ class Store(FrameMethods, ABC):
         uris, ordered, errors, timeout, in_flight
             As in `get_many`.
         paid
-            Ask paid tiers as well, which costs what `get` costs, on the condition under which `get` asks them. Else
-            what only they may have is missing: not to be had for free.
+            Ask paid tiers as well for what no other tier holds: as `get` does, on its conditions and at its costs, so
+            that caches keep what is paid for. Else what only they may have is missing: not to be had for free.
 
         Yields
         ------

@@ -15,8 +15,10 @@ from bitstore import (
     FileRaw,
     GSRaw,
     HTTPRaw,
+    InvalidDataFound,
     InvalidURI,
     Location,
+    LookupFailed,
     MemoryCache,
     NotFoundInStore,
     Retry,
@@ -157,10 +159,10 @@ def test_exists_many_tells_which_are_there(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert answers[300].missing and isinstance(answers[301].error, InvalidURI)
     assert all(answer.data is None for answer in answers) and api.calls == []
-    (bought,) = store.exists_many([NOBODY_HAS], paid=True)
-    assert bought.source == "paid" and api.calls == [NOBODY_HAS]
+    bought = [store.exists_many([NOBODY_HAS], paid=True), store.exists_many([NOBODY_HAS], paid=True)]
+    assert [answer.source for (answer,) in bought] == ["paid", "cache"] and api.calls == [NOBODY_HAS]  # and kept
     with pytest.raises(NotFoundInStore):
-        list(store.exists_many([NOBODY_HAS], errors="raise"))
+        list(store.exists_many(["1" * 40], errors="raise"))
 
 
 def test_a_failure_is_no_absence_and_never_a_bill() -> None:
@@ -177,6 +179,36 @@ def test_a_failure_is_no_absence_and_never_a_bill() -> None:
     assert answer.source == "paid" and api.calls == [DIGEST]
     (answer,) = API({DIGEST: DATA}).exists_many([DIGEST])
     assert answer.failed and "paid=True" in str(answer.error)
+
+
+def test_other_bytes_than_those_of_the_digest_are_no_absence() -> None:
+    class Checked(Shelf):
+        def get(self, uri: str) -> bytes:
+            raise InvalidDataFound(self, uri)
+
+    class Plain:  # with `get` alone
+        def is_valid(self, uri: Any) -> bool:
+            return True
+
+        def get(self, uri: Any) -> bytes:
+            raise InvalidDataFound(self, uri)
+
+    api = API({DIGEST: b"other bytes"})
+    api.verify = True
+    for store in (Checked(), Plain(), api):
+        of_source = chain(source=store)
+        (location,) = of_source.locate(DIGEST, paid=True)
+        (answer,) = of_source.exists_many([DIGEST], paid=True)
+        assert location.state == "failed" and answer.failed
+        if store is not api:
+            with pytest.raises(LookupFailed):
+                of_source.exists(DIGEST)
+    with pytest.raises(InvalidDataFound):
+        Checked().exists(DIGEST)
+
+    class Bad(Checked, Box): ...
+
+    assert not chain(cache=Bad(), empty=Shelf()).exists(DIGEST)  # as `get`: a bad copy in a cache is replaced
 
 
 def test_a_dead_service_is_a_failure() -> None:

@@ -356,6 +356,32 @@ def test_a_lookup_in_on_answer_is_refused_and_not_waited_for(way: str, tmp_path:
     assert {str(error)[:32] for error in refused} == {"on_answer must not look up blobs"}
 
 
+@pytest.mark.parametrize(
+    "look",
+    [lambda store: list(store.get_many([digest(HELD)])), lambda store: store.locate(digest(HELD))],
+    ids=["get_many", "locate"],
+)
+@pytest.mark.timeout(60)
+def test_a_lookup_in_on_answer_of_another_store_waits_for_nothing_that_waits_for_it(
+    look: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    store, other = made(tmp_path), made(tmp_path)
+    told: list[Any] = []
+
+    def ask(answer: Answer) -> None:
+        try:
+            told.append(look(other))
+        except RuntimeError as error:
+            told.append(str(error))
+
+    store.on_answer = ask
+    assert [blob.data for blob in store.get_many([digest(HELD)])] == [HELD]
+    assert told and all("hand it to another thread" in str(each) for each in told)
+    told.clear()
+    store.get(digest(HELD))  # in this thread, which others do not wait for
+    assert told and not any("hand it" in str(each) for each in told)
+
+
 async def coroutine(answer: Answer) -> None: ...
 
 

@@ -24,7 +24,7 @@ from bitstore import (
 )
 from bitstore.errors import AccessDenied
 from bitstore.steps import Call, Found, Steps
-from tests.stores import API, Box, Shelf, blobs, down, sha1
+from tests.stores import API, Box, Shelf, blobs, down, full, sha1
 
 pytestmark = pytest.mark.usefixtures("skipped_pauses")
 
@@ -210,6 +210,26 @@ class TestDownloads:
             assert first.result(60) == b"other bytes"
             with pytest.raises(Exception, match=DIGEST):
                 second.result(60)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("found", [DATA, b"other bytes"], ids=["right", "wrong"])
+    def test_an_inner_composite_that_keeps_nothing_fills_files_and_is_checked(
+        self, found: bytes, tmp_path: Path
+    ) -> None:
+        """Its cache is known to be full, so the outer one keeps for it: a way of its own through the walk."""
+        bought = sha1(b"bought")
+        inner = chain(full(), Shelf({DIGEST: found}), API({bought: b"bought"}))
+        assert inner.get(bought) == b"bought" and inner._keeps_nothing()
+        composite = chain(Box(), Shelf(), inner)
+        if found == DATA:
+            composite.download(DIGEST, tmp_path / "out")
+            assert (tmp_path / "out").read_bytes() == DATA
+            assert chain(Box(), Shelf(), inner).open(DIGEST, verify=True).read() == DATA
+            return
+        with pytest.raises(LookupFailed, match="invalid"):
+            composite.download(DIGEST, tmp_path / "out")
+        with pytest.raises(LookupFailed, match="invalid"):
+            chain(Box(), Shelf(), inner).open(DIGEST, verify=True)
         assert not (tmp_path / "out").exists()
 
 

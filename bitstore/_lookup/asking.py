@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from bitstore.errors import NotFoundInStore
+from bitstore.errors import InvalidDataFound, NotFoundInStore
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
 
 __all__ = [
@@ -179,6 +179,8 @@ def _call_get(store: Any, uri: Any) -> Steps[Found]:
 def _exists_by_get(store: Any, uri: Any) -> Steps[bool]:
     try:
         yield Call(store.get, uri)
+    except InvalidDataFound:  # there is something, and not the blob
+        raise
     except NotFoundInStore:
         return False
     return True

@@ -17,7 +17,7 @@ from typing import Any
 
 from bitstore._lookup.task import Task
 from bitstore._lookup.timers import Timers
-from bitstore._lookup.workers import Workers
+from bitstore._lookup.workers import Workers, transfers_here
 from bitstore._support import clock
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
@@ -113,6 +113,7 @@ class Loop:
             if self._thread is not None:
                 return
             self._thread = threading.current_thread()
+        transfers_here()
         try:
             self.scheduler.turn(0.0)  # which kept connections were closed while there was no thread?
             while self._turn():

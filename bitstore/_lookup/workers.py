@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from bitstore._support.per_process import Process, current
 
-__all__ = ["Job", "Workers", "taken"]
+__all__ = ["Job", "Workers", "taken", "transfers_here"]
 
 _SIGNAL_PAUSE = 1.0  # seconds for which a wait may last before signals are handled
 _MOST_LEFT = 256  # calls whose result is not awaited any longer, in place of which more threads may be started
@@ -149,9 +149,16 @@ class _Mine(threading.local):
 
     process: Process | None = None
     workers: Workers | None = None
+    # The process in which the thread performs lookups of batches; None: it does not.
+    transfers: Process | None = None
 
 
 _mine = _Mine()
+
+
+def transfers_here() -> None:
+    """Note that the calling thread performs lookups, for which it must not wait."""
+    _mine.transfers = current()
 
 
 def taken(items: queue.SimpleQueue[T], left: float | None = None) -> T:
@@ -161,7 +168,14 @@ def taken(items: queue.SimpleQueue[T], left: float | None = None) -> T:
     ------
     queue.Empty
         `left` seconds are over.
+    RuntimeError
+        The calling thread is such a thread, and would wait for itself.
     """
+    if _mine.transfers is not None and _mine.transfers is current():
+        raise RuntimeError(
+            "a lookup was begun where lookups are performed (in on_answer, is_valid or the steps of a store), which "
+            "would wait for itself: hand it to another thread"
+        )
 
     def wait() -> T:
         end = None if left is None else time.monotonic() + left

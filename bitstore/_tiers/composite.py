@@ -209,6 +209,8 @@ class Composite(ChecksOptions, Chain):
                     continue
                 if (kept or (keepers and question.kept)) and isinstance(store, Composite) and store._keeps_nothing():
                     found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
+                    if look is not live.look:  # a file is wanted, or bytes that are checked
+                        found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
                 else:
                     found = yield from look(store, key)
                 if not found.matched and tier.is_cache and self._must_match(tier):
@@ -311,7 +313,7 @@ class Composite(ChecksOptions, Chain):
     def holder_steps(self, key: Any, paid: bool = False) -> Steps[str | None]:
         """Steps that end in the name of the first tier that holds `key`; None: none does, as far as was asked.
 
-        With `paid`, paid tiers are asked as well, on the condition under which `get` asks them.
+        With `paid`, what no other tier holds is looked up as `get` does, so that caches keep what is paid for.
         """
         asked = False
         failures: list[tuple[str, BaseException]] = []
@@ -320,29 +322,25 @@ class Composite(ChecksOptions, Chain):
                 if not tier.read or not tier.store.is_valid(key):
                     continue
                 asked = True  # a paid tier, too, would be asked by `get`
-                if not tier.paid:
-                    held = yield from _holds(tier.store, key, paid)
-                elif not paid:
-                    continue
-                elif failures and not self.call_when_uncertain:
-                    raise StoreNotAvailable(tier.name, NOT_ASKED)
-                else:
-                    held = yield from steps_of_exists(tier.store, key)
-                if held:
+                if not tier.paid and (yield from steps_of_exists(tier.store, key)):
                     return tier.name
             except Exception as error:  # as in _walk
-                failures.append((tier.name, error))
+                if not (tier.is_cache and isinstance(error, InvalidDataFound)):  # else as good as missing
+                    failures.append((tier.name, error))
+        if paid and costs(self):
+            try:
+                return (yield from self.key_steps(key)).source
+            except NotFoundInStore:
+                return None
+            except LookupTimedOut:
+                raise
+            except LookupFailed as error:  # without what says when to try again: another try could be paid for again
+                raise LookupFailed(self, key, error.failures, error.missing) from error.__cause__
         if failures:
             raise LookupFailed(self, key, failures) from failures[-1][1]
         if not asked and not self._is_free_part:
             raise self._nothing_asked(key)
         return None
-
-
-def _holds(store: Any, key: Any, paid: bool) -> Steps[bool]:
-    if paid and isinstance(store, Composite):  # of which only some tiers may be paid
-        return (yield from store.holder_steps(store.canonical(key), paid)) is not None
-    return (yield from steps_of_exists(store, key))
 
 
 def _may_pass(live: Live, name: str, error: BaseException) -> bool:
