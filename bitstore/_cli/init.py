@@ -115,7 +115,7 @@ def init(
     _write(text, target, force=force, schema=schema)
     if reporting.json:
         reporting.show(Config(file=str(target), algorithm=algorithm, tiers=tiers), "")
-    reporting.tell(f"wrote {target}: look at it, then try: bitstore get DIGEST --config {target} -o FILE")
+    reporting.tell(f"wrote {target}: look at it, then try: bitstore check --config {target}")
 
 
 def _check_target(target: Path | None, named: str, *, force: bool, schema: bool) -> None:
