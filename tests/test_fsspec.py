@@ -30,12 +30,12 @@ import bitstore.fsspec
 from bitstore import (
     DiskCache,
     FileRaw,
-    InvalidDataFound,
     InvalidURI,
     LookupFailed,
     MemoryCache,
     NotFoundInStore,
     Sha1Composite,
+    Sha1Store,
     Sha256Composite,
     Sha256Store,
     StoreNotAvailable,
@@ -43,7 +43,7 @@ from bitstore import (
 from bitstore.config import ConfigError
 from bitstore.fsspec import BlobCacheFileSystem, Sha1FileSystem, Sha256FileSystem
 from tests.servers import SeaweedS3
-from tests.stores import Shelf, blobs, sha1
+from tests.stores import API, Shelf, blobs, sha1
 from tests.test_import import run
 
 if sys.version_info >= (3, 11):
@@ -204,6 +204,44 @@ def test_a_failure_is_no_absence_in_any_method(skipped_pauses: object) -> None:
             ask(digest)
 
 
+def test_wrong_bytes_are_no_absence_to_readers_that_fill_gaps(tmp_path: Path) -> None:
+    digest = sha1(BLOB)
+    (tmp_path / digest).write_bytes(b"wrong")
+    fs = Sha1FileSystem(store=Sha1Store(FileRaw(), f"{tmp_path.as_uri()}/", verify=True))
+    asks = (fs.open, fs.cat_file, lambda path: fs.cat([path]), lambda path: fs.get_file(path, str(tmp_path / "out")))
+    for ask in (*asks, lambda path: fs.get_mapper("").get(path, b"zeros")):
+        with pytest.raises(StoreNotAvailable, match="invalid data"):
+            ask(digest)
+    (error,) = fs.cat_ranges([digest], 0, 3)
+    assert isinstance(error, StoreNotAvailable)
+
+
+@pytest.mark.parametrize("verify", [None, True])
+def test_a_blob_of_a_paid_source_is_read_and_paid_for_once(verify: bool | None) -> None:
+    packed = io.BytesIO()
+    FRAME.to_parquet(packed)
+    table, digest = packed.getvalue(), sha1(packed.getvalue())
+    reads: list[Callable[[Sha1FileSystem], Any]] = [
+        lambda fs: pq.read_table(digest, filesystem=fs),
+        lambda fs: (fs.info(digest), fs.open(digest).read()),
+        lambda fs: fs.cat_ranges([digest, digest.upper(), f"sha1://{digest}"], [0, 4, None], 8),
+    ]
+    for read in reads:
+        api = API({digest: table})
+        store = Sha1Composite()
+        store.append_source(api)
+        fs = Sha1FileSystem(store=store, verify=verify)
+        found = read(fs)
+        assert api.calls == [digest]
+        assert fs.isfile(digest) and not fs.exists(digest)  # for free
+    assert found == [table[:8], table[4:8], table[:8]]
+    missing = Sha1FileSystem(store=store).cat_ranges([digest, "0" * 40], 1, 2)
+    assert missing[0] == table[1:2] and isinstance(missing[1], FileNotFoundError)
+    for bad in ("abc", [digest]):
+        with pytest.raises((TypeError, ValueError)):
+            fs.cat_ranges(bad, [0, 1], 8)
+
+
 def test_wrong_bytes_are_never_given_where_they_are_verified() -> None:
     digest = sha1(BLOB)
     wrong = Sha1Composite()
@@ -211,7 +249,7 @@ def test_wrong_bytes_are_never_given_where_they_are_verified() -> None:
     assert Sha1FileSystem(store=wrong).cat_file(digest) == b"wrong"
     fs = Sha1FileSystem(store=wrong, verify=True)
     for ask in (fs.open, fs.cat_file, fs.cat, lambda path: fs.cat([path]), lambda path: fs.get_file(path, "never")):
-        with pytest.raises((LookupFailed, InvalidDataFound)):
+        with pytest.raises(StoreNotAvailable):
             ask(digest)
     assert not Path("never").exists()
     assert fs.cat([digest, sha1(b"right")], on_error="omit") == {sha1(b"right"): b"right"}

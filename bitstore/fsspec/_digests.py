@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -11,8 +14,9 @@ import fsspec
 
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import PerProcess
+from bitstore._tiers.chain import costs
 from bitstore.config import find, load
-from bitstore.errors import InvalidURI
+from bitstore.errors import InvalidDataFound, InvalidURI, StoreNotAvailable
 from bitstore.fsspec._files import sized, switch
 from bitstore.store import Store
 
@@ -46,7 +50,9 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     Notes
     -----
     Errors are those of the store: `NotFoundInStore` is a `FileNotFoundError`, and a lookup that failed
-    (`StoreNotAvailable`) is raised by every method, also by `exists`. `info` opens the blob to know its size.
+    (`StoreNotAvailable`) is raised by every method, also by `exists` and for bytes that do not match their digest.
+    `info` opens the blob to know its size. Of a store that costs money the last blob is held in memory, because readers
+    open a file several times: so it is paid for once. A cache in the composite does that for all.
     """
 
     protocol: ClassVar[str] = "digest"
@@ -75,6 +81,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 f"{self.protocol}:// needs a store of {self.algorithm} digests, and {self.store!r} has {other}"
             )
         self.verify = switch("verify", verify, or_none=True)
+        self._bought: tuple[str, bytes] | None = None  # the last blob of a store that costs money
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -94,19 +101,29 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode != "rb":
             self._read_only(path)
-        return sized(self.store.open(self._digest(path), verify=self.verify))
+        return sized(self._file(self._digest(path), self.verify))
+
+    def _file(self, digest: str, verify: bool | None) -> Any:
+        paid = costs(self.store)
+        bought, data = (paid and self._bought) or ("", b"")
+        if bought == digest:
+            return io.BytesIO(data)
+        with _no_absence(self.store):
+            file = self.store.open(digest, verify=self.verify if paid else verify)
+        if paid and isinstance(file, io.BytesIO):
+            self._bought = digest, file.getvalue()
+        return file
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes of a blob from `start` up to `end`; negative ones count from its end."""
-        if start is None and end is None and self.verify is not True:
-            data: bytes = self.store.get(self._digest(path))
-            return data
-        with self._open(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            first, last, _ = slice(start, end).indices(size)
-            file.seek(first)
-            part: bytes = file.read(max(0, last - first))
-            return part
+        digest = self._digest(path)
+        held = self._bought is not None and self._bought[0] == digest
+        if start is None and end is None and self.verify is not True and not held:
+            with _no_absence(self.store):
+                data: bytes = self.store.get(digest)  # which caches keep
+                return data
+        with self._open(digest) as file:
+            return _part(file, start, end)
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         """The bytes of one blob, or of many at once as a dict by digest.
@@ -129,7 +146,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         digests = list(dict.fromkeys(map(self._digest, path)))
         found: dict[str, Any] = {}
         for blob in self.store.get_many(digests):
-            answer = self._checked(blob) if blob.error is None else blob.error
+            answer = self._checked(blob) if blob.error is None else _mismatch(self.store, blob.error)
             if isinstance(answer, Exception):
                 if on_error == "raise":
                     raise answer
@@ -137,6 +154,46 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                     continue
             found[blob.uri] = answer
         return {digest: found[digest] for digest in digests if digest in found}
+
+    def cat_ranges(
+        self, paths: Any, starts: Any, ends: Any, max_gap: Any = None, on_error: str = "return", **options: Any
+    ) -> list[Any]:
+        """Parts of blobs, each blob opened once.
+
+        Parameters
+        ----------
+        paths
+            Digests or URLs.
+        starts, ends
+            Where each part begins and ends, or one number for all.
+        max_gap
+            Not used.
+        on_error
+            `"raise"` the first error, or `"return"` errors in place of bytes.
+        """
+        if not isinstance(paths, list):
+            raise TypeError(f"expected a list of digests, not {type(paths).__name__}")
+        bounds = [list(each) if hasattr(each, "__len__") else [each] * len(paths) for each in (starts, ends)]
+        if any(len(each) != len(paths) for each in bounds):
+            raise ValueError(
+                f"{len(paths)} paths, {len(bounds[0])} starts and {len(bounds[1])} ends do not fit together"
+            )
+        found: list[Any] = [None] * len(paths)
+        places: dict[str, list[int]] = {}
+        for place, path in enumerate(paths):
+            places.setdefault(self._digest(path), []).append(place)
+        for digest, wanted in places.items():
+            try:
+                with self._open(digest) as file:
+                    for place in wanted:
+                        found[place] = _part(file, bounds[0][place], bounds[1][place])
+            except Exception as error:  # one of a blob among many
+                if on_error == "raise":
+                    raise
+                found = [
+                    error if place in wanted and found[place] is None else each for place, each in enumerate(found)
+                ]
+        return found
 
     def _checked(self, blob: Any) -> Any:
         """The bytes of a blob of `get_many`, or the error that the check of its digest comes to."""
@@ -157,7 +214,8 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             return
         path = Path(lpath)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.download(self._digest(rpath), path, verify=self.verify is not False)
+        with _no_absence(self.store):
+            self.store.download(self._digest(rpath), path, verify=self.verify is not False)
         if callback is not None:
             callback.set_size(path.stat().st_size)
             callback.absolute_update(path.stat().st_size)
@@ -169,7 +227,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         if not self._strip_protocol(path):
             return {"name": "", "size": 0, "type": "directory"}
         digest = self._digest(path)
-        with self.store.open(digest, verify=False) as file:
+        with self._file(digest, False) as file:
             size = file.seek(0, os.SEEK_END)
         return {"name": digest, "size": size, "type": "file", self.algorithm: digest}
 
@@ -177,12 +235,13 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Whether the store has the blob. Raises `StoreNotAvailable` where it could not say."""
         if not self._strip_protocol(path):
             return True
-        there: bool = self.store.exists(self._digest(path))
-        return there
+        with _no_absence(self.store):
+            there: bool = self.store.exists(self._digest(path))
+            return there
 
     def isfile(self, path: str) -> bool:
-        """Whether the store has the blob, as `exists`."""
-        return bool(self._strip_protocol(path)) and self.exists(path)
+        """Whether the store has the blob, as `exists`; True for what only a paid source may have: `open` asks it."""
+        return bool(self._strip_protocol(path)) and (self.exists(path) or costs(self.store))
 
     def isdir(self, path: str) -> bool:
         """False for every blob."""
@@ -240,6 +299,26 @@ class Md5FileSystem(DigestFileSystem):
 
     protocol = "md5"
     algorithm = "md5"
+
+
+def _part(file: Any, start: int | None, end: int | None) -> bytes:
+    first, last, _ = slice(start, end).indices(file.seek(0, os.SEEK_END))
+    file.seek(first)
+    part: bytes = file.read(max(0, last - first))
+    return part
+
+
+@contextlib.contextmanager
+def _no_absence(store: Any) -> Iterator[None]:
+    """Raise no `FileNotFoundError` for bytes that do not match: zarr and others fill in zeros for what is absent."""
+    try:
+        yield
+    except InvalidDataFound as error:
+        raise _mismatch(store, error) from error
+
+
+def _mismatch(store: Any, error: Exception) -> Exception:
+    return StoreNotAvailable(store, str(error)) if isinstance(error, InvalidDataFound) else error
 
 
 def _of_configuration(config: str | os.PathLike[str] | None) -> Any:
