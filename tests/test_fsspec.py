@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.tests import abstract
 from obstore import fsspec as obstore_fsspec
@@ -434,6 +435,56 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(remote: Remote, tm
         fs.open("/a")
     with pytest.raises(FileNotFoundError):
         BlobCacheFileSystem(fs=Remote(), cache_storage=tmp_path).open("/none")
+
+
+class Given(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """One file, whose bytes are an argument, or in a mapping; `broken` ones say nothing."""
+
+    protocol = "given"
+    cachable = False
+
+    def __init__(self, data: bytes = b"", fo: dict[str, bytes] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.data = data if fo is None else fo["passwords"]
+
+    def cat_file(self, path: str, start: Any = None, end: Any = None, **options: Any) -> bytes:
+        return self.data[start:end]
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        if self.data == b"broken":
+            raise OSError("down")
+        if path.endswith("none"):
+            raise FileNotFoundError(path)
+        return {"name": path, "size": len(self.cat_file(path)), "type": "file"}
+
+
+def test_files_of_one_file_system_are_never_taken_for_those_of_another(tmp_path: Path) -> None:
+    wraps: list[Callable[[Any], Any]] = [
+        lambda fs: fs,
+        lambda fs: DirFileSystem("folder", fs=fs),
+        lambda fs: Given(fo={"passwords": fs.data}),
+    ]
+    read = [
+        BlobCacheFileSystem(fs=wrap(Given(data)), cache_storage=tmp_path, check_files=False).cat_file("/a")
+        for data in (b"old", b"new")
+        for wrap in wraps
+    ]
+    assert read == [b"old"] * 3 + [b"new"] * 3
+
+
+def test_exists_of_a_cached_file_system_calls_no_failure_an_absence(tmp_path: Path) -> None:
+    down = BlobCacheFileSystem(fs=Given(b"broken"), cache_storage=tmp_path)
+    for ask in (down.exists, down.isfile, down.lexists):
+        with pytest.raises(StoreNotAvailable, match="down"):
+            ask("/a")
+    fs = BlobCacheFileSystem(fs=Given(b"up"), cache_storage=tmp_path)
+    assert fs.exists("/a") and fs.isfile("/a") and not fs.exists("/none") and not fs.isfile("/none")
+    changing = Given(b"up")
+    changing.cat_file = lambda path, *_, **__: b"longer"  # type: ignore[method-assign]
+    changing.info = lambda path, **_: {"name": path, "size": 2, "ETag": "x"}  # type: ignore[method-assign]
+    with pytest.raises(StoreNotAvailable, match="one version") as caught:
+        BlobCacheFileSystem(fs=changing, cache_storage=tmp_path).open("http://host/a?X-Amz-Signature=0123456789abcdef")
+    assert "0123456789abcdef" not in str(caught.value)
 
 
 def test_files_that_never_change_are_not_asked_for_again(remote: Remote, tmp_path: Path) -> None:

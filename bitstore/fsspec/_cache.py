@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import logging
 import os
+import pickle
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 import fsspec
 
 from bitstore._caches.disk import DiskCache
-from bitstore._raw.fsspec_raw import version_in
+from bitstore._raw.fsspec_raw import FsspecRaw, version_in
 from bitstore._support.once import warn_once
+from bitstore._support.redact import redact_url
 from bitstore.errors import NotFoundInStore, StoreNotAvailable
 from bitstore.fsspec._files import sized, switch
 
@@ -90,7 +94,7 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
         self.check_files = switch("check_files", check_files)
         self.verify = switch("verify", verify)
         self._first = fo  # what a chained URL names: older releases of fsspec give no path for it
-        self._name = repr(_public((type(self.fs).__name__, self.fs.storage_args, self.fs.storage_options)))
+        self._name = hashlib.sha256(repr(_public(self.fs)).encode("utf-8", "surrogatepass")).hexdigest()
         # Paths are those of the other file system, so it says how they are written.
         self._strip_protocol = self._stripped
 
@@ -135,7 +139,8 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
             if len(data) == size and (not self.check_files or version_in(self._info_now(path)) == version):
                 return self._kept(key, data)
         raise StoreNotAvailable(
-            f"{self.protocol}://", f"{path}: what came was not the {size} bytes of one version, {_TRIES} times in a row"
+            f"{self.protocol}://",
+            f"{redact_url(path)}: what came was not the {size} bytes of one version, {_TRIES} times in a row",
         )
 
     def _kept(self, key: str, data: bytes) -> Any:
@@ -174,12 +179,20 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
         return listed
 
     def exists(self, path: str, **options: Any) -> bool:
-        """Whether the other file system has the file."""
-        return bool(self.fs.exists(self._stripped(path), **options))
+        """Whether the other file system has the file. Raises `StoreNotAvailable` where it could not say."""
+        path = self._stripped(path)
+        return bool(self.fs.exists(path, **options)) or self._there(path)
 
     def isfile(self, path: str) -> bool:
-        """Whether the other file system has a file there."""
-        return bool(self.fs.isfile(self._stripped(path)))
+        """Whether the other file system has a file there. Raises `StoreNotAvailable` where it could not say."""
+        path = self._stripped(path)
+        return bool(self.fs.isfile(path)) or (not self.fs.isdir(path) and self._there(path))
+
+    def _there(self, path: str) -> bool:
+        """Whether there is a file of which the other file system says no, which many say after any failure."""
+        raw = FsspecRaw(self.fs, missing_bucket="missing")
+        url = self.fs.unstrip_protocol(path)
+        return raw.is_valid(url) and raw.exists(url)
 
     def isdir(self, path: str) -> bool:
         """Whether the other file system has a folder there."""
@@ -209,9 +222,25 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
 
 
 def _public(value: Any) -> Any:
-    """`value` without what may be a secret or changes with it: the name of a file system in the keys of the cache."""
+    """`value` without what may be a secret or changes with it: the name of a file system in the keys of the cache.
+
+    Two that are different have different names: files of one must not be taken for those of another.
+    """
+    if isinstance(value, fsspec.AbstractFileSystem):
+        return [type(value).__name__, _public(value.storage_args), _public(value.storage_options)]
     if isinstance(value, Mapping):
-        return sorted((str(name), _public(each)) for name, each in value.items() if not _SECRET.search(str(name)))
+        # A mapping called `fo` has names of files.
+        parts = (
+            (str(name), repr(each) if name == "fo" and isinstance(each, Mapping) else _public(each))
+            for name, each in value.items()
+            if not _SECRET.search(str(name))
+        )
+        return sorted(parts, key=lambda part: part[0])
     if isinstance(value, (list, tuple)):
         return [_public(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+    if isinstance(value, (str, int, float, bool, bytes, type(None))):
+        return value
+    try:
+        return type(value).__name__, hashlib.sha256(pickle.dumps(value)).hexdigest()
+    except Exception:  # what does not pickle is like nothing else
+        return type(value).__name__, secrets.token_hex(16)
