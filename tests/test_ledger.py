@@ -232,9 +232,9 @@ def test_a_generation_made_again_too_late_does_not_count(tmp_path: Path, stale: 
     while int(newest(tmp_path).name) < 5:
         quick.reserve(1)
         count += 1
-    quick._create(1, lambda: 0, 0, epoch)
+    quick.files.create(1, lambda: 0, 0, epoch)
     if stale == "what it has listed":
-        look, listed = slow._newest, [1]
-        slow._newest = lambda: listed.pop() if listed else look()  # type: ignore[method-assign]
+        look, listed = slow.files.newest, [1]
+        slow.files.newest = lambda: listed.pop() if listed else look()  # type: ignore[method-assign]
     assert slow.reserve(10) == count + 10
     assert quick.total() == slow.total() == count + 10

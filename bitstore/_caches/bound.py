@@ -139,7 +139,7 @@ class Bound:
 
     def reclaim(self) -> None:
         """Delete the drafts of writers that are gone, and release what they had reserved."""
-        self.ledger.reclaim()
+        self.ledger.files.reclaim()
         for place, size in self._folder.drafts():
             found = self._folder.stat(place)
             if found is None:

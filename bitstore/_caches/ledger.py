@@ -19,40 +19,22 @@ with every COUNT. Both make recounts possible while others write:
 So a total may be too large for a while, never too small: that is what keeps the bound of the cache.
 """
 
-# ruff: noqa: PTH102
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import re
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
-from bitstore._caches.draft import draft_name, is_abandoned
-from bitstore._caches.folder import Place
-from bitstore._caches.held import Held
-from bitstore._caches.records import COUNT, DELTA, END, SIZE, START, View, is_start, pack
+from bitstore._caches.generations import Generations, Kept, NoLedger, append
+from bitstore._caches.records import COUNT, DELTA, END, SIZE, View, pack
 
 __all__ = ["Begun", "Ledger"]
 
-_DRAFT = ".new."
-_GENERATION = re.compile(r"[0-9]{16}").fullmatch  # what `_name` makes, and no other number
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # NONBLOCK: the name may be a pipe
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
 _KEEP = 64  # records after which a process keeps the file open; one that writes seldom holds nothing
-
-
-class _NoLedger(Exception):
-    """What stands under the name of a generation is no ledger: it lost its bytes, or is no plain file."""
-
-    def __init__(self, generation: int) -> None:
-        super().__init__(generation)
-        self.generation = generation
 
 
 class Begun(NamedTuple):
@@ -60,30 +42,6 @@ class Begun(NamedTuple):
 
     grown: int
     epoch: int
-
-
-class _Kept:
-    """A ledger file that stays open between two records, which costs less than to open it for each."""
-
-    __slots__ = ("_file", "_folder", "_inode", "_name", "fd", "identity", "view")
-
-    def __init__(self, path: str, view: View) -> None:
-        self.view = view
-        self._name = _name(view.generation)
-        self._folder = Held(os.open(path, _DIRECTORY))
-        self._file = Held(os.open(self._name, os.O_RDWR | os.O_APPEND | _FLAGS, dir_fd=self._folder.fd))
-        self.fd = self._file.fd
-        found = os.fstat(self._folder.fd)
-        self.identity = (found.st_ino, found.st_dev)
-        self._inode = os.fstat(self.fd).st_ino
-
-    def look(self) -> os.stat_result | None:
-        """What is under the file's name now; None if it is another file, or nothing."""
-        try:
-            found = os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return found if found.st_ino == self._inode else None
 
 
 class Ledger:
@@ -100,11 +58,11 @@ class Ledger:
     """
 
     def __init__(self, folder: str, count: Callable[[], int], *, max_bytes: int = 1 << 20) -> None:
-        self._folder = folder
+        self.files = Generations(folder)
         self._count = count
         self._max_bytes = max_bytes
         self._view: View | None = None
-        self._kept: _Kept | None = None
+        self._kept: Kept | None = None
         self._written = 0  # records of this process
         self._lock = threading.RLock()
 
@@ -186,7 +144,7 @@ class Ledger:
             for _ in range(100):
                 try:
                     opened = self._open(os.O_RDONLY)
-                except _NoLedger:
+                except NoLedger:
                     return None
                 if opened is None:
                     return None
@@ -195,10 +153,10 @@ class Ledger:
                     view.advance(fd, os.fstat(fd).st_size, own=0)
                 finally:
                     os.close(fd)
-                if not view.ended or self._newest() == view.generation:
+                if not view.ended or self.files.newest() == view.generation:
                     return None if view.spoiled else view.total
                 self._view = None
-            raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self._folder)
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be read", self.files.folder)
 
     def _append(self, kind: int, a: int, b: int, c: int) -> int:
         record = pack(kind, a, b, c)
@@ -209,12 +167,12 @@ class Ledger:
             for _ in range(1000):
                 try:
                     opened = self._open(os.O_RDWR | os.O_APPEND)
-                except _NoLedger as none:
+                except NoLedger as none:
                     # The next one after *that*, not after the newest: all processes that found it must make the same.
-                    self._create(none.generation + 1, self._count, 0, time.time_ns())
+                    self.files.create(none.generation + 1, self._count, 0, time.time_ns())
                     continue
                 if opened is None:
-                    self._create(1, self._count, 0, time.time_ns())
+                    self.files.create(1, self._count, 0, time.time_ns())
                     continue
                 fd, view = opened
                 # The file is opened again each time, unless there is much to write: no descriptor to inherit by a fork
@@ -230,11 +188,11 @@ class Ledger:
                     return lowest
                 # Our record stands behind an END, where it does not count, or in a file that was deleted under us and
                 # that no other process will read: write it again, in the next generation.
-            raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self._folder)
+            raise OSError(errno.EBUSY, "the ledger changes faster than it can be written", self.files.folder)
 
     def _say(self, fd: int, record: bytes, view: View, look: Callable[[], os.stat_result | None]) -> int | None:
         """Append to the open file. Returns the lowest total since, None if no process will read it there."""
-        own = _write(fd, record)
+        own = append(fd, record)
         found = look()
         gone = found is None or found.st_nlink == 0
         # A file that is gone is read to its end all the same: if that is an END, our record may stand before it.
@@ -243,7 +201,7 @@ class Ledger:
             self._view = self._kept = None
             return None
         if not view.ended and found is not None and found.st_size > self._max_bytes:
-            _write(fd, pack(END, 0, 0, 0))
+            append(fd, pack(END, 0, 0, 0))
             view.advance(fd, os.fstat(fd).st_size, own=0)
         if view.ended:
             self._kept = None
@@ -257,7 +215,7 @@ class Ledger:
             self._kept = None
             return None
         try:
-            there = os.lstat(self._folder)
+            there = os.lstat(self.files.folder)
         except OSError:
             there = None
         if there is None or (there.st_ino, there.st_dev) != kept.identity:
@@ -271,29 +229,29 @@ class Ledger:
 
     def _keep(self, view: View) -> None:
         with contextlib.suppress(OSError):  # too many open files, say: go on without
-            kept = _Kept(self._folder, view)
+            kept = Kept(self.files.folder, view)
             if os.pread(kept.fd, 2 * SIZE, 0) == view.start:
                 self._kept = kept
 
     def _open(self, flags: int) -> tuple[int, View] | None:
-        """The generation that we read last, or the newest; None if there is none. Raises `_NoLedger`."""
+        """The generation that we read last, or the newest; None if there is none. Raises `NoLedger`."""
         for _ in range(100):
-            generation = self._newest() if self._view is None else self._view.generation
+            generation = self.files.newest() if self._view is None else self._view.generation
             if generation is None:
                 return None
             try:
-                fd, start = self._open_generation(generation, flags)
+                fd, start = self.files.open(generation, flags)
             except FileNotFoundError:
                 self._view = None
                 continue
-            except _NoLedger:
+            except NoLedger:
                 self._view = None
                 raise
             # A process that is slow to `_follow` may make a generation that has come and gone before. No process reads
             # that one.
             # Its start tells it from the one that we know; that there are newer ones, from the newest.
             try:
-                stale = self._newest() != generation if self._view is None else self._view.start != start
+                stale = self.files.newest() != generation if self._view is None else self._view.start != start
             except BaseException:
                 os.close(fd)
                 raise
@@ -304,34 +262,7 @@ class Ledger:
             if self._view is None:
                 self._view = View(generation, start)
             return fd, self._view
-        raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self._folder)
-
-    def _open_generation(self, generation: int, flags: int) -> tuple[int, bytes]:
-        """A descriptor of one ledger file, and its first record."""
-        fd = -1
-        try:
-            with self._directory() as folder:
-                try:
-                    fd = os.open(_name(generation), flags | _FLAGS, dir_fd=folder)
-                except FileNotFoundError:
-                    raise
-                except OSError:  # a symbolic link, a folder or a socket does not open like this
-                    if stat.S_ISREG(os.stat(_name(generation), dir_fd=folder, follow_symlinks=False).st_mode):
-                        raise
-                    raise _NoLedger(generation) from None
-            try:
-                start = os.pread(fd, 2 * SIZE, 0)
-            except OSError:  # a pipe cannot be read like this
-                if stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise
-                raise _NoLedger(generation) from None
-            if not is_start(start[:SIZE]):
-                raise _NoLedger(generation)
-        except BaseException:
-            if fd >= 0:
-                os.close(fd)
-            raise
-        return fd, start
+        raise OSError(errno.EBUSY, "the ledger cannot be opened: its files come and go", self.files.folder)
 
     def _follow(self, ended: View) -> None:
         """Go on to the generation after `ended`; make it, unless another process has.
@@ -339,77 +270,15 @@ class Ledger:
         All processes that have read up to the END know the same totals there, so all would make the same file. It does
         not matter which comes first or is killed on the way.
         """
-        newest = self._newest()
+        newest = self.files.newest()
         if newest is None or newest <= ended.generation:
             if ended.spoiled:
-                self._create(ended.generation + 1, self._count, 0, time.time_ns())
+                self.files.create(ended.generation + 1, self._count, 0, time.time_ns())
             else:
-                self._create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
-            newest = self._newest()
+                self.files.create(ended.generation + 1, lambda: ended.total, ended.grown, ended.epoch)
+            newest = self.files.newest()
         self._view = None
         # The generation before the newest stays: a listing of the folder while files come and go could otherwise
         # find none at all, and that means a lost ledger.
-        with contextlib.suppress(OSError), self._directory() as folder:
-            for name in os.listdir(folder):
-                if _GENERATION(name) and newest is not None and int(name) < newest - 1:
-                    os.unlink(name, dir_fd=folder)
-
-    def reclaim(self) -> None:
-        """Delete the files that processes were just making when they died."""
-        with contextlib.suppress(FileNotFoundError), self._directory() as folder:
-            for name in os.listdir(folder):
-                if name.startswith(_DRAFT):
-                    with contextlib.suppress(FileNotFoundError):
-                        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                        if is_abandoned(Place((), name.removeprefix(_DRAFT)), found)[0]:
-                            os.unlink(name, dir_fd=folder)
-
-    def _create(self, generation: int, total: Callable[[], int], grown: int, epoch: int) -> None:
-        # The cache folder itself may have been deleted under us: it is made again, as private as at first.
-        Path(self._folder).parent.mkdir(0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self._folder, 0o700)
-        draft = f"{_DRAFT}{draft_name(SIZE)}"
-        with self._directory() as folder:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=folder)
-            try:
-                try:
-                    # The second record adds nothing, and tells this file from any other of the same number.
-                    mark = int.from_bytes(os.urandom(7), "little")
-                    _write(fd, pack(START, total(), grown, epoch) + pack(DELTA, 0, mark, 0))
-                finally:
-                    os.close(fd)
-                # A link, not a rename: it appears whole, and the first one stays.
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, _name(generation), src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(draft, dir_fd=folder)
-
-    def _newest(self) -> int | None:
-        try:
-            with self._directory() as folder:
-                return max((int(name) for name in os.listdir(folder) if _GENERATION(name)), default=None)
-        except FileNotFoundError:
-            return None
-
-    @contextlib.contextmanager
-    def _directory(self) -> Iterator[int]:
-        """A descriptor of the folder, which must be one and not a symbolic link to one."""
-        fd = os.open(self._folder, _DIRECTORY)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-
-def _name(generation: int) -> str:
-    return f"{generation:016d}"
-
-
-def _write(fd: int, record: bytes) -> int:
-    """Append one record; returns where it ends."""
-    if os.write(fd, record) != len(record):
-        # A part of a record is skipped by every reader, so it does no harm.
-        raise OSError(errno.ENOSPC, "the disk took only a part of a ledger record")
-    return os.lseek(fd, 0, os.SEEK_CUR)  # O_APPEND leaves the position behind what was just written
+        if newest is not None:
+            self.files.drop_before(newest - 1)

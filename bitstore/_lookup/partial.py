@@ -5,27 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
-import re
 import secrets
 import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from bitstore._lookup.cut import gets_on
+from bitstore._lookup.origin import Origin
 from bitstore._support.atomic import target_of
 from bitstore._support.digests import algorithm as digest_algorithm
 
 __all__ = ["CannotWrite", "Elsewhere", "Partial"]
 
-_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)").fullmatch
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _PIECE = 1 << 20
-_STRONG = re.compile(r"(?!W/)[\x21-\x7e]+").fullmatch  # an ETag by which two answers are known to be of the same bytes
 
 
 class CannotWrite(BaseException):
@@ -34,14 +30,6 @@ class CannotWrite(BaseException):
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
         self.error = error
-
-
-class _Origin(TypedDict):
-    """What the bytes of a partial file are the beginning of."""
-
-    url: str
-    etag: str
-    size: int | None
 
 
 class Elsewhere:
@@ -84,7 +72,7 @@ class Partial(Elsewhere):
         self._path = self.target
         self._shared = False  # whether a later download will look for the file
         self._finished = False
-        self._origin: _Origin | None = None
+        self._origin: Origin | None = None
         self._url = ""
         self._stale = False
         self._error: OSError | None = None
@@ -228,10 +216,9 @@ class Partial(Elsewhere):
         self._url = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
         self._stale = False
         self._furthest = 0
-        self._origin = self._read_origin()
+        self._origin = Origin.read(self._origin_path) if self._shared else None
         length = os.fstat(self._fd).st_size
-        origin = self._origin
-        if length and origin is not None and origin["url"] == self._url and length <= (origin["size"] or length):
+        if length and self._origin is not None and self._origin.explains(self._url, length):
             self.size = self._furthest = length
             self.resumed = True
             self.checked = None
@@ -241,7 +228,7 @@ class Partial(Elsewhere):
     @property
     def complete(self) -> bool:
         """All bytes are here already: the earlier download ended between the last byte and the new name."""
-        return self._origin is not None and self._origin["size"] == self.size and self.size > 0
+        return self._origin is not None and self._origin.size == self.size and self.size > 0
 
     @property
     def stale(self) -> bool:
@@ -254,7 +241,7 @@ class Partial(Elsewhere):
             self.restart()
         if not self.size or self._origin is None:
             return ()
-        return f"Range: bytes={self.size}-", f"If-Match: {self._origin['etag']}"
+        return f"Range: bytes={self.size}-", f"If-Match: {self._origin.etag}"
 
     def begin(self, status: int, headers: Mapping[str, str]) -> bool:
         """See `bitstore.steps.Sink`."""
@@ -266,15 +253,8 @@ class Partial(Elsewhere):
         except CannotWrite as failure:
             self._error = failure.error
             return False
-        extent = _CONTENT_RANGE(headers.get("content-range", ""))
-        fits = (
-            self._origin is not None
-            and headers.get("etag") == self._origin["etag"]
-            and extent is not None
-            and int(extent[1]) == self.size
-        )
-        self._stale = not fits
-        return fits
+        self._stale = self._origin is None or not self._origin.goes_on(headers, self.size)
+        return not self._stale
 
     def write(self, chunk: bytes) -> bool:
         """See `bitstore.steps.Sink`."""
@@ -289,7 +269,7 @@ class Partial(Elsewhere):
         """See `bitstore.steps.Sink`."""
         # Without an ETag the next try starts again, so nothing is gained. Nor is it by coming as far as before.
         origin = self._origin
-        further = origin is not None and gets_on(self.size - self._furthest, self.size, origin["size"])
+        further = origin is not None and gets_on(self.size - self._furthest, self.size, origin.size)
         if further:
             self._furthest = self.size
         return further
@@ -325,23 +305,12 @@ class Partial(Elsewhere):
         return self._path.with_suffix(".origin")
 
     def _write_origin(self, headers: Mapping[str, str]) -> None:
-        etag, length = headers.get("etag", ""), headers.get("content-length", "")
-        if not _STRONG(etag):
+        origin = Origin.of_answer(self._url, headers)
+        if origin is None:
             return
-        self._origin = _Origin(url=self._url, etag=etag, size=int(length) if _LENGTH(length) else None)
+        self._origin = origin
         if self._shared:  # written before the first byte is, so it is whole where there is anything to resume from
-            self._guarded(self._origin_path.write_text, json.dumps(self._origin))
-
-    def _read_origin(self) -> _Origin | None:
-        if not self._shared:
-            return None
-        try:
-            found = json.loads(self._origin_path.read_text())
-            etag, url, size = found["etag"], found["url"], found["size"]
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
-        sound = isinstance(url, str) and isinstance(etag, str) and _STRONG(etag)
-        return _Origin(url=url, etag=etag, size=size) if sound and (size is None or isinstance(size, int)) else None
+            self._guarded(origin.write, self._origin_path)
 
     def _forget_origin(self) -> None:
         self._origin = None
