@@ -17,7 +17,7 @@ import pytest
 
 from bitstore import FileRaw, S3Raw, Sha1Composite, Sha1Store
 from bitstore._cli.inputs import Input
-from bitstore._cli.putting import Putting, put_all, writable_tier
+from bitstore._cli.putting import CHECKS, Putting, put_all, writable_tier
 from bitstore._digests.hash_list import HashList
 from tests.cli_scene import Scene
 from tests.servers import Answer, Corrupt, FakeGCS, FaultProxy, Hold, SeaweedS3, s3_error
@@ -176,6 +176,17 @@ def test_the_tier_is_the_first_source_that_can_be_written_or_the_one_named(scene
     assert scene("locate", sha1(LARGE), "--config", "paid.toml")[1].count("held: ") == 2
     code, _, err = scene("put", "file", "--store", "file:///x/")
     assert code == 3 and "--algorithm" in err
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_cache_without_room_or_of_this_process_alone_stores_nothing_and_says_so(scene: Scene, check: str) -> None:
+    disk = '[[tier]]\nname = "disk"\ncache = "disk"\npath = "small"\nmax_size = "1kB"\n'
+    memory = '[[tier]]\nname = "memory"\ncache = "memory"\n'
+    write(scene.root, {"file": b"file" * 1000, "two.toml": f'algorithm = "sha1"\n{disk}{memory}'.encode()})
+    code, out, err = scene("put", "file", "--config", "two.toml", "--tier", "disk", "--check", check)
+    assert (code, out) == (2, "") and "failed: 1" in err
+    code, _, err = scene("put", "file", "--config", "two.toml", "--tier", "memory", "--check", check)
+    assert code == 3 and "choose one of disk" in err
 
 
 def test_buckets_take_files_of_all_sizes(

@@ -70,7 +70,8 @@ def writable_tier(store: Composite, name: str | None) -> Tier:
 
 def _is_writable(store: Any) -> bool:
     own = getattr(type(store), "put", Store.put) is not Store.put or methods_of(store).put_steps
-    return own and not isinstance(store, Composite) and not costs(store)
+    lasts = scope_of(store) != "process"  # what a memory holds is gone with the command
+    return own and lasts and not isinstance(store, Composite) and not costs(store)
 
 
 class Putting:
@@ -128,7 +129,8 @@ class Putting:
         self, digest: str, size: int, there: Stored | None
     ) -> Steps[tuple[Literal["read", "size"] | None, Stored | None]]:
         check = self._check
-        if check == "none":
+        # A disk cache leaves out what it has no room for, without an error.
+        if check == "none" and scope_of(self._store) == "shared":
             return None, there
         if check == "read" or (check == "auto" and there is None and size <= _READ_BACK):
             found = yield from steps_of_get(self._store, digest)
@@ -140,6 +142,8 @@ class Putting:
         stored = there if there is not None else (yield from steps_of_describe(self._store, digest))
         if stored is None or not _fits(stored, size):
             raise WriteConflict(self.label, f"{digest} was written, and is not there with its {size} bytes")
+        if check == "none":
+            return None, stored
         return (None if stored.size is None or stored.compression else "size"), stored
 
 
