@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,12 @@ def files_are_those_of_the_distribution() -> None:
     assert {Path(package, "py.typed") for package in ("bitstore", "ray_integration", "epic/bitstore")} <= there
     assert not (site / "epic" / "__init__.py").exists()
     assert len(list(site.glob("epic_bitstore-*"))) == 1 and not list(site.glob("bitstore-*"))
+
+
+def links_of_the_description_lead_somewhere_from_the_index() -> None:
+    text = importlib.metadata.metadata("epic-bitstore").get_payload()
+    links = re.findall(r"\]\(([^)]+)\)", str(text))
+    assert len(links) > 20 and [link for link in links if not link.startswith(("https://", "#"))] == [], links
 
 
 def every_public_name_is_there() -> None:
@@ -244,7 +251,8 @@ def on_ray() -> None:
 
 if __name__ == "__main__":
     for check in (
-        files_are_those_of_the_distribution, every_public_name_is_there, stores_on_this_machine, frames,
+        files_are_those_of_the_distribution, links_of_the_description_lead_somewhere_from_the_index,
+        every_public_name_is_there, stores_on_this_machine, frames,
         files_by_digest, other_libraries_as_stores, membership, observed, s3, gcs, command_line, on_ray,
     ):  # fmt: skip
         check()
