@@ -58,7 +58,7 @@ def files_are_those_of_the_distribution() -> None:
 
 
 def links_of_the_description_lead_somewhere_from_the_index() -> None:
-    text = importlib.metadata.metadata("epic-bitstore").get_payload()
+    text = importlib.metadata.metadata("epic-bitstore").json["description"]
     links = re.findall(r"\]\(([^)]+)\)", str(text))
     assert len(links) > 20 and [link for link in links if not link.startswith(("https://", "#"))] == [], links
 
