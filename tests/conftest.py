@@ -74,7 +74,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a Ray come first and together."""
+    """Tests that share a Ray come first and together. A test is called alike in every process, or xdist runs none."""
+    for item in items:
+        if re.search(r"\bat 0x[0-9a-f]+", item.nodeid, re.IGNORECASE):
+            raise pytest.UsageError(f"the id of a test holds the address of an object: {item.nodeid}")
     items.sort(key=lambda item: not _shares_ray(item))
 
 

@@ -389,7 +389,7 @@ class Awaited:
     async def __call__(self, answer: Answer) -> None: ...
 
 
-@pytest.mark.parametrize("wrong", [3, "print", coroutine, Awaited()], ids=repr)
+@pytest.mark.parametrize("wrong", [3, "print", coroutine, Awaited()], ids=["number", "name", "coroutine", "object"])
 def test_a_callback_that_cannot_be_called_is_refused_at_once(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"on_answer is a (plain )?function"):
         Sha1Composite(on_answer=wrong)
