@@ -173,14 +173,18 @@ def test_indexes_pickle_as_their_path_and_threads_share_one(tmp_path: Path, layo
 def test_indexes_of_parts_merge_into_one_of_the_whole(tmp_path: Path) -> None:
     early, late = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2026, 2, 1, tzinfo=timezone.utc)
     whole, new = digests(4000, "whole"), digests(300, "new")
-    build(tmp_path / "whole.idx", whole, "sorted", source="listing", covers_up_to=early).close()
-    build(tmp_path / "new.idx", [*new, *whole[:50]], "sorted", source="writes", covers_up_to=late).close()
-    build(tmp_path / "none.idx", [], "sorted", source="writes", covers_up_to=early).close()
+    build(tmp_path / "whole.idx", whole, "sorted", source="bucket", covers_up_to=early).close()
+    build(tmp_path / "new.idx", [*new, *whole[:50]], "sorted", source="bucket", covers_up_to=late).close()
+    build(tmp_path / "none.idx", [], "sorted", source="bucket", covers_up_to=early).close()
     merge([tmp_path / "whole.idx", tmp_path / "new.idx", tmp_path / "none.idx"], tmp_path / "all.idx")
     with Index(tmp_path / "all.idx") as index:
         assert len(index) == 4300 and index.holds_many(whole + new).all()
         assert not index.holds_many(digests(1000, "other")).any()
-        assert (index.info.source, index.info.covers_up_to, index.info.layout) == ("listing; writes", late, "sorted")
+        assert (index.info.source, index.info.covers_up_to, index.info.layout) == ("bucket", late, "sorted")
+    build(tmp_path / "other.idx", [], "sorted", source="other", covers_up_to=early).close()
+    merge([tmp_path / "all.idx", tmp_path / "other.idx"], tmp_path / "two.idx")
+    with Index(tmp_path / "two.idx") as index:  # what the other has got after `early` is not known to be absent
+        assert (index.info.source, index.info.covers_up_to) == ("bucket; other", early)
     build(tmp_path / "fuse.idx", new, "fuse").close()
     build(tmp_path / "md5.idx", digests(3, algorithm="md5"), "sorted", "md5").close()
     wrong: list[list[str]] = [[], ["whole.idx", "fuse.idx"], ["whole.idx", "md5.idx"]]

@@ -24,7 +24,8 @@ _PARTS = 256  # by their first byte: so many parts are merged one after the othe
 def merge(paths: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> None:
     """Write the digests of several indexes of layout `sorted` as one.
 
-    The new index covers what the one of them does that covers up to the latest moment; it names the sources of all.
+    Several indexes of one source cover what the latest of them does. Of several sources the new index names all, and
+    covers them up to the earliest of their moments: what one of them has got since is not known to be absent.
 
     Parameters
     ----------
@@ -55,10 +56,14 @@ def _told(infos: list[IndexInfo]) -> dict[str, Any]:
         raise ValueError("nothing to merge: name at least one index")
     if len({info.algorithm for info in infos}) > 1 or any(info.layout != "sorted" for info in infos):
         raise ValueError("only indexes of one algorithm and of the layout 'sorted' can be merged")
-    latest = max(infos, key=lambda info: info.covers_up_to).as_dict()
-    del latest["layout"]
+    latest: dict[str, IndexInfo] = {}  # of each source
+    for info in infos:
+        known = latest.setdefault(info.source, info)
+        latest[info.source] = max(known, info, key=lambda each: each.covers_up_to)
+    told = min(latest.values(), key=lambda info: info.covers_up_to).as_dict()
+    del told["layout"]
     return {
-        **latest,
+        **told,
         "source": "; ".join(dict.fromkeys(info.source for info in infos if info.source)),
         "coverage": "; ".join(dict.fromkeys(info.coverage for info in infos)),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
