@@ -184,6 +184,34 @@ def test_only_the_word_of_the_service_makes_a_blob_missing(reply: Reply, missing
                 ask(SHA1)
 
 
+def test_credentials_that_a_service_repeats_are_masked() -> None:
+    def repeat(asked: Asked) -> Reply:
+        return (
+            400,
+            {"Content-Type": "text/plain"},
+            f"{asked.headers['x-amz-security-token']} {asked.headers['x-gate']}".encode(),
+        )
+
+    token, header = "PLANTED+token/of=many", "Planted-header-value"
+    with ScriptedServer(repeat) as server:
+        options: dict[str, Any] = {"endpoint": server.url, "region": "us-east-1", "retry_config": {"max_retries": 0}}
+        options |= {"access_key_id": "AKIAPLANTED", "secret_access_key": "x" * 20, "session_token": token}
+        options |= {"client_options": {"allow_http": True, "default_headers": {"X-Gate": header}}}
+        raws = [
+            ObstoreRaw(obstore.store.S3Store("bucket", **options)),
+            FsspecRaw(obstore_fsspec.FsspecStore("s3", **options)),
+        ]
+        for raw in raws:
+            asks: list[Callable[..., Any]] = [raw.get, raw.open, raw.locate, raw.put]
+            for ask in asks:
+                try:
+                    text = str(ask("s3://bucket/key", *([b"x"] if ask == raw.put else [])))
+                except StoreNotAvailable as error:
+                    text = str(error)
+                assert "400" in text and token not in text and header not in text
+        assert any(asked.headers["x-gate"] == header for asked in server.seen)
+
+
 def test_open_reads_ranges_of_one_version(s3: SeaweedS3, bucket: str, memory: Any, tmp_path: Path) -> None:
     local = fsspec.filesystem("file")
     for raw, url in (

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from bitstore._lookup.opened import Opened, PinnedFile
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.problems import cut
+from bitstore._raw.problems import cut, without
 from bitstore._support.per_process import Process, current
 from bitstore._support.redact import redact_url
 from bitstore.errors import AccessDenied, BitstoreError, NotFoundInStore, StoreNotAvailable, WriteConflict, described
 from bitstore.steps import Call, Found, Steps, Stored, Write
 
-__all__ = ["ForeignRaw", "Look", "is_obstore", "says_outage", "says_refusal", "told"]
+__all__ = ["ForeignRaw", "Look", "is_obstore", "says_outage", "says_refusal", "secrets_in", "told"]
 
 _OUTAGE = re.compile(r"error sending request|timed out|connect|status code: (?:429|502|503|504)", re.IGNORECASE)
 _obstore_runtime: Process | None = None  # the process that has used obstore by one of these stores
 _REFUSAL = re.compile(r"Permission|AccessDenied|Forbidden|Unauth")
+_SECRET = re.compile(r"key|secret|token|pass|cred|auth|sign|session|header|cookie|connection", re.IGNORECASE)
+_SHORTEST = 8  # characters; shorter values of options are no secrets
 
 T = TypeVar("T")
 
@@ -33,6 +35,19 @@ def is_obstore(client: Any) -> bool:
 def told(error: BaseException) -> str:
     """An error of another library in a line, without what looks like a secret and without its debugging part."""
     return cut(" ".join(described(error).partition("\n\nDebug source")[0].split()))
+
+
+def secrets_in(options: Any, *, named: bool = False) -> Iterator[str]:
+    """What options of a client hold that its service may repeat: texts under names such as `token` or `headers`."""
+    if isinstance(options, Mapping):
+        for name, value in options.items():
+            yield from secrets_in(value, named=named or _SECRET.search(str(name)) is not None)
+    elif isinstance(options, (list, tuple)):
+        for value in options:
+            yield from secrets_in(value, named=named)
+    elif named and isinstance(options, (str, bytes)):
+        text = options if isinstance(options, str) else options.decode("latin-1")
+        yield from (word for word in (text, *text.split()) if len(word) >= _SHORTEST)
 
 
 def says_refusal(error: BaseException) -> bool:
@@ -83,6 +98,13 @@ class ForeignRaw(RawStore):
     def _meaning(self, uri: str, error: Exception) -> BitstoreError:
         """`NotFoundInStore` where the error says for certain that the object is absent; else another one."""
 
+    def _secrets(self) -> Iterable[str]:
+        """What the client sends that no message may have in it, as a service may repeat it."""
+        return ()
+
+    def _masked(self, text: str) -> str:
+        return without(text, self._secrets())
+
     def _tried(self, subject: str, uri: str, function: Callable[..., T], *args: Any) -> T:
         try:
             return function(uri, *args)
@@ -91,7 +113,7 @@ class ForeignRaw(RawStore):
         except Exception as error:  # clients raise errors of any kind: what is no definite absence is a failure
             meant = self._meaning(uri, error)
             if isinstance(meant, NotFoundInStore) and subject:
-                meant = StoreNotAvailable(self, f"{subject}{redact_url(uri)}: {told(error)}")
+                meant = StoreNotAvailable(self, self._masked(f"{subject}{redact_url(uri)}: {told(error)}"))
             raise meant from error
 
     def _check_fork(self) -> None:
@@ -114,10 +136,11 @@ class ForeignRaw(RawStore):
                 return  # another write was under way
         except Exception as error:  # of the client, as in `_tried`
             reason = f"it was not written: the name is taken, and what is there cannot be read ({told(error)})"
-            raise WriteConflict(self, f"PUT {redact_url(uri)}: {reason}") from error
+            raise WriteConflict(self, self._masked(f"PUT {redact_url(uri)}: {reason}")) from error
 
     def _failure(self, uri: str, reason: str, *, refused: bool = False, no_bucket: bool = False) -> StoreNotAvailable:
-        failure = (AccessDenied if refused else StoreNotAvailable)(self, f"{redact_url(uri)}: {reason}")
+        text = self._masked(f"{redact_url(uri)}: {reason}")
+        failure = (AccessDenied if refused else StoreNotAvailable)(self, text)
         failure.definite = failure.no_container = no_bucket
         return failure
 

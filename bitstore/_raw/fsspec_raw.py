@@ -8,11 +8,11 @@ import inspect
 import pickle
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, told
+from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, secrets_in, told
 from bitstore._support import clock
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
@@ -187,6 +187,9 @@ class FsspecRaw(KeepsPerProcess, ForeignRaw):
         if self._protocols & _HTTP and uri not in str(error):
             return self._failure(uri, told(error))  # of a file of this machine, such as of certificates
         return self._without_bucket(uri, bucket) or NotFoundInStore(self, redact_url(uri))
+
+    def _secrets(self) -> Iterator[str]:
+        return secrets_in(getattr(self._given, "storage_options", None))
 
     def _without_bucket(self, uri: str, bucket: str) -> BitstoreError | None:
         if not (self._protocols & _BUCKETS) or self._buckets.get(bucket, 0.0) > clock.monotonic():

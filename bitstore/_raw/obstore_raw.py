@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, told
+from bitstore._raw.foreign import ForeignRaw, Look, is_obstore, says_outage, says_refusal, secrets_in, told
 from bitstore._raw.meanings import s3_problem
 from bitstore._raw.problems import Problem
 from bitstore._support.redact import redact_url
@@ -159,6 +160,10 @@ class ObstoreRaw(ForeignRaw):
         failure.unreachable = says_outage(error)
         failure.definite = problem is not None and problem.definite
         return failure
+
+    def _secrets(self) -> Iterator[str]:
+        for name in ("config", "client_options"):
+            yield from secrets_in(getattr(self.store, name, None))
 
     def _missing(self, uri: str) -> BitstoreError:
         if self._kind == "LocalStore" and not Path(self.store.prefix or "/").is_dir():
