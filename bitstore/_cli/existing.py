@@ -10,12 +10,11 @@ from typing import Annotated
 
 import typer
 
-from bitstore._cli.fetching import FetchReport
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
-from bitstore._cli.runs import note, running
+from bitstore._cli.runs import RunReport, note, running
 from bitstore._cli.terminal import refusing, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import Entry, HashList
@@ -52,7 +51,7 @@ def exists(
         reports.check()
         entries, composite = listed.open(hashes, stores)
         listings = _listings(output_path)
-    report = FetchReport(entries=entries.total)
+    report = RunReport(entries=entries.total)
     with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as going:
         for outcome, number in _outcomes(composite, entries, lookups, paid=paid):
             with going.shield():
@@ -112,26 +111,23 @@ def _outcomes(
                 yield Outcome(digest, "failed", error=redact(reason_of(blob.error))), number
 
 
-def _take(outcome: Outcome, number: int, report: FetchReport, listings: Listings | None) -> None:
-    digest, kind, tier, _, error = outcome
-    missing, failed, invalid = (None, None, None) if listings is None else listings.all
-    if kind == "found":
-        report.count_found(tier or "", None)
-    elif kind == "missing":
-        report.count_missing()
-        note(missing, digest)
+def _take(outcome: Outcome, number: int, report: RunReport, listings: Listings | None) -> None:
+    report.count(outcome)
+    if listings is None:
+        return
+    digest, kind, _, _, error = outcome
+    if kind == "missing":
+        note(listings.missing, digest)
     elif kind == "failed":
-        report.count_failed(digest, error or "")
-        note(failed, digest, error or "")
-    else:
-        report.invalid += 1
-        note(invalid, str(number), digest, (error or "").partition(": ")[2])
+        note(listings.failed, digest, error or "")
+    elif kind == "invalid":
+        note(listings.invalid, str(number), digest, (error or "").partition(": ")[2])
 
 
-def _summary(report: FetchReport, listings: Listings | None, unasked: list[str]) -> list[str]:
-    ended = "interrupted: " if report.interrupted is not None else "stopped: " if report.stopped is not None else ""
+def _summary(report: RunReport, listings: Listings | None, unasked: list[str]) -> list[str]:
     tiers = ", ".join(f"{name}: {count:,}" for name, count in report.by_tier.items())
-    told = [f"{ended}there: {report.found:,}" + (f" ({tiers})" if tiers else "") + f" in {report.seconds:.1f} s"]
+    where = f" ({tiers})" if tiers else ""
+    told = [f"{report.beginning}there: {report.found:,}{where} in {report.seconds:.1f} s"]
     counts = ((report.missing, "missing"), (report.failed, "failed"), (report.invalid, "not a digest"))
     for (count, what), listing in zip(counts, (None, None, None) if listings is None else listings.all, strict=True):
         told.append(f"{what}: {count:,}" + (f": see {listing.path}" if count and listing is not None else ""))
@@ -139,6 +135,4 @@ def _summary(report: FetchReport, listings: Listings | None, unasked: list[str])
             told.append(f"  of the tiers that were asked: {', '.join(unasked)} costs money or quota (--paid asks it)")
         if what == "failed":
             told += report.causes.lines()
-    if report.stopped is not None:
-        told.append(f"stopped because: {report.stopped}")
-    return told
+    return told + report.ending()

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bitstore._cli.fetching import FetchReport, run
+from bitstore._cli.fetching import run, summary
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
+from bitstore._cli.runs import RunReport
 from bitstore._cli.terminal import refusing
 from bitstore._digests.hash_list import ListError
 from bitstore._support.atomic import is_special
@@ -91,7 +92,7 @@ def fetch(
         again += ["--fan-out", str(fan_out)] if fan_out else []
         resume = f"resume with the failures: {redact_url(shlex.join(again))}"
     line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values())
-    reports.end(line, "\n".join(filter(None, [report.summary(composite, listings), resume])), reporting)
+    reports.end(line, "\n".join(filter(None, [summary(report, composite, listings), resume])), reporting)
 
 
 def _listings(target: Output, retry: str | None) -> Listings:
@@ -109,7 +110,7 @@ def _listings(target: Output, retry: str | None) -> Listings:
         raise OutputError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _how_to_resume(report: FetchReport, path: Path) -> str:
+def _how_to_resume(report: RunReport, path: Path) -> str:
     if path.suffix in (".parquet", ".pq"):
         kept = f"; what was fetched is in {report.partial}" if report.partial else ""
         return (

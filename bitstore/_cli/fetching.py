@@ -5,99 +5,29 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.listings import Listing, Listings
-from bitstore._cli.outputs import Output, OutputError, Unfit
-from bitstore._cli.terminal import above, in_words, say_plainly
-from bitstore._digests.hash_list import Entry, ListError
+from bitstore._cli.outputs import Output, Unfit
+from bitstore._cli.runs import RunReport, note, running
+from bitstore._digests.hash_list import Entry
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
 from bitstore._tiers.composite import Composite
-from bitstore._warming.outcome import Kind, Outcome, reason_of
+from bitstore._warming.outcome import Outcome, reason_of
 from bitstore._warming.progress import Progress
-from bitstore._warming.tally import Tally
 from bitstore.blob import Blob
 
-__all__ = ["FetchReport", "run"]
+__all__ = ["run", "summary"]
 
 Watch: TypeAlias = Callable[[Outcome], object]
-
-
-@dataclass(kw_only=True)
-class FetchReport(Tally):
-    """The counts of a run.
-
-    Attributes
-    ----------
-    there
-        Digests whose blobs were in the output before.
-    entries
-        About how many entries the list has; None: unknown.
-    interrupted
-        Number of the signal that ended the run.
-    partial
-        Where an incomplete Parquet file was put.
-    """
-
-    there: int = 0
-    entries: int | None = None
-    interrupted: int | None = None
-    partial: str | None = None
-
-    @property
-    def done(self) -> int:
-        """How many entries are dealt with."""
-        return self.asked + self.there + self.invalid
-
-    @property
-    def total(self) -> int | None:
-        """About how many entries there are; None: unknown."""
-        return self.entries
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of the list was asked for."""
-        return self.stopped is None and self.interrupted is None
-
-    @property
-    def exit_code(self) -> int:
-        """0: all found; 1: some missing, or lines were no digests; 2: some failed; 128 + signal: interrupted."""
-        if self.interrupted is not None:
-            return 128 + self.interrupted
-        if self.failed or self.stopped:
-            return 2
-        return 1 if self.missing or self.invalid else 0
-
-    def summary(self, store: Composite, listings: Listings) -> str:
-        """What the run says at its end, some lines of text."""
-        ended = "interrupted: " if self.interrupted is not None else "stopped: " if self.stopped is not None else ""
-        size = rounded_size(self.bytes)
-        lines = [f"{ended}found {self.found:,} blobs, {size} in {self.seconds:.1f} s ({self.rate})"]
-        if self.there:
-            lines.append(f"  {self.there:,} more were there already")
-        lines += ["  " + line for line in _per_tier(store)]
-        for count, what, listing in (
-            (self.missing, "missing", listings.missing),
-            (self.failed, "failed", listings.failed),
-            (self.invalid, "not a digest", listings.invalid),
-        ):
-            where = f": see {listing.path}" if count and listing.path.exists() else ""
-            lines.append(f"{what}: {count:,}{where}")
-            if listing is listings.failed:
-                lines += self.causes.lines()
-        if self.stopped is not None:
-            lines.append(f"stopped because: {self.stopped}")
-        return "\n".join(lines)
 
 
 class _Run:
     """The state of one run."""
 
     def __init__(
-        self, output: Output, listings: Listings, report: FetchReport, progress: Progress, watch: Watch | None
+        self, output: Output, listings: Listings, report: RunReport, progress: Progress, watch: Watch | None
     ) -> None:
         self._watch = watch
         self._output = output
@@ -109,16 +39,12 @@ class _Run:
         """The digests to fetch."""
         for number, text, digest, reason in entries:
             if digest is None:
-                self._report.invalid += 1
-                self._list(self._listings.invalid, str(number), text, reason)
-                self._outcome(text, "invalid", error=f"entry {number}: {reason}")
+                outcome = Outcome(text, "invalid", error=f"entry {number}: {reason}")
+                self._ended(outcome, self._listings.invalid, str(number), text, reason)
             elif self._output.has(digest):
-                self._report.there += 1
-                self._outcome(digest, "there")
+                self._ended(Outcome(digest, "there"))
             else:
                 yield digest
-                continue
-            self._progress.look()
 
     def take(self, blob: Blob) -> None:
         """Put one answer where it belongs."""
@@ -135,30 +61,20 @@ class _Run:
             except Unfit as unfit:
                 error = unfit
         if error is None:
-            self._report.count_found(blob.source or "", len(data))
-            self._outcome(blob.uri, "found", blob.source, len(data))
+            self._ended(Outcome(blob.uri, "found", blob.source, len(data)))
         elif blob.missing:
-            self._report.count_missing()
-            self._list(self._listings.missing, blob.uri)
-            self._outcome(blob.uri, "missing")
+            self._ended(Outcome(blob.uri, "missing"), self._listings.missing, blob.uri)
         else:
             text = redact(reason_of(error))
-            self._report.count_failed(blob.uri, text)
-            self._list(self._listings.failed, blob.uri, text)
-            self._outcome(blob.uri, "failed", error=text)
-        self._progress.look()
+            self._ended(Outcome(blob.uri, "failed", error=text), self._listings.failed, blob.uri, text)
 
-    def _outcome(
-        self, digest: str, kind: Kind, tier: str | None = None, size: int | None = None, error: str | None = None
-    ) -> None:
+    def _ended(self, outcome: Outcome, listing: Listing | None = None, *fields: str) -> None:
+        """Count, list and show what became of one entry."""
+        self._report.count(outcome)
+        note(listing, *fields)
         if self._watch is not None:
-            self._watch(Outcome(digest, kind, tier, size, error))
-
-    def _list(self, listing: Listing, *fields: str) -> None:
-        try:
-            listing.add(*fields)
-        except OSError as error:
-            raise OutputError(f"cannot write {listing.path}: {error.strerror or error}") from error
+            self._watch(outcome)
+        self._progress.look()
 
 
 def run(
@@ -175,7 +91,7 @@ def run(
     shown: bool = True,
     watch: Watch | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> FetchReport:
+) -> RunReport:
     """Fetch `entries` from `store` into `output`, in bounded memory.
 
     Parameters
@@ -203,56 +119,38 @@ def run(
     clock
         Seconds, from any start, for progress.
     """
-    started = time.monotonic()
-    report = FetchReport(entries=total)
-    with Interrupts() as interrupts, Progress("fetch", report, shown=shown, say=say_plainly, clock=clock) as progress:
-        state = _Run(output, listings, report, progress, watch)
-        try:
-            answers = store.get_many(state.wanted(entries), timeout=timeout, in_flight=in_flight)
-            with above(progress.say), contextlib.closing(answers):  # type: ignore[type-var]
-                for blob in answers:
-                    with interrupts.shield():
-                        state.take(blob)
-                    report.stopped = report.causes.stop(max_failures)
-                    if report.stopped is not None:
-                        break
-        except KeyboardInterrupt:
-            report.interrupted = interrupts.signal or 2
-        except (OutputError, ListError) as error:
-            report.stopped = str(error)
-        except BaseException:  # a defect, or no memory: leave no drafts behind
-            _abandon(output, listings)
-            raise
-        interrupts.ignore()
-        _finish(report, output, listings, retrying=retrying)
-        report.seconds = time.monotonic() - started
+    report = RunReport(entries=total)
+    retried = listings.failed if retrying else None
+    with running("fetch", report, listings.all, shown=shown, output=output, retried=retried, clock=clock) as going:
+        state = _Run(output, listings, report, going.progress, watch)
+        answers = store.get_many(state.wanted(entries), timeout=timeout, in_flight=in_flight)
+        with contextlib.closing(answers):  # type: ignore[type-var]
+            for blob in answers:
+                with going.shield():
+                    state.take(blob)
+                report.stopped = report.causes.stop(max_failures)
+                if report.stopped is not None:
+                    break
     return report
 
 
-def _abandon(output: Output, listings: Listings) -> None:
-    with contextlib.suppress(OutputError):
-        output.close(complete=False)
-    for listing in listings.all:
-        listing.discard()
-
-
-def _finish(report: FetchReport, output: Output, listings: Listings, *, retrying: bool) -> None:
-    complete = report.interrupted is None and report.stopped is None
-    try:
-        partial = output.close(complete=complete)
-        report.partial = None if partial is None else str(partial)
-    except OutputError as error:
-        report.stopped = report.stopped or str(error)
-        complete = False
-    for listing in listings.all:
-        if retrying and not complete and listing is listings.failed:
-            # What was not asked again is still a failure, and only the earlier list has all of these.
-            listing.discard()
-            continue
-        try:
-            listing.publish()
-        except OSError as error:
-            report.stopped = report.stopped or f"cannot write {listing.path}: {in_words(error)}"
+def summary(report: RunReport, store: Composite, listings: Listings) -> str:
+    """What the run says at its end, some lines of text."""
+    size = rounded_size(report.bytes)
+    lines = [f"{report.beginning}found {report.found:,} blobs, {size} in {report.seconds:.1f} s ({report.rate})"]
+    if report.there:
+        lines.append(f"  {report.there:,} more were there already")
+    lines += ["  " + line for line in _per_tier(store)]
+    for count, what, listing in (
+        (report.missing, "missing", listings.missing),
+        (report.failed, "failed", listings.failed),
+        (report.invalid, "not a digest", listings.invalid),
+    ):
+        where = f": see {listing.path}" if count and listing.path.exists() else ""
+        lines.append(f"{what}: {count:,}{where}")
+        if listing is listings.failed:
+            lines += report.causes.lines()
+    return "\n".join([*lines, *report.ending()])
 
 
 def _per_tier(store: Composite) -> list[str]:

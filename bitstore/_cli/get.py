@@ -14,9 +14,7 @@ from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.terminal import End, fail, no_reader, refusing, show_bytes
 from bitstore._support.atomic import is_special, target_of, write_into
-from bitstore._support.digests import ALGORITHMS
 from bitstore._warming.outcome import reason_of
-from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable
 
 __all__ = ["get"]
@@ -37,10 +35,7 @@ def get(
     target = None if output_file in (None, "-") else Path(output_file or "")
     with refusing():
         LookupOptions(timeout=timeout).check()
-        guessed = next((name for name, kind in ALGORITHMS.items() if kind.parse(digest) is not None), None)
-        if stores.store and guessed is None:
-            raise ConfigError(f"{digest!r} is no digest of {', '.join(ALGORITHMS)}")
-        composite = stores.composite(guessed)
+        composite = stores.composite_for(digest)
         composite.canonical(digest)
         _check_file(target, output_file or "")
         if target is None and reporting.json:

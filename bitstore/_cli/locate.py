@@ -9,9 +9,7 @@ import typer
 from bitstore._cli import lines
 from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
 from bitstore._cli.terminal import End, refusing, show
-from bitstore._support.digests import ALGORITHMS
 from bitstore._support.sizes import rounded_size
-from bitstore.config import ConfigError
 from bitstore.location import Location
 
 __all__ = ["locate"]
@@ -34,10 +32,7 @@ def locate(
     """
     with refusing():
         LookupOptions(timeout=timeout).check()
-        guessed = next((name for name, kind in ALGORITHMS.items() if kind.parse(digests[0]) is not None), None)
-        if stores.store and guessed is None:
-            raise ConfigError(f"{digests[0]!r} is no digest of {', '.join(ALGORITHMS)}")
-        composite = stores.composite(guessed)
+        composite = stores.composite_for(digests[0])
         keys = [composite.canonical(digest) for digest in digests]
     code = 0
     for key in keys:

@@ -96,6 +96,13 @@ class StoreOptions:
         self._check_schemes(options)
         return from_urls(list(self.store), algorithm=algorithm, **options)
 
+    def composite_for(self, digest: str) -> DigestComposite:
+        """The composite that is asked for `digest`, which tells the algorithm where options name the stores."""
+        guessed = next((name for name, kind in ALGORITHMS.items() if kind.parse(digest) is not None), None)
+        if self.store and guessed is None:
+            raise ConfigError(f"{digest!r} is no digest of {', '.join(ALGORITHMS)}")
+        return self.composite(guessed)
+
     def arguments(self) -> list[str]:
         """The options, as another command can be given them."""
         words = ["--config", str(self.config)] if self.config else []

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from bitstore._cli import lines
-from bitstore._cli.fetching import FetchReport
 from bitstore._cli.inputs import Input, check_inputs, inputs, readable, scratch_folder
 from bitstore._cli.options import Reporting, StoreOptions, one_of
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.putting import CHECKS, Check, Put, Putting, put_all, writable_tier
 from bitstore._cli.reports import ReportOptions, fetch_line
-from bitstore._cli.runs import running
+from bitstore._cli.runs import RunReport, running
 from bitstore._cli.terminal import in_words, refusing, show_bytes
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact
@@ -109,7 +108,7 @@ class _Run:
     """The state of one run."""
 
     def __init__(self, reporting: Reporting, tier: str) -> None:
-        self.report = FetchReport()
+        self.report = RunReport()
         self._reporting = reporting
         self._tier = tier
         self._left_out = 0
@@ -159,18 +158,16 @@ class _Run:
     def summary(self) -> list[str]:
         """What the run says at its end."""
         report = self.report
-        ended = "interrupted: " if report.interrupted is not None else "stopped: " if report.stopped is not None else ""
         size = rounded_size(report.bytes)
-        told = [f"{ended}stored {report.found:,} files, {size} in {report.seconds:.1f} s ({report.rate}): {self._tier}"]
+        moved = f"{size} in {report.seconds:.1f} s ({report.rate})"
+        told = [f"{report.beginning}stored {report.found:,} files, {moved}: {self._tier}"]
         if report.there:
             told.append(f"  {report.there:,} more were there already")
         if self._left_out:
             told.append(f"left out: {self._left_out:,} links and the like")
         if report.failed:
             told += [f"failed: {report.failed:,}", *report.causes.lines()]
-        if report.stopped is not None:
-            told.append(f"stopped because: {report.stopped}")
-        return told
+        return told + report.ending()
 
 
 def _sum_line(digest: str, name: bytes) -> bytes:

@@ -15,11 +15,11 @@ import typer
 
 import bitstore
 from bitstore._cli import lines
-from bitstore._cli.fetching import FetchReport
 from bitstore._cli.lines import as_json, show_line
 from bitstore._cli.options import Reporting
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.page import page
+from bitstore._cli.runs import RunReport
 from bitstore._cli.terminal import End, fail, in_words
 from bitstore._support.atomic import target_of, write_into
 from bitstore._support.redact import redact
@@ -92,7 +92,7 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def fetch_line(
-    command: str, report: FetchReport, *, resume: str | None, tiers: Iterable[TierStats] | None = None
+    command: str, report: RunReport, *, resume: str | None, tiers: Iterable[TierStats] | None = None
 ) -> lines.Report:
     """The report of a run that goes through a list once as an object; see `report_line`."""
     return report_line(

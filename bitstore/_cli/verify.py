@@ -105,14 +105,13 @@ def verify(
             )
         except BitstoreError as error:  # of the listing: what becomes of objects is in their answers
             report.stopped = described(error)
-    complete = report.stopped is None and report.interrupted is None
     resume = None
-    if not complete and report.reached is not None and sample is None:
+    if not report.complete and report.reached is not None and sample is None:
         again = ["bitstore", "verify", *([url] if url else []), *(["--tier", tier] if tier else [])]
         again += [*stores.arguments(), *(["--algorithm", algorithm] if algorithm else [])]
         again += ["--fraction", str(fraction), "--seed", str(seed)] if fraction is not None else []
         resume = f"resume: {redact_url(shlex.join([*again, '--resume-from', report.reached]))}"
-    ending = run_keys("verify", report, exit_code=report.exit_code, complete=complete, resume=resume)
+    ending = run_keys("verify", report, exit_code=report.exit_code, complete=report.complete, resume=resume)
     told = [*_summary(report, template), *([resume] if resume else [])]
     reports.end(_line(report, template.shown, seed, ending), "\n".join(told), reporting)
 
@@ -167,10 +166,9 @@ def _line(report: VerifyReport, place: str, seed: int | None, ending: dict[str, 
 
 
 def _summary(report: VerifyReport, template: KeyTemplate) -> list[str]:
-    ended = "interrupted: " if report.interrupted is not None else "stopped: " if report.stopped is not None else ""
     place = template.shown
     told = [
-        f"{ended}{report.listed:,} objects listed below {place}",
+        f"{report.beginning}{report.listed:,} objects listed below {place}",
         f"right: {report.found:,}, {rounded_size(report.bytes)} in {report.seconds:.1f} s ({report.rate})",
         f"wrong: {report.wrong:,}",
         f"not a digest as key: {report.invalid:,}",
@@ -179,9 +177,7 @@ def _summary(report: VerifyReport, template: KeyTemplate) -> list[str]:
     ]
     if report.missing:
         told.append(f"gone since they were listed: {report.missing:,}")
-    if report.stopped is not None:
-        told.append(f"stopped because: {report.stopped}")
-    elif report.interrupted is None and report.invalid == report.listed:
+    if report.complete and report.invalid == report.listed:
         what = "no key there is a digest" if report.listed else "nothing lies there"
         told.append(f"{what}: {hint(template)}")
-    return told
+    return told + report.ending()

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from bitstore._cli.fetching import FetchReport
+from bitstore._cli.runs import RunReport
 from bitstore._digests.codings import looks_coded
 from bitstore._digests.store import DigestStore
 from bitstore._digests.template import KeyTemplate, key_template
@@ -37,7 +37,7 @@ _IN_MEMORY = 16 << 20  # bytes; larger objects are hashed one by one as they com
 
 
 @dataclass(kw_only=True)
-class VerifyReport(FetchReport):
+class VerifyReport(RunReport):
     """The counts of a run: `found` are right, `missing` were deleted meanwhile, `invalid` have no digest as key.
 
     Attributes
@@ -92,11 +92,6 @@ class Sampling:
         self._number = number
         self._fraction = fraction
         self._seed = seed
-
-    @property
-    def whole_list_first(self) -> bool:
-        """Whether all is listed before anything is checked."""
-        return self._number is not None
 
     def chosen(self, objects: Iterable[_Object]) -> Iterator[_Object]:
         """Those of `objects` that are checked, in their order."""

@@ -69,17 +69,11 @@ class WarmReport(Tally):
 
     def count(self, outcome: Outcome) -> None:
         """Add one outcome."""
-        if outcome.kind == "found":
-            self.count_found(outcome.tier or "", outcome.size)
-        elif outcome.kind == "missing":
-            self.count_missing()
-        elif outcome.kind == "failed":
-            self.count_failed(outcome.digest, outcome.error or "")
-        elif outcome.kind == "warm":
+        if outcome.kind == "warm":
             self.warm += 1
             self.causes.answered()
         else:
-            self.invalid += 1
+            super().count(outcome)
 
     def __str__(self) -> str:
         lines = [f"{self.given:,} entries, {self.distinct:,} different digests"]

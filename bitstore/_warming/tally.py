@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bitstore._warming.causes import Causes
+from bitstore._warming.outcome import Outcome
 from bitstore._warming.timeline import Timeline
 
 __all__ = ["Tally"]
@@ -62,6 +63,17 @@ class Tally:
     def total(self) -> int | None:
         """How many entries there are to deal with; None: unknown."""
         return None
+
+    def count(self, outcome: Outcome) -> None:
+        """Add one outcome."""
+        if outcome.kind == "found":
+            self.count_found(outcome.tier or "", outcome.size)
+        elif outcome.kind == "missing":
+            self.count_missing()
+        elif outcome.kind == "failed":
+            self.count_failed(outcome.digest, outcome.error or "")
+        else:
+            self.invalid += 1
 
     def count_found(self, tier: str, size: int | None) -> None:
         """Count a blob that `tier` had, of `size` bytes; None: it did not have to be moved."""
