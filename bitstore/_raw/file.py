@@ -6,28 +6,24 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from bitstore._lookup.opened import Opened, PinnedFileOfDisk
+from bitstore._lookup.opened import Opened
 from bitstore._lookup.partial import Partial
+from bitstore._raw import regular_file
 from bitstore._raw.base import RawStore, blob_bytes
-from bitstore._raw.listing import Listed, Listing
+from bitstore._raw.folder_listing import list_folder
+from bitstore._raw.listing import Listing
 from bitstore._raw.options import Option, one_of
-from bitstore._support.atomic import Draft, check_regular
 from bitstore.errors import AccessDenied, InvalidURI, NotFoundInStore, StoreNotAvailable
-from bitstore.steps import Call, FileBody, Found, Steps, Stored, Write
+from bitstore.steps import Call, Found, Steps, Stored, Write
 
 __all__ = ["FileRaw"]
 
 _URL = re.compile(r"file://(?:localhost)?(/[^\x00\r\n\ud800-\udfff]*)").fullmatch
 _READ_INLINE = 1024 * 1024  # bytes; reading more than this holds up a transfer thread
-
-# O_NONBLOCK: opening a named pipe would otherwise wait for a writer.
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
 
 # By folder: the device on which it was first seen, or last with something in it. An unmounted disk leaves its folder.
 _devices: dict[str, int] = {}
@@ -79,9 +75,9 @@ class FileRaw(RawStore):
     def get_steps(self, uri: Any) -> Steps[Found]:
         path = self._path(uri)
         try:
-            data = _read(path, _READ_INLINE)
+            data = regular_file.read(path, _READ_INLINE)
             if data is None:
-                data = yield Call(_read, path, None)
+                data = yield Call(regular_file.read, path, None)
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(data, self.label)
@@ -89,7 +85,7 @@ class FileRaw(RawStore):
     def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         path = self._path(uri)
         try:
-            yield Call(_copy, path, partial)
+            yield Call(regular_file.copy, path, partial)
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(partial, self.label)
@@ -97,7 +93,7 @@ class FileRaw(RawStore):
     def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
         path = self._path(uri)
         try:
-            file = yield Call(_open, path, self.label)
+            file = yield Call(regular_file.open_pinned, path, self.label)
         except OSError as error:
             self._missing_or_failed(uri, error)
         return Found(Opened(file), self.label)
@@ -107,7 +103,7 @@ class FileRaw(RawStore):
 
     def version_steps(self, uri: Any) -> Steps[str | None]:
         status = yield from self._status(uri)
-        return None if status is None else _version_of(status)
+        return None if status is None else regular_file.version_of(status)
 
     def describe_steps(self, uri: Any) -> Steps[Stored | None]:
         status = yield from self._status(uri)
@@ -116,7 +112,7 @@ class FileRaw(RawStore):
     def _status(self, uri: Any) -> Steps[os.stat_result | None]:
         path = self._path(uri)
         try:
-            status: os.stat_result = yield Call(_readable, path)
+            status: os.stat_result = yield Call(regular_file.readable, path)
         except OSError as error:
             try:
                 self._missing_or_failed(uri, error)
@@ -128,7 +124,7 @@ class FileRaw(RawStore):
         path = self._path(uri)
         body = blob_bytes(data)
         try:
-            yield Call(_write, path, body, write, self.root if self.missing_folder == "failure" else None)
+            yield Call(regular_file.write, path, body, write, self.root if self.missing_folder == "failure" else None)
         except OSError as error:
             raise self._failure(f"PUT {uri}", error) from error
 
@@ -151,7 +147,7 @@ class FileRaw(RawStore):
         folder, begin = self._path(f"{uri}-")[:-1].rsplit(b"/", 1)
         try:
             page: Listing = yield Call(
-                _listing, os.fsdecode(folder) + "/", os.fsdecode(begin), one_level, most, after or beyond
+                list_folder, os.fsdecode(folder) + "/", os.fsdecode(begin), one_level, most, after or beyond
             )
         except OSError as error:
             raise self._failure(f"LIST {uri}", error) from error
@@ -171,11 +167,9 @@ class FileRaw(RawStore):
         return path
 
     def _path(self, uri: Any) -> bytes:
-        if not isinstance(uri, str):
-            raise TypeError(f"{type(self).__name__} expected a str such as '{self.URI_HINT}', not {type(uri).__name__}")
-        path = self._named(uri)
+        path = self._named(uri) if isinstance(uri, str) else None
         if path is None:
-            raise InvalidURI(self, uri, hint=self._hint())
+            self._refuse(uri)
         if self.root is None:
             return path
         if self.root not in _devices:
@@ -248,127 +242,3 @@ class FileRaw(RawStore):
 
 def _below(path: bytes, root: bytes) -> bool:
     return path.startswith(root.rstrip(b"/") + b"/")
-
-
-# What these open they close themselves: a lookup that runs out of time leaves the call that still reads, and must not
-# close its descriptor, whose number soon stands for another file.
-
-
-@contextlib.contextmanager
-def _opened(path: bytes) -> Iterator[tuple[int, int]]:
-    """The descriptor and the size of a regular file."""
-    descriptor = os.open(path, _READ)
-    try:
-        status = os.fstat(descriptor)
-        check_regular(status)
-        yield descriptor, status.st_size
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: bytes, most: int | None) -> bytes | None:
-    """The whole file: up to its end, for it may have grown or shrunk since its size was looked up.
-
-    None: it has more than `most` bytes.
-    """
-    with _opened(path) as (descriptor, size):
-        if most is not None and size > most:
-            return None
-        data = os.read(descriptor, size + 1)
-        if len(data) == size:  # and the end was seen, because one byte more was asked for
-            return data
-        chunks = [data]
-        while data:
-            data = os.read(descriptor, _READ_INLINE)
-            chunks.append(data)
-        return b"".join(chunks)
-
-
-def _open(path: bytes, label: str) -> PinnedFileOfDisk:
-    with _opened(path) as (descriptor, _):
-        return PinnedFileOfDisk(os.dup(descriptor), label, os.fsdecode(path))
-
-
-def _copy(path: bytes, partial: Partial) -> None:
-    with _opened(path) as (descriptor, _):
-        partial.copy(descriptor)
-
-
-def _readable(path: bytes) -> os.stat_result:
-    status = Path(os.fsdecode(path)).stat()
-    check_regular(status)
-    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return status
-
-
-def _version_of(status: os.stat_result) -> str:
-    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
-
-
-def _write(path: bytes, body: bytes | FileBody, write: Write, root: str | None) -> None:
-    if root is not None and not Path(root).is_dir():  # not to be made on another disk than the one that was meant
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {root}")
-    name = os.fsdecode(path)
-    if name.endswith("/"):
-        raise IsADirectoryError(errno.EISDIR, "the name of a file cannot end with '/'")
-    with Draft(Path(name)) as draft:
-        target = draft.target
-        if write.only_if_absent and target.exists():
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(body, FileBody):
-            _write_file(draft, body)
-        else:
-            draft.write(body)
-        if write.replacing is None or _still(path, write.replacing):
-            draft.publish(replace=not write.only_if_absent)
-
-
-def _write_file(draft: Draft, body: FileBody) -> None:
-    with contextlib.closing(body.open()) as reader, draft.path.open("xb", buffering=0) as file:
-        while piece := reader.read(_READ_INLINE):
-            left = memoryview(piece)
-            while left:
-                left = left[file.write(left) :]
-
-
-def _listing(folder: str, begin: str, one_level: bool, most: int, after: str | None) -> Listing:
-    objects: list[Listed] = []
-    folders: list[str] = []
-    for url, size in _below_folder(folder, begin, one_level, after):
-        if after is not None and url <= after:
-            continue
-        if len(objects) + len(folders) == most:
-            return Listing(tuple(objects), tuple(folders), max(item for item in (*(o.url for o in objects), *folders)))
-        if size is None:
-            folders.append(url)
-        else:
-            objects.append(Listed(url, size, ""))
-    return Listing(tuple(objects), tuple(folders), None)
-
-
-def _below_folder(folder: str, begin: str, one_level: bool, after: str | None) -> Iterator[tuple[str, int | None]]:
-    """URLs of the files in `folder` in their order, with sizes; of folders (None) where one level is asked for."""
-    with os.scandir(folder) as entries:
-        found = [(_url(entry.path) + ("/" if entry.is_dir() else ""), entry) for entry in entries]
-    for url, entry in sorted((item for item in found if item[1].name.startswith(begin)), key=lambda item: item[0]):
-        if url.endswith("/") and not one_level:
-            done = after is not None and url < after and not after.startswith(url)
-            if not done and not entry.is_symlink():  # which may lead to a folder above
-                yield from _below_folder(entry.path + "/", "", one_level, after)
-        elif url.endswith("/"):
-            yield url, None
-        elif entry.is_file():
-            yield url, entry.stat().st_size
-
-
-def _url(path: str) -> str:
-    return "file://" + quote(os.fsencode(path))
-
-
-def _still(path: bytes, version: str) -> bool:
-    try:
-        return _version_of(_readable(path)) == version
-    except FileNotFoundError:
-        return False
