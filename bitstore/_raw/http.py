@@ -116,7 +116,7 @@ class HTTPRaw(WireStore[State]):
             "If-None-Match": "*" if write.only_if_absent else None,
             "If-Match": write.replacing,
         }
-        return self._ask_optional(Asked(place, "PUT", body), self._state().features, "//".join(origin(place)), headers)
+        return self._state().features.ask(self._ask, Asked(place, "PUT", body), "//".join(origin(place)), headers)
 
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         url = asked.place

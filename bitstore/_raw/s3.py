@@ -218,7 +218,7 @@ class S3Raw(WireStore[Routes]):
             "If-None-Match": "*" if write.only_if_absent else None,
             "If-Match": write.replacing,
         }
-        return (yield from self._ask_optional(Asked(place, "PUT", body), self._state().features, place[0], headers))
+        return (yield from self._state().features.ask(self._ask, Asked(place, "PUT", body), place[0], headers))
 
     def list_steps(
         self,

@@ -7,7 +7,7 @@ import pickle
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -16,7 +16,6 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.retry import Retry, Tally, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
-from bitstore._raw.features import WriteFeatures
 from bitstore._raw.listing import Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.parts import in_parts, into, version_of
@@ -290,22 +289,6 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             reason = f"it was not written: the name is taken ({conflict}), and what is there cannot be read ({head})"
             text = without(reason, _proxy_secrets(self.proxy))
             raise WriteConflict(self, self._redacted(f"PUT {uri}: {text}")) from conflict.cause
-
-    def _ask_optional(
-        self, asked: Asked, features: WriteFeatures, bucket: str, headers: Mapping[str, str | None]
-    ) -> Steps[Response | Problem]:
-        """A write with optional headers: those that the service refuses are left out, now and from then on."""
-        refused: dict[str, Problem] = {}
-        while True:
-            lines = features.lines(bucket, {name: headers[name] for name in headers if name.lower() not in refused})
-            answer = yield from self._ask(asked._replace(headers=lines))
-            blamed = features.blamed(answer, lines) if isinstance(answer, Problem) else None
-            if blamed is None:
-                if refused and (isinstance(answer, Response) or answer.status == 412):
-                    features.leave_out(bucket, refused)
-                return answer
-            assert isinstance(answer, Problem)
-            refused[blamed] = answer
 
     def _send(self, asked: Asked, request: Request) -> Steps[Response | Problem]:
         """Send one request; what is no whole answer is a problem already."""
