@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from bitstore._caches.address import target
 from bitstore._caches.blobs import DAMAGED, INLINE, Blobs, Large
 from bitstore._caches.folder import is_unmatched
 from bitstore._caches.local import LocalCache
 from bitstore._caches.quarantine import trim
-from bitstore._caches.root import absolute, default_folder, default_size, examine, make, warn_of
+from bitstore._caches.root import absolute, default_folder, default_size, examine, warn_of
+from bitstore._caches.writing import write
 from bitstore._lookup.opened import Opened
 from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
@@ -104,7 +106,8 @@ class DiskCache(LocalCache):
         self._algorithm: str | None = None
         if algorithm is not None:
             self.use_algorithm(algorithm)
-        self._check_folder()
+        if self._trouble is None:
+            examine(self._root, self.label, allow_foreign_owner=allow_foreign_owner)
 
     @property
     def max_size(self) -> int:
@@ -135,7 +138,7 @@ class DiskCache(LocalCache):
     def allow_foreign_owner(self, allow: bool) -> None:
         self._allow_foreign_owner = allow
         if (blobs := self._blobs_of.get()) is not None:
-            blobs.trusted = False
+            blobs.access.allow(allow)
 
     @property
     def algorithm(self) -> str | None:
@@ -189,14 +192,14 @@ class DiskCache(LocalCache):
         StoreNotAvailable
             The disk could not say.
         """
-        return self._find(uri, None)[1]
+        return self._find(uri, None, self.verify, True)[1]
 
     def exists(self, uri: str) -> bool:
         """Whether the cache holds `uri`, whatever its bytes are. Raises what `get` raises, for the same reasons."""
         self._check_valid(uri)
         blobs = self._blobs()
         try:
-            return self._may_read(blobs) and bool(blobs.files(uri, self.algorithm))
+            return blobs.access.granted() and bool(blobs.files(uri, self.algorithm))
         except OSError as error:
             raise self._failed(blobs, "read_errors", error) from error
 
@@ -217,42 +220,24 @@ class DiskCache(LocalCache):
         InvalidURI, NotFoundInStore, InvalidDataFound, StoreNotAvailable
             As `get` does.
         """
-        place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
+        place = self._find(uri, None, self.verify if verify is None else verify, False)[0]
         return Path(f"{self._root}/{place}")
 
-    def _find(self, uri: str, limit: int | None) -> tuple[str, bytes]:
-        return self._walk(uri, limit, check=self.verify, keep=True)
-
-    def _walk(self, uri: str, limit: int | None, *, check: bool, keep: bool) -> tuple[str, bytes]:
-        """Find a good file of `uri`: its place below the root, and its bytes.
-
-        The one with the digest's own name comes first, then those beside it, of which any good one will do.
-        """
+    def _find(self, uri: str, limit: int | None, check: bool, keep: bool) -> tuple[str, bytes]:
+        """The place of a good file of `uri` below the root, and its bytes; the parameters are those of `Blobs.find`."""
         self._check_valid(uri)
         blobs = self._blobs_of.get() or self._blobs()
-        damaged = False
+        found = None
         try:
-            if blobs.trusted or self._may_read(blobs):
-                top, digest = blobs.address(uri, self.algorithm)
-                fan = f"{top}/{digest[:3]}"
-                if top != "keys":
-                    place = f"{fan}/{digest}"
-                    data = blobs.load(place, top, digest, limit, check, keep)
-                    if isinstance(data, bytes):
-                        blobs.count("hits")
-                        return place, data
-                    damaged = data is DAMAGED
-                for name in blobs.folder.beside(f"{fan}/{digest}.d"):
-                    place = f"{fan}/{digest}.d/{name}"
-                    data = blobs.load(place, "checksum", name, limit, check, keep)
-                    if isinstance(data, bytes):
-                        blobs.count("hits")
-                        return place, data
-                    damaged = damaged or data is DAMAGED
+            if blobs.access.trusted or blobs.access.granted():
+                found = blobs.find(uri, self.algorithm, limit, check, keep)
         except OSError as error:
             raise self._failed(blobs, "read_errors", error) from error
+        if isinstance(found, tuple):
+            blobs.count("hits")
+            return found
         blobs.count("misses")
-        if damaged:
+        if found is DAMAGED:
             raise InvalidDataFound(self.label, uri, "its file was damaged, and is put aside")
         raise NotFoundInStore(self.label, uri)
 
@@ -279,8 +264,8 @@ class DiskCache(LocalCache):
             blobs.count("skipped")
             return
         try:
-            self._start_writing(blobs)
-            outcome = blobs.write(blobs.target(uri, self.algorithm, data), data, self.max_blob_size)
+            blobs.start_writing()
+            outcome = write(blobs, target(uri, self.algorithm, data), data, self.max_blob_size)
         except OSError as error:
             blobs.folder.forget()
             raise self._failed(blobs, "write_errors", error) from error
@@ -297,7 +282,7 @@ class DiskCache(LocalCache):
         self._check_valid(uri)
         blobs = self._blobs()
         try:
-            if not self._may_read(blobs):
+            if not blobs.access.granted():
                 return False
             return sum(map(blobs.bound.delete, blobs.files(uri, self.algorithm))) > 0
         except OSError as error:
@@ -319,7 +304,7 @@ class DiskCache(LocalCache):
         counters["evicted"] = blobs.bound.evicted
         counters["evicted_bytes"] = blobs.bound.evicted_bytes
         try:
-            counters["bytes"] = blobs.bound.ledger.total() if self._may_read(blobs) else 0
+            counters["bytes"] = blobs.bound.ledger.total() if blobs.access.granted() else 0
         except OSError:
             counters["bytes"] = None  # statistics must not fail where a lookup would tell what is wrong
         counters["max_size"] = self.max_size
@@ -336,7 +321,7 @@ class DiskCache(LocalCache):
         blobs = self._blobs()
         checked = damaged = size = 0
         try:
-            if self._may_read(blobs):
+            if blobs.access.granted():
                 for items in blobs.folder.items():
                     for item in items:
                         good = blobs.verify(item.place)
@@ -374,7 +359,7 @@ class DiskCache(LocalCache):
         if self._trouble is not None:
             return 0
         try:
-            self._start_writing(blobs)
+            blobs.start_writing()
             blobs.bound.reclaim()
             trim(blobs.folder, bound // 64)
             blobs.bound.make_room(blobs.bound.recount(), max_size=bound)
@@ -392,7 +377,7 @@ class DiskCache(LocalCache):
         """
         blobs = self._blobs()
         try:
-            if self._may_read(blobs):
+            if blobs.access.granted():
                 for items in blobs.folder.items():
                     for item in items:
                         blobs.bound.delete(item.place)
@@ -405,38 +390,9 @@ class DiskCache(LocalCache):
     # -- within
 
     def _blobs(self) -> Blobs:
-        return self._blobs_of.get() or self._blobs_of.set_once(Blobs(self._root, self.label, self.max_size))
-
-    def _may_read(self, blobs: Blobs) -> bool:
-        """Whether the folder exists. Raises if it is not one that we trust."""
-        if self._trouble is not None:
-            return False
-        if not blobs.trusted and self._check_folder() is not None:
-            self._trust(blobs)
-        return blobs.trusted
-
-    def _trust(self, blobs: Blobs) -> None:
-        blobs.owner = None if self.allow_foreign_owner else os.geteuid()
-        blobs.trusted = True
-
-    def _start_writing(self, blobs: Blobs) -> None:
-        # At each write, and not only at the first: another user may have deleted and made it again.
-        found = self._check_folder()
-        if found is None:
-            make(self._root)
-            found = self._check_folder()
-        if found is not None:
-            blobs.folder.seen(found)
-        self._trust(blobs)
-        if not blobs.started:
-            blobs.started = True
-            blobs.bound.reclaim()
-
-    def _check_folder(self) -> os.stat_result | None:
-        """What the folder is; None if there is none (yet). Raises what `examine` raises."""
-        if self._trouble is not None:
-            return None
-        return examine(self._root, self.label, allow_foreign_owner=self.allow_foreign_owner)
+        return self._blobs_of.get() or self._blobs_of.set_once(
+            Blobs(self._root, self.label, self.max_size, allow_foreign_owner=self.allow_foreign_owner)
+        )
 
     def _failed(self, blobs: Blobs, counter: str, error: OSError) -> StoreNotAvailable:
         blobs.count(counter)
@@ -448,9 +404,9 @@ class DiskCache(LocalCache):
     # A small file is read where the lookup runs, as handing it over would cost more than reading it.
     def get_steps(self, uri: str) -> Steps[Found]:
         try:
-            place, data = self._find(uri, INLINE)
+            place, data = self._find(uri, INLINE, self.verify, True)
         except Large:
-            place, data = yield Call(self._find, uri, None)
+            place, data = yield Call(self._find, uri, None, self.verify, True)
         return Found(data, self.label, matched=not is_unmatched(place))
 
     def download_steps(self, uri: str, partial: Partial) -> Steps[Found]:
@@ -462,7 +418,7 @@ class DiskCache(LocalCache):
         return Found(Opened(file, checked=True), self.label, matched=not is_unmatched(place))
 
     def _open(self, uri: str, verify: bool | None) -> tuple[str, BinaryIO]:
-        place = self._walk(uri, None, check=self.verify if verify is None else verify, keep=False)[0]
+        place = self._find(uri, None, self.verify if verify is None else verify, False)[0]
         try:
             return place, Path(f"{self._root}/{place}").open("rb")
         except FileNotFoundError:
@@ -487,7 +443,7 @@ class DiskCache(LocalCache):
         self._check_valid(uri)
         blobs = self._blobs()
         try:
-            for place in blobs.files(uri, self.algorithm) if self._may_read(blobs) else ():
+            for place in blobs.files(uri, self.algorithm) if blobs.access.granted() else ():
                 if (status := blobs.folder.stat(place)) is not None:
                     return Stored(Path(f"{self._root}/{place}").as_uri(), status.st_size)
         except OSError as error:

@@ -11,7 +11,7 @@ from bitstore._support.once import warn_once
 from bitstore._support.sizes import parse_size
 from bitstore.errors import AccessDenied, StoreNotAvailable
 
-__all__ = ["absolute", "default_folder", "default_size", "examine", "make", "warn_of"]
+__all__ = ["Access", "absolute", "default_folder", "default_size", "examine", "make", "warn_of"]
 
 logger = logging.getLogger("bitstore")
 
@@ -138,3 +138,59 @@ def _expanded(folder: str) -> str:
         missing = "this process has no home folder (HOME is not set)" if user == "~" else f"there is no user {user[1:]}"
         raise ValueError(f"cache folder {folder!r}: {missing}; give an absolute path (./~ for a folder of that name)")
     return path
+
+
+class Access:
+    """Whether one process may use a cache folder.
+
+    Parameters
+    ----------
+    root
+        The folder, absolute; empty: there is none.
+    label
+        What messages call it.
+    allow_foreign_owner
+        Whether another user may own it. May be changed by `allow`.
+
+    Attributes
+    ----------
+    trusted
+        The folder is there, and may be used.
+    owner
+        The user that must own the files; None: any user.
+    """
+
+    __slots__ = ("_allow_foreign_owner", "_label", "_root", "owner", "trusted")
+
+    def __init__(self, root: str, label: str, *, allow_foreign_owner: bool) -> None:
+        self._root = root
+        self._label = label
+        self.owner: int | None = None
+        self.allow(allow_foreign_owner)
+
+    def allow(self, foreign_owner: bool) -> None:
+        """Let the next call look again at the owner."""
+        self._allow_foreign_owner = foreign_owner
+        self.trusted = False
+
+    def granted(self) -> bool:
+        """Whether there is a folder. Raises what `examine` raises if it is not one that we trust."""
+        if not self.trusted and self._look() is not None:
+            self._trust()
+        return self.trusted
+
+    def make(self) -> os.stat_result | None:
+        """Make the folder if there is none, and look at it in any case. Raises as `granted`, and `OSError`."""
+        found = self._look()
+        if found is None:
+            make(self._root)
+            found = self._look()
+        self._trust()
+        return found
+
+    def _look(self) -> os.stat_result | None:
+        return examine(self._root, self._label, allow_foreign_owner=self._allow_foreign_owner) if self._root else None
+
+    def _trust(self) -> None:
+        self.owner = None if self._allow_foreign_owner else os.geteuid()
+        self.trusted = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from bitstore import FileRaw, GSRaw, HTTPRaw, InvalidURI, NotFoundInStore, Retry, S3Raw, StoreNotAvailable
-from bitstore._caches.blobs import Blobs
+from bitstore._caches.address import target as target_of
 from bitstore._caches.draft import is_abandoned
 from bitstore._caches.folder import DRAFT, Folder
 from bitstore._caches.ledger import Ledger
@@ -270,7 +270,7 @@ def names(data: bytes) -> None:
     text = as_text(data)
     for kind in (None, *ALGORITHMS):
         if text:
-            target = Blobs.target(text, kind, data)
+            target = target_of(text, kind, data)
             assert all(re.fullmatch(r"[a-z0-9]+(\.d)?", part) for part in (*target.folders, target.name)), target
     if not data or b"/" in data or b"\0" in data or len(data) > 200 or data in (b".", b".."):
         return
