@@ -45,13 +45,11 @@ class Bound:
         The cache folder.
     max_size
         Bytes that its blobs may have together.
-    ledger
-        The ledger of that folder.
     """
 
-    def __init__(self, folder: Folder, max_size: int, ledger: Ledger | None = None) -> None:
+    def __init__(self, folder: Folder, max_size: int) -> None:
         self.max_size = max_size
-        self.ledger = Ledger(f"{folder.root}/ledger", folder.measure) if ledger is None else ledger
+        self.ledger = Ledger(f"{folder.root}/ledger", folder.measure)
         self.evicted = 0
         self.evicted_bytes = 0
         self._folder = folder

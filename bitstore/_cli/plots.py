@@ -41,7 +41,7 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def steps(name: str, points: Sequence[tuple[float, float]], look: str = "plain") -> str:
+def steps(name: str, points: Sequence[tuple[float, float]]) -> str:
     """How a value went over time: seconds, and the value from the point before until then."""
     points = [point for point in points if all(map(math.isfinite, point))] or [(1.0, 0.0)]
     span = points[-1][0] or 1.0
@@ -61,7 +61,7 @@ def steps(name: str, points: Sequence[tuple[float, float]], look: str = "plain")
         [
             *_grid(ticks, top),
             *(f'<text class="tick mid" x="{_x(at / span)}" y="{_y(0) + 18}">{label}</text>' for at, label in marks),
-            f'<path class="area {look}" d="{line}L{_x(1)} {_y(0)}Z"/><path class="line {look}" d="{line}"/>',
+            f'<path class="area plain" d="{line}L{_x(1)} {_y(0)}Z"/><path class="line plain" d="{line}"/>',
         ],
     )
 

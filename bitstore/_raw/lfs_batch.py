@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from bitstore._lookup.event import Event
 from bitstore._raw.options import in_header
 from bitstore._raw.problems import Problem, cut
 from bitstore._support import clock
@@ -49,7 +50,7 @@ class Link(NamedTuple):
         return "Link(...)"  # its address may be signed
 
 
-class Group:
+class Group(Event):
     """Lookups whose objects one request asks about.
 
     Parameters
@@ -58,34 +59,19 @@ class Group:
         URL of the LFS server, with a slash at its end.
     """
 
-    __slots__ = ("_callbacks", "alone", "answers", "base", "landed", "sizes")
+    __slots__ = ("alone", "answers", "base", "sizes")
 
     def __init__(self, base: str) -> None:
+        super().__init__()
         self.base = base
         self.sizes: dict[str, int] = {}  # bytes of each object, as the caller knows them; it grows until it is sent
         self.answers: Mapping[str, Link | Problem] | Problem | None = None  # None after landing: to be asked again
         self.alone = False  # whether each of its objects is to be asked about in a request of its own
-        self.landed = False  # whether `answers` is final
-        self._callbacks: list[Callable[[], object]] = []
-
-    def on_landing(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the answer is here (at once if it is)."""
-        self._callbacks.append(callback)  # appended first: `land` on another thread calls it, or it is called here
-        if self.landed:
-            self._call()
 
     def land(self) -> None:
-        """Resume the lookups that wait."""
+        """Resume the lookups that wait: `answers` is final."""
         self.landed = True
-        self._call()
-
-    def _call(self) -> None:
-        while self._callbacks:
-            try:
-                callback = self._callbacks.pop()
-            except IndexError:  # another thread took the last one
-                return
-            callback()
+        self._drain()
 
 
 def question(sizes: Mapping[str, int]) -> bytes:

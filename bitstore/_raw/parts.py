@@ -38,8 +38,8 @@ class _Stopped(Exception):
         self.problem = problem
 
 
-def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[bytes | Problem]:
-    """The whole blob, by ranges of `part` bytes.
+def in_parts(ask: Ask, *, limit: int | None) -> Steps[bytes | Problem]:
+    """The whole blob, by ranges of `PART_BYTES`.
 
     By one plain request where the server knows no ranges or no ETags, refuses them, or has another ETag each time.
 
@@ -52,7 +52,7 @@ def in_parts(ask: Ask, *, limit: int | None, part: int | None = None) -> Steps[b
     limit
         The most bytes that a blob may have; None: no limit.
     """
-    size = PART_BYTES if part is None else part
+    size = PART_BYTES
     for _ in (1, 2):
         first = yield from ask((f"Range: bytes=0-{size - 1}",), size)
         if isinstance(first, Problem):

@@ -15,6 +15,8 @@ from bitstore.store import Store
 
 __all__ = ["Latencies"]
 
+_MOST = 10_000  # samples that are kept; beyond that the oldest go
+
 
 class Latencies:
     """Measures some of the lookups of composites in this process.
@@ -25,15 +27,13 @@ class Latencies:
     ----------
     every
         Measure one in so many lookups of each tier.
-    most
-        Samples that are kept; beyond that the oldest go.
     """
 
-    def __init__(self, *, every: int = 16, most: int = 10_000) -> None:
+    def __init__(self, *, every: int = 16) -> None:
         if every < 1:
             raise ValueError(f"every={every}: must be at least 1")
         self.every = every
-        self._samples: deque[tuple[str, float]] = deque(maxlen=most)
+        self._samples: deque[tuple[str, float]] = deque(maxlen=_MOST)
         # By the id of a tier's store, with the store itself, so that no other store can get that id.
         self._tiers: dict[int, tuple[str, Any, count[int]]] = {}
 

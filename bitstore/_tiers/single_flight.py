@@ -1,29 +1,28 @@
 """Single-flight: several lookups of one key at the same time share one fetch.
 
-No lock is held anywhere: a lock that another thread holds at the moment of a fork would wedge the child.
-What follows rests on `dict.setdefault`, `dict.pop`, `list.append` and `list.pop` being atomic.
+No lock is held anywhere, as in `Event`. What follows rests on `dict.setdefault` and `dict.pop` being atomic.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
+from bitstore._lookup.event import Event
 from bitstore.steps import Found
 
 __all__ = ["Flight", "Flights"]
 
 
-class Flight:
+class Flight(Event):
     """One fetch in progress. `outcome` is what it came to; None if the leader gave up (closed, out of time)."""
 
-    __slots__ = ("_callbacks", "landed", "outcome")
+    __slots__ = ("outcome",)
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # each lookup makes one: as `Event` does, without a call
         self.landed = False
+        self._callbacks = []
         self.outcome: Found | Exception | None = None
-        self._callbacks: list[Callable[[], object]] = []
 
     @property
     def result(self) -> Found | None:
@@ -32,28 +31,12 @@ class Flight:
             raise _own(self.outcome)
         return self.outcome
 
-    def on_landing(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the flight has landed (at once if it has)."""
-        # Append first, then look: if the landing comes in between, both sides drain the same list and
-        # each callback is popped, hence called, exactly once.
-        self._callbacks.append(callback)
-        if self.landed:
-            self._drain()
-
     def land(self, outcome: Found | Exception | None) -> None:
         """Make `outcome` known to all lookups that wait."""
         self.outcome = outcome
         self.landed = True
         if self._callbacks:
             self._drain()
-
-    def _drain(self) -> None:
-        while self._callbacks:
-            try:
-                callback = self._callbacks.pop()
-            except IndexError:  # the other side took the last one
-                return
-            callback()
 
 
 class Flights:

@@ -14,9 +14,9 @@ from bitstore.blob import Blob
 from bitstore.errors import described
 from bitstore.store import Store
 
-__all__ = ["MAX_BYTES", "keep", "keep_dry"]
+__all__ = ["keep", "keep_dry"]
 
-MAX_BYTES = 64 << 20  # of the blobs that one call holds at a time
+_MAX_BYTES = 64 << 20  # of the blobs that one call holds at a time
 
 
 def keep(
@@ -26,7 +26,6 @@ def keep(
     target: Target,
     timeout: float | None,
     in_flight: int | None,
-    max_bytes: int = MAX_BYTES,
 ) -> Iterator[Outcome]:
     """Look up `digests`, so that the caches which `target` means keep them; one outcome for each, as they come.
 
@@ -34,7 +33,7 @@ def keep(
     """
     kept = _Kept(store, target)
     blobs: Any = Store.get_many(
-        store, digests, errors="return", timeout=timeout, in_flight=in_flight, max_bytes=max_bytes
+        store, digests, errors="return", timeout=timeout, in_flight=in_flight, max_bytes=_MAX_BYTES
     )
     with closing(blobs):
         for blob in blobs:

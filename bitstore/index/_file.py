@@ -39,6 +39,7 @@ VERSION = 1
 BLOCK = 1 << 16  # bytes
 _ALIGN = 4096
 _HEAD = struct.Struct("<8sHHIQIIII")
+_ROOM = 16 * 1024  # bytes that the description may take
 _MOST_DESCRIPTION = 1 << 20  # bytes
 
 
@@ -66,13 +67,11 @@ class SectionWriter:
     ----------
     file
         An empty file, open for writing and seeking.
-    room
-        Bytes that the description may take.
     """
 
-    def __init__(self, file: IO[bytes], *, room: int = 16 * 1024) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._head = _aligned(_HEAD.size + room)
+        self._head = _aligned(_HEAD.size + _ROOM)
         self._file.seek(self._head)
         self._sums: list[int] = []
         self._open = bytearray()  # the block that is not full yet
