@@ -219,7 +219,7 @@ class TestDownloads:
         """Its cache is known to be full, so the outer one keeps for it: a way of its own through the walk."""
         bought = sha1(b"bought")
         inner = chain(full(), Shelf({DIGEST: found}), API({bought: b"bought"}))
-        assert inner.get(bought) == b"bought" and inner._keeps_nothing()
+        assert inner.get(bought) == b"bought" and inner._live().cannot_keep
         composite = chain(Box(), Shelf(), inner)
         if found == DATA:
             composite.download(DIGEST, tmp_path / "out")

@@ -13,18 +13,17 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
-from bitstore._tiers.keep import cannot_keep_steps, keep_steps
-from bitstore._tiers.question import NOT_ASKED, NOT_KEPT, Question, Said
+from bitstore._tiers.keep import keep_steps
+from bitstore._tiers.paying import store_worth_paying
+from bitstore._tiers.question import NOT_ASKED, Question, Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.views import free_part
 from bitstore.errors import (
-    AccessDenied,
     InvalidDataFound,
     LookupFailed,
     LookupTimedOut,
     NotFoundInStore,
     StoreNotAvailable,
-    described,
 )
 from bitstore.observe._answer import OnAnswer
 from bitstore.steps import Cancelled, Found, Steps, Wait
@@ -204,10 +203,10 @@ class Composite(ChecksOptions, Chain):
             try:
                 store = self._store_to_ask(question, key, paid_for)
                 if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):
-                    store = yield from self._store_worth_paying(question, store, live, keepers, key)
+                    store = yield from store_worth_paying(question, store, live, keepers, key)
                 if store is None or not question.admitted():
                     continue
-                if (kept or (keepers and question.kept)) and isinstance(store, Composite) and store._keeps_nothing():
+                if (kept or (keepers and question.kept)) and isinstance(store, Composite) and store._live().cannot_keep:
                     found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
                     if look is not live.look:  # a file is wanted, or bytes that are checked
                         found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
@@ -254,43 +253,6 @@ class Composite(ChecksOptions, Chain):
             if store is None:
                 question.skip(NOT_ASKED)
         return store
-
-    def _store_worth_paying(
-        self, question: Question, store: Store, live: Live, keepers: tuple[Tier, ...], key: Any
-    ) -> Steps[Store | None]:
-        """`store`, or what costs nothing of it while no cache can keep what it returns; None: `question` knows why."""
-        said = question.said
-        own = isinstance(store, Composite) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store))
-        if own and not store._keeps_nothing():  # type: ignore[attr-defined]
-            return store  # it keeps what it pays for
-        while True:
-            reasons = None
-            if live.unwritable or live.refused or live.doubted or said.failures:
-                reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
-            question.kept = reasons is None
-            if own:  # what has caches of its own knows whether one of them can keep it
-                return store
-            if reasons is not None:
-                break
-            if any(keeper.name in live.written for keeper in keepers):
-                return store
-            others = live.trial.enter()
-            if others is None:
-                question.trial = True
-                return store
-            yield Wait(others)
-        said.waits += tuple(live.writers[name] for name, error in reasons.items() if _may_pass(live, name, error))
-        why = NOT_KEPT + "; ".join(f"{name}: {described(error)}" for name, error in reasons.items())
-        free: Store | None = free_part(store)
-        if free is None:
-            question.skip(why)
-        question.left_out = why
-        return free
-
-    def _keeps_nothing(self) -> bool:
-        """Whether a cache of this composite is known not to keep what was paid for."""
-        live = self._live()
-        return bool(live.unwritable or live.refused or live.doubted)
 
     def _nothing_asked(self, key: Any) -> LookupFailed:
         """The error of a lookup in which no tier could be asked: it says nothing about the blob."""
@@ -341,12 +303,6 @@ class Composite(ChecksOptions, Chain):
         if not asked and not self._is_free_part:
             raise self._nothing_asked(key)
         return None
-
-
-def _may_pass(live: Live, name: str, error: BaseException) -> bool:
-    """Whether a cache that cannot keep a blob may be able to soon."""
-    definite = isinstance(error, AccessDenied) or (isinstance(error, StoreNotAvailable) and error.definite)
-    return name in live.unwritable and not definite
 
 
 class _Answer:
