@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -453,6 +454,21 @@ def test_folders_are_checked_for_being_there_and_their_rights(tmp_path: Path, mo
     big = DiskCache(tmp_path, max_size="7EiB")
     monkeypatch.undo()
     assert kinds(only(big)) == ["disk-small?"]
+
+
+@pytest.mark.parametrize(("compression", "read"), [(None, True), ("gzip", None)])
+def test_a_large_sample_is_not_read_whole(tmp_path: Path, compression: str | None, read: bool | None) -> None:
+    with (tmp_path / DIGEST).open("wb") as file:
+        file.truncate(300_000_000)
+    store = Sha1Store(FileRaw(), f"{tmp_path.as_uri()}/", compression=compression, verify=True)
+    tracemalloc.start()
+    try:
+        checked = only(store, DIGEST)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert (checked.ok, checked.may_read, checked.samples[0].state) == (True, read, "found")
+    assert "300,000,000 bytes" in "".join(checked.notes)
 
 
 def test_paid_sources_are_asked_only_on_demand(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._doctor.causes import Place, cause_of, right_named
 from bitstore._doctor.layout import Guess, guessed, near_names
 from bitstore._doctor.listening import Heard, overheard
-from bitstore._doctor.questions import Questions
+from bitstore._doctor.questions import READ, Questions
 from bitstore._doctor.reports import CheckFault, TierCheck
 from bitstore._lookup.retry import Retry
 from bitstore._raw.file import FileRaw
@@ -36,7 +36,6 @@ _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}  # by the beginnings of
 _URL = re.compile(r"[a-z0-9]+://([^/]*)/?(.*)", re.DOTALL)
 _READS = frozenset({"s3:GetObject", "storage.objects.get"})
 _LISTED = 200  # keys that are looked at
-_READ = 16_000_000  # bytes of a blob that is read to see whether it can be
 _ONE_RETRY = Retry(attempts=2, first_delay=0.1, longest_delay=1.0, budget=10.0)
 
 
@@ -160,7 +159,7 @@ def _layout(questions: Questions, store: DigestStore, page: Listing) -> str | No
     kind = digest_algorithm(store.algorithm)
     fitting = [(item, digest) for item in page.objects if (digest := template.digest_of(item.url, kind.length))]
     if fitting:
-        return next((digest for item, digest in fitting if item.size <= _READ), None)
+        return next((digest for item, digest in fitting if item.size <= READ), None)
     if page.objects:
         guess = guessed((item.url for item in page.objects), store.algorithm)
         if guess is not None:

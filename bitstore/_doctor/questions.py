@@ -11,14 +11,16 @@ from typing import Any
 from bitstore._doctor.causes import Place, cause_of, moved_hint, problem_of, reason_of
 from bitstore._doctor.listening import Heard, overheard
 from bitstore._doctor.reports import CheckAnswer, CheckFault, SampleCheck, TierCheck
-from bitstore._lookup.asking import size_of, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.asking import methods_of, size_of, steps_of_describe, steps_of_exists, steps_of_get, steps_of_put
+from bitstore._lookup.opened import dropped, steps_of_open
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.errors import InvalidDataFound, NotFoundInStore
-from bitstore.steps import Steps
+from bitstore.steps import Steps, Stored
 
-__all__ = ["PROBE", "Questions", "Wishes"]
+__all__ = ["PROBE", "READ", "Questions", "Wishes"]
 
 PROBE = b"bitstore check: this blob may be deleted\n"
+READ = 16_000_000  # bytes of a blob that is read whole to see whether it can be
 _OFF = 60.0  # seconds by which clocks may differ without a word
 # Faults after which no other question has another answer.
 _LAST_WORDS = frozenset(
@@ -132,9 +134,9 @@ class Questions:
 
     def samples(self, found_in_listing: str | None) -> None:
         """Look for the sample digests; read one blob that is there."""
-        readable = found_in_listing
+        readable, large = found_in_listing, None
         for digest in self.wishes.samples:
-            heard = self.ask(lambda digest=digest: steps_of_exists(self.store, digest))  # type: ignore[misc]
+            heard = self.ask(lambda digest=digest: steps_of_describe(self.store, digest))  # type: ignore[misc]
             url = self.url(digest)
             if heard.error is not None:
                 fault = cause_of(heard, self.place)
@@ -142,11 +144,31 @@ class Questions:
                 if fault.kind != "no-right-to-read" or not any(map(_is_about_listing, self.check.faults)):
                     self.fault(fault)
                 continue
-            self.check.samples.append(SampleCheck(digest, "found" if heard.result else "missing", url))
-            if heard.result and readable in (None, found_in_listing):
+            stored: Stored | None = heard.result
+            self.check.samples.append(SampleCheck(digest, "missing" if stored is None else "found", url))
+            if stored is not None and (stored.size or 0) > READ:
+                large = digest, stored
+            elif stored is not None and readable in (None, found_in_listing):
                 readable = digest
         if readable is not None:
             self._read(readable)
+        elif large is not None:
+            self._read_beginning(*large)
+
+    def _read_beginning(self, digest: str, stored: Stored) -> None:
+        """Read the beginning of a large blob, where that can be done without the rest."""
+        told = f"{digest} has {stored.size:,} bytes: only its beginning was read"
+        if stored.compression is not None or not methods_of(self.store).open_steps:
+            self.check.notes.append(told.replace("only its beginning was read", "it was not read"))
+            return
+        heard = self.ask(lambda: steps_of_open(self.store, digest, False))
+        if heard.error is None:
+            dropped(heard.result)
+            self.check.may_read = True
+            self._answered(f"get of {digest}", heard, "found")
+            self.check.notes.append(told)
+        else:
+            self._not_read(digest, heard)
 
     def _read(self, digest: str) -> None:
         heard = self.ask(lambda: steps_of_get(self.store, digest))
@@ -167,10 +189,13 @@ class Questions:
             self._answered(f"get of {digest}", heard, "failed")
             self.fault(_wrong_bytes(str(heard.error)))
         else:
-            self._answered(f"get of {digest}", heard, "failed")
-            fault = cause_of(heard, self.place)
-            self.check.may_read = False if fault.kind in ("no-right-to-read", "refused", "no-permission") else None
-            self.fault(fault)
+            self._not_read(digest, heard)
+
+    def _not_read(self, digest: str, heard: Heard) -> None:
+        self._answered(f"get of {digest}", heard, "failed")
+        fault = cause_of(heard, self.place)
+        self.check.may_read = False if fault.kind in ("no-right-to-read", "refused", "no-permission") else None
+        self.fault(fault)
 
     def write(self, delete: Callable[[str], Steps[Any]] | None) -> None:
         """Write a probe, read it and delete it again.
