@@ -192,6 +192,22 @@ def test_an_object_that_cannot_be_read_or_listed_is_a_failure(
     assert code == 3 and "403 AccessDenied" in err
 
 
+def test_a_time_limit_holds_for_large_objects(
+    scene: Scene, s3: SeaweedS3, bucket: str, fault_proxy: Callable[[str], FaultProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    for name, value in s3.environment(endpoint_url=proxy.url).items():
+        monkeypatch.setenv(name, value)
+    s3.put(bucket, sha1(LARGE), LARGE)
+    hold = Hold()
+    proxy.rules.add(hold, method="GET", path=f"/{sha1(LARGE)}")
+    try:
+        code, out, _ = scene("verify", f"s3://{bucket}/", "--timeout", "0.5")
+    finally:
+        hold.release()
+    assert code == 2 and out.startswith("failed\t") and "no answer within 0.5 s" in out
+
+
 def test_a_listing_that_goes_round_is_a_failure(scene: Scene) -> None:
     page = "<Contents><Key>p/README</Key><Size>1</Size></Contents><NextContinuationToken>again</NextContinuationToken>"
     with ScriptedServer(lambda asked: (200, {}, f"<ListBucketResult>{page}</ListBucketResult>".encode())) as server:

@@ -341,6 +341,10 @@ def test_a_store_of_a_user_opens_in_its_own_way() -> None:
     assert Plain({SHA1: BLOB}).open(SHA1).read() == b"by get"
     with pytest.raises(TypeError, match="only bytes can be opened"):
         Shelf({"key": {}}).open("key")  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="only bytes can be opened"):
+        composite(Shelf({SHA1: "a text"})).open(SHA1)  # type: ignore[dict-item]
+    for kind in (bytearray, memoryview):
+        assert composite(Shelf({SHA1: kind(BLOB)})).open(SHA1).read() == BLOB  # type: ignore[dict-item]
     assert hashlib.sha1(BLOB).hexdigest() == SHA1
 
 

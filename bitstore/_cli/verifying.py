@@ -26,6 +26,7 @@ from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import reason_of
 from bitstore.config import ConfigError
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.steps import Cancelled
 
 __all__ = ["Checked", "Sampling", "VerifyReport", "algorithm_of", "hint", "listable_tier", "listed", "verify_all"]
 
@@ -237,7 +238,7 @@ def verify_all(
             if item.digest is None:
                 ended(item, "no digest", "its key is not a digest of this store")
             elif item.size > _IN_MEMORY:
-                ended(item, *_verdict(_hashed(checking, item.digest)))
+                ended(item, *_verdict(_hashed(checking, item.digest, timeout)))
             else:
                 asked.append(item)
                 yield item.digest
@@ -252,16 +253,18 @@ def verify_all(
                 return
 
 
-def _hashed(store: DigestStore, digest: str) -> Exception | None:
+def _hashed(store: DigestStore, digest: str, timeout: float | None) -> Exception | None:
     """The error of one large object, which is hashed as it comes; None: it is right."""
     passing = Hashing(store.algorithm)
     try:
         try:
-            run(store.download_steps(digest, passing))
+            run(store.download_steps(digest, passing), timeout=timeout)
         except InvalidDataFound:
             if not looks_coded(passing.beginning):
                 raise
-            run(store.get_steps(digest))  # as a whole: it may match when it is expanded
+            run(store.get_steps(digest), timeout=timeout)  # as a whole: it may match when it is expanded
+    except Cancelled:
+        return StoreNotAvailable(store, f"no answer within {timeout} s")
     except Exception as error:
         return error
     return None

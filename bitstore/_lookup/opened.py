@@ -71,7 +71,8 @@ def steps_of_open(store: Any, uri: Any, verify: bool | None) -> Steps[Found]:
     if not methods_of(store).open_steps:
         return (yield from steps_of_get(store, uri))
     found: Found = yield from store.open_steps(uri, verify)
-    return found if isinstance(found.data, (bytes, Opened)) else found._replace(data=Opened(found.data))
+    is_file = not isinstance(found.data, Opened) and hasattr(found.data, "read")
+    return found._replace(data=Opened(found.data)) if is_file else found
 
 
 def dropped(found: Found) -> None:
