@@ -21,7 +21,7 @@ from bitstore._digests.hash_list import Entry, HashList
 from bitstore._support.redact import redact
 from bitstore._warming.outcome import Outcome, reason_of
 
-__all__ = ["exists"]
+__all__ = ["exists", "listings_in", "summary", "take"]
 
 
 def exists(
@@ -50,12 +50,12 @@ def exists(
         lookups.check()
         reports.check()
         entries, composite = listed.open(hashes, stores)
-        listings = _listings(output_path)
+        listings = listings_in(output_path)
     report = RunReport(entries=entries.total)
     with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as going:
         for outcome, number in _outcomes(composite, entries, lookups, paid=paid):
             with going.shield():
-                _take(outcome, number, report, listings)
+                take(outcome, number, report, listings)
                 if reporting.json:
                     show_outcome(outcome)
                 elif outcome.kind == "found":
@@ -66,11 +66,12 @@ def exists(
                 break
     resume = None if report.complete else "not all of the list was asked for: the same command again asks for all of it"
     unasked = [] if paid else [tier.name for tier in composite.tiers if tier.paid and tier.read]
-    told = _summary(report, listings, unasked) + ([resume] if resume else [])
+    told = summary(report, listings, unasked) + ([resume] if resume else [])
     reports.end(fetch_line("exists", report, resume=resume), "\n".join(told), reporting)
 
 
-def _listings(output_path: str | None) -> Listings | None:
+def listings_in(output_path: str | None) -> Listings | None:
+    """The three files of a run in a folder, which is made; None: there is no folder. Raises `OutputError`."""
     if output_path is None:
         return None
     if output_path in ("", "-"):
@@ -111,7 +112,8 @@ def _outcomes(
                 yield Outcome(digest, "failed", error=redact(reason_of(blob.error))), number
 
 
-def _take(outcome: Outcome, number: int, report: RunReport, listings: Listings | None) -> None:
+def take(outcome: Outcome, number: int, report: RunReport, listings: Listings | None) -> None:
+    """Count an outcome, and list it. Raises `OutputError`."""
     report.count(outcome)
     if listings is None:
         return
@@ -124,10 +126,11 @@ def _take(outcome: Outcome, number: int, report: RunReport, listings: Listings |
         note(listings.invalid, str(number), digest, (error or "").partition(": ")[2])
 
 
-def _summary(report: RunReport, listings: Listings | None, unasked: list[str]) -> list[str]:
-    tiers = ", ".join(f"{name}: {count:,}" for name, count in report.by_tier.items())
+def summary(report: RunReport, listings: Listings | None, unasked: list[str], *, found: str = "there") -> list[str]:
+    """What a run says at its end, some lines of text."""
+    tiers = ", ".join(f"{name}: {count:,}" for name, count in report.by_tier.items() if name)
     where = f" ({tiers})" if tiers else ""
-    told = [f"{report.beginning}there: {report.found:,}{where} in {report.seconds:.1f} s"]
+    told = [f"{report.beginning}{found}: {report.found:,}{where} in {report.seconds:.1f} s"]
     counts = ((report.missing, "missing"), (report.failed, "failed"), (report.invalid, "not a digest"))
     for (count, what), listing in zip(counts, (None, None, None) if listings is None else listings.all, strict=True):
         told.append(f"{what}: {count:,}" + (f": see {listing.path}" if count and listing is not None else ""))

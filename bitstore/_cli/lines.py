@@ -18,6 +18,9 @@ __all__ = [
     "Claim",
     "Config",
     "Error",
+    "IndexBuild",
+    "IndexCheck",
+    "IndexFile",
     "Line",
     "Location",
     "Outcome",
@@ -164,6 +167,39 @@ class CacheCheck(Line, tag="cache-check"):
     files: int
     damaged: int
     bytes: int
+
+
+class IndexFile(Line, tag="index"):
+    """What a membership index says of itself."""
+
+    file: str
+    bytes: int
+    algorithm: str
+    layout: str
+    count: int
+    source: str
+    made_at: str
+    covers_up_to: str
+    coverage: str
+
+
+class IndexBuild(Line, tag="index-build"):
+    """What was read for a membership index."""
+
+    file: str
+    digests: int
+    others: int
+    resumed: int
+    seconds: float
+    exit_code: int
+
+
+class IndexCheck(Line, tag="index-check"):
+    """What a look at all of a membership index found."""
+
+    file: str
+    whole: bool
+    error: str | None
 
 
 class Config(Line, tag="config"):

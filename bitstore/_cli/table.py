@@ -120,6 +120,9 @@ COMMANDS = {
             "bitstore verify --config bitstore.toml --tier archive",
         ),
     ),
+    "index": Command(
+        "index", "app", "Build and ask membership indexes: which blobs a source surely does not hold.", ()
+    ),
     "cache": Command("cache", "app", "Look after the folder of a disk cache.", ()),
     "demo": Command(
         "version",

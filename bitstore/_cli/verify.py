@@ -33,7 +33,7 @@ from bitstore._warming.progress import Progress
 from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError, described
 
-__all__ = ["verify"]
+__all__ = ["store_of", "verify"]
 
 
 def verify(
@@ -81,7 +81,7 @@ def verify(
             raise ConfigError("--sample draws from the whole listing: --fraction and --resume-from exclude it")
         if seed is not None and sample is None and fraction is None:
             raise ConfigError("--seed goes with --sample or --fraction")
-        store = _store(stores, url, tier, algorithm)
+        store = store_of(stores, url, tier, algorithm)
         template = key_template(store.prefix)
         if resume_from is not None and not resume_from.startswith(template.start):
             raise ConfigError(f"--resume-from {resume_from}: it must begin with {template.shown}, as listed URLs do")
@@ -127,7 +127,14 @@ def _check(stores: StoreOptions, url: str | None, tier: str | None, algorithm: s
         raise ConfigError(f"--algorithm {algorithm}: choose {', '.join(ALGORITHMS)}")
 
 
-def _store(stores: StoreOptions, url: str | None, tier: str | None, algorithm: str | None) -> DigestStore:
+def store_of(stores: StoreOptions, url: str | None, tier: str | None, algorithm: str | None) -> DigestStore:
+    """The store that is listed: that of a URL, or a tier of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be listed, or none of its first keys is a digest and `algorithm` is None.
+    """
     if url is None:
         return listable_tier(stores.composite(None), tier)
     named = dataclasses.replace(stores, store=[url])

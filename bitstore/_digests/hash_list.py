@@ -71,6 +71,8 @@ class HashList:
         self._table = False
         # Algorithm that the chosen column is called like.
         self._named: str | None = None
+        # Column of a Parquet file that is read; None: the list is no Parquet file.
+        self.parquet_column: str | None = None
         # Number of rows, as the format says it or the length of the file lets it be estimated; None: unknown.
         self.total: int | None = None
         try:
@@ -116,6 +118,7 @@ class HashList:
                 raise ListError(f"{source} is a pipe with a Parquet file: give the path of the file itself")
             rows, name, self.total = read_parquet(source, self._column, algorithm)
             self._table, self._named = True, algorithm_of(name)
+            self.parquet_column = name
             return rows
         pieces, packed = expanded(pieces)
         head, pieces = with_head(pieces, PIECE)

@@ -75,6 +75,9 @@ class KeyTemplate:
                 f"key template {self.shown!r} does not contain the whole {{digest}}: two blobs would share a key"
             )
         self._parts = [part for part in self._parts if part != ""]
+        # Number of the group that is the whole digest in the regular expression; None: there are slices alone.
+        fields_of = [part for part in self._parts if isinstance(part, slice)]
+        self._whole = fields_of.index(slice(None)) + 1 if slice(None) in fields_of else None
         # By far the most templates are a plain prefix, and this is done for every blob at every tier.
         self._prefix = text if fields == 0 else None
         # A plain prefix whose end looks like the name of a folder, and to which digests are appended as it is.
@@ -117,6 +120,9 @@ class KeyTemplate:
         found = _inverse(self, length)(self._plain(url))
         if found is None:
             return None
+        if self._whole is not None:  # as nearly all templates have it: keys are read by the million
+            digest = found[self._whole]
+            return digest if len(found.groups()) == 1 or self._plain(self.url(digest)) == self._plain(url) else None
         places: dict[int, str] = {}
         for part, text in zip((part for part in self._parts if isinstance(part, slice)), found.groups(), strict=True):
             for place, character in zip(range(length)[part], text, strict=True):

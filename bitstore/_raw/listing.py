@@ -21,7 +21,7 @@ _BUCKET = re.compile(r"<Bucket>.*?<Name>([^<]*)</Name>.*?</Bucket>", re.DOTALL)
 _NEXT = re.compile(r"<NextContinuationToken>([^<]*)</NextContinuationToken>")
 _CUT = re.compile(r"<IsTruncated>true</IsTruncated>")
 _ENCODED = re.compile(r"<EncodingType>url</EncodingType>")
-_RESULT = re.compile(r"<ListBucketResult[\s>]")
+_RESULT = re.compile(r"<ListBucketResult(?:\s[^>]*)?(?:/>|>.*</ListBucketResult>)\s*\Z", re.DOTALL)
 
 
 class Listed(NamedTuple):

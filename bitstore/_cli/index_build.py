@@ -1,0 +1,267 @@
+"""`bitstore index build`: a membership index from lists, live listings and inventories."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitstore._cli import lines
+from bitstore._cli.fetching import FetchReport
+from bitstore._cli.index_sources import ReadOptions, Source, source_of
+from bitstore._cli.options import LIST, Reporting, StoreOptions, one_of
+from bitstore._cli.runs import running
+from bitstore._cli.terminal import End, fail, in_words, refuse, refusing
+from bitstore._indexing.reading import Reading
+from bitstore._indexing.workplace import Workplace
+from bitstore._support.atomic import sweep, target_of
+from bitstore._support.digests import ALGORITHMS
+from bitstore._support.sizes import rounded_size
+from bitstore.config import ConfigError
+from bitstore.errors import BitstoreError, described
+from bitstore.index import Index, IndexBuilder
+
+__all__ = ["LAYOUTS", "Output", "build", "show_index", "target"]
+
+LAYOUTS = ("sorted", "fuse")
+_TOLD = 3  # entries of a list that are no digests and are shown one by one
+_BUCKET_OPTIONS = ("anonymous", "profile", "region", "endpoint_url")
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The index; one that is there is replaced.")
+]
+
+
+@dataclass(kw_only=True)
+class _BuildReport(FetchReport):
+    """The counts of a build, as the progress shows them."""
+
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def asked(self) -> int:
+        """How many digests were read."""
+        return self.reading.digests
+
+    @property
+    def done(self) -> int:
+        """How many entries and keys were read."""
+        return self.reading.digests + self.reading.others
+
+    @property
+    def total(self) -> int | None:
+        """About how many there are; None: unknown."""
+        return self.reading.total
+
+
+def build(
+    output: Output,
+    stores: StoreOptions,
+    reporting: Reporting,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"What the index is of: a folder, a URL prefix or key template, which is listed; the manifest.json of "
+            f"an S3 Inventory (path or URL); or a list. {LIST}"
+        ),
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="sorted|fuse",
+            autocompletion=one_of(*LAYOUTS),
+            help="sorted: 8.5 bytes a digest, and merges with others; fuse: 2.3, wrong for 1 absent digest in 65,536.",
+        ),
+    ] = "sorted",
+    tier: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Without sources: list this tier of the configuration.")
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"{', '.join(ALGORITHMS)} (default: what the list or the keys are)."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column (or key) of a table that holds the digests.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With an inventory: which keys are digests, such as s3://bucket/{digest}."),
+    ] = None,
+    covers_up_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="With a list or inventory: when it was whole, such as 2026-11-27T06:00:00+00:00."
+        ),
+    ] = None,
+) -> None:
+    """Build a membership index: which blobs a source surely does not hold.
+
+    What is listed is kept beside the index until that is written: the same command again goes on with it. An index is
+    whole or not written at all. Exit code 1: entries of a list are no digests, or there is no digest at all; 2: a
+    source could not be read to its end.
+    """
+    begun = time.monotonic()
+    with refusing():
+        path = target(output)
+        options = _options(stores, sources, tier, column, template, covers_up_to, layout)
+        workplace = Workplace(path)
+    with workplace:
+        with refusing():
+            named = [*(sources or ()), *(stores.store or ())]
+            if stores.store:
+                options = ReadOptions(**{**vars(options), "stores": _without_urls(stores)})
+            found: list[Source] = []
+            for text in named or [None]:
+                found.append(source_of(text, options, algorithm, workplace))
+                algorithm = found[0].algorithm.name
+                if found[-1].algorithm is not found[0].algorithm:
+                    raise ConfigError(f"{found[-1].name} is of {found[-1].algorithm.name}, and not of {algorithm}")
+            builder = _builder(found[0].algorithm.name, path.parent)
+        resumed = sum(source.resumed for source in found)
+        if resumed:
+            reporting.note(f"going on behind {resumed:,} keys that an earlier run has listed")
+        report = _BuildReport()
+        totals = [source.total for source in found]
+        report.reading.total = None if None in totals else sum(total or 0 for total in totals)
+        with builder, running("index build", report, (), shown=reporting.shows_progress):
+            try:
+                bad = _read(found, builder, report.reading, reporting)
+                # `fuse` and `sorted` alone: see `_options`.
+                builder.write(
+                    path,
+                    layout=layout,  # type: ignore[arg-type]
+                    source="; ".join(dict.fromkeys(source.name for source in found)),
+                    covers_up_to=report.reading.covers_up_to,
+                )
+                workplace.clear()
+            except (BitstoreError, OSError, ValueError) as error:
+                report.stopped = described(error) if isinstance(error, BitstoreError) else in_words(error)
+        _end_early(report, path, found)
+    reading = report.reading
+    code = 1 if bad or not reading.digests else 0
+    show_index(path, reporting)
+    told = lines.IndexBuild(
+        file=str(path),
+        digests=reading.digests,
+        others=reading.others,
+        resumed=resumed,
+        seconds=round(time.monotonic() - begun, 3),
+        exit_code=code,
+    )
+    if reporting.json:
+        lines.show_line(told)
+    reporting.tell(
+        f"read {reading.digests:,} digests in {told.seconds:.1f} s; keys or entries that are no digests: "
+        f"{reading.others:,}" + ("" if reading.digests else "; the index is empty: is the prefix or the list right?")
+    )
+    raise End(code)
+
+
+def target(path: Path) -> Path:
+    """The file that an index is written to; its folder is made.
+
+    Raises
+    ------
+    ConfigError, OSError
+        No file can be written there.
+    """
+    if str(path) in ("-", ".", ""):
+        raise ConfigError("--output names the file of the index: it cannot be written to standard output")
+    try:
+        target_of(path).parent.mkdir(parents=True, exist_ok=True)
+        sweep(target_of(path).parent)
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def show_index(path: Path, reporting: Reporting) -> None:
+    """Tell what the index at `path` says of itself. Raises `DamagedIndex`, OSError."""
+    with Index(path) as index:
+        told, size = index.info, path.stat().st_size
+    values = told.as_dict()
+    reporting.show(
+        lines.IndexFile(file=str(path), bytes=size, **values),
+        "\n".join(
+            [
+                f"{path}: {told.count:,} {told.algorithm} digests, {told.layout}, {rounded_size(size)}",
+                f"  source: {told.source or 'unknown'}",
+                f"  covers up to: {values['covers_up_to']}, {told.coverage}",
+                f"  made at: {values['made_at']}",
+            ]
+        ),
+    )
+
+
+def _options(
+    stores: StoreOptions,
+    sources: list[str] | None,
+    tier: str | None,
+    column: str | None,
+    template: str | None,
+    covers_up_to: str | None,
+    layout: str,
+) -> ReadOptions:
+    named = [*(sources or ()), *(stores.store or ())]
+    if "" in named:
+        raise ConfigError("a source is empty: name a list, a folder, a URL or a manifest.json")
+    if layout not in LAYOUTS:
+        raise ConfigError(f"--layout {layout}: choose {' or '.join(LAYOUTS)}")
+    if stores.cache or stores.compression:
+        raise ConfigError("an index is of keys: leave --cache and --compression out")
+    if named and (tier is not None or stores.config is not None):
+        raise ConfigError("--config and --tier name what is listed: leave them or the sources out")
+    if not any("://" in text for text in named) and (given := [key for key in _BUCKET_OPTIONS if getattr(stores, key)]):
+        raise ConfigError(f"--{given[0].replace('_', '-')} goes with a URL")
+    if named.count("-") > 1:
+        raise ConfigError("standard input (-) can be read once, and is named more often")
+    if template is not None and not any(text.partition("?")[0].endswith("manifest.json") for text in named):
+        raise ConfigError("--template goes with the manifest.json of an inventory; a URL is a template itself")
+    try:
+        moment = None if covers_up_to is None else datetime.fromisoformat(covers_up_to.replace("Z", "+00:00"))
+    except ValueError:
+        moment = None
+    if covers_up_to is not None and (moment is None or moment.tzinfo is None):
+        raise ConfigError(f"--covers-up-to {covers_up_to}: write a moment with its zone: 2026-11-27T06:00:00+00:00")
+    return ReadOptions(stores=stores, tier=tier, column=column, template=template, moment=moment)
+
+
+def _without_urls(stores: StoreOptions) -> StoreOptions:
+    values = {**vars(stores), "store": None}
+    return StoreOptions(**values)
+
+
+def _builder(algorithm: str, folder: Path) -> IndexBuilder:
+    try:
+        return IndexBuilder(algorithm, folder=folder)
+    except ImportError as error:
+        refuse(error)
+
+
+def _read(found: list[Source], builder: IndexBuilder, reading: Reading, reporting: Reporting) -> int:
+    """Read all sources; returns how many entries of lists were no digests."""
+    bad = 0
+
+    def refused(number: int, text: str, reason: str) -> None:
+        nonlocal bad
+        bad += 1
+        if bad <= _TOLD:
+            reporting.note(f"entry {number}: {text[:70]!r}: {reason}")
+
+    for source in found:
+        source.add_to(builder, reading, refused)
+    return bad
+
+
+def _end_early(report: _BuildReport, path: Path, found: list[Source]) -> None:
+    """End the command, if the run was cut short."""
+    if report.complete:
+        return
+    kept = "" if all(source.is_list for source in found) else "; what was listed is kept: the same command goes on"
+    if report.interrupted is not None:
+        fail(128 + report.interrupted, f"interrupted: {path} was not written{kept}")
+    fail(2, f"{path} was not written: {report.stopped}{kept}")

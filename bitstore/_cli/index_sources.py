@@ -1,0 +1,159 @@
+"""What `bitstore index build` reads: a list, a live listing, an inventory."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bitstore._cli.options import StoreOptions
+from bitstore._cli.verify import store_of
+from bitstore._digests.store import DigestStore
+from bitstore._digests.template import KeyTemplate, key_template
+from bitstore._indexing.inventory import Inventory
+from bitstore._indexing.listing import Listing
+from bitstore._indexing.lists import Refuse, add_list, list_moment, opened
+from bitstore._indexing.reading import Reading
+from bitstore._indexing.workplace import Workplace
+from bitstore._support.digests import ALGORITHMS, Algorithm
+from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._support.redact import redact_url
+from bitstore.config import ConfigError
+from bitstore.index import IndexBuilder
+
+__all__ = ["ReadOptions", "Source", "source_of"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How sources are read; None: the option is not given."""
+
+    stores: StoreOptions
+    tier: str | None
+    column: str | None
+    template: str | None
+    moment: datetime | None
+
+
+class Source(ABC):
+    """One source of digests.
+
+    Attributes
+    ----------
+    name
+        What the index says of it; without secrets.
+    algorithm
+        The algorithm of its digests.
+    total
+        About how many entries it has; None: unknown.
+    resumed
+        Keys that an earlier run has listed.
+    is_list
+        Whether an entry that is no digest is a fault.
+    """
+
+    name: str
+    algorithm: Algorithm
+    total: int | None = None
+    resumed: int = 0
+    is_list = False
+
+    @abstractmethod
+    def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
+        """Add its digests. Raises `BitstoreError` or OSError where not all of them can be had."""
+
+
+class _ListSource(Source):
+    """A list."""
+
+    is_list = True
+
+    def __init__(self, text: str, options: ReadOptions, algorithm: str | None) -> None:
+        self._moment = options.moment or list_moment(text)
+        self._entries = opened(text, column=options.column, algorithm=algorithm)
+        self._text = text
+        self.name = "standard input" if text == "-" else text
+        self.algorithm = self._entries.algorithm
+        self.total = self._entries.total
+
+    def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
+        reading.covers(self._moment)
+        add_list(builder, self._text, self._entries, reading, refuse)
+
+
+class _ListingSource(Source):
+    """A live listing."""
+
+    def __init__(self, store: DigestStore, workplace: Workplace) -> None:
+        self._template = key_template(store.prefix)
+        self.name = self._template.pattern
+        self.algorithm = digest_algorithm(store.algorithm)
+        raw: Any = store.base_store
+        identity = f"{self.algorithm.name} {self._template.text} {raw!r}"
+        self._listing = Listing(raw, self._template, self.algorithm.length, workplace, identity)
+        self.resumed = self._listing.resumed
+
+    def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
+        reading.covers(self._listing.started)
+        try:
+            self._listing.run(reading)
+            for raw in self._listing.digests():
+                builder.add_raw(raw)
+        finally:
+            self._listing.close()
+
+
+class _InventorySource(Source):
+    """An inventory of a bucket."""
+
+    def __init__(self, text: str, raw: Any, options: ReadOptions, algorithm: str | None) -> None:
+        inventory = Inventory(text, raw)
+        bucket = f"s3://{inventory.manifest.bucket}/"
+        if options.template is None:
+            raise ConfigError(f"--template says which keys of the inventory are digests, such as {bucket}{{digest}}")
+        self._template: KeyTemplate = key_template(options.template)
+        if not self._template.start.startswith(bucket):
+            raise ConfigError(f"--template {self._template.shown}: the inventory is of keys below {bucket}")
+        self._inventory = inventory
+        self._moment = options.moment or inventory.manifest.begun
+        self.name = f"{self._template.pattern} (inventory {redact_url(text)})"
+        self.algorithm = inventory.algorithm(self._template) if algorithm is None else digest_algorithm(algorithm)
+
+    def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
+        reading.covers(self._moment)
+        self._inventory.add_to(builder, self._template, self.algorithm, reading)
+
+
+def source_of(text: str | None, options: ReadOptions, algorithm: str | None, workplace: Workplace) -> Source:
+    """The source that an argument names; None: the tier of a configuration.
+
+    Raises
+    ------
+    ConfigError, ListError, InventoryError
+        There is no such source, or it is of other digests.
+    OSError, StoreNotAvailable
+        It cannot be read, or the folder of its listing cannot be written.
+    """
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        raise ConfigError(f"--algorithm {algorithm}: choose {', '.join(ALGORITHMS)}")
+    if text is None:
+        return _ListingSource(store_of(options.stores, None, options.tier, None), workplace)
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        text = f"{scheme.lower()}://{rest}"
+        if not text.partition("?")[0].endswith("manifest.json"):
+            return _ListingSource(store_of(options.stores, text, None, algorithm), workplace)
+        if scheme.lower() == "file":
+            return _InventorySource(unquote(urlsplit(text).path), None, options, algorithm)
+        bucket = "/".join([*text.split("/")[:3], ""])
+        raw = store_of(options.stores, bucket, None, algorithm or "sha256").base_store
+        return _InventorySource(text, raw, options, algorithm)
+    if text != "-" and Path(text).is_dir():
+        url = Path(text).absolute().as_uri().replace("{", "{{").replace("}", "}}")
+        return _ListingSource(store_of(options.stores, f"{url}/", None, algorithm), workplace)
+    if text.endswith("manifest.json"):
+        return _InventorySource(text, None, options, algorithm)
+    return _ListSource(text, options, algorithm)
