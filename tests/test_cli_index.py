@@ -24,7 +24,7 @@ from bitstore.index import Index
 from tests.cli_scene import Scene
 from tests.scripted_server import ScriptedServer
 from tests.servers import FaultProxy, Hold, SeaweedS3, s3_error
-from tests.test_cli_verify import fill as fill  # noqa: PLC0414 - a fixture
+from tests.test_cli_verify import fill as fill
 
 HELD = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(300)]
 OTHERS = [hashlib.sha1(f"other {number}".encode()).hexdigest() for number in range(50)]
@@ -125,7 +125,7 @@ def test_linked_folders_are_in_the_index_as_lookups_find_what_is_in_them(scene: 
     (scene.root / "shelf" / HELD[1][:2]).mkdir()
     (scene.root / "shelf" / HELD[1][:2] / HELD[1]).symlink_to("nowhere")
     url = (scene.root / "shelf").as_uri() + "/{digest[:2]}/{digest}"
-    assert scene("index", "build", url, "-o", "x.idx")[0] == 0
+    assert scene("index", "build", url, "-o", "x.idx", "--algorithm", "sha1")[0] == 0
     assert_holds(scene.root / "x.idx", HELD[:2])
 
 
@@ -140,11 +140,9 @@ def test_a_tier_and_a_folder_are_sources(scene: Scene) -> None:
         assert_holds(scene.root / "x.idx", HELD[:1])
 
 
-def test_many_pages_are_listed_side_by_side(scene: Scene, s3: SeaweedS3) -> None:
+def test_many_pages_are_listed_side_by_side(scene: Scene) -> None:
     keys = sorted(hashlib.sha1(str(number).encode()).hexdigest() for number in range(20_000))
-    pages = {**{key: b"" for key in keys}}
-
-    with ScriptedServer(lambda asked: _listing_of(asked, sorted(pages))) as server:
+    with ScriptedServer(lambda asked: _listing_of(asked, keys)) as server:
         words = ["s3://bucket/", "--anonymous", "--endpoint-url", server.url]
         code, _, err = scene("index", "build", *words, "-o", "x.idx")
     assert code == 0, err
@@ -226,11 +224,11 @@ def test_a_killed_listing_goes_on_where_it_was(
     assert_holds(scene.root / "x.idx", HELD[:100])
 
 
-def test_a_page_that_was_cut_or_damaged_is_listed_again(scene: Scene, s3: SeaweedS3, bucket: str) -> None:
+def test_a_page_that_was_cut_or_damaged_is_listed_again(scene: Scene) -> None:
     from bitstore._indexing.journal import Journal
 
     journal = Journal(scene.root / "a.part")
-    pages = [bytes([number]) * 40 for number in range(3)]
+    pages = [bytes([number]) * 40 for number in range(1, 4)]
     for number, page in enumerate(pages):
         journal.append(page, number, f"s3://b/\udcff{number}", last=number == 2)
     journal.close()
@@ -417,7 +415,7 @@ def test_a_damaged_index_is_told_and_never_answers(scene: Scene) -> None:
     assert scene("index", "build", "list", "-o", "x.idx")[0] == 0
     assert scene("index", "check", "x.idx")[:2] == (0, "x.idx: whole\n")
     data = bytearray((scene.root / "x.idx").read_bytes())
-    data[20_000] ^= 1  # in the digests
+    data[21_000] ^= 1  # in the digests
     (scene.root / "x.idx").write_bytes(data)
     assert scene("index", "show", "x.idx")[0] == 0
     code, out, _ = scene("index", "check", "x.idx", "--json")

@@ -18,6 +18,7 @@ import pytest
 from bitstore._cli import main
 from bitstore._cli.lines import Line, Run
 from bitstore.config import load
+from bitstore.index import IndexBuilder
 from tests.test_cli_help import COMMANDS as EVERY
 
 BODY = b"a blob"
@@ -37,6 +38,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f'url = "{(tmp_path / "shelf").as_uri()}/"\n'
     )
     assert load(tmp_path / "b.toml").get(DIGEST) == BODY
+    with IndexBuilder("sha1") as builder:
+        builder.add([DIGEST])
+        builder.write(tmp_path / "held.idx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -90,6 +94,12 @@ COMMANDS = [
     (f"locate {DIGEST} --config b.toml", 0, ["location", "location"]),
     ("put list --config b.toml", 0, ["put", "report"]),
     ("verify --config b.toml", 0, ["verified", "verification"]),
+    ("index build list -o x.idx", 1, ["index", "index-build"]),
+    ("index build none -o x.idx", 3, ["error"]),
+    ("index show held.idx", 0, ["index"]),
+    ("index check list", 1, ["index-check"]),
+    ("index merge held.idx held.idx -o y.idx", 0, ["index"]),
+    ("index ask held.idx list", 1, ["outcome", "outcome", "outcome", "report"]),
     ("cache stats cache", 0, ["cache"]),
     ("cache stats none", 3, ["error"]),
     ("cache verify cache", 0, ["cache-check"]),
