@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from bitstore._digests.template import KeyTemplate
 from bitstore._lookup.run import run
@@ -15,6 +16,7 @@ __all__ = ["HEX", "Page", "bucket_pages", "folder_pages", "parts_of", "stray_pag
 
 HEX = "0123456789abcdef"
 _FIRST = frozenset(HEX)
+_LOCAL = re.compile("^file://(?:localhost)?", re.IGNORECASE)
 _PAGE = 1000  # objects; buckets give no more at once
 _PAGE_OF_FILES = 10_000
 
@@ -79,7 +81,10 @@ def stray_pages(raw: Any, template: KeyTemplate, *, beyond: str | None) -> Itera
 
 def folder_pages(raw: Any, template: KeyTemplate, part: str) -> Iterator[Page]:
     """All names that a digest may have below a folder template. Links are followed. Raises `StoreNotAvailable`."""
-    folder, _, begin = os.fsdecode(raw._path(f"{template.start}-")[:-1]).rpartition("/")
+    if not raw.is_valid(f"{template.start}-"):
+        raise StoreNotAvailable(raw, f"LIST {template.shown}: it is no folder that this store takes: {raw.URI_HINT}")
+    start = unquote_to_bytes(_LOCAL.sub("", template.start))
+    folder, _, begin = os.fsdecode(start).rpartition("/")
     urls: list[str] = []
     try:
         for path in _names(f"{folder}/", begin, part, _depth(template)):
