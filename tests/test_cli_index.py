@@ -332,7 +332,7 @@ def test_an_inventory_that_is_not_whole_is_an_error(scene: Scene) -> None:
     refused(3, "does not match the manifest.checksum")
     (manifest.parent / "manifest.checksum").unlink()
     files = told["files"]
-    for change, says in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"fileFormat": "XML"}, "fileFormat is 'XML'"),
         ({"files": [{"key": "x"}]}, "are not as an S3 Inventory has them"),
         ({"files": [{"key": "x", "MD5checksum": ""}]}, "has no MD5checksum"),
@@ -341,7 +341,8 @@ def test_an_inventory_that_is_not_whole_is_an_error(scene: Scene) -> None:
         ({"fileSchema": "Bucket, Key, VersionId, B, C, D"}, "no column IsLatest"),
         ({"fileSchema": "Bucket, Key"}, "cannot read"),
         ({"creationTimestamp": "never"}, "are not as"),
-    ]:
+    ]
+    for change, says in changes:
         manifest.write_text(json.dumps({**told, **change}))
         refused(3, says)
     manifest.write_text('{"files": []}')

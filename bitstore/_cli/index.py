@@ -11,12 +11,11 @@ import typer
 
 from bitstore._cli import lines
 from bitstore._cli.existing import listings_in, summary, take
-from bitstore._cli.fetching import FetchReport
 from bitstore._cli.groups import as_command
 from bitstore._cli.index_build import Output, build, show_index, target
 from bitstore._cli.options import LIST, Reporting
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
-from bitstore._cli.runs import running
+from bitstore._cli.runs import RunReport, running
 from bitstore._cli.terminal import End, epilog, refuse, refusing, show
 from bitstore._digests.hash_list import HashList
 from bitstore._indexing.lists import opened
@@ -116,7 +115,7 @@ def ask(
         index = Index(file)
         entries = opened(hashes, column=column, algorithm=index.info.algorithm)
         listings = listings_in(output_path)
-    report = FetchReport(entries=entries.total)
+    report = RunReport(entries=entries.total)
     with index, running("index ask", report, listings.all if listings else (), shown=reporting.shows_progress) as going:
         try:
             for outcome, number in _outcomes(index, entries):

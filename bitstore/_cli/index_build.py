@@ -11,10 +11,9 @@ from typing import Annotated
 import typer
 
 from bitstore._cli import lines
-from bitstore._cli.fetching import FetchReport
 from bitstore._cli.index_sources import ReadOptions, Source, source_of
 from bitstore._cli.options import LIST, Reporting, StoreOptions, one_of
-from bitstore._cli.runs import running
+from bitstore._cli.runs import RunReport, running
 from bitstore._cli.terminal import End, fail, in_words, refuse, refusing
 from bitstore._indexing.reading import Reading
 from bitstore._indexing.workplace import Workplace
@@ -37,7 +36,7 @@ Output = Annotated[
 
 
 @dataclass(kw_only=True)
-class _BuildReport(FetchReport):
+class _BuildReport(RunReport):
     """The counts of a build, as the progress shows them."""
 
     reading: Reading = field(default_factory=Reading)
