@@ -29,9 +29,13 @@ else:
         return modules
 
     _MODULES = _modules_by_name()
+    # Modules that users name; `bitstore.config` works without an import of its own.
+    _PUBLIC_MODULES = frozenset({"config", "fsspec", "index", "observe", "steps", "testing"})
     __all__ = sorted(_MODULES)
 
     def __getattr__(name: str) -> object:
+        if name in _PUBLIC_MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

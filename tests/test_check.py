@@ -306,6 +306,7 @@ S3_ANSWERS: dict[str, tuple[Callable[[Asked], Reply], list[str], str]] = {
     ),
     "a proxy's own refusal": (answering(otherwise=(407, {}, b"")), ["unexpected-answer"], "address"),
     "out": (answering(otherwise=s3_refusal(503, "SlowDown")), ["service-out"], "wait"),
+    "no service of this kind": (answering(otherwise=(501, {}, b"")), ["unexpected-answer"], "address"),
 }  # fmt: skip
 
 
@@ -319,6 +320,14 @@ def test_answers_of_s3_are_named(name: str) -> None:
     assert checked.ok == all(kind.endswith("?") for kind in expected)
     if expected[0].startswith("no-right-to-l"):
         assert checked.faults[0].policy == s3_policy("bucket", "files/")
+
+
+def test_a_web_server_needs_a_sample_to_show_that_its_address_is_right() -> None:
+    with ScriptedServer(lambda asked: (200, {}, b"x") if sha1(b"x") in asked.target else (404, {}, b"")) as server:
+        store = Sha1Store(HTTPRaw(), f"{server.url}/blobs/", verify=True)
+        assert (only(store).ok, only(store).may_read) == (True, None)
+        assert [note for note in only(store).notes if "no blob was read: a digest that it has (--digest)" in note]
+        assert not [note for note in only(store, sha1(b"x")).notes if "no blob was read" in note]
 
 
 def test_a_listing_that_lies_is_harmless() -> None:

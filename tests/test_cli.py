@@ -121,13 +121,22 @@ def test_get_of_a_missing_blob_names_the_tiers_that_lack_it(
     assert not (tmp_path / "none.bin").exists()
 
 
-def test_a_failure_of_get_is_no_absence(bitstore: Callable[..., Ran], shelf: str, api: CountedAPI) -> None:
+def test_a_failure_is_no_absence_and_points_to_check(
+    bitstore: Callable[..., Ran], shelf: str, api: CountedAPI, tmp_path: Path
+) -> None:
     api.rules.add(Answer(403))
     ran = bitstore("get", NOBODY_HAS, "--store", shelf, "--store", f"{api.url}/blob/")
     assert ran.code == 2
     assert ran.err.startswith(f"bitstore: could not look up {NOBODY_HAS}: {api.url}/blob/: ")
     assert "Sha1Composite" not in ran.err
     assert "Traceback" not in ran.err
+    stores = f"--store {shelf} --store {api.url}/blob/"
+    assert ran.err.endswith(f"\nwhat to do about it: bitstore check {stores} --digest {NOBODY_HAS}\n")
+    (tmp_path / "list.txt").write_text(NOBODY_HAS)
+    for command in (("fetch", "list.txt", "-o", "out"), ("exists", "list.txt")):
+        ran = bitstore(*command, "--store", shelf, "--store", f"{api.url}/blob/")
+        assert ran.code == 2
+        assert f"\nwhat to do about it: bitstore check {stores} --digest {NOBODY_HAS}\n" in ran.err
 
 
 def test_options_name_the_service_and_the_credentials_of_buckets(

@@ -178,7 +178,8 @@ OTHER_BAD = [
 NAMED = [
     ("get abc --store file:///x/", "'abc' is no digest of sha1, sha256, md5"),
     (f"get {DIGEST} --store ftp://x/", "its scheme is unknown"),
-    (f"get {DIGEST}", "no configuration found"),
+    (f"get {DIGEST}", "bitstore: no configuration found"),
+    (f"get {DIGEST}", "names no other file; `bitstore init` writes one, and --store URL does without"),
     (f"get {DIGEST} --config gone.toml", "cannot read the configuration gone.toml"),
     (f"get {DIGEST} --config a.toml --store file:///x/", "exclude each other"),
     (f"get {DIGEST} --cache x", "--cache goes with --store"),

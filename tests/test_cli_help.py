@@ -76,7 +76,7 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     (tmp_path / "bitstore").chmod(0o755)
     script = """
     bitstore --install-completion bash >/dev/null && source ~/.bashrc || exit
-    for line in 'fe' 'cache pru' 'fetch --endp' 'fetch --existing sk' 'warm --target '; do
+    for line in 'fe' 'cache pru' 'fetch --endp' 'fetch --existing sk' 'warm --target ' 'fetch --algorithm sha2'; do
         IFS=' ' read -ra COMP_WORDS <<<"bitstore $line"
         [[ $line = *' ' ]] && COMP_WORDS+=('')
         COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
@@ -86,7 +86,9 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     """
     environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines() == ["fetch", "prune", "--endpoint-url", "skip", "shared owner local"], done.stderr
+    assert done.stdout.splitlines() == [
+        "fetch", "prune", "--endpoint-url", "skip", "shared owner local", "sha256"
+    ], done.stderr  # fmt: skip
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one() -> None:

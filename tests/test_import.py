@@ -158,6 +158,19 @@ def test_every_install_hint_names_this_distribution_and_one_of_its_extras() -> N
         assert set(named[2].split(",")) <= set(project["optional-dependencies"])
 
 
+@pytest.mark.parametrize("kind", [bitstore.Sha1Store, bitstore.Md5Store, bitstore.Sha256APISource])
+def test_help_of_a_named_class_tells_the_parameters_of_its_base(kind: type) -> None:
+    text = inspect.getdoc(kind) or ""
+    assert text.startswith("`Digest") and "\nParameters\n----" in text and "\nverify\n" in text
+    assert run(f"import bitstore\nprint(bitstore.{kind.__name__}.__name__)", PYTHONOPTIMIZE="2") == f"{kind.__name__}\n"
+
+
+def test_public_modules_are_attributes_of_the_package() -> None:
+    code = "import bitstore\nprint(*(getattr(bitstore, name).__name__ for name in ('config', 'observe', 'testing')))"
+    assert run(code) == "bitstore.config bitstore.observe bitstore.testing\n"
+    assert run("import bitstore\nprint(hasattr(bitstore, 'nothing'), hasattr(bitstore, '_raw'))") == "False False\n"
+
+
 def test_every_public_name_can_be_imported() -> None:
     assert sorted(set(PUBLIC)) == PUBLIC
     for name in PUBLIC:

@@ -97,7 +97,7 @@ def test_standard_output_gets_the_text_alone(bitstore: Run, tmp_path: Path) -> N
         (["s3://b", "--algorithm", "sha1"], "'s3://b' plus a digest is no URL"),
         (["", "--algorithm", "sha1"], "a URL is empty"),
         (["ftp://b/", "--algorithm", "sha1"], "its scheme is unknown"),
-        (["blobs", "--algorithm", "sha1"], "its scheme is unknown"),
+        (["blobs", "--algorithm", "sha1"], "has no scheme: begin with one of s3://"),
         (["https://u:hush-hush@h/f/", "--algorithm", "sha1"], r"\*\*\*@h/f/: no secret belongs into the file"),
         (["https://h/f/{digest}?sig=hush-hush", "--algorithm", "sha1"], "no secret belongs into the file"),
         (["s3://b/{digset}", "--algorithm", "sha1"], "'{digset}' is not a field"),

@@ -406,6 +406,13 @@ def test_causes_of_failures_ignore_parts_that_differ_between_blobs(text: str) ->
     assert len(list(causes)) == 3
 
 
+def test_a_long_cause_keeps_its_advice_and_shows_where_it_is_cut() -> None:
+    causes = Causes()
+    causes.add("0" * 40, f"b: 403 {'x' * 400}: grant it")
+    causes.add("1" * 40, "y" * 600)
+    assert [cause.error[-8:] for cause in causes] == ["grant it", "yyyyy..."]
+
+
 def test_an_input_that_cannot_be_warmed_is_reported(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="only a composite of digests"):
         check_target(shelf.disk, "here")

@@ -66,7 +66,7 @@ def exists(
                 break
     resume = None if report.complete else "not all of the list was asked for: the same command again asks for all of it"
     unasked = [] if paid else [tier.name for tier in composite.tiers if tier.paid and tier.read]
-    told = summary(report, listings, unasked) + ([resume] if resume else [])
+    told = [*summary(report, listings, unasked), *filter(None, (report.advice(stores), resume))]
     reports.end(fetch_line("exists", report, resume=resume), "\n".join(told), reporting)
 
 

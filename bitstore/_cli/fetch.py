@@ -92,7 +92,8 @@ def fetch(
         again += ["--fan-out", str(fan_out)] if fan_out else []
         resume = f"resume with the failures: {redact_url(shlex.join(again))}"
     line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values())
-    reports.end(line, "\n".join(filter(None, [summary(report, composite, listings), resume])), reporting)
+    told = [summary(report, composite, listings), report.advice(stores), resume]
+    reports.end(line, "\n".join(filter(None, told)), reporting)
 
 
 def _listings(target: Output, retry: str | None) -> Listings:

@@ -53,7 +53,7 @@ def get(
     except NotFoundInStore:
         fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())})")
     except StoreNotAvailable as error:
-        fail(2, f"could not look up {digest}: {reason_of(error)}")
+        fail(2, f"could not look up {digest}: {reason_of(error)}", advice=stores.advice(digest))
     except (BitstoreError, TypeError) as error:
         fail(2, error)
     except OSError as error:  # after the errors of the library, of which some are OSErrors too

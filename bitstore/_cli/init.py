@@ -53,7 +53,7 @@ def init(
         typer.Option(
             metavar="CODEC",
             autocompletion=one_of(*CODECS),
-            help=f"{', '.join(CODECS)}; digests are of expanded bytes.",
+            help=f"{', '.join(CODECS)}, for each of the URLs; digests are of expanded bytes.",
         ),
     ] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="For public buckets.")] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,11 @@ class StoreOptions:
                 words += [_flag(key)] if value is True else [_flag(key), str(value)]
         return words
 
+    def advice(self, digest: str) -> str:
+        """The command that says what is wrong with these stores, where the lookup of `digest` has failed."""
+        words = ["bitstore", "check", *self.arguments(), "--digest", digest]
+        return f"what to do about it: {redact_url(shlex.join(words))}"
+
     def _check_schemes(self, options: dict[str, Any]) -> None:
         """Raise ConfigError for an option that is for none of the URLs, or that two services would share."""
         named = {url.partition("://")[0].lower(): redact_url(url) for url in self.store or ()}
@@ -150,7 +156,11 @@ class ListOptions:
     ] = None
     algorithm: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"With --store: {', '.join(ALGORITHMS)} (default: what the list holds)."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_of(*ALGORITHMS),
+            help=f"With --store: {', '.join(ALGORITHMS)} (default: what the list holds).",
+        ),
     ] = None
 
     def open(self, source: str, stores: StoreOptions, *, failures: bool = False) -> tuple[HashList, DigestComposite]:

@@ -11,6 +11,10 @@ from bitstore._support.sizes import rounded_size
 __all__ = ["page"]
 
 _CAUSES = 8  # causes of failures that have a bar of their own
+_FOOT = (
+    "Sizes are powers of 1000, but for those of the histogram. Tiers that share a raw store show the requests and "
+    "retries of all of them."
+)
 _COUNTS = ("hits", "misses", "failures", "invalid", "skipped", "writes", "write_failures", "requests", "retries")
 _STYLE = """
 :root { color-scheme: light dark; --back: #f7f8fa; --card: #fff; --edge: #dfe3e8; --ink: #1b2430; --soft: #5d6b7c;
@@ -71,7 +75,7 @@ def page(run: Report | Verification) -> str:
         f'<div class="tiles">{"".join(_tiles(run))}</div>',
         f'<div class="plots">{"".join(_plots(run))}</div>',
         *_tables(run),
-        f"<footer>bitstore {text(run.version)}. Sizes are powers of 1000, but for those of the histogram.</footer>",
+        f"<footer>bitstore {text(run.version)}. {_FOOT}</footer>",
         "</body></html>\n",
     ]
     return "\n".join(parts)

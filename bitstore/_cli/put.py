@@ -36,7 +36,11 @@ def put(
     reports: ReportOptions,
     algorithm: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"With --store: {', '.join(ALGORITHMS)}; a configuration file says its own."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_of(*ALGORITHMS),
+            help=f"With --store: {', '.join(ALGORITHMS)}; a configuration file says its own.",
+        ),
     ] = None,
     tier: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where to; default: the first source that can be written.")

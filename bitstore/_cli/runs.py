@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.listings import Listing
+from bitstore._cli.options import StoreOptions
 from bitstore._cli.outputs import Output, OutputError
 from bitstore._cli.terminal import above, in_words, say_plainly
 from bitstore._digests.hash_list import ListError
@@ -70,6 +71,10 @@ class RunReport(Tally):
     def beginning(self) -> str:
         """How the first line about the run begins: with what cut it short, if anything did."""
         return "interrupted: " if self.interrupted is not None else "stopped: " if self.stopped is not None else ""
+
+    def advice(self, stores: StoreOptions) -> str | None:
+        """The command that says what is wrong, for the most frequent cause of failures; None: nothing has failed."""
+        return next((stores.advice(cause.digest) for cause in self.causes if cause.digest), None)
 
     def ending(self) -> list[str]:
         """The last line about the run, if something stopped it: why."""

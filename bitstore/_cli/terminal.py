@@ -130,10 +130,12 @@ def _output() -> Any:
     return sys.stdout
 
 
-def fail(code: int, error: object) -> NoReturn:
-    """Say what is wrong, and end with `code`."""
+def fail(code: int, error: object, *, advice: str | None = None) -> NoReturn:
+    """Say what is wrong and in a second line, if there is one, the `advice`; end with `code`."""
     reason = in_words(error)
     say(f"bitstore: {reason}")
+    if advice is not None:
+        say(advice)
     raise End(code, reason)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bitstore._cli import lines
-from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
+from bitstore._cli.options import LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.reports import ReportOptions, run_keys
 from bitstore._cli.runs import running
 from bitstore._cli.terminal import refusing, show
@@ -49,7 +49,11 @@ def verify(
     ] = None,
     algorithm: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"With a URL: {', '.join(ALGORITHMS)} (default: what the keys are)."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_of(*ALGORITHMS),
+            help=f"With a URL: {', '.join(ALGORITHMS)} (default: what the keys are).",
+        ),
     ] = None,
     sample: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Check N objects, drawn from the whole listing.")

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from bitstore._caches.disk import DiskCache
 from bitstore._cli.runs import RunReport
 from bitstore._digests.codings import looks_coded
 from bitstore._digests.store import DigestStore
@@ -32,6 +33,7 @@ __all__ = ["Checked", "Sampling", "VerifyReport", "algorithm_of", "hint", "lista
 
 Kind: TypeAlias = Literal["right", "wrong", "gone", "failed", "no digest"]
 
+_ELSEWHERE = "is the prefix right? `bitstore check --store URL` names one that is"
 _PAGE = 1000  # objects; buckets give no more at once
 _PAGE_OF_FILES = 100_000  # a folder is looked through again for each page
 _IN_MEMORY = 16 << 20  # bytes; larger objects are hashed one by one as they come
@@ -138,7 +140,8 @@ def listable_tier(store: Composite, name: str | None) -> DigestStore:
     able = {key: tier for key, tier in tiers.items() if _is_listable(tier)}
     if name is not None and name not in able:
         what = "cannot be listed" if name in tiers else "is no tier"
-        raise ConfigError(f"tier {name!r} {what}: choose one of {', '.join(able) or '(none can be listed)'}")
+        other = "; `bitstore cache verify` checks a disk cache" if isinstance(tiers.get(name), DiskCache) else ""
+        raise ConfigError(f"tier {name!r} {what}: choose one of {', '.join(able) or '(none can be listed)'}{other}")
     if name is None and len(able) != 1:
         what = f"--tier names the one to verify: {', '.join(able)}" if able else "none of them can be listed"
         raise ConfigError(f"tiers {', '.join(tiers)}: {what}")
@@ -169,7 +172,7 @@ def algorithm_of(raw: Any, prefix: str) -> str:
 
 def hint(template: KeyTemplate) -> str:
     """What is mostly wrong where no key below a prefix is a digest."""
-    return f"write '{template.shown}/' for a folder" if template.lacks_slash else "is the prefix right?"
+    return f"write '{template.shown}/' for a folder" if template.lacks_slash else _ELSEWHERE
 
 
 def listed(store: DigestStore, report: VerifyReport, *, beyond: str | None) -> Iterator[_Object]:

@@ -16,7 +16,8 @@ logger = logging.getLogger("bitstore")
 class DigestCache(DigestStore):
     """A digest store whose `put` never raises for what the store did: a blob that cannot be kept is only logged.
 
-    Inside a composite such failures are counted, and warned about once.
+    Inside a composite such failures are counted, and warned about once. The parameters are those of `DigestStore`:
+    base_store, prefix, verify, algorithm, compression, max_blob_size.
     """
 
     _makes_container = True

@@ -123,3 +123,9 @@ FAMILIES = {
     "md5": Family(Md5Store, Md5Cache, Md5Composite),
 }
 """The classes of each algorithm, by its name."""
+
+for _kind in (*FAMILIES["sha1"], *FAMILIES["sha256"], *FAMILIES["md5"], Sha1APISource, Sha256APISource, Md5APISource):
+    if _kind.__doc__:  # there is none with python -OO
+        # The parameters, attributes and notes of the base, so that `help` shows them for the class that people name.
+        _base = next(base for base in _kind.__mro__ if f"`{base.__name__}`" in _kind.__doc__)
+        _kind.__doc__ += "\n" + (_base.__doc__ or "").partition("\n")[2]

@@ -55,7 +55,9 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
     compression
-        `"gzip"`, `"zlib"` or `"zstd"` if the bucket holds compressed bytes; the digest is of the expanded ones.
+        `"gzip"`, `"zlib"` or `"zstd"` if the bucket holds compressed bytes; the digest is of the expanded ones. With
+        `verify`, what matches its digest is taken in either form, so a bucket may hold some blobs plain. Bytes that
+        look like gzip are tried in both forms also without `compression`. `put` writes the form that is named.
     max_blob_size
         Bytes beyond which a blob is not expanded (a number or a size such as `"2GB"`).
 

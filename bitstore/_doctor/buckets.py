@@ -85,6 +85,10 @@ def check_bucket(questions: Questions, store: DigestStore) -> None:
     if page is not None:
         sample = _layout(questions, store, page)
     questions.samples(sample)
+    if not (check.faults or questions.wishes.samples or place.writes or hasattr(raw, "list_steps")):
+        check.notes.append(
+            "it cannot be listed, so no blob was read: a digest that it has (--digest) shows if it is read"
+        )
     if place.kind == "file":
         _folder(check, store)
     if questions.wishes.write and (check.role is None or place.writes):

@@ -230,7 +230,7 @@ def _of_answer(problem: Problem, text: str, place: Place, *, writing: bool) -> C
         return CheckFault("archived", text, "Restore the objects, or copy them into a class that is read at once.")
     if problem.status in (401, 403):
         return _of_refusal(problem, text, place, writing=writing)
-    if problem.status == 429 or problem.status >= 500:
+    if problem.status == 429 or (problem.status >= 500 and problem.status != 501):  # 501: it knows no such request
         return CheckFault("service-out", text, "The service is out or overrun: wait, or bound the requests (limit=).")
     return CheckFault("unexpected-answer", text, "Look at the address: what answers there is not what was expected.")
 

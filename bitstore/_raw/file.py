@@ -214,7 +214,7 @@ class FileRaw(RawStore):
         # Not as a `Call`: it is no slower than the opening of the file was.
         advice = "if its blobs are to count as missing: missing_folder='missing'"
         if not folder.is_dir():
-            raise self._lost(uri, f"there is no folder {folder}; {advice}")
+            raise self._lost(uri, f"there is no folder {folder}: mount the disk, or make it; {advice}")
         device = folder.stat().st_dev
         if _devices.setdefault(str(folder), device) != device:
             if not any(folder.iterdir()):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 __all__ = ["Cause", "Causes"]
 
 _KINDS = 1000  # causes that are told apart; others are counted together
-_LONGEST = 300  # characters of a cause's text
+_LONGEST = 500  # characters of a cause's text
 _SHOWN = 5  # causes in a summary
 _OTHER = "other causes"
 
@@ -55,7 +55,7 @@ class Causes:
             kind, error = _OTHER, _OTHER
         known = self._by_kind.get(kind)
         if known is None:
-            self._by_kind[kind] = Cause(1, error[:_LONGEST], digest)
+            self._by_kind[kind] = Cause(1, error if len(error) <= _LONGEST else f"{error[: _LONGEST - 3]}...", digest)
         else:
             self._by_kind[kind] = known._replace(failures=known.failures + 1)
 

@@ -59,6 +59,8 @@ def load(path: str | os.PathLike[str] | None = None) -> DigestComposite:
     try:
         found = find() if path is None else Path(path).expanduser()
         folder = found.absolute().parent
+    except ConfigError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"cannot find the configuration: {error}") from error
     try:
@@ -141,7 +143,8 @@ def find() -> Path:
         if os.path.lexists(place):  # also a link to nowhere: an error says so when it is read
             return place
     raise ConfigError(
-        f"no configuration found: there is neither ./{FILE_NAME} nor {places[1]}, and {VARIABLE} names no other file"
+        f"no configuration found: there is neither ./{FILE_NAME} nor {places[1]}, and {VARIABLE} names no other file; "
+        "`bitstore init` writes one, and --store URL does without"
     )
 
 

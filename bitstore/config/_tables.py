@@ -20,6 +20,7 @@ __all__ = ["KINDS", "convert", "tier"]
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _INNER: dict[str, type[Table]] = {"retry": RetryTable, "limit": LimitTable}
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
+_KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 
 KINDS: tuple[type[Tier], ...] = (*_LOCAL.values(), *dict.fromkeys(SCHEMES.values()), *CLIENTS.values(), PythonTier)
 """The kinds of tiers that a file may have."""
@@ -91,8 +92,20 @@ def _kind(table: dict[str, Any]) -> type[Tier]:
             raise ValueError(f"client = {table['client']!r}: choose one of {', '.join(map(repr, CLIENTS))}")
         return CLIENTS[table["client"]]
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
-        raise ValueError(
-            f"url = {redact_url(url)!r}: its scheme is unknown; choose one of {', '.join(f'{s}://' for s in SCHEMES)}"
-        )
+    if not separator:
+        raise ValueError(f"url = {redact_url(url)!r} has no scheme: {_meant(url)}")
+    if scheme.lower() not in SCHEMES:
+        raise ValueError(f"url = {redact_url(url)!r}: its scheme is unknown; choose one of {_KNOWN}")
     return SCHEMES[scheme.lower()]
+
+
+def _meant(url: str) -> str:
+    """What is right in place of a URL without `://`."""
+    if url.startswith("/"):
+        folder = url if "{" in url or url.endswith("/") else f"{url}/"
+        return f"for a folder write {f'file://{folder}'!r}"
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme.lower() in SCHEMES:
+        meant = f"{scheme}://" + rest.lstrip("/")
+        return f"did you mean {redact_url(meant)!r}?"
+    return f"begin with one of {_KNOWN}"

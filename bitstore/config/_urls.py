@@ -49,7 +49,11 @@ class URLTier(ReadTier, kw_only=True):
     url: str
     verify: Annotated[bool, about("Whether bytes must match their digest.")] = True
     compression: Annotated[
-        str | None, about("How the stored bytes are compressed; digests are of the expanded ones.", enum=[*CODECS])
+        str | None,
+        about(
+            "How the stored bytes are compressed; digests are of the expanded ones. With verify, plain ones do too.",
+            enum=[*CODECS],
+        ),
     ] = None
     max_blob_size: Annotated[
         int | str | None,

@@ -16,7 +16,7 @@ _IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*").fullmatch
 _HEAD = """\
 # Where blobs are, in the order in which they are asked. Use it with
 #     bitstore fetch hashes.txt -o blobs
-# or  store = bitstore.config.load({name})
+# or  import bitstore; store = bitstore.config.load({name})
 # No secrets belong here: credentials come from profiles and the environment. All keys: docs/configuration.md.
 """
 _CACHE = """\
