@@ -35,8 +35,8 @@ def test_locate_tells_each_tier(scene: Scene, held: dict[str, bytes]) -> None:
     first, disk, packed, shelf = out.splitlines()
     url = (scene.root / "shelf" / digest).as_uri()
     assert (first, packed) == (digest, "  packed  missing")
-    assert shelf == f"  shelf   held: {len(data)} B ({len(data)} bytes), {url}"
-    assert disk.startswith(f"  disk    held: {len(data)} B ({len(data)} bytes), file://")
+    assert shelf == f"  shelf   held: {len(data)} B, {url}"
+    assert disk.startswith(f"  disk    held: {len(data)} B, file://")
     assert scene("locate", digest, ABSENT, "--config", "good.toml")[0] == 1
     code, out, _ = scene("locate", digest, "--config", "lost.toml", "--json")
     found = [json.loads(line) for line in out.splitlines()]
