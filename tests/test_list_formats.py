@@ -177,7 +177,8 @@ def test_a_list_without_a_majority_needs_a_named_algorithm(content: str, path: P
 
 @pytest.mark.parametrize("algorithm", [None, "sha1"])
 @pytest.mark.parametrize(
-    "content", [b"\x7fELF" + bytes(range(256)) * 300, b"some prose\nin lines\n", b"\0" * 1000 + b"x", b"<html>\n"]
+    "content",
+    [b"\x7fELF" + bytes(range(256)) * 300, b"some prose\nin lines\n", b"\0" * 1000 + b"x", b"\0" * 1000, b"<html>\n"],
 )
 def test_a_file_that_is_no_list_is_refused_for_any_algorithm(content: bytes, algorithm: str | None, path: Path) -> None:
     with pytest.raises(ListError, match="list begins with no sha1, sha256, md5 digest but with '"):

@@ -64,7 +64,7 @@ def split_lines(pieces: Iterator[bytes], head: bytes, source: str) -> Iterator[L
 
 def _ends_with_nul(head: bytes) -> bool:
     record, nul, _ = head.partition(b"\0")
-    if not nul:
+    if not nul or not record:  # a file of nothing but NUL is what a crash of a machine leaves
         return False
     text = record.decode("utf-8-sig", "replace")
     # The names of files that `sha1sum -z` prints may have several lines; a text with a NUL somewhere has more digests.
