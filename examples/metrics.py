@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from bitstore.config import load
 from bitstore.observe import LatencyHistogram
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 store = load(sys.argv[1])
 latency = LatencyHistogram()
 store.on_answer = latency

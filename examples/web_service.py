@@ -49,4 +49,6 @@ async def serve(store: Store, port: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     asyncio.run(serve(load(sys.argv[1]), int(sys.argv[2])))

@@ -152,7 +152,7 @@ def test_urls_become_tiers_of_their_own_name(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a = 1\nb 2", "^t is not TOML: .*line 2"),
-        ("[[tier]]", "'algorithm' is missing: write algorithm = \"sha1\""),
+        ("[[tier]]", "'algorithm' is missing: write algorithm = \"sha1\" \\(or sha256, md5\\)"),
         ('algorithm = "sha1"', "'tier' is missing: write a \\[\\[tier\\]\\]"),
         ('algorithm = "sha1"\ntier = []', "no tier"),
         ('algorithm = "sha1"\ntier = 3', "tier: expected array"),

@@ -99,6 +99,14 @@ def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
     assert told[-3:] == [*jobs, "fetched more than once: []"]
 
 
+@pytest.mark.parametrize("name", ["metrics.py", "web_service.py"])
+def test_an_example_that_needs_arguments_says_so(name: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"    python examples/{name} bitstore.toml " in done.stderr
+
+
 def test_the_examples_of_the_page_are_short_and_there() -> None:
     page = (ROOT / "docs" / "examples.md").read_text()
     named = set(re.findall(r"\.\./examples/(\w+\.py)", page))

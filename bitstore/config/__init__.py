@@ -158,7 +158,11 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: bool = True) -> DigestComposite:
-    for key, example in (("algorithm", 'algorithm = "sha1"'), ("tier", "a [[tier]] table for each store")):
+    others = ", ".join(name for name in ALGORITHMS if name != "sha1")
+    for key, example in (
+        ("algorithm", f'algorithm = "sha1" (or {others})'),
+        ("tier", "a [[tier]] table for each store"),
+    ):
         if key not in content:
             close = difflib.get_close_matches(key, content, n=1)
             instead = f" (there is {close[0]!r})" if close else ""
