@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from bitstore._digests.codings import looks_coded, other_forms
@@ -245,13 +246,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             found = yield from self.get_steps(digest)
             yield Call(partial.fill, found.data)
             return found
-        try:
-            found = yield from steps_of_download(self.base_store, self._url(digest), partial)
-        except InvalidDataFound:
-            raise
-        except NotFoundInStore as error:
-            yield from self._absent(digest)
-            raise NotFoundInStore(self, digest) from error
+        found = yield from self._from_base(steps_of_download, digest, partial)
         if found.data is partial and looks_coded((yield Call(partial.head))):
             form = yield Call(self._form_of_file, partial, digest)
             if form is not None:
@@ -266,13 +261,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             return (yield from checking.get_steps(digest))
         if (self.verify if verify is None else verify) or self.compression is not None:
             return (yield from self.get_steps(digest))
-        try:
-            found = yield from steps_of_open(self.base_store, self._url(digest), False)
-        except InvalidDataFound:
-            raise
-        except NotFoundInStore as error:
-            yield from self._absent(digest)
-            raise NotFoundInStore(self, digest) from error
+        found = yield from self._from_base(steps_of_open, digest, False)
         data = found.data
         if isinstance(data, Opened):
             if looks_coded((yield Call(data.head))):
@@ -281,6 +270,16 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         else:  # it came whole, so it costs nothing to check it as the store says
             data = yield Call(self._decoded, data, digest)
         return Found(data, self.label, found.etag)
+
+    def _from_base(self, ask: Callable[..., Steps[Found]], digest: str, *args: Any) -> Steps[Found]:
+        """What `ask` finds in the base store. What that lacks, this store lacks, as in `get_steps`."""
+        try:
+            return (yield from ask(self.base_store, self._url(digest), *args))
+        except InvalidDataFound:
+            raise
+        except NotFoundInStore as error:
+            yield from self._absent(digest)
+            raise NotFoundInStore(self, digest) from error
 
     def _form_of_file(self, partial: Partial, digest: str) -> bytes | None:
         """The blob, where the file's bytes are not it but expand to it."""

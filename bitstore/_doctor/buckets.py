@@ -17,6 +17,7 @@ from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._doctor.causes import Place, cause_of, right_named
 from bitstore._doctor.layout import Guess, guessed, near_names
 from bitstore._doctor.listening import Heard, overheard
+from bitstore._doctor.local import nearest_folder
 from bitstore._doctor.questions import READ, Questions
 from bitstore._doctor.reports import CheckFault, TierCheck
 from bitstore._lookup.retry import Retry
@@ -226,9 +227,7 @@ def _look_around(questions: Questions, store: DigestStore, template: KeyTemplate
 
 def _folder(check: TierCheck, store: DigestStore) -> None:
     """Whether the user may write into a folder, by its rights."""
-    folder = Path(unquote(key_template(store.prefix).folder.removeprefix("file://")))
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = nearest_folder(Path(unquote(key_template(store.prefix).folder.removeprefix("file://"))))
     writable = os.access(folder, os.W_OK | os.X_OK)
     if check.role is not None and check.role.startswith("cache"):
         check.may_write = writable

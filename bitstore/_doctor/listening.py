@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from bitstore._lookup.run import run
 from bitstore._support.redact import redact_url
+from bitstore.errors import InvalidDataFound, NotFoundInStore
 from bitstore.steps import Cancelled, Request, Response, Steps, Together
 
 __all__ = ["Exchange", "Heard", "overheard"]
@@ -52,6 +53,11 @@ class Heard:
     def status(self) -> int:
         """The HTTP status of the last answer; 0: there was none."""
         return 0 if self.last is None else self.last.status
+
+    @property
+    def says_missing(self) -> bool:
+        """Whether the answer is that there is no such blob."""
+        return isinstance(self.error, NotFoundInStore) and not isinstance(self.error, InvalidDataFound)
 
 
 def overheard(ask: Callable[[], Steps[Any]], *, timeout: float) -> Heard:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
 from bitstore._doctor.causes import cause_of, reason_of
 from bitstore._doctor.questions import Questions
-from bitstore._doctor.reports import CheckFault
+from bitstore._doctor.reports import CheckFault, SampleCheck
+from bitstore._lookup.asking import steps_of_get
 from bitstore._support.sizes import rounded_size
 from bitstore.errors import BitstoreError
 from bitstore.steps import Call, Steps
 
-__all__ = ["check_disk_cache", "check_own", "check_paid"]
+__all__ = ["check_disk_cache", "check_own", "check_paid", "nearest_folder"]
 
 _LEAST_FREE = 100_000_000  # bytes; a disk with fewer is called full
 
@@ -33,7 +33,7 @@ def check_disk_cache(questions: Questions, cache: DiskCache) -> None:
     if questions.missing_blob() is None:
         return
     check.may_read = check.reached = True
-    there = _existing(folder)
+    there = nearest_folder(folder)
     check.may_write = os.access(there, os.W_OK | os.X_OK)
     if not check.may_write:
         text = f"the folder {there} may not be written by this user, so nothing is kept"
@@ -42,7 +42,7 @@ def check_disk_cache(questions: Questions, cache: DiskCache) -> None:
     _room(questions, cache, there)
     questions.samples(None)
     if questions.wishes.write:
-        questions.write(lambda digest: _delete(cache, digest))
+        questions.write(lambda digest: _called(cache.delete, digest))
 
 
 def _room(questions: Questions, cache: DiskCache, there: Path) -> None:
@@ -64,15 +64,11 @@ def _room(questions: Questions, cache: DiskCache, there: Path) -> None:
         questions.fault(CheckFault("disk-small", text, "Lower max_size, or make room.", severity="hint"))
 
 
-def _existing(folder: Path) -> Path:
+def nearest_folder(folder: Path) -> Path:
     """The folder, or the first of those above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _delete(cache: DiskCache, digest: str) -> Steps[Any]:
-    return (yield Call(cache.delete, digest))
 
 
 def check_paid(questions: Questions, store: Any) -> None:
@@ -84,28 +80,23 @@ def check_paid(questions: Questions, store: Any) -> None:
         return
     check.notes.append(f"it was asked {len(questions.wishes.samples) or 1} times, which may have cost money or quota")
     if questions.wishes.samples:
-        for _ in _asked(questions):
-            pass
-        return
-    questions.missing_blob()
+        _look(questions)
+    else:
+        questions.missing_blob()
 
 
-def _asked(questions: Questions) -> Iterator[None]:
-    from bitstore._doctor.reports import SampleCheck
-    from bitstore._lookup.asking import steps_of_get
-    from bitstore.errors import InvalidDataFound, NotFoundInStore
-
+def _look(questions: Questions) -> None:
+    """Look each sample digest up."""
     for digest in questions.wishes.samples:
         heard = questions.ask(lambda digest=digest: steps_of_get(questions.store, digest))  # type: ignore[misc]
         if heard.error is None:
             questions.check.samples.append(SampleCheck(digest, "found"))
-        elif isinstance(heard.error, NotFoundInStore) and not isinstance(heard.error, InvalidDataFound):
+        elif heard.says_missing:
             questions.check.samples.append(SampleCheck(digest, "missing"))
         else:
             fault = cause_of(heard, questions.place)
             questions.check.samples.append(SampleCheck(digest, "failed", why=fault.text))
             questions.fault(fault)
-        yield
 
 
 def check_own(questions: Questions, store: Any) -> None:

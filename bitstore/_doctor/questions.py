@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitstore._digests.store import DigestStore
 from bitstore._doctor.causes import Place, cause_of, moved_hint, problem_of, reason_of
 from bitstore._doctor.listening import Heard, overheard
 from bitstore._doctor.reports import CheckAnswer, CheckFault, SampleCheck, TierCheck
 from bitstore._lookup.asking import methods_of, size_of, steps_of_describe, steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.opened import dropped, steps_of_open
 from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._support.redact import redact_url
 from bitstore.errors import InvalidDataFound, NotFoundInStore
 from bitstore.steps import Steps, Stored
 
@@ -107,7 +109,7 @@ class Questions:
         """Look for a blob that cannot be there, by GET and by HEAD. None: nothing else is worth asking."""
         digest = self.lost()
         heard = self.ask(lambda: steps_of_get(self.store, digest))
-        if _says_missing(heard):
+        if heard.says_missing:
             self._answered("get of a missing blob", heard, "missing")
             self.check.reached = True
         elif heard.error is None or isinstance(heard.error, InvalidDataFound):
@@ -128,7 +130,7 @@ class Questions:
             head = self.ask(lambda: steps_of_exists(self.store, digest))
             means = "missing" if head.result is False else "found" if head.result else "failed"
             self._answered("exists of a missing blob", head, means)
-            if head.error is not None and heard.error is not None and _says_missing(heard):
+            if head.error is not None and heard.says_missing:
                 self.fault(cause_of(head, self.place))
         return heard
 
@@ -180,7 +182,7 @@ class Questions:
                 actual = digest_algorithm(self.algorithm).of(data)
                 if actual != digest.lower():
                     self.fault(_wrong_bytes(f"{digest}: its bytes have the {self.algorithm} {actual}"))
-        elif _says_missing(heard):
+        elif heard.says_missing:
             self._answered(f"get of {digest}", heard, "missing")
             advice = "It was deleted meanwhile, or the service lists what it cannot read: check again."
             self.fault(CheckFault("listed-not-read", f"{digest} is there, and reading it says missing", advice, "hint"))
@@ -251,9 +253,6 @@ class Questions:
 
     def url(self, digest: str) -> str | None:
         """Where the tier looks for a digest, without secrets; None: it has no addresses."""
-        from bitstore._digests.store import DigestStore
-        from bitstore._support.redact import redact_url
-
         return redact_url(self.store.url(digest)) if isinstance(self.store, DigestStore) else None
 
     def _answered(self, question: str, heard: Heard, means: str) -> None:
@@ -271,10 +270,6 @@ class Questions:
 def _is_about_listing(fault: CheckFault) -> bool:
     """Whether the fault explains a refusal of what may only be missing."""
     return fault.kind == "no-right-to-list"
-
-
-def _says_missing(heard: Heard) -> bool:
-    return isinstance(heard.error, NotFoundInStore) and not isinstance(heard.error, InvalidDataFound)
 
 
 def _invents(heard: Heard, place: Place) -> CheckFault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import pandas
@@ -11,24 +11,11 @@ if TYPE_CHECKING:
     import pyarrow
     from typing_extensions import Unpack
 
+    from bitstore._frames.frame_options import FrameOptions
     from bitstore._frames.row_answer import RowErrors
     from bitstore._frames.tables import TableLookup
 
 __all__ = ["FrameMethods"]
-
-
-class _Options(TypedDict, total=False):
-    """The keywords of `get_frame`."""
-
-    errors: RowErrors
-    data_column: str
-    source_column: str
-    error_column: str
-    kind_column: str | None
-    timeout: float | None
-    in_flight: int | None
-    max_bytes: int | str
-    patience: float
 
 
 class FrameMethods:
@@ -36,12 +23,12 @@ class FrameMethods:
 
     @overload
     def get_frame(
-        self, frame: pandas.DataFrame | pandas.Series[Any], column: Any = None, **options: Unpack[_Options]
+        self, frame: pandas.DataFrame | pandas.Series[Any], column: Any = None, **options: Unpack[FrameOptions]
     ) -> pandas.DataFrame: ...
 
     @overload
     def get_frame(
-        self, frame: polars.DataFrame | polars.Series, column: str | None = None, **options: Unpack[_Options]
+        self, frame: polars.DataFrame | polars.Series, column: str | None = None, **options: Unpack[FrameOptions]
     ) -> polars.DataFrame: ...
 
     def get_frame(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bitstore._raw.asked import Asked
+from bitstore._raw.bucket import BucketStore
 from bitstore._raw.credentials import Unusable, obtained
 from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
@@ -19,7 +20,6 @@ from bitstore._raw.listing import Listing, gcs_listing, gcs_query
 from bitstore._raw.meanings import gcs_problem
 from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, unasked, without, without_credentials
-from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.steps import Call, FileBody, Profile, Response, Steps, Stored, Write
@@ -59,7 +59,7 @@ class _State:
         self.signed: tuple[str | None, Profile] = (None, profile)
 
 
-class GSRaw(WireStore[_State]):
+class GSRaw(BucketStore[_State]):
     """Objects of Google Cloud Storage buckets, by `gs://bucket/key`.
 
     Parameters
@@ -199,19 +199,11 @@ class GSRaw(WireStore[_State]):
     def _signed_profile(self, *headers: str) -> Profile:
         return self._profile(headers=headers)
 
-    def list_steps(
-        self,
-        uri: str,
-        *,
-        one_level: bool = False,
-        most: int = 1000,
-        after: str | None = None,
-        beyond: str | None = None,
-    ) -> Steps[Listing]:
-        bucket, prefix = self._prefix(uri)
-        start = None if beyond is None else self._prefix(beyond)[1]
-        query = gcs_query(prefix, one_level=one_level, most=most, after=after, beyond=start)
-        return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: gcs_listing(body, bucket)))
+    def _list_query(self, prefix: str, **page: Any) -> str:
+        return gcs_query(prefix, **page)
+
+    def _page(self, body: bytes, bucket: str) -> Listing | None:
+        return gcs_listing(body, bucket)
 
     # ------------------------------------------------------------------ configuration
 
@@ -251,7 +243,7 @@ class GSRaw(WireStore[_State]):
 
     def _shown_arguments(self) -> list[str]:
         credentials = [] if self._credentials is None else [show(self._credentials)]
-        return [*credentials, *self._client_argument(), *super()._shown_arguments()]
+        return [*credentials, *super()._shown_arguments()]
 
 
 def _multipart(key: str, body: bytes | FileBody, boundary: str) -> bytes | FileBody:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
+from bitstore._raw.bucket import BucketStore
 from bitstore._raw.listing import Listing, s3_buckets, s3_listing, s3_query
 from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
@@ -20,7 +21,6 @@ from bitstore._raw.s3_client import S3Client
 from bitstore._raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
 from bitstore._raw.s3_exchange import REGION, exchange
 from bitstore._raw.s3_routes import Routes
-from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.errors import InvalidURI
@@ -62,7 +62,7 @@ def _region(name: str, region: Any) -> str | None:
     return region
 
 
-class S3Raw(WireStore[Routes]):
+class S3Raw(BucketStore[Routes]):
     """Objects of S3 buckets, by `s3://bucket/key`.
 
     Parameters
@@ -220,19 +220,11 @@ class S3Raw(WireStore[Routes]):
         }
         return (yield from self._state().features.ask(self._ask, Asked(place, "PUT", body), place[0], headers))
 
-    def list_steps(
-        self,
-        uri: str,
-        *,
-        one_level: bool = False,
-        most: int = 1000,
-        after: str | None = None,
-        beyond: str | None = None,
-    ) -> Steps[Listing]:
-        bucket, prefix = self._prefix(uri)
-        start = None if beyond is None else self._prefix(beyond)[1]
-        query = s3_query(prefix, one_level=one_level, most=most, after=after, beyond=start)
-        return (yield from self._listed(uri, Asked((bucket, ""), query=query), lambda body: s3_listing(body, bucket)))
+    def _list_query(self, prefix: str, **page: Any) -> str:
+        return s3_query(prefix, **page)
+
+    def _page(self, body: bytes, bucket: str) -> Listing | None:
+        return s3_listing(body, bucket)
 
     def bucket_steps(self, bucket: str) -> Steps[list[str]]:
         """Steps to the names of the buckets of the account that asked for `bucket`; none where it may not list them.
@@ -265,7 +257,7 @@ class S3Raw(WireStore[Routes]):
     def _shown_arguments(self) -> list[str]:
         told = [show(entry) if entry is not None else "None" for entry in self._credentials]
         credentials = [] if self._credentials == [None] else [told[0] if len(told) == 1 else f"[{', '.join(told)}]"]
-        return [*credentials, *self._client_argument(), *super()._shown_arguments()]
+        return [*credentials, *super()._shown_arguments()]
 
 
 def _sha256(body: bytes) -> bytes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
@@ -16,7 +15,6 @@ from bitstore._lookup.partial import Partial
 from bitstore._lookup.retry import Retry, Tally, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
-from bitstore._raw.listing import Listing
 from bitstore._raw.options import Option, one_of
 from bitstore._raw.parts import in_parts, into, version_of
 from bitstore._raw.problems import Problem, transfer_problem, without
@@ -49,13 +47,11 @@ from bitstore.steps import (
     TransferError,
     Write,
 )
-from bitstore.store import Store
 
 __all__ = ["WireStore"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
-_LONGEST_PAGE = 32 * 1024 * 1024  # bytes of a page of a listing
 _TOLD = frozenset({"PUT", "DELETE", "LIST"})  # what an error names beside the address; all others are reads of a blob
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})  # another write is under way
 
@@ -97,7 +93,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     limit = Option[Any](None, rate)
 
     takes_files = True
-    client: Any = None  # of the caller, instead of our own requests (S3Raw, GSRaw)
+    client: Any = None  # of the caller, instead of our own requests (`BucketStore`)
     _sizes: _Sizes
 
     def __init__(self, **options: Any) -> None:
@@ -106,8 +102,6 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         self._configure(options)
 
     def _options_changed(self) -> None:
-        if self.client is not None and self.limit is not None:
-            raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
         most = None if self.max_blob_size is None else parse_size(self.max_blob_size, name="max_blob_size")
         threshold = self.range_threshold
         first = None if threshold is None else parse_size(threshold, name="range_threshold")
@@ -262,26 +256,6 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         if isinstance(answer, Problem) and not answer.missing:
             self._fail(f"DELETE {uri}", answer)
 
-    def _prefix(self, uri: str) -> tuple[str, str]:
-        """Bucket and prefix of what is listed; the prefix may be empty."""
-        bucket, key = self._place(f"{uri}-")
-        return bucket, key[:-1]
-
-    def _listed(self, uri: str, asked: Asked, parse: Callable[[bytes], Listing | None]) -> Steps[Listing]:
-        """A page of a listing. Raises `StoreNotAvailable` where it cannot be had."""
-        if self.client is not None:
-            raise StoreNotAvailable(self, f"LIST {uri}: the store lists only by itself, not with client=")
-        answer = yield from self._ask(asked._replace(want_headers=True, limit=_LONGEST_PAGE))
-        if isinstance(answer, Problem):
-            self._fail(f"LIST {uri}", answer)
-        page = parse(answer.body)
-        if page is None:
-            self._fail(
-                f"LIST {uri}",
-                Problem(answer.status, message="the answer is no listing, or is cut and names no next page"),
-            )
-        return page
-
     def _check_readable(self, uri: Any, conflict: Problem) -> Steps[None]:
         """Raise where a name is taken that has no blob to read: else each lookup would take it for missing again."""
         head = yield from self._ask_head(self._place(uri))
@@ -319,8 +293,6 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_tally", None)
-        if state.get("client") is not None:
-            _check_pickles(self, state["client"])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -342,12 +314,8 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         )
 
     def _shown_facts(self) -> dict[str, Any]:
-        facts = {} if self.client is None else {"client": f"a {type(self.client).__name__} of the caller"}
-        facts |= {"proxy": redact_url(self.proxy)} if self.proxy else {}
+        facts = {"proxy": redact_url(self.proxy)} if self.proxy else {}
         return {**facts, **super()._shown_facts()}
-
-    def _client_argument(self) -> list[str]:
-        return [] if self.client is None else [f"client=<{type(self.client).__name__}>"]
 
     # ------------------------------------------------------------------ what a problem means
 
@@ -396,13 +364,3 @@ def _proxy_secrets(proxy: str | None) -> list[str]:
         return []
     user, password = unquote(match[1]), unquote(match[2])
     return [b64encode(f"{user}:{password}".encode()).decode(), match[2], password]
-
-
-def _check_pickles(store: Store, client: object) -> None:
-    try:
-        pickle.dumps(client)
-    except Exception as error:  # clients fail to pickle in many ways (locks, sockets, closures): all mean the same
-        raise TypeError(
-            f"{type(store).__name__} cannot be pickled: its attribute 'client' holds a {type(client).__name__}, "
-            "which does not pickle. Give it credentials and options instead of a client"
-        ) from error

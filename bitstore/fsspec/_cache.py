@@ -20,7 +20,7 @@ from bitstore._raw.fsspec_raw import FsspecRaw, version_in
 from bitstore._support.once import warn_once
 from bitstore._support.redact import redact_url
 from bitstore.errors import NotFoundInStore, StoreNotAvailable
-from bitstore.fsspec._files import sized, switch
+from bitstore.fsspec._files import part, sized, switch
 
 try:
     from fsspec.implementations.chained import ChainedFileSystem
@@ -161,10 +161,7 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes of a file from `start` up to `end`; negative ones count from its end."""
         with self._open(path) as file:
-            first, last, _ = slice(start, end).indices(file.seek(0, os.SEEK_END))
-            file.seek(first)
-            part: bytes = file.read(max(0, last - first))
-            return part
+            return part(file, start, end)
 
     # ------------------------------------------------------------------ what the other file system says
 

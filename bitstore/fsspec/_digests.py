@@ -17,7 +17,7 @@ from bitstore._support.per_process import PerProcess
 from bitstore._tiers.chain import costs
 from bitstore.config import find, load
 from bitstore.errors import InvalidDataFound, InvalidURI, StoreNotAvailable
-from bitstore.fsspec._files import sized, switch
+from bitstore.fsspec._files import part, sized, switch
 from bitstore.store import Store
 
 __all__ = ["DigestFileSystem", "Md5FileSystem", "Sha1FileSystem", "Sha256FileSystem"]
@@ -123,7 +123,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 data: bytes = self.store.get(digest)  # which caches keep
                 return data
         with self._open(digest) as file:
-            return _part(file, start, end)
+            return part(file, start, end)
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         """The bytes of one blob, or of many at once as a dict by digest.
@@ -186,7 +186,7 @@ class DigestFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             try:
                 with self._open(digest) as file:
                     for place in wanted:
-                        found[place] = _part(file, bounds[0][place], bounds[1][place])
+                        found[place] = part(file, bounds[0][place], bounds[1][place])
             except Exception as error:  # one of a blob among many
                 if on_error == "raise":
                     raise
@@ -299,13 +299,6 @@ class Md5FileSystem(DigestFileSystem):
 
     protocol = "md5"
     algorithm = "md5"
-
-
-def _part(file: Any, start: int | None, end: int | None) -> bytes:
-    first, last, _ = slice(start, end).indices(file.seek(0, os.SEEK_END))
-    file.seek(first)
-    part: bytes = file.read(max(0, last - first))
-    return part
 
 
 @contextlib.contextmanager

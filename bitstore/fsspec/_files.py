@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-__all__ = ["sized", "switch"]
+__all__ = ["part", "sized", "switch"]
 
 _BUFFER = 1024 * 1024  # bytes that a read asks for at least
 
@@ -33,6 +33,14 @@ def switch(name: str, value: Any, *, or_none: bool = False) -> Any:
     if on is None:
         raise ValueError(f"{name} is True or False, not {value!r}")
     return on
+
+
+def part(file: Any, start: int | None, end: int | None) -> bytes:
+    """The bytes of the file from `start` up to `end`; negative ones count from its end."""
+    first, last, _ = slice(start, end).indices(file.seek(0, os.SEEK_END))
+    file.seek(first)
+    data: bytes = file.read(max(0, last - first))
+    return data
 
 
 def sized(file: Any) -> Any:

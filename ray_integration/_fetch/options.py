@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from bitstore._frames.row_answer import RowErrors
+from bitstore._frames.frame_options import FrameOptions
 
 if TYPE_CHECKING:
     from ray_integration._pool.pool import NodePool
@@ -17,18 +17,9 @@ Routing: TypeAlias = Literal["direct", "local", "owner"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class FetchOptions(TypedDict, total=False):
+class FetchOptions(FrameOptions, total=False):
     """Keywords of `FetchBlobs`, but for `batch_rows`, which `fetch_blobs` calls `batch_size`."""
 
-    errors: RowErrors
-    data_column: str
-    source_column: str
-    error_column: str
-    kind_column: str | None
-    timeout: float | None
-    in_flight: int | None
-    max_bytes: int | str
-    patience: float
     block_bytes: int | str
     pool: NodePool | None
     routing: Routing | None
