@@ -258,6 +258,11 @@ def described(error: BaseException) -> str:
     return text if isinstance(error, BitstoreError) else redact(f"{type(error).__name__}: {text}")
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a lookup failed, without the name of the store that the error is of."""
+    return error.reason if isinstance(error, StoreNotAvailable) and error.reason else described(error)
+
+
 def _key(uri: object) -> str:
     return redact_url(text_of(uri))
 

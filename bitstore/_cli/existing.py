@@ -19,7 +19,8 @@ from bitstore._cli.terminal import refusing, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import Entry, HashList
 from bitstore._support.redact import redact
-from bitstore._warming.outcome import Outcome, reason_of
+from bitstore._warming.outcome import Outcome
+from bitstore.errors import reason_of
 
 __all__ = ["exists", "listings_in", "summary", "take"]
 

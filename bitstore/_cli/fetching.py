@@ -14,9 +14,10 @@ from bitstore._digests.hash_list import Entry
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
 from bitstore._tiers.composite import Composite
-from bitstore._warming.outcome import Outcome, reason_of
+from bitstore._warming.outcome import Outcome
 from bitstore._warming.progress import Progress
 from bitstore.blob import Blob
+from bitstore.errors import reason_of
 
 __all__ = ["run", "summary"]
 

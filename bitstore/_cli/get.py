@@ -14,8 +14,7 @@ from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.terminal import End, fail, no_reader, refusing, show_bytes
 from bitstore._support.atomic import is_special, target_of, write_into
-from bitstore._warming.outcome import reason_of
-from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable, reason_of
 
 __all__ = ["get"]
 

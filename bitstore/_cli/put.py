@@ -20,9 +20,9 @@ from bitstore._cli.terminal import in_words, refusing, show_bytes
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact
 from bitstore._support.sizes import rounded_size
-from bitstore._warming.outcome import reason_of
 from bitstore.blob import Blob
 from bitstore.config import ConfigError
+from bitstore.errors import reason_of
 
 __all__ = ["put"]
 

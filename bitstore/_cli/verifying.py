@@ -24,9 +24,8 @@ from bitstore._support.digests import ALGORITHMS
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.redact import redact
 from bitstore._tiers.composite import Composite
-from bitstore._warming.outcome import reason_of
 from bitstore.config import ConfigError
-from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, reason_of
 from bitstore.steps import Cancelled
 
 __all__ = ["Checked", "Sampling", "VerifyReport", "algorithm_of", "hint", "listable_tier", "listed", "verify_all"]

@@ -10,7 +10,7 @@ from bitstore._lookup.asking import canonical_of, label_of, steps_of_describe, s
 from bitstore._lookup.options import check_timeout
 from bitstore._lookup.run import run
 from bitstore._support.redact import redact
-from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, reason_of
 from bitstore.location import Location
 from bitstore.steps import Cancelled, Found, Steps, Together
 
@@ -83,8 +83,7 @@ def _is_paid(store: Any) -> bool:
 
 
 def _failed(name: str, error: Exception) -> Location:
-    reason = error.reason if isinstance(error, StoreNotAvailable) and error.reason else described(error)
-    return Location(tier=name, state="failed", why=redact(reason), error=error)
+    return Location(tier=name, state="failed", why=redact(reason_of(error)), error=error)
 
 
 class Presence:

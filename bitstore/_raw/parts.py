@@ -52,23 +52,14 @@ def in_parts(ask: Ask, *, limit: int | None) -> Steps[bytes | Problem]:
     limit
         The most bytes that a blob may have; None: no limit.
     """
-    size = PART_BYTES
     for _ in (1, 2):
-        first = yield from ask((f"Range: bytes=0-{size - 1}",), size)
-        if isinstance(first, Problem):
-            if first.too_large or _refuses(first):  # all of it although a part was asked for; or it is empty now
-                break
-            return first
-        if first.status != 206:
-            return first.body
-        etag = first.headers.get("etag", "")
-        extent = _extent(first)
-        if extent is None or extent[:2] != (0, len(first.body)) or not etag or etag.startswith("W/"):
+        blob = yield from version_of(ask, limit=limit, first=PART_BYTES)
+        if blob is None or (isinstance(blob, Problem) and blob.missing):
             break
-        if limit is not None and extent[2] > limit:
-            return too_large(limit)
+        if not isinstance(blob, Version):
+            return blob
         try:
-            return (yield from _span(Version(ask, etag, extent[2], first.body), 0, extent[2], size))
+            return (yield from _span(blob, 0, blob.size))
         except _Changed:
             continue
         except _Stopped as stopped:
@@ -100,7 +91,7 @@ class Version:
     def span(self, start: int, end: int) -> Steps[bytes | Problem]:
         """The bytes from `start` up to `end`, or what went wrong: also that the blob is another one by now."""
         try:
-            return (yield from _span(self, start, end, PART_BYTES))
+            return (yield from _span(self, start, end))
         except _Changed:
             return Problem(message="the blob was replaced while it was read")
         except _Stopped as stopped:
@@ -164,8 +155,9 @@ def _refuses(problem: Problem) -> bool:
     return problem.status == 501 or (400 <= problem.status < 500 and problem.status not in (401, 403))
 
 
-def _span(blob: Version, start: int, end: int, size: int) -> Steps[bytes]:
-    """The bytes from `start` up to `end` of one version of a blob, by ranges of `size` bytes."""
+def _span(blob: Version, start: int, end: int) -> Steps[bytes]:
+    """The bytes from `start` up to `end` of one version of a blob, by ranges of `PART_BYTES`."""
+    size = PART_BYTES
     whole = _InOrder(start, blob.first[start:end])
     begin = start + len(blob.first[start:end])
     starts = iter(range(begin, end, size))

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bitstore._warming.parts import There
 from bitstore.blob import Blob
-from bitstore.errors import InvalidURI, NotFoundInStore, StoreNotAvailable, described
+from bitstore.errors import InvalidURI, NotFoundInStore, reason_of
 
-__all__ = ["Kind", "Outcome", "failed", "outcome_of", "reason_of"]
+__all__ = ["Kind", "Outcome", "failed", "outcome_of"]
 
 Kind: TypeAlias = Literal["found", "missing", "failed", "invalid", "warm", "there"]
 
@@ -53,11 +53,6 @@ def outcome_of(blob: Blob) -> Outcome:
     if isinstance(error, InvalidURI):
         return Outcome(str(blob.uri)[:_LONGEST], "invalid", error=str(error)[:_LONGEST])
     return failed(blob.uri, reason_of(error))
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a lookup failed, without the composite, which is the same for each blob."""
-    return error.reason if isinstance(error, StoreNotAvailable) and error.reason else described(error)
 
 
 def failed(digest: Any, reason: str) -> Outcome:

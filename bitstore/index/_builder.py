@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -179,23 +179,12 @@ class IndexBuilder:
         self.close()
 
 
-class write_file:  # noqa: N801 - used like a function
-    """A context in which a new index file is written; without an error it then has its name."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._target = Path(path)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> SectionWriter:
-        self._draft = self._stack.enter_context(Draft(self._target))
-        return SectionWriter(self._stack.enter_context(open(self._draft.path, "xb")))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._stack:
-            if error is None:
-                self._draft.publish()
+@contextmanager
+def write_file(path: str | os.PathLike[str]) -> Iterator[SectionWriter]:
+    """While entered, a new index file is written; without an error it then has its name."""
+    with Draft(Path(path)) as draft, open(draft.path, "xb") as file:
+        yield SectionWriter(file)
+        draft.publish()
 
 
 def _told(algorithm: str, source: str, covers_up_to: datetime | None, coverage: str) -> dict[str, Any]:
