@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -124,6 +125,8 @@ def test_linked_folders_are_in_the_index_as_lookups_find_what_is_in_them(scene: 
     (scene.root / "shelf" / HELD[0][:2]).symlink_to(scene.root / "disk2")
     (scene.root / "shelf" / HELD[1][:2]).mkdir()
     (scene.root / "shelf" / HELD[1][:2] / HELD[1]).symlink_to("nowhere")
+    (scene.root / "shelf" / "loop").symlink_to("loop")
+    (scene.root / "shelf" / "f0").symlink_to(".")
     url = (scene.root / "shelf").as_uri() + "/{digest[:2]}/{digest}"
     assert scene("index", "build", url, "-o", "x.idx", "--algorithm", "sha1")[0] == 0
     assert_holds(scene.root / "x.idx", HELD[:2])
@@ -368,6 +371,10 @@ def test_an_inventory_that_is_not_whole_is_an_error(scene: Scene) -> None:
         (["list", "--config", "good.toml"], "leave them or the sources out"),
         (["list", "--cache", "c"], "leave --cache and --compression out"),
         (["list", ""], "a source is empty"),
+        (["same.idx", "-o", "same.idx"], "is the list itself"),
+        (["shelf", "--column", "x", "--algorithm", "sha1"], "--column goes with a list"),
+        (["shelf", "--covers-up-to", "2026-01-01T00:00:00Z", "--algorithm", "sha1"], "a listing covers up to when"),
+        (["s3://bucket", "--anonymous"], "is no URL that"),
         (["-", "-"], "can be read once"),
         (["list", "list256"], "holds sha256 digests"),
         (["https://host.invalid/"], "can be listed"),
@@ -379,11 +386,42 @@ def test_an_inventory_that_is_not_whole_is_an_error(scene: Scene) -> None:
 def test_build_refuses_what_cannot_be(scene: Scene, words: list[str], says: str) -> None:
     (scene.root / "list").write_text(HELD[0])
     (scene.root / "list256").write_text("0" * 64)
-    code, out, err = scene("index", "build", *words, "-o", "x.idx")
+    (scene.root / "same.idx").write_text(HELD[0])
+    code, out, err = scene("index", "build", *([] if "-o" in words else ["-o", "x.idx"]), *words)
     assert (code, out) == (3, "") and says in err and "unexpected" not in err
     assert not list(scene.root.glob("x.idx*"))
     for bad in ("-", "shelf", "list/x.idx"):
         assert scene("index", "build", "list", "-o", bad)[:2] == (3, "")
+
+
+def test_more_lists_than_a_process_may_open_and_names_that_are_no_text(scene: Scene) -> None:
+    names = [f"b\udcff\xe4{number}" for number in range(1, 300)]
+    for digest, name in zip(HELD[1:], names, strict=True):
+        (scene.root / name).write_text(digest)
+    table = pyarrow.table({"sha1": HELD[:1]})
+    pyarrow.parquet.write_table(table, scene.root / "p")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        code, out, err = scene("index", "build", *names, "p", "-o", "x.idx", "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert code == 0, err
+    assert objects(out)["index"]["source"].endswith("; and 280 more")
+    assert_holds(scene.root / "x.idx", HELD)
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-"])
+def test_a_result_that_cannot_be_shown_is_a_failure_and_the_index_is_there(scene: Scene, output: str) -> None:
+    (scene.root / "list").write_text("\n".join(HELD))
+    command = f"{sys.executable} -m bitstore index"
+    for line in (f"{command} build list -o x.idx", f"{command} ask x.idx list -o report"):
+        done = subprocess.run(
+            ["bash", "-c", f"{line} {output}"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 2 and "cannot write to standard output" in done.stderr
+        assert "unexpected" not in done.stderr
+    assert_holds(scene.root / "x.idx", HELD)
 
 
 def test_an_empty_source_makes_an_empty_index_and_says_so(scene: Scene) -> None:

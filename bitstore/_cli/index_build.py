@@ -17,7 +17,7 @@ from bitstore._cli.runs import RunReport, running
 from bitstore._cli.terminal import End, fail, in_words, refuse, refusing
 from bitstore._indexing.reading import Reading
 from bitstore._indexing.workplace import Workplace
-from bitstore._support.atomic import sweep, target_of
+from bitstore._support.atomic import Draft, sweep, target_of
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.sizes import rounded_size
 from bitstore.config import ConfigError
@@ -28,6 +28,8 @@ __all__ = ["LAYOUTS", "Output", "build", "show_index", "target"]
 
 LAYOUTS = ("sorted", "fuse")
 _TOLD = 3  # entries of a list that are no digests and are shown one by one
+_NAMED = 20  # sources that an index names
+_LONGEST = 3000  # characters of their names
 _BUCKET_OPTIONS = ("anonymous", "profile", "region", "endpoint_url")
 
 Output = Annotated[
@@ -106,7 +108,7 @@ def build(
     begun = time.monotonic()
     with refusing():
         path = target(output)
-        options = _options(stores, sources, tier, column, template, covers_up_to, layout)
+        options = _options(path, stores, sources, tier, column, template, covers_up_to, layout)
         workplace = Workplace(path)
     with workplace:
         with refusing():
@@ -119,6 +121,7 @@ def build(
                 algorithm = found[0].algorithm.name
                 if found[-1].algorithm is not found[0].algorithm:
                     raise ConfigError(f"{found[-1].name} is of {found[-1].algorithm.name}, and not of {algorithm}")
+            _check_used(found, options)
             builder = _builder(found[0].algorithm.name, path.parent)
         resumed = sum(source.resumed for source in found)
         if resumed:
@@ -133,7 +136,7 @@ def build(
                 builder.write(
                     path,
                     layout=layout,  # type: ignore[arg-type]
-                    source="; ".join(dict.fromkeys(source.name for source in found)),
+                    source=_names(found),
                     covers_up_to=report.reading.covers_up_to,
                 )
                 workplace.clear()
@@ -173,6 +176,8 @@ def target(path: Path) -> Path:
     try:
         target_of(path).parent.mkdir(parents=True, exist_ok=True)
         sweep(target_of(path).parent)
+        with Draft(path) as draft:
+            draft.write(b"")
     except OSError as error:
         raise ConfigError(f"--output {path} cannot be written: {error.strerror or error}") from error
     return path
@@ -196,7 +201,15 @@ def show_index(path: Path, reporting: Reporting) -> None:
     )
 
 
+def _same(text: str, path: Path) -> bool:
+    try:
+        return path.samefile(text)
+    except (OSError, ValueError):
+        return False
+
+
 def _options(
+    output: Path,
     stores: StoreOptions,
     sources: list[str] | None,
     tier: str | None,
@@ -216,6 +229,8 @@ def _options(
         raise ConfigError("--config and --tier name what is listed: leave them or the sources out")
     if not any("://" in text for text in named) and (given := [key for key in _BUCKET_OPTIONS if getattr(stores, key)]):
         raise ConfigError(f"--{given[0].replace('_', '-')} goes with a URL")
+    if any(text != "-" and "://" not in text and _same(text, output) for text in named):
+        raise ConfigError(f"--output {output} is the list itself: name another file")
     if named.count("-") > 1:
         raise ConfigError("standard input (-) can be read once, and is named more often")
     if template is not None and not any(text.partition("?")[0].endswith("manifest.json") for text in named):
@@ -227,6 +242,21 @@ def _options(
     if covers_up_to is not None and (moment is None or moment.tzinfo is None):
         raise ConfigError(f"--covers-up-to {covers_up_to}: write a moment with its zone: 2026-11-27T06:00:00+00:00")
     return ReadOptions(stores=stores, tier=tier, column=column, template=template, moment=moment)
+
+
+def _check_used(found: list[Source], options: ReadOptions) -> None:
+    if options.column is not None and not any(source.is_list for source in found):
+        raise ConfigError("--column goes with a list")
+    if options.moment is not None and all(source.is_listing for source in found):
+        raise ConfigError("--covers-up-to goes with a list or an inventory: a listing covers up to when it begins")
+
+
+def _names(found: list[Source]) -> str:
+    """The names of the sources, as far as an index has room for them."""
+    names = list(dict.fromkeys(source.name for source in found))
+    text = "; ".join(names[:_NAMED])
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if len(names) <= _NAMED else f"{text}; and {len(names) - _NAMED:,} more"
 
 
 def _without_urls(stores: StoreOptions) -> StoreOptions:

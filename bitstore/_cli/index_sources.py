@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from bitstore._cli.inputs import readable
 from bitstore._cli.options import StoreOptions
 from bitstore._cli.verify import store_of
 from bitstore._digests.store import DigestStore
@@ -53,6 +54,8 @@ class Source(ABC):
         Keys that an earlier run has listed.
     is_list
         Whether an entry that is no digest is a fault.
+    is_listing
+        Whether it is listed live.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Source(ABC):
     total: int | None = None
     resumed: int = 0
     is_list = False
+    is_listing = False
 
     @abstractmethod
     def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
@@ -73,19 +77,25 @@ class _ListSource(Source):
 
     def __init__(self, text: str, options: ReadOptions, algorithm: str | None) -> None:
         self._moment = options.moment or list_moment(text)
-        self._entries = opened(text, column=options.column, algorithm=algorithm)
+        self._column = options.column
+        entries = opened(text, column=options.column, algorithm=algorithm)
         self._text = text
-        self.name = "standard input" if text == "-" else text
-        self.algorithm = self._entries.algorithm
-        self.total = self._entries.total
+        self.name = "standard input" if text == "-" else readable(text)
+        self.algorithm = entries.algorithm
+        self.total = entries.total
+        # The opened list; None: it is opened again when it is read, as there may be more lists than a process can open.
+        self._entries = None if text != "-" and Path(text).is_file() else entries
 
     def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
         reading.covers(self._moment)
-        add_list(builder, self._text, self._entries, reading, refuse)
+        entries = self._entries or opened(self._text, column=self._column, algorithm=self.algorithm.name)
+        add_list(builder, self._text, entries, reading, refuse)
 
 
 class _ListingSource(Source):
     """A live listing."""
+
+    is_listing = True
 
     def __init__(self, store: DigestStore, workplace: Workplace) -> None:
         self._template = key_template(store.prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -104,12 +105,21 @@ def _names(folder: str, begin: str, part: str, depth: int) -> Iterator[str]:
         for entry in entries:
             if not entry.name.startswith(begin) or not _in_part(entry.name[len(begin) : len(begin) + 1], part):
                 continue
-            if not entry.is_dir():  # also what is neither: a lookup would find that there is something
+            if not _leads_to_folder(entry):  # also what is neither: a lookup would find that there is something
                 yield entry.path
             elif depth:
                 folders.append(entry.path + "/")
     for below in folders:
         yield from _names(below, "", "all", depth - 1)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # links in a circle, behind which there is nothing
+            return False
+        raise
 
 
 def _in_part(character: str, part: str) -> bool:
