@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pyarrow
 import pyarrow.parquet
@@ -24,7 +24,7 @@ from pyarrow import orc
 from bitstore.index import Index
 from tests.cli_scene import Scene
 from tests.scripted_server import ScriptedServer
-from tests.servers import FaultProxy, Hold, SeaweedS3, s3_error
+from tests.servers import FakeGCS, FaultProxy, Hold, SeaweedS3, s3_error
 from tests.test_cli_verify import fill as fill
 
 HELD = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(300)]
@@ -152,13 +152,12 @@ def test_many_pages_are_listed_side_by_side(scene: Scene) -> None:
     assert_holds(scene.root / "x.idx", keys)
 
 
-def _listing_of(asked: Any, keys: list[str]) -> Any:
-    """A page of 100 keys of a bucket, as S3 gives it."""
-    from urllib.parse import parse_qs, urlsplit
-
+def _listing_of(asked: Any, keys: list[str], *, prefix: str | None = None, behind: str | None = None) -> Any:
+    """A page of 100 keys of a bucket, as S3 gives it, or with other values than it was asked for."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(asked.target).query).items()}
-    behind = query.get("continuation-token") or query.get("start-after", "")
-    found = [key for key in keys if key.startswith(query.get("prefix", "")) and key > behind]
+    prefix = query.get("prefix", "") if prefix is None else prefix
+    behind = query.get("continuation-token") or query.get("start-after", "") if behind is None else behind
+    found = [key for key in keys if key.startswith(prefix) and key > behind]
     inner = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in found[:100])
     if len(found) > 100:
         inner += f"<IsTruncated>true</IsTruncated><NextContinuationToken>{found[99]}</NextContinuationToken>"
@@ -193,6 +192,91 @@ def test_a_listing_that_fails_is_an_error_and_no_shorter_index(scene: Scene, fau
     assert code == 0 and "that an earlier run has listed" in err
     assert_holds(scene.root / "x.idx", keys)
     assert not (scene.root / "x.idx.listing").exists()
+
+
+def test_a_part_goes_on_behind_its_last_page(scene: Scene) -> None:
+    keys = sorted(hashlib.sha1(str(number).encode()).hexdigest() for number in range(5000))
+    asked_for: list[str] = []
+    broken = True
+
+    def answer(asked: Any) -> Any:
+        asked_for.append(asked.target)
+        if broken and "prefix=a" in asked.target and "continuation-token" in asked.target:
+            return 403, {}, b"<Error><Code>AccessDenied</Code></Error>"
+        return _listing_of(asked, keys)
+
+    with ScriptedServer(answer) as server:
+        words = ["index", "build", "s3://bucket/", "-o", "x.idx", "--anonymous", "--endpoint-url", server.url]
+        assert scene(*words, "--algorithm", "sha1")[0] == 2
+        broken = False
+        asked_for.clear()
+        assert scene(*words, "--algorithm", "sha1")[0] == 0
+    (first, *_) = (target for target in asked_for if "prefix=a" in target)
+    assert f"start-after={[key for key in keys if key[0] == 'a'][99]}" in first
+    assert_holds(scene.root / "x.idx", keys)
+
+
+def test_a_failed_listing_of_another_service_goes_on_too(
+    scene: Scene, gcs: FakeGCS, gcs_bucket: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    for digest in HELD[:40]:
+        gcs.put(gcs_bucket, digest, b"x")
+    proxy = fault_proxy(gcs.url)
+    words = ["index", "build", f"gs://{gcs_bucket}/", "-o", "x.idx", "--anonymous", "--endpoint-url", proxy.url]
+    proxy.rules.add(s3_error(403, "Forbidden"), method="GET", path="prefix=3")
+    code, _, err = scene(*words)
+    assert code == 2 and "403" in err and not (scene.root / "x.idx").exists()
+    proxy.rules.clear()
+    assert scene(*words)[0] == 0
+    assert_holds(scene.root / "x.idx", HELD[:40])
+
+
+@pytest.mark.parametrize("lie", ["no prefix", "no order", "no start-after", "round", "empty pages"])
+def test_a_store_that_lies_never_makes_an_index_shorter(scene: Scene, lie: str) -> None:
+    keys = sorted([*HELD, "README", "zz"])
+
+    def answer(asked: Any) -> Any:
+        asks = {name: values[0] for name, values in parse_qs(urlsplit(asked.target).query).items()}
+        if lie == "no prefix":
+            return _listing_of(asked, keys, prefix="")
+        if lie == "no order":
+            inner = "".join(
+                f"<Contents><Key>{key}</Key></Contents>" for key in HELD if key.startswith(asks.get("prefix", ""))
+            )
+            return 200, {}, f"<ListBucketResult>{inner}</ListBucketResult>".encode()
+        if lie == "no start-after":
+            return _listing_of(asked, keys, behind=asks.get("continuation-token", ""))
+        if lie == "round" and asks.get("prefix"):
+            return 200, {}, b"<ListBucketResult><NextContinuationToken>x</NextContinuationToken></ListBucketResult>"
+        if lie == "empty pages" and asks.get("prefix") and "continuation-token" not in asks:
+            return 200, {}, b"<ListBucketResult><NextContinuationToken>0</NextContinuationToken></ListBucketResult>"
+        return _listing_of(asked, keys)
+
+    with ScriptedServer(answer) as server:
+        words = ["index", "build", "s3://bucket/", "-o", "x.idx", "--anonymous", "--endpoint-url", server.url]
+        code, _, err = scene(*words)
+    if lie == "round":
+        assert code == 2 and "names the same page as the next one again" in err
+    else:
+        assert code == 0, err
+        assert_holds(scene.root / "x.idx", HELD)
+
+
+@pytest.mark.parametrize("template", ["{digest[32:]}-{digest}", "{digest[20:22]}{digest}", "x/{digest[:0]}a{digest}"])
+def test_a_template_whose_keys_begin_unlike_digests_is_listed_whole(scene: Scene, template: str) -> None:
+    held = [hashlib.md5(str(number).encode()).hexdigest() for number in range(50)]
+    keys = []
+    for digest in held:
+        fields = {"{digest[32:]}": "", "{digest[20:22]}": digest[20:22], "{digest[:0]}": "", "{digest}": digest}
+        key = template
+        for field, text in fields.items():
+            key = key.replace(field, text)
+        keys.append(key)
+    with ScriptedServer(lambda asked: _listing_of(asked, sorted(keys))) as server:
+        words = [f"s3://bucket/{template}", "--anonymous", "--endpoint-url", server.url, "--algorithm", "md5"]
+        assert scene("index", "build", *words, "-o", "x.idx")[0] == 0
+    with Index(scene.root / "x.idx") as index:
+        assert len(index) == 50 and all(digest in index for digest in held)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import pytest
 from bitstore import FileRaw, GSRaw, S3Raw
 from bitstore._lookup.run import run
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
-from tests.scripted_server import ScriptedServer
+from tests.scripted_server import Asked, Reply, ScriptedServer
 from tests.servers import FakeGCS, MotoServer, SeaweedS3
 
 KEYS = ["a b+c/ü&<x>", "files/aa/1", "files/aa/2", "files/ab/3", "files/plain", "filesaa"]
@@ -82,9 +83,10 @@ def test_a_listing_that_is_refused_is_a_failure_and_not_empty(
     for store, url in [*cases, (FileRaw(), f"file://{tmp_path}/no-folder/")]:
         with pytest.raises(StoreNotAvailable, match=r"no-such-bucket-x|No such file"):
             run(store.list_steps(url))
-    cut = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"  # of a service with the first version
-    with ScriptedServer(lambda asked: (200, {}, cut)) as server, pytest.raises(StoreNotAvailable, match="is cut"):
-        run(S3Raw("anonymous", endpoint_url=server.url).list_steps("s3://bucket/"))
+    first_version = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    for cut in (first_version, b"<ListBucketResult><Contents><Key>a</Key></Contents>", b"<ListBucketResult>"):
+        with ScriptedServer(partial(_reply, cut)) as server, pytest.raises(StoreNotAvailable, match="is cut"):
+            run(S3Raw("anonymous", endpoint_url=server.url).list_steps("s3://bucket/"))
     with ScriptedServer(lambda asked: (200, {}, b"<html>a page</html>")) as server:
         makers: list[tuple[Callable[..., Any], str]] = [(S3Raw, "s3"), (GSRaw, "gs")]
         for make, scheme in makers:
@@ -95,3 +97,7 @@ def test_a_listing_that_is_refused_is_a_failure_and_not_empty(
         run(client.delete_steps(f"s3://{bucket}/key"))
     with pytest.raises(StoreNotAvailable, match="not with client="):
         run(client.list_steps(f"s3://{bucket}/"))
+
+
+def _reply(body: bytes, asked: Asked) -> Reply:
+    return 200, {}, body
