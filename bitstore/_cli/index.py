@@ -80,7 +80,7 @@ def merge_command(
 ) -> None:
     """Write the digests of several indexes of layout sorted as one, such as a listing and what was written since.
 
-    It covers what the one of them does that covers up to the latest moment.
+    Indexes of one source cover what the latest of them does; of several sources the earliest moment counts.
     """
     with refusing():
         path = target(output)
