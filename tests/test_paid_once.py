@@ -22,6 +22,7 @@ from bitstore import (
     Store,
     StoreNotAvailable,
 )
+from bitstore._tiers.paying import cannot_keep
 from bitstore.errors import AccessDenied
 from bitstore.steps import Call, Found, Steps
 from tests.stores import API, Box, Shelf, blobs, down, full, sha1
@@ -219,7 +220,7 @@ class TestDownloads:
         """Its cache is known to be full, so the outer one keeps for it: a way of its own through the walk."""
         bought = sha1(b"bought")
         inner = chain(full(), Shelf({DIGEST: found}), API({bought: b"bought"}))
-        assert inner.get(bought) == b"bought" and inner._live().cannot_keep
+        assert inner.get(bought) == b"bought" and cannot_keep(inner._live())
         composite = chain(Box(), Shelf(), inner)
         if found == DATA:
             composite.download(DIGEST, tmp_path / "out")

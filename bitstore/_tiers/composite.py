@@ -14,7 +14,7 @@ from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.keep import keep_steps
-from bitstore._tiers.paying import store_worth_paying
+from bitstore._tiers.paying import cannot_keep, store_worth_paying
 from bitstore._tiers.question import NOT_ASKED, Question, Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.views import free_part
@@ -206,7 +206,11 @@ class Composite(ChecksOptions, Chain):
                     store = yield from store_worth_paying(question, store, live, keepers, key)
                 if store is None or not question.admitted():
                     continue
-                if (kept or (keepers and question.kept)) and isinstance(store, Composite) and store._live().cannot_keep:
+                if (
+                    (kept or (keepers and question.kept))
+                    and isinstance(store, Composite)
+                    and cannot_keep(store._live())
+                ):
                     found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
                     if look is not live.look:  # a file is wanted, or bytes that are checked
                         found = yield from look(_Answer(found), key)  # type: ignore[arg-type]

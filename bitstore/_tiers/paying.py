@@ -13,7 +13,12 @@ from bitstore.errors import AccessDenied, StoreNotAvailable, described
 from bitstore.steps import Steps, Wait
 from bitstore.store import Store
 
-__all__ = ["store_worth_paying"]
+__all__ = ["cannot_keep", "store_worth_paying"]
+
+
+def cannot_keep(live: Live) -> bool:
+    """Whether a cache is known not to keep what was paid for."""
+    return bool(live.unwritable or live.refused or live.doubted)
 
 
 def store_worth_paying(
@@ -22,11 +27,11 @@ def store_worth_paying(
     """`store`, or what costs nothing of it while no cache can keep what it returns; None: `question` knows why."""
     said = question.said
     own = isinstance(store, Chain) and all(store.keepers_of(tier) for tier in store.tiers if costs(tier.store))
-    if own and not store._live().cannot_keep:  # type: ignore[attr-defined]
+    if own and not cannot_keep(store._live()):  # type: ignore[attr-defined]
         return store  # it keeps what it pays for
     while True:
         reasons = None
-        if live.cannot_keep or said.failures:
+        if cannot_keep(live) or said.failures:
             reasons = yield from cannot_keep_steps(live, keepers, key, dict(said.failures))
         question.kept = reasons is None
         if own:  # what has caches of its own knows whether one of them can keep it

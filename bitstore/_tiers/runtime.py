@@ -66,11 +66,6 @@ class Live:
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 
-    @property
-    def cannot_keep(self) -> bool:
-        """Whether a cache is known not to keep what was paid for."""
-        return bool(self.unwritable or self.refused or self.doubted)
-
     def is_back(self, name: str) -> None:
         """Note that the cache called `name` has written a blob."""
         self.written.add(name)
