@@ -138,7 +138,7 @@ def test_a_sample_is_drawn_from_all_and_drawn_again_by_its_seed(scene: Scene) ->
         (["file:///shelf/", "--store", "file:///x/"], "verify takes one URL"),
         (["--store", "file:///x/", "--store", "file:///y/"], "verify takes one URL"),
         (["https://host.invalid/x/", "--algorithm", "sha1"], "none of them can be listed"),
-        (["--config", "good.toml"], "--tier names the one to verify: packed, shelf"),
+        (["--config", "good.toml"], "--tier names the one that is meant: packed, shelf"),
         (["--config", "good.toml", "--tier", "disk"], "tier 'disk' cannot be listed: choose one of packed, shelf"),
         (["--config", "good.toml", "--tier", "disk"], "`bitstore cache verify` checks a disk cache"),
         (["--config", "good.toml", "--tier", "none"], "tier 'none' is no tier"),

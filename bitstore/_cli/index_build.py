@@ -125,7 +125,11 @@ def build(
             builder = _builder(found[0].algorithm.name, path.parent)
         resumed = sum(source.resumed for source in found)
         if resumed:
-            reporting.note(f"going on behind {resumed:,} keys that an earlier run has listed")
+            begun_at = min(source.started for source in found if source.started is not None)
+            reporting.note(
+                f"going on behind {resumed:,} keys that an earlier run has listed; the index covers up to its begin, "
+                f"{begun_at.isoformat(timespec='seconds')} (to list all again: delete {workplace.path})"
+            )
         report = _BuildReport()
         totals = [source.total for source in found]
         report.reading.total = None if None in totals else sum(total or 0 for total in totals)
@@ -247,7 +251,7 @@ def _options(
 def _check_used(found: list[Source], options: ReadOptions) -> None:
     if options.column is not None and not any(source.is_list for source in found):
         raise ConfigError("--column goes with a list")
-    if options.moment is not None and all(source.is_listing for source in found):
+    if options.moment is not None and all(source.started is not None for source in found):
         raise ConfigError("--covers-up-to goes with a list or an inventory: a listing covers up to when it begins")
 
 

@@ -54,8 +54,8 @@ class Source(ABC):
         Keys that an earlier run has listed.
     is_list
         Whether an entry that is no digest is a fault.
-    is_listing
-        Whether it is listed live.
+    started
+        When its listing was begun; None: it is not listed live.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Source(ABC):
     total: int | None = None
     resumed: int = 0
     is_list = False
-    is_listing = False
+    started: datetime | None = None
 
     @abstractmethod
     def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
@@ -95,8 +95,6 @@ class _ListSource(Source):
 class _ListingSource(Source):
     """A live listing."""
 
-    is_listing = True
-
     def __init__(self, store: DigestStore, workplace: Workplace) -> None:
         self._template = key_template(store.prefix)
         self.name = self._template.pattern
@@ -105,6 +103,7 @@ class _ListingSource(Source):
         identity = f"{self.algorithm.name} {self._template.text} {raw!r}"
         self._listing = Listing(raw, self._template, self.algorithm.length, workplace, identity)
         self.resumed = self._listing.resumed
+        self.started = self._listing.started
 
     def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
         reading.covers(self._listing.started)

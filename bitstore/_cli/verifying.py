@@ -142,7 +142,7 @@ def listable_tier(store: Composite, name: str | None) -> DigestStore:
         other = "; `bitstore cache verify` checks a disk cache" if isinstance(tiers.get(name), DiskCache) else ""
         raise ConfigError(f"tier {name!r} {what}: choose one of {', '.join(able) or '(none can be listed)'}{other}")
     if name is None and len(able) != 1:
-        what = f"--tier names the one to verify: {', '.join(able)}" if able else "none of them can be listed"
+        what = f"--tier names the one that is meant: {', '.join(able)}" if able else "none of them can be listed"
         raise ConfigError(f"tiers {', '.join(tiers)}: {what}")
     found: DigestStore = able[name] if name is not None else next(iter(able.values()))
     return found
