@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bitstore._lookup.loop import Loop
-from bitstore._lookup.retry import Retry, Tally, send
+from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore._lookup.task import Task
 from bitstore._transport.bars import Bars
 from bitstore._transport.budget import SocketBudget
@@ -326,7 +326,7 @@ def ended(loop: Loop, *tasks: Task) -> None:
 
 
 def asking(name: str) -> Steps[Response]:
-    return send(request(name), Retry(first_delay=0.001), Tally())
+    return send(request(name), Retry(first_delay=0.001), TransferCounts())
 
 
 def loop_over(*transports: Transport) -> Loop:

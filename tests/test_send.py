@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bitstore._lookup.cut import LEAST_GAIN
-from bitstore._lookup.retry import Retry, Tally, send
+from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore.steps import Profile, Request, Response, Sleep, TransferError
 from tests.clock import HandClock
 
@@ -32,7 +32,7 @@ class Driver:
         self.seconds = seconds
         self.asked: list[Request] = []
         self.slept: list[float] = []
-        self.tally = Tally()
+        self.tally = TransferCounts()
 
     def run(self, retry: Retry, request: Request = REQUEST) -> Response:
         steps = send(request, retry, self.tally)

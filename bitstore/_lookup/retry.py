@@ -14,7 +14,7 @@ from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
-__all__ = ["OUTAGES", "Rate", "Retry", "Tally", "send"]
+__all__ = ["OUTAGES", "Rate", "Retry", "TransferCounts", "send"]
 
 # The service is out, or asks for less. Beside the registered statuses those of proxies at the edge of networks:
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/ (52x, 530),
@@ -72,7 +72,7 @@ class Rate(Protocol):
         """The server asks for less (429, 503)."""
 
 
-class Tally:
+class TransferCounts:
     """Counts of one store's transfers: requests sent, and how many of them were retries.
 
     Parameters
@@ -89,7 +89,7 @@ class Tally:
         self.retries = 0
 
 
-def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
+def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Response]:
     """Send `request` until an answer comes that is not transient, or the budget is spent.
 
     A body that was cut is fetched on from where it was cut, if the server names its version (`ETag`), so that
@@ -117,7 +117,7 @@ def send(request: Request, retry: Retry, tally: Tally) -> Steps[Response]:
 
 
 def _send_again(
-    request: Request, retry: Retry, tally: Tally, outcome: Response | TransferError, started: float
+    request: Request, retry: Retry, tally: TransferCounts, outcome: Response | TransferError, started: float
 ) -> Steps[Response]:
     attempt = 1
     cut = Cut(request)

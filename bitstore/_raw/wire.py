@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 from abc import abstractmethod
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
-from urllib.parse import unquote
 
 from bitstore._lookup.opened import FIRST_BYTES, Opened, PinnedFile
 from bitstore._lookup.partial import Partial
-from bitstore._lookup.retry import Retry, Tally, send
+from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
@@ -21,6 +19,7 @@ from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
     bundle,
+    proxy_secrets,
     proxy_url,
     rate,
     retries,
@@ -51,7 +50,6 @@ from bitstore.steps import (
 __all__ = ["WireStore"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
-_PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _TOLD = frozenset({"PUT", "DELETE", "LIST"})  # what an error names beside the address; all others are reads of a blob
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})  # another write is under way
 
@@ -97,7 +95,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     _sizes: _Sizes
 
     def __init__(self, **options: Any) -> None:
-        self._tally = Tally()
+        self._tally = TransferCounts()
         self._states: PerProcess[S] = PerProcess()
         self._configure(options)
 
@@ -261,7 +259,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         head = yield from self._ask_head(self._place(uri))
         if isinstance(head, Problem) and not (head.unreachable or head.status in (405, 501)):
             reason = f"it was not written: the name is taken ({conflict}), and what is there cannot be read ({head})"
-            text = without(reason, _proxy_secrets(self.proxy))
+            text = without(reason, proxy_secrets(self.proxy))
             raise WriteConflict(self, self._redacted(f"PUT {uri}: {text}")) from conflict.cause
 
     def _send(self, asked: Asked, request: Request) -> Steps[Response | Problem]:
@@ -283,7 +281,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         """Counts of this process: `requests` sent, and how many of them were `retries`."""
         return {"requests": self._tally.requests, "retries": self._tally.retries}
 
-    def counts(self) -> Tally:
+    def counts(self) -> TransferCounts:
         """The counts of this process, for `Composite.stats`."""
         return self._tally
 
@@ -297,7 +295,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._tally = Tally(self.limit)
+        self._tally = TransferCounts(self.limit)
 
     def _profile(
         self, *, headers: Sequence[str] = (), signer: Signer | None = None, ca_bundle: str | None = None
@@ -323,7 +321,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         """Raise what `problem` means, other than a missing blob."""
         method, _, uri = what.partition(" ")
         subject = what if method in _TOLD or not uri else uri
-        text = without(str(problem), _proxy_secrets(self.proxy))
+        text = without(str(problem), proxy_secrets(self.proxy))
         if problem.no_bucket:
             text = self._no_container(uri, text)
         elif problem.forbidden and method not in _TOLD:
@@ -355,12 +353,3 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         if self._missing(problem):
             raise NotFoundInStore(self, self._redacted(uri)) from problem.cause
         self._fail(f"GET {uri}", problem)
-
-
-def _proxy_secrets(proxy: str | None) -> list[str]:
-    """The password in the URL of a proxy, and the form in which it is sent (Basic, RFC 7617)."""
-    match = _PROXY_USER.search(proxy or "")
-    if match is None:
-        return []
-    user, password = unquote(match[1]), unquote(match[2])
-    return [b64encode(f"{user}:{password}".encode()).decode(), match[2], password]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+from urllib.parse import unquote
 
 from bitstore._lookup.retry import Rate, Retry
 from bitstore._support.checks import check_seconds
@@ -15,6 +17,7 @@ __all__ = [
     "RETRY",
     "WireOptions",
     "bundle",
+    "proxy_secrets",
     "proxy_url",
     "rate",
     "retries",
@@ -25,6 +28,7 @@ __all__ = [
 ]
 
 RETRY = Retry()  # where the constructor is given none
+_PROXY_USER = re.compile(r"(?:^|//)([^/?#:@]*):([^/?#]*)@")
 _PRINTABLE = re.compile(r"[\x21-\x7e]*").fullmatch
 
 
@@ -93,3 +97,12 @@ def rate(name: str, limit: Any) -> Rate | None:
         raise TypeError(f"{name}={limit!r}: expected a RateLimit or a ClusterRate")
     found: Rate | None = limit
     return found
+
+
+def proxy_secrets(proxy: str | None) -> list[str]:
+    """The password in the URL of a proxy, and the form in which it is sent (Basic, RFC 7617)."""
+    match = _PROXY_USER.search(proxy or "")
+    if match is None:
+        return []
+    user, password = unquote(match[1]), unquote(match[2])
+    return [b64encode(f"{user}:{password}".encode()).decode(), match[2], password]
