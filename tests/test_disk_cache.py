@@ -127,6 +127,11 @@ def test_the_last_value_of_a_key_is_returned(folder: Path) -> None:
     os.utime(final_files(folder)[0], (2**32, 2**32))  # from before the clock was set back
     cache.put("key", b"four")
     assert cache.get("key") == b"four"
+    for number in range(300):  # faster than the clock of the file system ticks
+        for value in (b"old %d" % number, b"old %d" % number, b"new"):
+            cache.put(str(number), value)
+        assert cache.get(str(number)) == b"new"
+    assert len(final_files(folder)) == 301
 
 
 def test_steps_read_small_files_at_once_and_hand_over_large_ones(cache: DiskCache) -> None:

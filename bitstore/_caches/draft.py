@@ -66,6 +66,11 @@ class Draft:
         while done < len(data):
             done += os.write(self._fd, memoryview(data)[done:])
 
+    def be_younger(self, mtime_ns: int) -> None:
+        """Give the file a later time than `mtime_ns`, if it has none."""
+        if os.fstat(self._fd).st_mtime_ns <= mtime_ns:
+            os.utime(self._fd, ns=(mtime_ns + 1, mtime_ns + 1))
+
     def publish(self, place: Place, folder: int) -> bool:
         """Give the file its final name; false (and nothing done) if one stands there already.
 

@@ -26,7 +26,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bitstore._caches.held import Held
 from bitstore._support.digests import ALGORITHMS
@@ -175,12 +175,13 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def touch(self, place: Place) -> None:
-        """Mark as used now, as far as the disk lets us (it may be read-only)."""
+    def touch(self, place: Place, mtime_ns: int | None = None) -> None:
+        """Mark as used now, or at the given time, as far as the disk lets us (it may be read-only)."""
+        times: dict[str, Any] = {} if mtime_ns is None else {"ns": (mtime_ns, mtime_ns)}
         with contextlib.suppress(OSError):
             folder = self.open(place.folders)
             try:
-                os.utime(place.name, dir_fd=folder, follow_symlinks=False)
+                os.utime(place.name, dir_fd=folder, follow_symlinks=False, **times)
             finally:
                 os.close(folder)
 

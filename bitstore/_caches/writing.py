@@ -29,10 +29,15 @@ def write(blobs: Blobs, target: Place, data: bytes, max_blob_size: int | None) -
         return "skipped"
     fan = blobs.folder.enter(target.folders, create=True)
     try:
+        # What is there already is older, also where the clock of the file system is too coarse to say so.
+        newest = _newest(blobs, target) if len(target.folders) > 2 else 0
         if os.access(target.name, os.F_OK, dir_fd=fan, follow_symlinks=False) and _is_there(blobs, target, data):
             published = False
+            mine = blobs.folder.stat(target) if newest else None
+            if mine is not None and mine.st_mtime_ns <= newest:
+                blobs.folder.touch(target, newest + 1)
         else:
-            kept = _write_new(blobs, target, fan, data)
+            kept = _write_new(blobs, target, fan, data, newest)
             if kept is None:
                 return "skipped"
             published = kept
@@ -88,7 +93,7 @@ def _holds(path: str, data: bytes) -> bool | None:
     return True
 
 
-def _write_new(blobs: Blobs, target: Place, fan: int, data: bytes) -> bool | None:
+def _write_new(blobs: Blobs, target: Place, fan: int, data: bytes, newest: int) -> bool | None:
     """Write a file to `target`, whose folder is open as `fan`; false: one came there meanwhile, None: no room."""
     folder, bound, size = blobs.folder, blobs.bound, len(data)
     # The draft comes before the reservation: a count that runs meanwhile must see one or the other. It comes after
@@ -104,6 +109,7 @@ def _write_new(blobs: Blobs, target: Place, fan: int, data: bytes) -> bool | Non
         if lowest > bound.max_size and not bound.make_room(lowest):
             return None
         draft.write(data)
+        draft.be_younger(newest)
         published = draft.publish(target, fan)
     finally:
         if not published:
@@ -112,6 +118,14 @@ def _write_new(blobs: Blobs, target: Place, fan: int, data: bytes) -> bool | Non
             if draft.discard() and reserved:
                 bound.ledger.release(size, epoch)
     return published
+
+
+def _newest(blobs: Blobs, target: Place) -> int:
+    """The time of the youngest other value of the key, in nanoseconds, but for those from the future; 0: none."""
+    others = [Place(target.folders, name) for name in blobs.folder.beside("/".join(target.folders))]
+    found = [blobs.folder.stat(other) for other in others if other != target]
+    latest = time.time() + RESOLUTION
+    return max((each.st_mtime_ns for each in found if each is not None and each.st_mtime <= latest), default=0)
 
 
 def _replace_others(blobs: Blobs, target: Place) -> None:
