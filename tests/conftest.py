@@ -93,6 +93,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = str(super()._split_scope(nodeid))
             return "tests that share a Ray" if Path(file).name in shared else file
 
+        def _assign_work_unit(self, node: Any) -> None:
+            # A worker may die while it is sent more: the report of its death follows, and names the test.
+            with contextlib.suppress(OSError):
+                super()._assign_work_unit(node)
+
     return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
