@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -503,6 +506,20 @@ def test_a_result_that_cannot_be_shown_is_a_failure_and_the_index_is_there(scene
         assert done.returncode == 2 and "cannot write to standard output" in done.stderr
         assert "unexpected" not in done.stderr
     assert_holds(scene.root / "x.idx", HELD)
+
+
+@pytest.mark.parametrize("words", [[], ["--quiet"]])
+def test_a_terminal_shows_a_bar_unless_results_alone_are_wanted(scene: Scene, words: list[str]) -> None:
+    (scene.root / "list").write_text("\n".join(HELD))
+    reading, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    command = [sys.executable, "-m", "bitstore", "index", "build", "list", "-o", "x.idx", *words]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, timeout=60, check=True)
+    os.write(terminal, b".\n")
+    os.close(terminal)
+    said = os.read(reading, 65536)
+    os.close(reading)
+    assert (b"300 blobs" in said or b"300/300" in said) == (not words), said
 
 
 def test_an_empty_source_makes_an_empty_index_and_says_so(scene: Scene) -> None:
