@@ -41,6 +41,7 @@ class BlobCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]
     What is opened is the cache's own file, checked first. A file is kept under its URL and the version that the other
     file system tells of it (ETag, generation, time): so a changed file is fetched again, and the old one is evicted
     when room is needed. Files above the size of the cache are read where they are, as are files without a version.
+    A file passes through memory on its way into the cache: `max_blob_size` of a `DiskCache` bounds that.
 
     Parameters
     ----------
