@@ -449,7 +449,7 @@ def test_an_lfs_tier_can_stand_in_a_configuration(lfs: LFSServer, monkeypatch: p
     (tier,) = re.findall(r"```toml\n(.*?)```", (DOCS / "git-lfs.md").read_text(), re.DOTALL)
     place = "lfs+https://host.example/group/project.git/info/lfs/"
     assert place in tier
-    store = loads("algorithm = 'sha256'\n" + tier.replace(place, url) + "batch_size = 10\n")
+    store = loads(tier.replace(place, url) + "batch_size = 10\n")
     assert {blob.uri: blob.data for blob in store.get_many(lfs.blobs)} == lfs.blobs
     lfs.token = None
     command = from_urls([url], algorithm="sha256")

@@ -116,7 +116,11 @@ def test_a_look_at_a_dataset_calls_only_for_the_rows_it_shows(calls: Calls, look
     assert calls.made == most
 
 
-@pytest.mark.parametrize("step", STEPS)
+# Steps that Ray takes long for on two cores.
+SLOW = ("rename_columns of all", "sort after drop_columns", "random_shuffle", "randomize_block_order")
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, marks=pytest.mark.soak if step in SLOW else ()) for step in STEPS])
 def test_a_look_after_a_step_calls_only_for_the_rows_it_shows(calls: Calls, step: str) -> None:
     ds = STEPS[step](calls.fetch())
     assert (ds.count(), calls.made) == (2000, 0)
