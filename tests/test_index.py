@@ -326,3 +326,12 @@ def test_numbers_of_numpy_are_plain_bools_when_listed(tmp_path: Path) -> None:
     with build(tmp_path / "x.idx", digests(3), "sorted") as index:
         answer = index.holds_many([*digests(1), "0" * 40])
         assert answer.dtype == numpy.bool_ and answer.tolist() == [True, False]
+
+
+def test_an_index_is_refused_where_numbers_have_another_byte_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "x.idx", digests(3), "sorted").close()
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(DamagedIndex, match="little-endian"):
+        Index(tmp_path / "x.idx")

@@ -25,6 +25,7 @@ import json
 import mmap
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,6 +142,8 @@ class IndexFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if sys.byteorder != "little":  # sections are read as they lie in memory: other numbers would deny every digest
+            raise self._damaged("its numbers are little-endian, and this machine's are not")
         with open(self.path, "rb") as file:
             length = os.fstat(file.fileno()).st_size
             head = self._read_head(file.read(_HEAD.size), length)
