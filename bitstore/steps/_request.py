@@ -100,9 +100,23 @@ class Request:
     sink
         Takes the body if the status is 200 or 206; the response is then without it. It is called where the
         transfer runs and may block it, so it is for `bitstore._lookup.run` only.
+    hash_with
+        Name of a digest algorithm (`"sha1"`, `"sha256"` or `"md5"`): a transport may compute this digest of the body
+        as it comes. None: the digest is not wanted.
     """
 
-    __slots__ = ("body", "headers", "max_bytes", "method", "plain", "profile", "sink", "url", "want_headers")
+    __slots__ = (
+        "body",
+        "hash_with",
+        "headers",
+        "max_bytes",
+        "method",
+        "plain",
+        "profile",
+        "sink",
+        "url",
+        "want_headers",
+    )
 
     def __init__(
         self,
@@ -115,6 +129,7 @@ class Request:
         want_headers: bool = False,
         max_bytes: int | None = None,
         sink: Sink | None = None,
+        hash_with: str | None = None,
     ) -> None:
         self.profile = profile
         self.url = url
@@ -124,6 +139,7 @@ class Request:
         self.want_headers = want_headers
         self.max_bytes = max_bytes
         self.sink = sink
+        self.hash_with = hash_with
         # Whether this is a GET of a whole body into memory, as its profile has it; by far the most are.
         self.plain = (
             method == "GET" and not headers and not want_headers and body is None and max_bytes is None and sink is None
@@ -153,12 +169,16 @@ class Response(NamedTuple):
         that a 3xx answer points to. Redirects are never followed here.
     retry_after
         Seconds that the server asks to wait before the next try; 0: it said nothing.
+    digest
+        The digest of `body` by the request's `hash_with`, in lower-case hexadecimal, where the transport has computed
+        it for a status 200; None: it has not.
     """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
     retry_after: float
+    digest: str | None = None
 
 
 class TransferError(Exception):
