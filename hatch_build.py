@@ -51,11 +51,13 @@ class NativeTransport(BuildHookInterface[Any]):
         switch = os.environ.get(SWITCH, "")
         if switch not in ("", "0", "1"):
             self.app.abort(f"{SWITCH}={switch}: it is 0, 1 or not set")
-        self._spare = tempfile.mkdtemp(prefix="bitstore-native-")
+        self._spare = tempfile.TemporaryDirectory(
+            prefix="bitstore-native-"
+        )  # emptied at the end of the process at the latest
         try:
             if switch == "0":
                 raise NotBuilt(f"{SWITCH}=0")
-            built = build(Path(self._spare))
+            built = build(Path(self._spare.name))
         except NotBuilt as reason:
             if switch == "1":
                 self.app.abort(f"native transport: not built, and {SWITCH}=1 wants it: {reason}")
@@ -72,7 +74,7 @@ class NativeTransport(BuildHookInterface[Any]):
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what the wheel holds by now."""
-        shutil.rmtree(self._spare)
+        self._spare.cleanup()
 
 
 def build(folder: Path) -> Path:
