@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -21,8 +21,9 @@ from ray_integration._cluster import node_name
 from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._node.usable import usable_part
+from ray_integration._own_code import changed_code
 
-__all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "needs_paid"]
+__all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "check_code", "needs_paid"]
 
 _PIECE_BYTES = 16 << 20
 _PIECE_ROWS = 256
@@ -39,14 +40,24 @@ class VersionMismatch(BitstoreError, RuntimeError):
     where
         Which process differs.
     found, expected
-        The versions there, and here.
+        The versions there, and where the pool was made.
+    module
+        The module of the store's own code whose source differs, if it is not bitstore itself: then the versions are
+        hashes of the source.
     """
 
-    def __init__(self, where: str, found: str, expected: str) -> None:
-        super().__init__(
-            f"{where} runs bitstore {found}, but the pool was made by bitstore {expected}: install the same everywhere",
-            where, found, expected,
-        )  # fmt: skip
+    def __init__(self, where: str, found: str, expected: str, module: str | None = None) -> None:
+        if module is None:
+            message = (
+                f"{where} runs bitstore {found}, but the pool was made by bitstore {expected}: "
+                "install the same everywhere"
+            )
+        else:
+            message = (
+                f"{where} has another source of module {module} ({found}) than the pool was made with ({expected}): "
+                "bring the same to all nodes (runtime_env's working_dir or py_modules does) and make the pool again"
+            )
+        super().__init__(message, where, found, expected, module)
 
 
 class Piece(NamedTuple):
@@ -81,6 +92,8 @@ class NodeStore:
         in the object store may be lost with a node, and the actor could not be restarted.
     version
         Of the bitstore that wrote it.
+    code
+        The sources of the store's own code where the pool was made (see `own_code`).
 
     Notes
     -----
@@ -88,7 +101,7 @@ class NodeStore:
     as text.
     """
 
-    def __init__(self, config: bytes, version: str) -> None:
+    def __init__(self, config: bytes, version: str, code: Mapping[str, str]) -> None:
         from ray import cloudpickle, get_runtime_context
 
         self._node_id: str = get_runtime_context().get_node_id()
@@ -98,6 +111,7 @@ class NodeStore:
         try:
             if version != __version__:
                 raise VersionMismatch(f"node {self._node_id}", __version__, version)
+            check_code(f"node {self._node_id}", code)
             self._store, self._notes = usable_part(cloudpickle.loads(config))
         except Exception as error:  # a user's store may fail in any way where it is unpickled
             self._broken = error
@@ -111,7 +125,7 @@ class NodeStore:
         Raises
         ------
         VersionMismatch
-            This node has another version of bitstore than the process that made the pool.
+            This node has another version of bitstore, or of the store's own code, than the process that made the pool.
         Exception
             Whatever the store raised when it was unpickled.
         """
@@ -204,6 +218,12 @@ class NodeStore:
             return []
         where = {"node": node_name(self._node_id), "node_id": self._node_id}
         return [{**where, **tier.as_dict()} for tier in counts.values() if isinstance(tier, TierStats)]
+
+
+def check_code(where: str, code: Mapping[str, str]) -> None:
+    """Raise VersionMismatch if this process has another code of a store than the process that made its pool."""
+    if (changed := changed_code(code)) is not None:
+        raise VersionMismatch(where, changed.here, changed.expected, changed.module)
 
 
 def needs_paid(store: Any, blob: Blob) -> bool:

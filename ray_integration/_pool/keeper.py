@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bitstore import __version__
@@ -36,12 +36,13 @@ class Keeper:
     it by its name.
     """
 
-    def __init__(self, address: Address, config: bytes, *, private: bool) -> None:
+    def __init__(self, address: Address, config: bytes, code: Mapping[str, str], *, private: bool) -> None:
         self.stopped = threading.Event()
         self.ready: dict[str, Description] = {}
         self.refused: dict[str, BaseException] = {}
         self._address = address
         self._config = config
+        self._code = code
         self._private = private
         self._lock = threading.Lock()
         self._nodes: dict[str, str] = {}
@@ -151,7 +152,7 @@ class Keeper:
                 max_task_retries=0,  # a call that was cut has sent pieces already: its caller asks for the rest
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
-            .remote(self._config, __version__)
+            .remote(self._config, __version__, self._code)
         )
 
     def _settle(self) -> None:

@@ -14,7 +14,8 @@ from bitstore import __version__
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.once import warn_once
 from ray_integration._cluster import CONTROL
-from ray_integration._node.node_store import Description, VersionMismatch
+from ray_integration._node.node_store import Description, VersionMismatch, check_code
+from ray_integration._own_code import own_code, stamp_of
 from ray_integration._pool.keeper import Keeper, PoolError
 from ray_integration._pool.members import Address, Members
 from ray_integration._pool.stats_table import stats_table
@@ -39,9 +40,13 @@ class NodePool:
     that joins gets its node store within seconds, one that goes is forgotten.
 
     A shared pool (the default) is found by a name that stands for the store's configuration (without what is secret in
-    it) and for the version of bitstore: all jobs of a cluster that mean the same store share it, others never do. It
-    outlives the job that made it, until `shutdown`. Environment and code are those of the job that came first. A
-    private pool is its job's own, and ends with it.
+    it), for the source of the store's own code, and for the version of bitstore: all jobs of a cluster that mean the
+    same store share it, others never do. It outlives the job that made it, until `shutdown`. The environment is that of
+    the job that came first. A private pool is its job's own, and ends with it.
+
+    A store's own code is the modules of its classes, and what these import of yours. A node on which one of them has
+    another source gets no node store. So a pool never answers with two versions of it, also after a node joined on
+    which it is newer.
 
     Credentials that the store does not name, and the folder and size of `DiskCache()`, are those of each node's own
     environment (`AWS_PROFILE`, `BITSTORE_CACHE_DIR`, `BITSTORE_CACHE_SIZE`, roles, ...).
@@ -63,7 +68,7 @@ class NodePool:
     PoolError
         Ray is not running; no node store can be started (the error says why).
     VersionMismatch
-        A node runs another version of bitstore.
+        A node runs another version of bitstore, or of the store's own code.
     TypeError
         The store does not pickle; the error names the attribute that does not.
     ValueError
@@ -81,10 +86,12 @@ class NodePool:
         self.fingerprint = fingerprint(store)
         self.version = __version__
         self.private = private
-        own = f"private-{uuid.uuid4().hex}" if private else f"{self.fingerprint}-{__version__}-{workers_per_node}"
+        self._code = own_code(store)
+        shared = [self.fingerprint, stamp_of(self._code), __version__, str(workers_per_node)]
+        own = f"private-{uuid.uuid4().hex}" if private else "-".join(filter(None, shared))
         self.address = Address(f"bitstore-{own}", workers_per_node)
         dumps: Callable[[Any], bytes] = ray.cloudpickle.dumps
-        self._keeper: Keeper | None = Keeper(self.address, dumps(store), private=private)
+        self._keeper: Keeper | None = Keeper(self.address, dumps(store), self._code, private=private)
         # With the last reference to a pool its thread stops, and with the handles go private actors.
         weakref.finalize(self, self._keeper.stopped.set)
         try:
@@ -94,7 +101,14 @@ class NodePool:
             raise
 
     def members(self) -> Members:
-        """The node stores, as the calling process sees them."""
+        """The node stores, as the calling process sees them.
+
+        Raises
+        ------
+        VersionMismatch
+            This process has another version of the store's own code than the one that made the pool.
+        """
+        check_code("this process", self._code)
         return Members(self.address)
 
     def nodes(self) -> list[Description]:

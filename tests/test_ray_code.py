@@ -1,0 +1,199 @@
+"""A pool never answers with two versions of its store's code, on a real Ray whose nodes have code of their own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+# Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
+import ray
+import ray.data
+
+from bitstore import DiskCache, Sha1Composite
+from ray_integration import NodePool, VersionMismatch
+from ray_integration._node.node_store import check_code
+from ray_integration._own_code import _INSTALLED, own_code, stamp_of
+from tests.ray_cluster import ROOT, Caller, RayCluster, leave_nothing, on_nodes
+
+DIGESTS = [f"{number:040x}" for number in range(60)]
+
+STORE = "from own_base import Base\nclass OwnStore(Base):\n    def is_valid(self, uri):\n        return True\n"
+BASE = """
+from bitstore import Store
+import own_words
+class Base(Store):
+    def get(self, uri):
+        return (own_words.WORD + uri).encode()
+"""
+
+
+def write_code(folder: Path, word: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "own_store.py").write_text(STORE)
+    (folder / "own_base.py").write_text(BASE)
+    (folder / "own_words.py").write_text(f"WORD = '{word} '\n")
+    return folder
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the code that this process has."""
+    folder = write_code(tmp_path / "old", "old")
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in ("own_store", "own_base", "own_words"):
+        sys.modules.pop(name, None)
+
+
+def own_store() -> Any:
+    import own_store  # type: ignore[import-not-found]
+
+    return own_store.OwnStore()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])}
+
+
+JOB = """
+import sys
+import pyarrow, ray
+from own_store import OwnStore
+from ray_integration import FetchBlobs, NodePool
+address, digest = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+pool = NodePool(OwnStore())
+pieces = FetchBlobs(OwnStore(), pool=pool, routing="owner")(pyarrow.table({"sha1": [digest]}))
+print([row["data"].decode() for piece in pieces for row in piece.to_pylist()], pool.address.pool, len(pool.nodes()))
+pool.shutdown()
+"""
+
+
+def test_the_own_code_of_a_store_is_its_modules_and_what_they_import(old: Path) -> None:
+    store = Sha1Composite()
+    store.append_cache(DiskCache("/nowhere"))
+    store.append_source(own_store())
+    code = own_code(store)
+    assert list(code) == ["own_base", "own_store", "own_words"]
+    check_code("here", code)
+    for name in code:
+        source = (old / f"{name}.py").read_bytes()
+        (old / f"{name}.py").write_bytes(source.replace(b"\n", b"\r\n"))
+        check_code("here", code)  # other line ends are no other code
+        (old / f"{name}.py").write_bytes(source + b"ADDED = 1\n")
+        with pytest.raises(VersionMismatch, match=f"here has another source of module {name} ") as caught:
+            check_code("here", code)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        assert stamp_of(own_code(own_store())) != stamp_of(code)
+        (old / f"{name}.py").unlink()
+        check_code("here", code)  # unpickling tells
+        (old / f"{name}.py").write_bytes(source)
+
+
+def test_libraries_are_no_own_code_but_an_installed_store_is(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_code(DiskCache("/nowhere")) == {}
+    assert stamp_of({}) == ""
+    store = own_store()
+    store.client = pandas.DataFrame({"a": [1]})  # has a method `get`, and is no store
+    monkeypatch.setattr("ray_integration._own_code._INSTALLED", (*_INSTALLED, str(old)))
+    assert list(own_code(store)) == ["own_base", "own_store"]
+
+
+def test_code_that_travels_with_the_store_names_its_pool_and_is_not_compared(old: Path) -> None:
+    store = own_store()
+    register, unregister = (
+        getattr(ray.cloudpickle, f"{name}register_pickle_by_value") for name in ("", "un")
+    )  # fmt: skip
+    register(sys.modules["own_store"])
+    try:
+        code = own_code(store)
+        assert list(code) == ["own_base", "own_store by value", "own_words"]
+        (old / "own_store.py").write_text(STORE + "ADDED = 1\n")
+        check_code("here", code)
+        assert stamp_of(own_code(store)) != stamp_of(code)
+    finally:
+        unregister(sys.modules["own_store"])
+
+
+SCRIPT = """
+import own_words
+from ray_integration._own_code import own_code
+class Mine:
+    def is_valid(self, uri): return True
+    def get(self, uri): return own_words.WORD
+print(*own_code(Mine()))
+"""
+
+
+def test_a_module_that_a_script_uses_is_own_code(old: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**os.environ, "PYTHONPATH": os.pathsep.join([str(old), str(ROOT)])},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["own_words"]
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+def test_a_node_that_joins_after_the_code_changed_never_answers_for_an_older_pool(
+    old: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = write_code(tmp_path / "new", "new")
+    with RayCluster() as cluster:
+        cluster.add(environment(old))
+        cluster.wait()
+        store = own_store()
+        with NodePool(store) as pool:
+            name = cluster.add(environment(new))
+            cluster.wait()
+            pool.nodes()  # begins to make the node store of the new node
+            answering = wait_for_answer(pool, cluster.nodes[name])
+            assert [found.node_id for found in answering] == [cluster.nodes["n0"]]
+            assert f"node {cluster.nodes[name]} has another source of module own_words" in caplog.text
+            for routing in ("owner", "local"):
+                options = {"pool": pool, "routing": routing}
+                here, there = on_nodes(cluster, ["n0", name], Caller, store, options)
+                told = [data for _, data, _, error in ray.get(here.fetch.remote(DIGESTS), timeout=60) if not error]
+                assert told == [f"old {digest}".encode() for digest in DIGESTS]
+                # A map actor there would answer with the other code where no node store answers.
+                with pytest.raises(VersionMismatch, match="this process has another source of module own_words"):
+                    ray.get(there.fetch.remote(DIGESTS), timeout=60)
+            # Jobs with the new code have a pool of their own, on the nodes that have it too.
+            done = subprocess.run(
+                [sys.executable, "-c", JOB, cluster.address, DIGESTS[0]],
+                env={**os.environ, **environment(new)}, capture_output=True, text=True, timeout=150,
+            )  # fmt: skip
+            assert "node " in done.stderr
+            assert "VersionMismatch" in done.stderr
+            assert cluster.nodes["n0"] in done.stderr
+            pool.shutdown()
+        cluster.kill("n0")
+        done = subprocess.run(
+            [sys.executable, "-c", JOB, cluster.address, DIGESTS[0]],
+            env={**os.environ, **environment(new)}, capture_output=True, text=True, timeout=150, check=True,
+        )  # fmt: skip
+        told_by_job, name_of_pool, count = done.stdout.splitlines()[-1].rsplit(maxsplit=2)
+        assert (told_by_job, count) == (str([f"new {DIGESTS[0]}"]), "1")
+        assert name_of_pool != pool.address.pool
+        leave_nothing()
+
+
+def wait_for_answer(pool: NodePool, node: str) -> list[Any]:
+    deadline = time.monotonic() + 30
+    keeper = pool._held()
+    while not any(node in name for name in [*keeper.refused, *keeper.ready]):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.2)
+        pool.nodes()
+    return pool.nodes()
