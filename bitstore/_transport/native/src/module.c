@@ -1,48 +1,487 @@
-/* The extension module `bitstore._transport.native._core`. */
+/* `bitstore._transport.native._core`: the group of connections for Python. `_core.pyi` documents it.
 
+   All of Python is here; nothing else of this folder knows it. While a group works, the GIL is released. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <openssl/crypto.h>
-#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* The number of what this module offers to the Python beside it, in `choice.py`: both change together. */
-#define BITSTORE_API 1
+#include "group.h"
 
-static PyObject *version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
-{
-    if (!OPENSSL_init_ssl(0, NULL)) {
-        PyErr_SetString(PyExc_ImportError, "OpenSSL does not start");
+#define API 1 /* what `bitstore._transport.native` expects; changes with anything that it calls */
+
+typedef struct {
+    PyObject_HEAD
+    SSL_CTX *trust;
+} Trust;
+
+typedef struct {
+    PyObject_HEAD
+    struct origin *origin;
+} Origin;
+
+typedef struct {
+    PyObject_HEAD
+    struct sheet *sheet;
+} Sheet;
+
+typedef struct {
+    PyObject_HEAD
+    struct group *group;
+    int busy; /* whether a thread is in it without the GIL */
+} Group;
+
+/* What a job's token refers to. */
+struct token {
+    PyObject *exchange, *sheet, *body;
+};
+
+static PyTypeObject *trust_type, *origin_type, *sheet_type;
+
+static void release_token(void *pointer) {
+    struct token *token = pointer;
+    Py_XDECREF(token->exchange);
+    Py_XDECREF(token->sheet);
+    Py_XDECREF(token->body);
+    free(token);
+}
+
+static PyObject *allocate(PyTypeObject *type) {
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    return alloc(type, 0);
+}
+
+static void deallocate(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* Trust */
+
+static PyObject *trust_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"file", "folder", NULL};
+    const char *file, *folder;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "zz", names, &file, &folder))
+        return NULL;
+    SSL_CTX *trust = trust_new(file, folder);
+    if (!trust) {
+        PyErr_Format(PyExc_OSError, "no certificate authorities in %s", file ? file : folder ? folder : "nothing");
         return NULL;
     }
+    Trust *self = (Trust *)allocate(type);
+    if (!self) {
+        SSL_CTX_free(trust);
+        return NULL;
+    }
+    self->trust = trust;
+    return (PyObject *)self;
+}
+
+static void trust_dealloc(PyObject *self) {
+    SSL_CTX_free(((Trust *)self)->trust);
+    deallocate(self);
+}
+
+static PyType_Slot trust_slots[] = {{Py_tp_new, trust_make}, {Py_tp_dealloc, trust_dealloc}, {0, NULL}};
+static PyType_Spec trust_spec = {"bitstore._transport.native._core.Trust", sizeof(Trust), 0, Py_TPFLAGS_DEFAULT,
+                                 trust_slots};
+
+/* Origin */
+
+static PyObject *origin_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"trust", "server_name", "connect_timeout", "stall_timeout", "max_bytes", NULL};
+    PyObject *trust;
+    const char *server_name;
+    double connect_timeout, stall_timeout;
+    long long most;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OsddL", names, &trust, &server_name, &connect_timeout,
+                                     &stall_timeout, &most))
+        return NULL;
+    if (trust != Py_None && !PyObject_TypeCheck(trust, trust_type)) {
+        PyErr_SetString(PyExc_TypeError, "trust: expected a Trust or None");
+        return NULL;
+    }
+    Origin *self = (Origin *)allocate(type);
+    if (!self)
+        return NULL;
+    self->origin = origin_new(trust == Py_None ? NULL : ((Trust *)trust)->trust, server_name);
+    if (!self->origin) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    self->origin->connect_timeout = connect_timeout;
+    self->origin->stall_timeout = stall_timeout;
+    self->origin->most = most;
+    return (PyObject *)self;
+}
+
+static void origin_dealloc(PyObject *self) {
+    struct origin *origin = ((Origin *)self)->origin;
+    if (origin) {
+        atomic_store(&origin->unused, true); /* the group's thread closes its connections */
+        origin_drop(origin);
+    }
+    deallocate(self);
+}
+
+static PyObject *origin_reached(PyObject *self, PyObject *args) {
+    const char *text;
+    int port;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "sid", &text, &port, &seconds))
+        return NULL;
+    struct origin *origin = ((Origin *)self)->origin;
+    struct address address;
+    if (address_read(&address, text, port)) {
+        origin->address = address;
+        origin->known_until = group_now() + seconds;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef origin_methods[] = {{"reached", origin_reached, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyType_Slot origin_slots[] = {
+    {Py_tp_new, origin_make}, {Py_tp_dealloc, origin_dealloc}, {Py_tp_methods, origin_methods}, {0, NULL}};
+static PyType_Spec origin_spec = {"bitstore._transport.native._core.Origin", sizeof(Origin), 0, Py_TPFLAGS_DEFAULT,
+                                  origin_slots};
+
+/* Sheet */
+
+static PyObject *sheet_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"canonical", "text", "before", "after", "key", NULL};
+    const char *texts[4], *key;
+    Py_ssize_t sizes[4], key_size;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y#y#y#y#y#", names, &texts[0], &sizes[0], &texts[1], &sizes[1],
+                                     &texts[2], &sizes[2], &texts[3], &sizes[3], &key, &key_size))
+        return NULL;
+    const size_t unsigned_sizes[4] = {(size_t)sizes[0], (size_t)sizes[1], (size_t)sizes[2], (size_t)sizes[3]};
+    struct sheet *sheet = sheet_new(texts, unsigned_sizes, (const unsigned char *)key, (size_t)key_size);
+    if (!sheet) {
+        PyErr_SetString(PyExc_ValueError, "no sheet can be made: the key must be of 32 bytes");
+        return NULL;
+    }
+    Sheet *self = (Sheet *)allocate(type);
+    if (!self) {
+        sheet_free(sheet);
+        return NULL;
+    }
+    self->sheet = sheet;
+    return (PyObject *)self;
+}
+
+static void sheet_dealloc(PyObject *self) {
+    sheet_free(((Sheet *)self)->sheet);
+    deallocate(self);
+}
+
+static PyType_Slot sheet_slots[] = {{Py_tp_new, sheet_make}, {Py_tp_dealloc, sheet_dealloc}, {0, NULL}};
+static PyType_Spec sheet_spec = {"bitstore._transport.native._core.Sheet", sizeof(Sheet), 0, Py_TPFLAGS_DEFAULT,
+                                 sheet_slots};
+
+/* Group */
+
+static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "", names))
+        return NULL;
+    Group *self = (Group *)allocate(type);
+    if (!self)
+        return NULL;
+    self->group = group_new();
+    if (!self->group) {
+        Py_DECREF(self);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return (PyObject *)self;
+}
+
+static void group_dealloc(PyObject *self) {
+    if (((Group *)self)->group)
+        group_free(((Group *)self)->group, release_token);
+    deallocate(self);
+}
+
+static bool enter(Group *self) {
+    if (!self->busy)
+        return true;
+    PyErr_SetString(PyExc_RuntimeError, "the group is in use in another thread");
+    return false;
+}
+
+static PyObject *group_begin_(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    PyObject *exchange, *origin, *sheet;
+    const char *text;
+    Py_ssize_t size;
+    int algorithm;
+    if (!PyArg_ParseTuple(args, "OO!s#Oi", &exchange, origin_type, &origin, &text, &size, &sheet, &algorithm))
+        return NULL;
+    if (sheet != Py_None && !PyObject_TypeCheck(sheet, sheet_type)) {
+        PyErr_SetString(PyExc_TypeError, "sheet: expected a Sheet or None");
+        return NULL;
+    }
+    if (algorithm < 0 || algorithm >= ALGORITHMS) {
+        PyErr_Format(PyExc_ValueError, "algorithm: expected 0 to %d, not %d", ALGORITHMS - 1, algorithm);
+        return NULL;
+    }
+    if (!enter(self))
+        return NULL;
+    struct job job = {.origin = ((Origin *)origin)->origin,
+                      .message_size = (size_t)size,
+                      .algorithm = (enum algorithm)algorithm,
+                      .sheet = sheet == Py_None ? NULL : ((Sheet *)sheet)->sheet};
+    struct token *token = calloc(1, sizeof *token);
+    struct job *begun = NULL;
+    job.message = malloc(size ? (size_t)size : 1);
+    if (token && job.message) {
+        memcpy(job.message, text, (size_t)size);
+        job.token = token;
+        begun = group_begin(self->group, &job);
+    }
+    if (!begun) {
+        free(token);
+        free(job.message);
+        return PyErr_NoMemory();
+    }
+    Py_INCREF(exchange);
+    token->exchange = exchange;
+    if (job.sheet) {
+        Py_INCREF(sheet);
+        token->sheet = sheet;
+    }
+    return PyLong_FromVoidPtr(begun);
+}
+
+static PyObject *group_abandon_(PyObject *object, PyObject *number) {
+    Group *self = (Group *)object;
+    struct job *job = PyLong_AsVoidPtr(number);
+    if ((!job && PyErr_Occurred()) || !enter(self))
+        return NULL;
+    struct token *token = job->token;
+    group_abandon(self->group, job);
+    release_token(token);
+    Py_RETURN_NONE;
+}
+
+/* Give memory to the large bodies that want it. */
+static void feed(struct group *group) {
+    struct job *job;
+    while ((job = group_wanting(group))) {
+        struct token *token = job->token;
+        size_t size = job_wants(job);
+        if (size > PY_SSIZE_T_MAX) {
+            group_decline(group, job);
+            continue;
+        }
+        PyObject *body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+        if (!body) {
+            PyErr_Clear(); /* libcurl asks again, and reports that there is no memory */
+            group_decline(group, job);
+            continue;
+        }
+        char *large = PyBytes_AsString(body);
+        if (job->large)
+            memcpy(large, job->large, job->body);
+        Py_XDECREF(token->body);
+        token->body = body;
+        job->large = large;
+        job->large_size = size;
+        group_resume(group, job);
+    }
+}
+
+static PyObject *body_of(struct job *job) {
+    struct token *token = job->token;
+    if (!job->large)
+        return PyBytes_FromStringAndSize(job->small ? job->small + job->head.size : "", (Py_ssize_t)job->body);
+    if (job->large_size != job->body)
+        return PyBytes_FromStringAndSize(job->large, (Py_ssize_t)job->body);
+    PyObject *body = token->body;
+    token->body = NULL;
+    return body;
+}
+
+static PyObject *none(void) {
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+/* (exchange, outcome, status, body, head, digest, error) of a job that has ended. */
+static PyObject *result_of(struct job *job) {
+    struct token *token = job->token;
+    char hexadecimal[2 * sizeof job->digest];
+    bool with_body = job->outcome == ANSWERED || job->outcome == CUT || job->outcome == BROKEN || job->outcome == STALLED;
+    PyObject *result = PyTuple_New(7);
+    if (!result)
+        return NULL;
+    PyObject *items[7] = {token->exchange, PyLong_FromLong(job->outcome), PyLong_FromLong(job->head.status),
+                          with_body ? body_of(job) : none(), NULL, NULL, PyLong_FromLong(job->error)};
+    token->exchange = NULL;
+    items[4] = job->outcome == ANSWERED && job->head.status >= 300
+                   ? PyBytes_FromStringAndSize(job->small, (Py_ssize_t)job->head.size)
+                   : none();
+    to_hexadecimal(job->digest, job->digest_size, hexadecimal);
+    items[5] = job->digest_size ? PyUnicode_FromStringAndSize(hexadecimal, 2 * (Py_ssize_t)job->digest_size) : none();
+    bool whole = true;
+    for (Py_ssize_t i = 0; i < 7; i++) {
+        whole &= items[i] != NULL;
+        PyTuple_SetItem(result, i, items[i]);
+    }
+    if (whole)
+        return result;
+    Py_DECREF(result);
+    return NULL;
+}
+
+static PyObject *results(struct group *group) {
+    PyObject *list = PyList_New(0);
+    struct job *job;
+    while (list && (job = group_ended(group))) {
+        PyObject *result = result_of(job);
+        release_token(job->token);
+        job_free(group, job);
+        if (!result || PyList_Append(list, result))
+            Py_CLEAR(list);
+        Py_XDECREF(result);
+    }
+    return list;
+}
+
+static PyObject *group_turn(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    Py_ssize_t limit, most, portion;
+    double patience;
+    if (!PyArg_ParseTuple(args, "nnnd", &limit, &most, &portion, &patience) || !enter(self))
+        return NULL;
+    self->busy = 1;
+    Py_BEGIN_ALLOW_THREADS
+    group_step(self->group, limit < 0 ? 0 : (size_t)limit, most < 0 ? 0 : (size_t)most, portion < 1 ? 1 : (size_t)portion,
+               patience);
+    Py_END_ALLOW_THREADS
+    feed(self->group);
+    self->busy = 0;
+    return results(self->group);
+}
+
+#define SLICE 0.1 /* seconds between two looks for signals */
+
+static PyObject *group_perform(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "d", &seconds) || !enter(self))
+        return NULL;
+    struct group *group = self->group;
+    double until = group_now() + seconds;
+    bool ended = false, late = false;
+    self->busy = 1;
+    while (!ended && !late && !PyErr_CheckSignals()) {
+        bool fed = false;
+        Py_BEGIN_ALLOW_THREADS
+        double slice = group_now() + SLICE;
+        for (;;) {
+            group_step(group, 1, 1, 1, 0.0);
+            ended = group_has_ended(group);
+            fed = group_has_wanting(group);
+            double now = group_now();
+            late = now >= until;
+            if (ended || fed || late || now >= slice)
+                break;
+            group_wait(group, (slice < until ? slice : until) - now);
+        }
+        Py_END_ALLOW_THREADS
+        feed(group);
+    }
+    self->busy = 0;
+    if (PyErr_Occurred())
+        return NULL;
+    return results(group);
+}
+
+static PyObject *group_busy_(PyObject *object, PyObject *Py_UNUSED(none_)) {
+    return PyBool_FromLong(group_busy(((Group *)object)->group));
+}
+
+static PyObject *group_fileno(PyObject *object, PyObject *Py_UNUSED(none_)) {
+    return PyLong_FromLong(group_fd(((Group *)object)->group));
+}
+
+static PyObject *group_trim_(PyObject *object, PyObject *number) {
+    Group *self = (Group *)object;
+    Py_ssize_t most = PyLong_AsSsize_t(number);
+    if ((most == -1 && PyErr_Occurred()) || !enter(self))
+        return NULL;
+    group_trim(self->group, most < 0 ? 0 : (size_t)most);
+    Py_RETURN_NONE;
+}
+
+static PyObject *connections_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_connections(((Group *)object)->group));
+}
+
+static PyObject *queued_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_queued(((Group *)object)->group));
+}
+
+static PyObject *carried_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_carried(((Group *)object)->group));
+}
+
+static PyMethodDef group_methods[] = {{"begin", group_begin_, METH_VARARGS, NULL},
+                                      {"abandon", group_abandon_, METH_O, NULL},
+                                      {"turn", group_turn, METH_VARARGS, NULL},
+                                      {"perform", group_perform, METH_VARARGS, NULL},
+                                      {"busy", group_busy_, METH_NOARGS, NULL},
+                                      {"fileno", group_fileno, METH_NOARGS, NULL},
+                                      {"trim", group_trim_, METH_O, NULL},
+                                      {NULL, NULL, 0, NULL}};
+static PyGetSetDef group_properties[] = {{"connections", connections_get, NULL, NULL, NULL},
+                                         {"queued", queued_get, NULL, NULL, NULL},
+                                         {"carried", carried_get, NULL, NULL, NULL},
+                                         {NULL, NULL, NULL, NULL, NULL}};
+static PyType_Slot group_slots[] = {{Py_tp_new, group_make},
+                                    {Py_tp_dealloc, group_dealloc},
+                                    {Py_tp_methods, group_methods},
+                                    {Py_tp_getset, group_properties},
+                                    {0, NULL}};
+static PyType_Spec group_spec = {"bitstore._transport.native._core.Group", sizeof(Group), 0, Py_TPFLAGS_DEFAULT,
+                                 group_slots};
+
+static PyObject *version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none_)) {
     return PyUnicode_FromString(OpenSSL_version(OPENSSL_VERSION));
 }
 
-static PyMethodDef functions[] = {
-    {"version", version, METH_NOARGS, PyDoc_STR("The version text of the OpenSSL that is loaded.")},
-    {NULL, NULL, 0, NULL},
-};
+static PyMethodDef functions[] = {{"version", version, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
 
-static int fill(PyObject *module)
-{
-    return PyModule_AddIntConstant(module, "API", BITSTORE_API);
+static int add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **kept) {
+    PyObject *type = PyType_FromSpec(spec);
+    if (!type)
+        return -1;
+    if (kept) {
+        Py_INCREF(type);
+        *kept = (PyTypeObject *)type;
+    }
+    if (!PyModule_AddObject(module, name, type))
+        return 0;
+    Py_DECREF(type);
+    return -1;
 }
 
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, fill},
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "bitstore._transport.native._core",
-    .m_doc = PyDoc_STR("The native transport."),
-    .m_size = 0,
-    .m_methods = functions,
-    .m_slots = slots,
-};
-
-PyMODINIT_FUNC PyInit__core(void)
-{
-    return PyModuleDef_Init(&definition);
+static int fill(PyObject *module) {
+    if (add_type(module, &trust_spec, "Trust", &trust_type) || add_type(module, &origin_spec, "Origin", &origin_type) ||
+        add_type(module, &sheet_spec, "Sheet", &sheet_type) || add_type(module, &group_spec, "Group", NULL))
+        return -1;
+    return PyModule_AddIntConstant(module, "API", API);
 }
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill},
+#ifdef Py_GIL_DISABLED
+                                   {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+                                   {0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", NULL, 0, functions, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

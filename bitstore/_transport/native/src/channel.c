@@ -1,0 +1,205 @@
+#include "channel.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE, below */
+#endif
+
+bool address_read(struct address *address, const char *text, int port) {
+    memset(address, 0, sizeof *address);
+    if (port < 1 || port > 65535)
+        return false;
+    struct sockaddr_in *four = (struct sockaddr_in *)&address->socket;
+    if (inet_pton(AF_INET, text, &four->sin_addr) == 1) {
+        four->sin_family = AF_INET;
+        four->sin_port = htons((uint16_t)port);
+        address->size = sizeof *four;
+        return true;
+    }
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address->socket;
+    if (inet_pton(AF_INET6, text, &six->sin6_addr) == 1) {
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((uint16_t)port);
+        address->size = sizeof *six;
+        return true;
+    }
+    return false;
+}
+
+SSL_CTX *trust_new(const char *file, const char *folder) {
+    static const unsigned char protocols[] = "\x08http/1.1";
+    SSL_CTX *trust = SSL_CTX_new(TLS_client_method());
+    if (!trust)
+        return NULL;
+    /* As libcurl: any certificate of the bundle is trusted, a root or not, and X.509 is not taken strictly. */
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(trust), X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
+    SSL_CTX_set_verify(trust, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_options(trust, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_mode(trust, SSL_MODE_RELEASE_BUFFERS);
+    /* Sessions are kept by each origin, and not in a store that all threads share. */
+    SSL_CTX_set_session_cache_mode(trust, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
+    if (SSL_CTX_set_min_proto_version(trust, TLS1_2_VERSION) && SSL_CTX_load_verify_locations(trust, file, folder) &&
+        !SSL_CTX_set_alpn_protos(trust, protocols, sizeof protocols - 1))
+        return trust;
+    SSL_CTX_free(trust);
+    ERR_clear_error();
+    return NULL;
+}
+
+static bool is_address(const char *name) {
+    unsigned char scratch[16];
+    return inet_pton(AF_INET, name, scratch) == 1 || inet_pton(AF_INET6, name, scratch) == 1;
+}
+
+/* TLS for a server of this name. NULL: it cannot be had. */
+static SSL *secured(int fd, SSL_CTX *trust, const char *name, SSL_SESSION *session) {
+    SSL *ssl = SSL_new(trust);
+    if (!ssl)
+        return NULL;
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    bool done;
+    if (is_address(name)) {
+        done = X509_VERIFY_PARAM_set1_ip_asc(param, name);
+    } else {
+        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        done = X509_VERIFY_PARAM_set1_host(param, name, 0) && SSL_set_tlsext_host_name(ssl, name);
+    }
+    if (done && session)
+        SSL_set_session(ssl, session); /* that it is resumed is not needed */
+    if (done && SSL_set_fd(ssl, fd)) {
+        SSL_set_connect_state(ssl);
+        return ssl;
+    }
+    SSL_free(ssl);
+    ERR_clear_error();
+    return NULL;
+}
+
+bool channel_dial(struct channel *channel, const struct address *address, SSL_CTX *trust, const char *server_name,
+                  SSL_SESSION *session) {
+    int one = 1;
+    *channel = (struct channel){.fd = socket(address->socket.ss_family, SOCK_STREAM, 0)};
+    if (channel->fd < 0)
+        return false;
+    if (fcntl(channel->fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(channel->fd, F_SETFL, O_NONBLOCK) < 0)
+        goto fail;
+    setsockopt(channel->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(channel->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+#ifdef SO_NOSIGPIPE
+    setsockopt(channel->fd, SOL_SOCKET, SO_NOSIGPIPE, &one, sizeof one);
+#endif
+    if (connect(channel->fd, (const struct sockaddr *)&address->socket, address->size) && errno != EINPROGRESS)
+        goto fail;
+    channel->by_name = trust && !is_address(server_name);
+    if (trust && !(channel->ssl = secured(channel->fd, trust, server_name, session)))
+        goto fail;
+    return true;
+fail:
+    channel_close(channel);
+    return false;
+}
+
+/* The outcome of a call of OpenSSL that returned `result`. */
+static ssize_t tls_outcome(struct channel *channel, int result) {
+    int error = SSL_get_error(channel->ssl, result);
+    channel->error = error == SSL_ERROR_SYSCALL ? errno : 0;
+    ERR_clear_error();
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        return CHANNEL_WAIT;
+    return error == SSL_ERROR_ZERO_RETURN ? 0 : CHANNEL_ERROR;
+}
+
+/* libcurl looks at the common name only if there is no alternative name at all; OpenSSL, if none is a host's. */
+static bool names_server(SSL *ssl) {
+    X509 *certificate = SSL_get_peer_certificate(ssl);
+    if (!certificate)
+        return false;
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    bool named = !names;
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++)
+        named |= sk_GENERAL_NAME_value(names, i)->type == GEN_DNS;
+    GENERAL_NAMES_free(names);
+    X509_free(certificate);
+    return named;
+}
+
+int channel_ready(struct channel *channel) {
+    if (!channel->connected) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        struct sockaddr_storage peer;
+        socklen_t peer_size = sizeof peer;
+        if (getsockopt(channel->fd, SOL_SOCKET, SO_ERROR, &error, &size) || error)
+            return CHANNEL_ERROR;
+        if (getpeername(channel->fd, (struct sockaddr *)&peer, &peer_size))
+            return CHANNEL_WAIT;
+        channel->connected = true;
+    }
+    if (!channel->ssl || SSL_is_init_finished(channel->ssl))
+        return 1;
+    ERR_clear_error();
+    int result = SSL_do_handshake(channel->ssl);
+    if (result != 1)
+        return tls_outcome(channel, result) == CHANNEL_WAIT ? CHANNEL_WAIT : CHANNEL_ERROR;
+    if (SSL_get_verify_result(channel->ssl) != X509_V_OK || (channel->by_name && !names_server(channel->ssl)))
+        return CHANNEL_ERROR;
+    return 1;
+}
+
+ssize_t channel_send(struct channel *channel, const char *data, size_t size) {
+    if (channel->ssl) {
+        ERR_clear_error();
+        int sent = SSL_write(channel->ssl, data, size > INT_MAX ? INT_MAX : (int)size);
+        if (sent > 0)
+            return sent;
+        ssize_t outcome = tls_outcome(channel, sent);
+        return outcome ? outcome : CHANNEL_ERROR;
+    }
+    ssize_t sent = send(channel->fd, data, size, MSG_NOSIGNAL);
+    if (sent >= 0)
+        return sent;
+    channel->error = errno;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CHANNEL_WAIT : CHANNEL_ERROR;
+}
+
+ssize_t channel_read(struct channel *channel, char *data, size_t size) {
+    if (channel->ssl) {
+        ERR_clear_error();
+        int got = SSL_read(channel->ssl, data, size > INT_MAX ? INT_MAX : (int)size);
+        return got > 0 ? got : tls_outcome(channel, got);
+    }
+    ssize_t got;
+    do
+        got = recv(channel->fd, data, size, 0);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0)
+        return got;
+    channel->error = errno;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? CHANNEL_WAIT : CHANNEL_ERROR;
+}
+
+bool channel_quiet(struct channel *channel) {
+    char byte;
+    return channel_read(channel, &byte, 1) == CHANNEL_WAIT;
+}
+
+void channel_close(struct channel *channel) {
+    if (channel->ssl) {
+        SSL_set_quiet_shutdown(channel->ssl, 1);
+        SSL_free(channel->ssl);
+        channel->ssl = NULL;
+    }
+    if (channel->fd >= 0)
+        close(channel->fd);
+    channel->fd = -1;
+}
