@@ -14,14 +14,14 @@ from hashlib import sha256
 from hmac import digest as hmac
 from typing import NamedTuple
 
-__all__ = ["Signer"]
+__all__ = ["Moment", "Signer"]
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _PAYLOAD = "x-amz-content-sha256"
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
-class _Moment(NamedTuple):
+class Moment(NamedTuple):
     """What all requests of one second have in common.
 
     Attributes
@@ -77,6 +77,15 @@ class Signer:
         self._headers = (*headers, f"x-amz-security-token: {token}") if token else tuple(headers)
         self._now = self._moment(0)
 
+    def moment(self) -> Moment:
+        """What all requests have in common that are sent in this second."""
+        # One reference to what is of a second: another thread may put the next one in its place meanwhile.
+        now = self._now
+        second = int(time.time() + self.skew)
+        if now.second != second:
+            now = self._now = self._moment(second)
+        return now
+
     def lines(self, method: str, url: str, headers: Sequence[str]) -> list[str]:
         """All header lines of a request, those that sign it among them.
 
@@ -88,11 +97,7 @@ class Signer:
             Its own lines `"Name: value"`. All are signed. Without one that tells the hash of its body
             (`x-amz-content-sha256`), the body is not signed.
         """
-        # One reference to what is of a second: another thread may put the next one in its place meanwhile.
-        now = self._now
-        second = int(time.time() + self.skew)
-        if now.second != second:
-            now = self._now = self._moment(second)
+        now = self.moment()
         host_at = url.index("//") + 2
         path_at = url.find("/", host_at)
         host, path = (url[host_at:path_at], url[path_at:]) if path_at > 0 else (url[host_at:], "/")
@@ -102,7 +107,7 @@ class Signer:
         text = now.text + sha256(canonical.encode()).hexdigest()
         return [now.authorization + hmac(now.key, text.encode(), "sha256").hex(), *now.lines]
 
-    def _other(self, now: _Moment, method: str, host: str, path: str, headers: Sequence[str]) -> list[str]:
+    def _other(self, now: Moment, method: str, host: str, path: str, headers: Sequence[str]) -> list[str]:
         lines = self._all(now.date, headers)
         names, pairs, payload = _canonical(lines, host)
         path, _, query = path.partition("?")
@@ -110,7 +115,7 @@ class Signer:
         text = now.text + sha256(canonical.encode()).hexdigest()
         return [self._authorization(now.scope, names) + hmac(now.key, text.encode(), "sha256").hex(), *lines]
 
-    def _moment(self, second: int) -> _Moment:
+    def _moment(self, second: int) -> Moment:
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         scope = f"{date[:8]}/{self._region}/s3/aws4_request"
         key = self._secret
@@ -119,7 +124,7 @@ class Signer:
         lines = self._all(date, ())
         names, pairs, payload = _canonical(lines, "")
         assert pairs.startswith("host:")  # sorts before all that begin with x-amz-, so the real host can stand there
-        return _Moment(
+        return Moment(
             second,
             key,
             date,

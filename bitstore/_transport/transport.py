@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from bitstore.steps import Request, Response, TransferError
 
-__all__ = ["WAITING", "Declined", "Ended", "Exchange", "Transport"]
+__all__ = ["WAITING", "Declined", "Ended", "Exchange", "Performed", "Transport"]
 
 WAITING = -1  # the level of an exchange that no transport carries
 
@@ -37,6 +37,13 @@ class Declined(NamedTuple):
 
     # For so long the transport is not asked for the same origin and profile. 0: only this exchange is declined.
     seconds: float = 0.0
+
+
+class Performed(NamedTuple):
+    """The outcome of a request that was carried in the calling thread."""
+
+    response: Response
+    peer: tuple[str, int] | None = None  # as `Exchange.peer`
 
 
 Ended: TypeAlias = tuple[Exchange, Response | Declined | TransferError]
@@ -85,7 +92,7 @@ class Transport(Protocol):
         """Another transport has carried `request`, and the server was at this address. Not called below `least`."""
 
     @staticmethod
-    def perform(request: Request, timeout: float | None) -> Response | None:
+    def perform(request: Request, timeout: float | None) -> Performed | None:
         """Carry a request in the calling thread, any thread, and wait for the whole answer; None: it is declined.
 
         Parameters
@@ -98,3 +105,7 @@ class Transport(Protocol):
         TransferError
             No whole answer came.
         """
+
+    @staticmethod
+    def reached(request: Request, address: str, port: int) -> None:
+        """Another transport has carried `request` in a calling thread, and the server was at this address."""

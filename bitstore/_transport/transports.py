@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.libcurl.transport import Libcurl
+from bitstore._transport.native.choice import chosen
 from bitstore._transport.poller import Poller
 from bitstore._transport.sockets.transport import Sockets
 from bitstore._transport.transport import Transport
 from bitstore.steps import REFUSED, Request, Response, TransferError
 
+if TYPE_CHECKING:
+    from bitstore._transport.native.transport import Native
+
 __all__ = ["new_transports", "perform"]
 
-_KINDS = (Sockets, Libcurl)
+_KINDS: tuple[type[Native | Sockets | Libcurl], ...] = (Sockets, Libcurl)
+if chosen():
+    from bitstore._transport.native.transport import Native
+
+    _KINDS = (Native, Libcurl)
 
 
 def new_transports(poller: Poller, budget: SocketBudget) -> list[Transport]:
@@ -28,7 +38,12 @@ def perform(request: Request, timeout: float | None = None) -> Response:
         No whole answer came within `timeout` seconds, or within the limits of the request's profile.
     """
     for kind in _KINDS:
-        response = kind.perform(request, timeout)
-        if response is not None:
-            return response
+        performed = kind.perform(request, timeout)
+        if performed is None:
+            continue
+        if performed.peer is not None:
+            for other in _KINDS:
+                if other is not kind:
+                    other.reached(request, *performed.peer)
+        return performed.response
     raise TransferError(REFUSED, "no transport can carry this request")

@@ -20,7 +20,7 @@ from bitstore._transport.libcurl.handle import Handle
 from bitstore._transport.libcurl.pool import HandlePool, process_pool
 from bitstore._transport.poller import Poller
 from bitstore._transport.progress import too_slow
-from bitstore._transport.transport import Ended, Exchange
+from bitstore._transport.transport import Ended, Exchange, Performed
 from bitstore.steps import REFUSED, TIMED_OUT, Request, Response, TransferError
 
 __all__ = ["Libcurl"]
@@ -144,7 +144,7 @@ class Libcurl:
         return made
 
     @staticmethod
-    def perform(request: Request, timeout: float | None) -> Response:
+    def perform(request: Request, timeout: float | None) -> Performed:
         """Send `request` by a handle of this process and wait for the whole answer."""
         # Only the main thread sees Ctrl-C, and only where Python code runs: libcurl calls some now and then. In other
         # threads such calls would cost more than a small blob does, so plain GETs have libcurl's own limits there.
@@ -175,10 +175,15 @@ class Libcurl:
                 code, message = TIMED_OUT, too_slow(request.profile.stall_timeout)
             # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
             response = handle.finish(code, message)
+            peer = handle.peer() if request.plain else None
         finally:
             if watched:
                 handle.curl.setopt(pycurl.NOPROGRESS, 1)
                 handle.curl.unsetopt(pycurl.XFERINFOFUNCTION)
             handle.clear()
             pool.give(handle)
-        return response
+        return Performed(response, peer)
+
+    @staticmethod
+    def reached(request: Request, address: str, port: int) -> None:
+        """Learn nothing: libcurl finds addresses by itself."""

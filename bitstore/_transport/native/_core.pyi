@@ -1,6 +1,107 @@
 """The extension module, built by `hatch_build.py` from `src/`."""
 
+from typing import Any, TypeAlias
+
+from typing_extensions import final
+
 API: int  # of what the C code offers; `bitstore._transport.native.choice.API` says which number it must have
+
+# The exchange, its outcome (below), status, body, head (of an error's answer), digest in hexadecimal, errno.
+Result: TypeAlias = tuple[Any, int, int, bytes | None, bytes | None, str | None, int]
 
 def version() -> str:
     """The version text of the OpenSSL that is loaded."""
+
+@final
+class Trust:
+    """Certificate authorities, of a file or of a folder. Raises OSError where there are none."""
+
+    def __init__(self, file: str | None, folder: str | None) -> None: ...
+
+@final
+class Origin:
+    """The way to one scheme, host and port, for requests of one profile; of one group only.
+
+    Parameters
+    ----------
+    trust
+        None: plain HTTP.
+    server_name
+        Name or address that the certificate must be for.
+    connect_timeout, stall_timeout
+        Seconds, as in `Profile`.
+    max_bytes
+        Of a body; 0: no limit.
+    """
+
+    def __init__(
+        self, trust: Trust | None, server_name: str, connect_timeout: float, stall_timeout: float, max_bytes: int
+    ) -> None: ...
+    def reached(self, address: str, port: int, seconds: float) -> None:
+        """Learn where the server is; for so many seconds, new connections may be made to it."""
+
+@final
+class Sheet:
+    """What the signed requests of one second to one origin have in common.
+
+    Parameters
+    ----------
+    canonical
+        What follows the path in the canonical form of a request.
+    text
+        What stands before the hash of that form in the text that is signed.
+    before, after
+        What follows the path in the message, up to the signature and after it.
+    key
+        Signs; of 32 bytes. ValueError for another size.
+    """
+
+    def __init__(self, canonical: bytes, text: bytes, before: bytes, after: bytes, key: bytes) -> None: ...
+
+@final
+class Group:
+    """Connections, used by one thread at a time. RuntimeError if two use it at once.
+
+    Attributes
+    ----------
+    connections, queued, carried
+        Open connections, and requests that wait for one or have one.
+    """
+
+    connections: int
+    queued: int
+    carried: int
+
+    def begin(self, exchange: object, origin: Origin, text: str, sheet: Sheet | None, algorithm: int) -> int:
+        """Take a request, by its message or, with a sheet, its path; returns its number, for `abandon`.
+
+        `algorithm`: of the digest of a blob: 1 to 4 for md5, sha1, sha256, sha512; 0: none.
+        """
+
+    def abandon(self, number: int) -> None:
+        """End a request that has not ended, and its connection. KeyError for another number."""
+
+    def turn(self, limit: int, most: int, portion: int, patience: float) -> list[Result]:
+        """Do what can be done without the GIL; returns what has ended.
+
+        Parameters
+        ----------
+        limit
+            Requests carried at once.
+        most
+            Connections.
+        portion, patience
+            Return when so many requests have ended, or one has and so many seconds are over.
+        """
+
+    def perform(self, seconds: float) -> list[Result]:
+        """Wait until the one request that was begun has ended, for so many seconds at most; runs signal handlers."""
+
+    def busy(self) -> bool:
+        """Whether `turn` has something to do that `fileno` does not tell."""
+
+    def fileno(self) -> int:
+        """A file descriptor that is readable when `turn` has something to do."""
+
+    def trim(self, most: int) -> None:
+        """Close idle connections until there are so many at most."""

@@ -13,7 +13,7 @@ from bitstore._transport.sockets.channel import Unreachable
 from bitstore._transport.sockets.connection import Connection, Stale
 from bitstore._transport.sockets.http1 import Unclear
 from bitstore._transport.sockets.origin import Origin
-from bitstore._transport.transport import Declined, Ended, Exchange
+from bitstore._transport.transport import Declined, Ended, Exchange, Performed
 from bitstore.steps import Profile, Request, Response, TransferError
 
 __all__ = ["FEW", "Sockets"]
@@ -207,6 +207,10 @@ class Sockets:
         origin.reached(address, port, self._now)
 
     @staticmethod
-    def perform(request: Request, timeout: float | None) -> Response | None:
+    def perform(request: Request, timeout: float | None) -> Performed | None:
         """Decline: a single blocking call gains nothing here."""
         return None
+
+    @staticmethod
+    def reached(request: Request, address: str, port: int) -> None:
+        """Learn nothing: only the exchanges of transfer threads are carried here."""

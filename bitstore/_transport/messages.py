@@ -1,0 +1,80 @@
+"""How plain GETs are written, for transports that write them themselves."""
+
+from __future__ import annotations
+
+import re
+
+import pycurl
+
+from bitstore._transport.proxies import is_direct
+from bitstore.steps import Profile, Request
+
+__all__ = ["Messages"]
+
+_PREFIX = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?").fullmatch
+_LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]([ -~]*[!-~])?").fullmatch
+# Fields that only this module sets, or that change what comes back.
+_RESERVED = {"host", "connection", "content-length", "transfer-encoding", "te", "expect", "upgrade", "range"}
+# With libcurl's values.
+_USUAL = (("User-Agent", pycurl.version), ("Accept", "*/*"))
+
+
+class Messages:
+    """The texts of plain GETs of one profile to one scheme, host and port.
+
+    Parameters
+    ----------
+    profile
+        Of the requests.
+    prefix
+        Their URL up to its path.
+
+    Attributes
+    ----------
+    usable
+        Whether they can be written here at all: to the server itself, with headers that need no interpretation.
+    server_name
+        Name or address of the server, for its certificate; None: plain HTTP.
+    start
+        What follows the path, up to the fields that `Signer.lines` or the profile's `headers` are.
+    """
+
+    def __init__(self, profile: Profile, prefix: str) -> None:
+        self.server_name: str | None = None
+        self.start = ""
+        self._path_at = len(prefix)
+        self._signer = profile.signer
+        parts = _PREFIX(prefix)
+        lines = [*profile.headers] if profile.signer is None else profile.signer.lines("GET", f"{prefix}/", ())
+        names = {line.partition(":")[0].lower() for line in lines}
+        self.usable = (
+            parts is not None
+            and is_direct(profile, prefix)
+            and profile.total_timeout is None
+            and all(map(_LINE, lines))
+            and not names & _RESERVED
+        )
+        self._fields = "\r\n".join(lines)
+        if parts is None:
+            return
+        scheme, host, port = parts.groups()
+        if port and int(port[1:]) == (443 if scheme == "https" else 80):
+            port = None  # as libcurl and signatures have it
+        usual = "".join(f"{name}: {value}\r\n" for name, value in _USUAL if name.lower() not in names)
+        self.start = f" HTTP/1.1\r\nHost: {host}{port or ''}\r\n{usual}"
+        if scheme == "https":
+            self.server_name = host.strip("[]")
+
+    def path(self, request: Request) -> str | None:
+        """Path and query of a request as they are sent; None: they cannot be sent without interpretation."""
+        path = request.url[self._path_at :]
+        return path if path.isascii() and path.isprintable() and " " not in path and "#" not in path else None
+
+    def of(self, request: Request) -> str | None:
+        """The text of a request; None: it cannot be written without interpretation."""
+        path = self.path(request)
+        if path is None:
+            return None
+        fields = self._fields if self._signer is None else "\r\n".join(self._signer.lines("GET", request.url, ()))
+        text = f"GET {path}{self.start}{fields}\r\n\r\n" if fields else f"GET {path}{self.start}\r\n"
+        return text if text.isascii() else None

@@ -1,0 +1,162 @@
+"""A group of native connections, and the origins that they lead to."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from bitstore._transport.certificates import authorities
+from bitstore._transport.messages import Messages
+from bitstore._transport.native._core import Group, Origin, Sheet, Trust
+from bitstore._transport.progress import too_slow
+from bitstore._transport.sockets.http1 import Unclear, read_head
+from bitstore._transport.transport import Declined
+from bitstore.steps import NO_HEADERS, TIMED_OUT, TOO_LARGE, Profile, Request, Response, TransferError
+
+if TYPE_CHECKING:
+    from bitstore._transport.native._core import Result
+
+__all__ = ["STALE_SECONDS", "Connections", "outcome_of"]
+
+STALE_SECONDS = 60.0  # as libcurl keeps the addresses of a name
+_BARRED_SECONDS = 60.0
+_MOST_ORIGINS = 256  # of one profile; the oldest is forgotten first
+_ALGORITHMS = {None: 0, "md5": 1, "sha1": 2, "sha256": 3, "sha512": 4}
+
+_CUT = 18  # CURLE_PARTIAL_FILE
+_NO_ANSWER = 52  # CURLE_GOT_NOTHING
+_NOT_RECEIVED = 56  # CURLE_RECV_ERROR
+
+# `enum outcome` of src/group.h
+_ANSWERED, _DECLINED, _UNREACHABLE, _UNCLEAR, _TOO_LARGE, _CUT_OFF, _BROKEN, _STALLED = range(8)
+
+
+class _Way:
+    """An origin, and how requests to it are written."""
+
+    __slots__ = ("_host", "_moment", "_sheet", "_signer", "messages", "origin", "usable", "where")
+
+    def __init__(self, profile: Profile, prefix: str) -> None:
+        self.where: tuple[str, int] | None = None  # the address that was last learned
+        self.messages = messages = Messages(profile, prefix)
+        self.usable = messages.usable
+        self._host = prefix[prefix.index("//") + 2 :]
+        self._signer = profile.signer if hasattr(profile.signer, "moment") else None
+        self._moment: object = None
+        self._sheet: Sheet | None = None
+        trust = None
+        if self.usable and messages.server_name is not None:
+            try:
+                trust = _trust(authorities(profile))
+            except OSError:  # the file has gone: libcurl may remember what was in it
+                self.usable = False
+        self.origin = Origin(
+            trust,
+            messages.server_name or "",
+            profile.connect_timeout,
+            profile.stall_timeout,
+            min(profile.max_bytes or 0, 1 << 62),
+        )
+
+    def text(self, request: Request) -> str | None:
+        """What `Group.begin` is given; None: the request cannot be written."""
+        return self.messages.of(request) if self._signer is None else self.messages.path(request)
+
+    def sheet(self) -> Sheet | None:
+        """What requests of this second have in common; None: nothing is signed here."""
+        if self._signer is None:
+            return None
+        moment = self._signer.moment()  # type: ignore[attr-defined]
+        if moment is not self._moment:
+            self._sheet = Sheet(
+                f"\n\nhost:{self._host}{moment.canonical}".encode(),
+                moment.text.encode(),
+                f"{self.messages.start}{moment.authorization}".encode(),
+                "".join(f"\r\n{line}" for line in (*moment.lines, "", "")).encode(),
+                moment.key,
+            )
+            self._moment = moment
+        return self._sheet
+
+
+class Connections:
+    """The connections of one thread at a time."""
+
+    def __init__(self) -> None:
+        self.group = Group()
+        self._ways: WeakKeyDictionary[Profile, dict[str, _Way]] = WeakKeyDictionary()
+
+    def begin(self, exchange: object, request: Request) -> int | None:
+        """Take a plain GET; returns its number in the group, or None: it is declined."""
+        if not request.plain:
+            return None
+        ways = self._ways.get(request.profile)
+        way = None if ways is None else ways.get(request.origin)
+        if way is None or not way.usable:
+            return None
+        try:
+            text = way.text(request)
+            if text is None:
+                return None
+            return self.group.begin(exchange, way.origin, text, way.sheet(), _ALGORITHMS.get(request.hash_with, 0))
+        except Exception:  # libcurl meets the same error, and reports it to this lookup alone
+            return None
+
+    def learn(self, request: Request, address: str, port: int, seconds: float = STALE_SECONDS) -> None:
+        """Remember for some seconds where the server of a plain GET was reached."""
+        prefix = request.origin
+        if not prefix or not request.plain:
+            return
+        ways = self._ways.get(request.profile)
+        if ways is None:
+            ways = self._ways.setdefault(request.profile, {})
+        way = ways.get(prefix)
+        if way is None:
+            try:
+                way = _Way(request.profile, prefix)
+            except Exception:  # it cannot be signed: libcurl meets the same error, and reports it
+                return
+            if len(ways) >= _MOST_ORIGINS:
+                del ways[next(iter(ways))]
+            ways[prefix] = way
+        way.where = address, port
+        way.origin.reached(address, port, seconds)
+
+
+@cache
+def _trust(bundle: str) -> Trust:
+    folder = Path(bundle).is_dir()
+    return Trust(None if folder else bundle, bundle if folder else None)
+
+
+def outcome_of(request: Request, result: Result) -> Response | Declined | TransferError:
+    """What came of a request."""
+    _, outcome, status, body, head, digest, error = result
+    if outcome == _ANSWERED:
+        assert body is not None
+        if head is None:
+            return Response(status, body, NO_HEADERS, 0.0, digest)
+        try:
+            status, _, _, headers, retry_after = read_head(head[:-2], request)
+        except Unclear:
+            return Declined(math.inf)
+        return Response(status, body, headers, retry_after)
+    if outcome == _DECLINED:
+        return Declined()
+    if outcome == _UNREACHABLE:
+        return Declined(_BARRED_SECONDS)
+    if outcome == _UNCLEAR:
+        return Declined(math.inf)
+    if outcome == _TOO_LARGE:
+        return TransferError(TOO_LARGE, "the body is larger than was asked for", status)
+    if outcome == _STALLED:
+        return TransferError(TIMED_OUT, too_slow(request.profile.stall_timeout), status, None, body or b"")
+    if outcome == _CUT_OFF:
+        code = _CUT if status else _NO_ANSWER
+        return TransferError(code, "the connection was closed too early", status, None, body or b"")
+    message = f"receiving failed: {os.strerror(error) if error else 'TLS failed'}"
+    return TransferError(_NOT_RECEIVED, message, status, None, body or b"")

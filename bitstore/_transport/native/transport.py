@@ -1,0 +1,142 @@
+"""The native transport: it takes plain GETs to origins that libcurl has reached."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from weakref import WeakKeyDictionary
+
+from bitstore._support.per_process import PerProcess, hold_after_fork
+from bitstore._transport.budget import SocketBudget
+from bitstore._transport.native.connections import STALE_SECONDS, Connections, outcome_of
+from bitstore._transport.poller import Poller
+from bitstore._transport.transport import Declined, Ended, Exchange, Performed
+from bitstore.steps import TIMED_OUT, Profile, Request, TransferError
+
+__all__ = ["Native"]
+
+_WATCH_SECONDS = 0.5
+_NO_LIMIT = 1 << 30  # the scheduler counts
+# Answers that are handed over at once, and the longest that the first of them waits for the others: each time costs a
+# wait for the GIL, and the consumer's thread is woken.
+_PORTION = 64
+_PATIENCE = 0.001  # seconds
+
+
+class Native:
+    """The native connections of one transfer thread."""
+
+    least: float = 0
+
+    def __init__(self, poller: Poller, budget: SocketBudget) -> None:
+        self._connections = Connections()
+        self._group = group = self._connections.group
+        self._active = 0
+        self._sockets = budget.share(lambda: group.trim(0))
+        poller.add(group.fileno())
+
+    def begin(self, exchange: Exchange) -> bool:
+        """Take a plain GET to an origin that was reached before; declines anything else."""
+        number = self._connections.begin(exchange, exchange.request)
+        if number is None:
+            return False
+        exchange.carrier = number
+        self._active += 1
+        return True
+
+    def abandon(self, exchange: Exchange) -> None:
+        """End an exchange and its connection; one that has just ended is not reported any more."""
+        number, exchange.carrier = exchange.carrier, None
+        if number is not None:
+            self._active -= 1
+            self._group.abandon(number)
+
+    def patience(self) -> float:
+        """Seconds until time limits want to be checked; 0 while there is something to do."""
+        if self._group.busy():
+            return 0.0
+        return _WATCH_SECONDS if self._active else math.inf
+
+    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+        """Do what can be done, without the GIL; the group knows by itself which sockets have something new."""
+        results = self._group.turn(_NO_LIMIT, self._sockets.claim(), _PORTION, _PATIENCE)
+        self._sockets.taken = self._group.connections
+        self._active -= len(results)
+        for result in results:
+            result[0].carrier = None
+        for result in results:
+            exchange: Exchange = result[0]
+            if exchange.owner is not None:  # else it was abandoned just now
+                yield exchange, outcome_of(exchange.request, result)
+
+    def learn(self, request: Request, address: str, port: int) -> None:
+        """Remember where the server of a plain GET was reached."""
+        self._connections.learn(request, address, port)
+
+    @staticmethod
+    def perform(request: Request, timeout: float | None) -> Performed | None:
+        """Carry a plain GET to an origin that was reached before, with one release of the GIL."""
+        if not request.plain:
+            return None
+        blocking = _blocking()
+        where = blocking.where(request)
+        return None if where is None else blocking.perform(request, timeout, *where)
+
+    @staticmethod
+    def reached(request: Request, address: str, port: int) -> None:
+        """Another transport has carried `request` in a calling thread, and the server was at this address."""
+        _blocking().learn(request, address, port)
+
+
+class _Blocking:
+    """The connections of calling threads, and where servers were reached."""
+
+    def __init__(self) -> None:
+        self.idle: deque[Connections] = deque(maxlen=64)
+        # By profile and origin: address, port, and the second on `time.monotonic()` up to which they hold.
+        self._known: WeakKeyDictionary[Profile, dict[str, tuple[str, int, float]]] = WeakKeyDictionary()
+
+    def learn(self, request: Request, address: str, port: int) -> None:
+        known = self._known.get(request.profile)
+        if known is None:
+            known = self._known.setdefault(request.profile, {})
+        known[request.origin] = address, port, time.monotonic() + STALE_SECONDS
+
+    def where(self, request: Request) -> tuple[str, int, float] | None:
+        known = self._known.get(request.profile)
+        where = None if known is None else known.get(request.origin)
+        return None if where is None or where[2] < time.monotonic() else where
+
+    def perform(self, request: Request, timeout: float | None, address: str, port: int, until: float) -> Performed | None:
+        try:
+            connections = self.idle.pop()
+        except IndexError:  # no look before: another thread may take the last one in between
+            connections = Connections()
+        connections.learn(request, address, port, until - time.monotonic())
+        number = connections.begin(None, request)
+        if number is None:
+            self.idle.append(connections)
+            return None
+        results = []
+        try:
+            results = connections.group.perform(1e9 if timeout is None else timeout)
+        finally:
+            if not results:  # time is over, or a signal handler has raised
+                connections.group.abandon(number)
+            self.idle.append(connections)
+        if not results:
+            raise TransferError(TIMED_OUT, f"no answer within {timeout:g} seconds")
+        outcome = outcome_of(request, results[0])
+        if isinstance(outcome, TransferError):
+            raise outcome
+        return None if isinstance(outcome, Declined) else Performed(outcome)
+
+
+_processes: PerProcess[_Blocking] = PerProcess()
+hold_after_fork(_processes.get)
+
+
+def _blocking() -> _Blocking:
+    return _processes.get() or _processes.set_once(_Blocking())
