@@ -109,7 +109,9 @@ class _Blocking:
         where = None if known is None else known.get(request.origin)
         return None if where is None or where[2] < time.monotonic() else where
 
-    def perform(self, request: Request, timeout: float | None, address: str, port: int, until: float) -> Performed | None:
+    def perform(
+        self, request: Request, timeout: float | None, address: str, port: int, until: float
+    ) -> Performed | None:
         try:
             connections = self.idle.pop()
         except IndexError:  # no look before: another thread may take the last one in between
