@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
-from bitstore._transport.transport import Declined, Ended, Exchange
+from bitstore._transport.transport import Declined, Ended, Exchange, Performed
 from bitstore.steps import Request, Response, TransferError
 
 __all__ = ["OK", "FakeTransport"]
@@ -85,5 +85,9 @@ class FakeTransport:
         self.learned.append((request.url, address, port))
 
     @staticmethod
-    def perform(request: Request, timeout: float | None) -> Response | None:
+    def perform(request: Request, timeout: float | None) -> Performed | None:
         return None
+
+    @staticmethod
+    def reached(request: Request, address: str, port: int) -> None:
+        pass

@@ -70,7 +70,7 @@ class _Way:
         """What requests of this second have in common; None: nothing is signed here."""
         if self._signer is None:
             return None
-        moment = self._signer.moment()  # type: ignore[attr-defined]
+        moment = self._signer.moment()
         if moment is not self._moment:
             self._sheet = Sheet(
                 f"\n\nhost:{self._host}{moment.canonical}".encode(),

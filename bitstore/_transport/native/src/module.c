@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,12 +31,18 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     struct group *group;
-    int busy; /* whether a thread is in it without the GIL */
+    int busy;          /* whether a thread is in it without the GIL */
+    struct job **jobs; /* by the lower half of their numbers; NULL: free */
+    size_t places;
+    unsigned *unused;  /* places that are free */
+    size_t unused_count;
+    unsigned serial;   /* the upper half of the next number: so that an old number is known as such */
 } Group;
 
 /* What a job's token refers to. */
 struct token {
     PyObject *exchange, *sheet, *body;
+    unsigned long long number;
 };
 
 static PyTypeObject *trust_type, *origin_type, *sheet_type;
@@ -202,7 +209,44 @@ static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static void group_dealloc(PyObject *self) {
     if (((Group *)self)->group)
         group_free(((Group *)self)->group, release_token);
+    free(((Group *)self)->jobs);
+    free(((Group *)self)->unused);
     deallocate(self);
+}
+
+/* A number for a job that is about to begin; 0: no memory. */
+static unsigned long long new_number(Group *self) {
+    if (!self->unused_count) {
+        size_t places = self->places ? 2 * self->places : 256;
+        struct job **jobs = realloc(self->jobs, places * sizeof *jobs);
+        if (jobs)
+            self->jobs = jobs;
+        unsigned *unused = realloc(self->unused, places * sizeof *unused);
+        if (unused)
+            self->unused = unused;
+        if (!jobs || !unused || places > UINT_MAX)
+            return 0;
+        for (size_t place = self->places; place < places; place++) {
+            jobs[place] = NULL;
+            unused[self->unused_count++] = (unsigned)place;
+        }
+        self->places = places;
+    }
+    if (!++self->serial)
+        self->serial = 1;
+    return (unsigned long long)self->serial << 32 | self->unused[--self->unused_count];
+}
+
+static void free_number(Group *self, unsigned long long number) {
+    unsigned place = (unsigned)number;
+    self->jobs[place] = NULL;
+    self->unused[self->unused_count++] = place;
+}
+
+static struct job *job_of(Group *self, unsigned long long number) {
+    unsigned place = (unsigned)number;
+    struct job *job = place < self->places ? self->jobs[place] : NULL;
+    return job && ((struct token *)job->token)->number == number ? job : NULL;
 }
 
 static bool enter(Group *self) {
@@ -240,9 +284,12 @@ static PyObject *group_begin_(PyObject *object, PyObject *args) {
     if (token && job.message) {
         memcpy(job.message, text, (size_t)size);
         job.token = token;
-        begun = group_begin(self->group, &job);
+        token->number = new_number(self);
+        begun = token->number ? group_begin(self->group, &job) : NULL;
     }
     if (!begun) {
+        if (token && token->number)
+            free_number(self, token->number);
         free(token);
         free(job.message);
         return PyErr_NoMemory();
@@ -253,15 +300,22 @@ static PyObject *group_begin_(PyObject *object, PyObject *args) {
         Py_INCREF(sheet);
         token->sheet = sheet;
     }
-    return PyLong_FromVoidPtr(begun);
+    self->jobs[(unsigned)token->number] = begun;
+    return PyLong_FromUnsignedLongLong(token->number);
 }
 
 static PyObject *group_abandon_(PyObject *object, PyObject *number) {
     Group *self = (Group *)object;
-    struct job *job = PyLong_AsVoidPtr(number);
-    if ((!job && PyErr_Occurred()) || !enter(self))
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (PyErr_Occurred() || !enter(self))
         return NULL;
+    struct job *job = job_of(self, value);
+    if (!job) {
+        PyErr_SetObject(PyExc_KeyError, number);
+        return NULL;
+    }
     struct token *token = job->token;
+    free_number(self, value);
     group_abandon(self->group, job);
     release_token(token);
     Py_RETURN_NONE;
@@ -337,11 +391,13 @@ static PyObject *result_of(struct job *job) {
     return NULL;
 }
 
-static PyObject *results(struct group *group) {
+static PyObject *results(Group *self) {
+    struct group *group = self->group;
     PyObject *list = PyList_New(0);
     struct job *job;
     while (list && (job = group_ended(group))) {
         PyObject *result = result_of(job);
+        free_number(self, ((struct token *)job->token)->number);
         release_token(job->token);
         job_free(group, job);
         if (!result || PyList_Append(list, result))
@@ -364,7 +420,7 @@ static PyObject *group_turn(PyObject *object, PyObject *args) {
     Py_END_ALLOW_THREADS
     feed(self->group);
     self->busy = 0;
-    return results(self->group);
+    return results(self);
 }
 
 #define SLICE 0.1 /* seconds between two looks for signals */
@@ -398,7 +454,7 @@ static PyObject *group_perform(PyObject *object, PyObject *args) {
     self->busy = 0;
     if (PyErr_Occurred())
         return NULL;
-    return results(group);
+    return results(self);
 }
 
 static PyObject *group_busy_(PyObject *object, PyObject *Py_UNUSED(none_)) {
