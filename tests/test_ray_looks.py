@@ -18,7 +18,7 @@ import ray.data
 from ray.data.expressions import col
 
 from bitstore import MemoryCache, Sha1Composite
-from ray_integration import FetchBlobs, fetch_blobs
+from ray_integration import FetchBlobs, NodePool, fetch_blobs
 from tests.ray_stores import NotedAPI
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(150), pytest.mark.usefixtures("shared_ray")]
@@ -37,7 +37,10 @@ class Calls:
         self.list = folder / "hashes.parquet"
         pyarrow.parquet.write_table(pyarrow.table({"sha1": DIGESTS}), self.list)
 
-    def read(self) -> Any:
+    def read(self, digests: list[str] | None = None) -> Any:
+        """The dataset of the digests; of others, if they are given."""
+        if digests is not None:
+            pyarrow.parquet.write_table(pyarrow.table({"sha1": digests}), self.list)
         return ray.data.read_parquet(str(self.list))
 
     def fetch(self, rows: Any = None, **options: Any) -> Any:
@@ -157,6 +160,45 @@ def test_looks_at_rows_in_memory_and_over_node_stores_call_only_for_the_rows_the
     assert calls.made == 0
     assert [row["data"] for row in ds.take(7)] == [digest.encode() for digest in DIGESTS[:7]]
     assert calls.made == 7
+
+
+ROUTED: list[dict[str, Any]] = [{"routing": None}, {"routing": "owner"}]  # None: "local", because of the paid source
+
+
+@pytest.mark.parametrize("options", ROUTED, ids=["default", "owner"])
+def test_looks_by_way_of_node_stores_call_only_for_the_rows_they_show(calls: Calls, options: dict[str, Any]) -> None:
+    ds = calls.fetch(**options)
+    assert ds.count() == 2000
+    assert ds.schema().names == ["sha1", "data", "source", "error"]
+    assert calls.made == 0
+    assert [row["data"] for row in ds.limit(3).take_all()] == [digest.encode() for digest in DIGESTS[:3]]
+    assert calls.made == 3
+    assert [row["data"] for row in ds.take(7)] == [digest.encode() for digest in DIGESTS[:7]]
+    assert calls.made == 7  # the node store has the first three
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("routing", ["local", "owner"])
+def test_every_look_by_way_of_node_stores_calls_only_for_the_rows_it_shows(calls: Calls, routing: str) -> None:
+    took: dict[str, int] = {}
+    with NodePool(calls.store, private=True) as pool:
+
+        def fresh(number: int) -> Any:
+            digests = [hashlib.sha1(f"{number} {row}".encode()).hexdigest() for row in range(2000)]
+            return calls.fetch(calls.read(digests), pool=pool, routing=routing)
+
+        for number, (name, (act, _)) in enumerate(LOOKS.items()):
+            before = calls.made
+            act(fresh(number))
+            took[name] = calls.made - before
+        for number, (name, step) in enumerate(STEPS.items(), len(LOOKS)):
+            before = calls.made
+            ds = step(fresh(number))
+            assert (ds.count(), calls.made - before, len(ds.take(2))) == (2000, 0, 2), name
+            took[name] = calls.made - before
+    assert {name: took[name] for name in LOOKS if took[name] > LOOKS[name][1]} == {}
+    assert {name: took[name] for name in STEPS if took[name] > 2} == {}
 
 
 @pytest.mark.parametrize("batch_format", ["pyarrow", "pandas", "numpy"])
