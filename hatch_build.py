@@ -25,16 +25,14 @@ STRICT = "BITSTORE_BUILD_STRICT"  # 1: warnings of the compiler are errors
 OLDEST = "0x030A0000"
 SHARED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # What must compile before anything else is tried, and the reason if it does not.
+OPENSSL = "#include <openssl/ssl.h>\n"
 PROBES = (
     ("", "the C compiler {cc} does not work"),
     ("#include <Python.h>", "the headers of Python are missing (package python3-dev or python3-devel)"),
-    ("#include <openssl/ssl.h>", "the headers of OpenSSL are missing (package libssl-dev or openssl-devel)"),
-    (
-        "#include <openssl/ssl.h>\n"
-        "#if defined LIBRESSL_VERSION_NUMBER || OPENSSL_VERSION_NUMBER < 0x10101000L\n#error old\n#endif",
-        "the headers of OpenSSL are not those of version 1.1.1 or newer",
-    ),
-)
+    (OPENSSL, "the headers of OpenSSL are missing (package libssl-dev or openssl-devel)"),
+    (OPENSSL + "#if defined LIBRESSL_VERSION_NUMBER || OPENSSL_VERSION_NUMBER < 0x10101000L\n#error\n#endif",
+     "the headers of OpenSSL are not those of version 1.1.1 or newer"),
+)  # fmt: skip
 
 
 class NotBuilt(Exception):
