@@ -1,6 +1,6 @@
-"""Builds the native transport into the wheel where a compiler and the headers are there; docs/native.md.
+"""Builds the native transport into the wheel, where a compiler and the headers are there: docs/native.md.
 
-By itself, `python hatch_build.py` builds it in place, beside the Python of the checkout.
+`python hatch_build.py` builds it in place, beside the Python of the checkout, as an editable install does.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = "bitstore/_transport/native"  # of the extension module, in the checkout and in the wheel
-SWITCH = "BITSTORE_BUILD_NATIVE"  # 0: built without; 1: an error where it cannot be built; otherwise: where it can be
+SWITCH = (
+    "BITSTORE_BUILD_NATIVE"  # 0: built without; 1: an error where it cannot be built; not set: built where it can be
+)
 STRICT = "BITSTORE_BUILD_STRICT"  # 1: warnings of the compiler are errors
-# Later Pythons load what was built for this one. A free-threaded Python loads only what was built for itself.
+# One file serves this Python version and all later ones. A free-threaded Python loads only what was built for itself.
 OLDEST = "0x030A0000"
 SHARED = not sysconfig.get_config_var("Py_GIL_DISABLED")
-# What must compile before anything else is tried, and the reason if it does not.
+# What must compile before the code itself is tried, and the reason to give where it does not.
 OPENSSL = "#include <openssl/ssl.h>\n"
 PROBES = (
-    ("", "the C compiler {cc} does not work"),
-    ("#include <Python.h>", "the headers of Python are missing (package python3-dev or python3-devel)"),
-    (OPENSSL, "the headers of OpenSSL are missing (package libssl-dev or openssl-devel)"),
-    (OPENSSL + "#if defined LIBRESSL_VERSION_NUMBER || OPENSSL_VERSION_NUMBER < 0x10101000L\n#error\n#endif",
+    ("", "the C compiler ({cc}) does not work"),
+    ("#include <Python.h>\n", "the headers of Python are missing (packages python3-dev, python3-devel)"),
+    (OPENSSL, "the headers of OpenSSL are missing (packages libssl-dev, openssl-devel, openssl@3)"),
+    (OPENSSL + "#if defined LIBRESSL_VERSION_NUMBER || OPENSSL_VERSION_NUMBER < 0x10101000L\n#error\n#endif\n",
      "the headers of OpenSSL are not those of version 1.1.1 or newer"),
 )  # fmt: skip
 
@@ -40,64 +42,59 @@ class NotBuilt(Exception):
 
 
 class NativeTransport(BuildHookInterface[Any]):
-    """The hook of the wheel, and of the editable install."""
+    """The hook of wheels and of editable installs."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the extension module, and give the wheel its tag; or say why not."""
-        switch = os.environ.get(SWITCH, "")
-        if switch not in ("", "0", "1"):
-            self.app.abort(f"{SWITCH}={switch}: it is 0, 1 or not set")
-        self._spare = tempfile.TemporaryDirectory(
-            prefix="bitstore-native-"
-        )  # emptied at the end of the process at the latest
-        try:
-            if switch == "0":
-                raise NotBuilt(f"{SWITCH}=0")
-            built = build(Path(self._spare.name))
-        except NotBuilt as reason:
-            if switch == "1":
-                self.app.abort(f"native transport: not built, and {SWITCH}=1 wants it: {reason}")
-            self.app.display_warning(f"native transport: not built: {reason}")
-            return
-        self.app.display_info(f"native transport: built ({built.name})")
+        """Build the extension module and give the wheel its tag, or say why not."""
+        self._spare = tempfile.TemporaryDirectory(prefix="bitstore-native-")
+        built, told = wanted(Path(self._spare.name))
+        if built is None and os.environ.get(SWITCH, "") not in ("", "0"):
+            self.app.abort(told)
+        self.app.display_warning(told)
         if version == "editable":
-            put(built)
-            return
-        build_data["force_include"][str(built)] = f"{FOLDER}/{built.name}"
-        build_data["pure_python"] = False
-        tag = self.build_config.builder.get_best_matching_tag()
-        build_data["tag"] = f"cp310-abi3-{tag.rpartition('-')[2]}" if SHARED else tag
+            place(built)
+        elif built is not None:
+            build_data["force_include"][str(built)] = f"{FOLDER}/{built.name}"
+            build_data["pure_python"] = False
+            tag = self.build_config.builder.get_best_matching_tag()
+            build_data["tag"] = f"cp310-abi3-{tag.rpartition('-')[2]}" if SHARED else tag
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what the wheel holds by now."""
         self._spare.cleanup()
 
 
+def wanted(folder: Path) -> tuple[Path | None, str]:
+    """The extension module, built in `folder`, and a line about it; None: there is none, and the line says why."""
+    switch = os.environ.get(SWITCH, "")
+    try:
+        if switch not in ("", "0", "1"):
+            raise NotBuilt(f"{SWITCH}={switch}: it is 0, 1 or not set")
+        if switch == "0":
+            raise NotBuilt(f"{SWITCH}=0")
+        built = build(folder)
+    except NotBuilt as reason:
+        wish = f", and {SWITCH}=1 wants it" if switch == "1" else ""
+        return None, f"native transport: not built{wish}: {reason}"
+    return built, f"native transport: built ({built.name})"
+
+
 def build(folder: Path) -> Path:
-    """The path of the extension module, built in `folder`. Raises `NotBuilt`."""
+    """The extension module, built in `folder`. Raises `NotBuilt`."""
     if sys.implementation.name != "cpython" or os.name != "posix":
         raise NotBuilt("it is for CPython on Linux and macOS")
-    told = (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc")
-    compiler = next((each for each in told if each and shutil.which(shlex.split(each)[0])), None)
+    told = [os.environ["CC"]] if os.environ.get("CC") else [sysconfig.get_config_var("CC") or "cc", "cc"]
+    compiler = next((each for each in told if shutil.which(shlex.split(each)[0])), None)
     if compiler is None:
-        raise NotBuilt("there is no C compiler (cc)")
+        raise NotBuilt(f"there is no C compiler ({told[-1]})")
     flags, libraries = openssl()
-    include = sysconfig.get_paths()
-    headers = [f"-I{include[name]}" for name in ("include", "platinclude")]
-    for code, reason in PROBES:
-        command = [*shlex.split(compiler), *shlex.split(os.environ.get("CPPFLAGS", "")), *flags, *headers]
-        probe = subprocess.run(
-            [*command, "-fsyntax-only", "-x", "c", "-"], input=code, text=True, capture_output=True, check=False
-        )
-        if probe.returncode:
-            print(probe.stderr, file=sys.stderr)
-            raise NotBuilt(reason.format(cc=compiler))
+    probe(compiler, flags)
     try:
         from setuptools import Distribution, Extension
         from setuptools.command.build_ext import build_ext
-        from setuptools.errors import BaseError
+        from setuptools.errors import BaseError, CCompilerError
     except ImportError as error:
         raise NotBuilt(f"setuptools is missing ({error})") from error
     os.environ["CC"] = compiler
@@ -117,8 +114,8 @@ def build(folder: Path) -> Path:
     command.ensure_finalized()
     try:
         command.run()
-    except BaseError as error:
-        raise NotBuilt(f"its code does not compile: {error}") from error
+    except (BaseError, CCompilerError) as error:
+        raise NotBuilt(f"its code cannot be built here ({type(error).__name__}, see above)") from error
     (built,) = (folder / "lib").iterdir()
     return built
 
@@ -135,14 +132,39 @@ def openssl() -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
-def put(built: Path) -> Path:
-    """Put the extension module into the checkout; a process that has the previous one loaded keeps it."""
-    place = ROOT / FOLDER / built.name
-    spare = place.with_name(f"{place.name}.new")
+def probe(compiler: str, flags: list[str]) -> None:
+    """Try whether what the code needs is there. Raises `NotBuilt`."""
+    places = sysconfig.get_paths()
+    folders = [f"-I{places['include']}", f"-I{places['platinclude']}"]
+    own = [option for name in ("CPPFLAGS", "CFLAGS") for option in shlex.split(os.environ.get(name, ""))]
+    command = [*shlex.split(compiler), *own, *flags, *folders, "-fsyntax-only", "-x", "c", "-"]
+    for code, reason in PROBES:
+        done = subprocess.run(command, input=code, text=True, capture_output=True, check=False)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            raise NotBuilt(reason.format(cc=compiler))
+
+
+def place(built: Path | None) -> None:
+    """Put the extension module into the checkout, or remove it there. A process that has loaded it keeps its own."""
+    name = "_core.abi3.so" if SHARED else f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    where = ROOT / FOLDER / name
+    if built is None:
+        where.unlink(missing_ok=True)
+        return
+    spare = where.with_name(f"{name}.new")
     shutil.copy(built, spare)
-    return spare.replace(place)
+    spare.replace(where)
+
+
+def main() -> int:
+    """Build in place. Returns the exit code."""
+    with tempfile.TemporaryDirectory(prefix="bitstore-native-") as folder:
+        built, told = wanted(Path(folder))
+        place(built)
+    print(told)
+    return 1 if built is None and os.environ.get(SWITCH, "") not in ("", "0") else 0
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        print(put(build(Path(folder))))
+    sys.exit(main())

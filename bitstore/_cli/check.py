@@ -14,6 +14,7 @@ from bitstore._cli.terminal import End, refusing
 from bitstore._digests.composite import DigestComposite
 from bitstore._support.checks import check_seconds
 from bitstore._support.digests import ALGORITHMS
+from bitstore._transport.native.choice import choice
 from bitstore.config import ConfigError
 
 __all__ = ["check", "show_command"]
@@ -60,8 +61,10 @@ def check(
             first, *rest = tier.lines()
             reporting.show(CheckedTier(**values), _printable("\n".join([f"{number}. {first}", *rest])))
     code = 2 if not report.ok else 1 if report.missing else 0
+    native = choice()
     counts: dict[str, Any] = {"ok": report.ok, "missing": report.missing, "exit_code": code}
-    reporting.show(Check(tiers=len(report.tiers), faults=len(report.faults), **counts), report.summary())
+    line = Check(tiers=len(report.tiers), faults=len(report.faults), native_transport=native.as_dict(), **counts)
+    reporting.show(line, report.summary() if reporting.quiet else f"{native}\n{report.summary()}")
     raise End(code)
 
 
@@ -95,7 +98,9 @@ def show_command(
     """Show the tiers as a tree: where their blobs lie, and how they are set. Nothing is asked; no secret is shown."""
     with refusing():
         outline = stores.composite(algorithm).outline()
-    reporting.show(Shown(**outline.as_dict()), _printable(outline.text()))
+    native = choice()
+    line = Shown(**outline.as_dict(), native_transport=native.as_dict())
+    reporting.show(line, _printable(f"{outline.text()}\n{native}"))
 
 
 def _printable(text: str) -> str:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 import bitstore
 from bitstore._cli.table import COMMANDS
 from bitstore._cli.terminal import INTERRUPTED, End, crashed, epilog, in_words, no_reader, refuse, say, show
+from bitstore._transport.native.choice import choice
 from bitstore.errors import BitstoreError
 
 __all__ = ["run"]
@@ -100,9 +101,12 @@ def run() -> int:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version, and whether the native transport is used.", is_eager=True),
+    ] = False,
 ) -> None:
     """Fetch blobs by content hash, from whatever mix of buckets, caches and paid APIs holds them."""
     if version:
-        show(bitstore.__version__)
+        show(f"{bitstore.__version__}\n{choice()}")
         raise typer.Exit

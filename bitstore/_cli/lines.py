@@ -46,6 +46,7 @@ class Version(Line, tag="version"):
 
     version: str
     python: str
+    native_transport: dict[str, str | None]
 
 
 class Error(Line, tag="error"):
@@ -238,6 +239,7 @@ class Check(Line, tag="check"):
     tiers: int
     faults: int
     missing: list[str]
+    native_transport: dict[str, str | None]
 
 
 class Shown(Line, tag="outline"):
@@ -248,6 +250,7 @@ class Shown(Line, tag="outline"):
     role: str | None
     facts: dict[str, Any]
     parts: list[dict[str, Any]]
+    native_transport: dict[str, str | None]
 
 
 class Pass(Line, tag="pass"):

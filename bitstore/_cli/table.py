@@ -136,7 +136,7 @@ COMMANDS = {
     "version": Command(
         "version",
         "version",
-        "Show the version.",
+        "Show the version, and whether the native transport is used.",
         (
             "bitstore version",
             "bitstore version --json",

@@ -11,14 +11,17 @@ import bitstore
 from bitstore._cli.lines import Version, show_line
 from bitstore._cli.reporting import Reporting
 from bitstore._cli.terminal import End, show
+from bitstore._transport.native.choice import choice
 
 __all__ = ["demo", "version"]
 
 
 def version(reporting: Reporting) -> None:
-    """Show the version."""
+    """Show the version, and whether the native transport is used."""
     python = ".".join(map(str, sys.version_info[:3]))
-    reporting.show(Version(version=bitstore.__version__, python=python), bitstore.__version__)
+    native = choice()
+    line = Version(version=bitstore.__version__, python=python, native_transport=native.as_dict())
+    reporting.show(line, f"{bitstore.__version__}\n{native}")
 
 
 def demo(

@@ -220,7 +220,9 @@ def command_line() -> None:
         assert code == 3 and "pip install 'epic-bitstore[cli]'" in told, told
         return
     code, told = command("--version")
-    assert code == 0 and told.strip() == importlib.metadata.version("epic-bitstore"), told
+    first, second = told.splitlines()
+    assert code == 0 and first == importlib.metadata.version("epic-bitstore"), told
+    assert second.startswith("native transport: "), told
     assert command("--help")[0] == 0
     code, told = command("get")
     assert code == 3 and "Missing argument" in told, told
