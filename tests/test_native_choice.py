@@ -92,7 +92,7 @@ def test_the_variable_switches_the_native_transport(place: Place, core: str, swi
         last = asked.stderr.splitlines()[-1]
         assert last == f"ImportError: BITSTORE_NATIVE={switch} asks for what is not there: native transport: {told}"
     else:
-        names = (["Native"] if used else []) + ["Sockets", "Libcurl"]
+        names = ["Native" if used else "Sockets", "Libcurl"]
         loaded = core not in ("none", "no library", "dies") and switch != "0"
         assert asked.stdout == f"{names} {loaded}\n", asked.stderr
         warning = f"native transport: {told}; requests go by the other transports\n" if "broken" in told else ""

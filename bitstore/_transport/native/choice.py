@@ -15,9 +15,7 @@ __all__ = ["API", "VARIABLE", "Choice", "choice", "chosen"]
 logger = logging.getLogger("bitstore")
 
 API = 1  # the number that `_core` must have: of what it offers to the Python beside it
-VARIABLE = (
-    "BITSTORE_NATIVE"  # 0: it is not used; 1: an error where it cannot be used; not set: it is used where it can be
-)
+VARIABLE = "BITSTORE_NATIVE"  # 0: it is not used; 1: an error where it cannot be used; not set: used where it can be
 _CORE = "bitstore._transport.native._core"
 
 
@@ -53,9 +51,7 @@ def choice() -> Choice:
                 f"it was built for another version of bitstore (API {core.API}, not {API}): build it again"
             )
         return Choice("used", core.version())
-    except (
-        Exception
-    ) as error:  # as of a library that is missing; anything may be wrong with a file that was built elsewhere
+    except Exception as error:  # a library is missing; or the file was built elsewhere, and anything may be wrong
         return Choice("broken", str(error) or type(error).__name__, error)
 
 
