@@ -98,14 +98,16 @@ def build(folder: Path) -> Path:
     except ImportError as error:
         raise NotBuilt(f"setuptools is missing ({error})") from error
     os.environ["CC"] = compiler
+    strict = ["-Werror"] if os.environ.get(STRICT) == "1" else []
     extension = Extension(
         "_core",
         sorted(str(path) for path in (ROOT / FOLDER / "src").glob("*.c")),
         define_macros=[("Py_LIMITED_API", OLDEST)] if SHARED else [],
         py_limited_api=SHARED,
         extra_compile_args=[
-            *flags, "-std=c11", "-O2", "-Wall", "-Wextra", *(["-Werror"] if os.environ.get(STRICT) == "1" else []),
-            "-pthread", "-fvisibility=hidden", "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2",
+            *flags, "-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden",
+            "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2",
+            "-Wall", "-Wextra", "-Werror=implicit-function-declaration", *strict,
         ],
         extra_link_args=["-pthread", *libraries],
     )  # fmt: skip

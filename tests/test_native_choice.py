@@ -136,4 +136,4 @@ def test_version_show_and_check_tell_which_transport_is_used(place: Place, core:
 
 def test_the_number_of_the_c_code_is_that_of_the_python_beside_it() -> None:
     texts = [path.read_text() for path in (ROOT / "bitstore/_transport/native/src").iterdir()]
-    assert re.findall(r"#define BITSTORE_API (\d+)", "\n".join(texts)) == [str(API)]
+    assert re.findall(r"#define API (\d+)", "\n".join(texts)) == [str(API)]
