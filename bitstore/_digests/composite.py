@@ -31,6 +31,8 @@ class DigestComposite(DigestFormatMixin, Composite):
         See `Composite`.
     """
 
+    _takes_express = True  # canonical keys are digests in lower case, as the express lane needs them
+
     def __init__(
         self,
         *,

@@ -29,7 +29,19 @@ from bitstore._support.redact import redact_url
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline, outline_of
-from bitstore.steps import OVERWRITE, Call, FileBody, Found, RequestCounts, Scope, Steps, Stored, Write
+from bitstore.steps import (
+    OVERWRITE,
+    Call,
+    FileBody,
+    Found,
+    Request,
+    RequestCounts,
+    Response,
+    Scope,
+    Steps,
+    Stored,
+    Write,
+)
 from bitstore.store import Store
 
 __all__ = ["DigestStore"]
@@ -174,6 +186,35 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     def _url(self, digest: str) -> str:
         return key_template(self.prefix).url(self._text(digest).lower())
+
+    def _first_request(self, digest: str) -> Request | None:
+        """The request that `get_steps` would begin with, where bytes that match are the answer; None: it may not be.
+
+        For the express lane, as the two methods below; `digest` is in lower case.
+        """
+        if not self.verify or self._compression is not None:
+            return None
+        request: Request | None = self.base_store._first_request(  # type: ignore[attr-defined]
+            key_template(self.prefix).url(digest), self.algorithm
+        )
+        return request
+
+    def _plainly_matches(self, answer: Response, digest: str) -> bool:
+        """Whether an answer with status 200 to this request is the blob; False: `get_steps` has to say."""
+        template = key_template(self.prefix)
+        if template.lacks_slash:
+            note_found(template)
+        actual = answer.digest
+        if actual is None:
+            if len(answer.body) > _HASH_INLINE:
+                return False
+            actual = digest_algorithm(self.algorithm).of(answer.body)
+        return actual == digest
+
+    def _plainly_missing(self, answer: Response) -> bool:
+        """Whether an answer to this request says that the blob is missing; False: `get_steps` has to say."""
+        missing: bool = self.base_store._plainly_missing(answer)  # type: ignore[attr-defined]
+        return missing and not key_template(self.prefix).lacks_slash
 
     def get_steps(self, digest: str) -> Steps[Found]:
         template = key_template(self.prefix)

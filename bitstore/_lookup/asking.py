@@ -98,9 +98,8 @@ def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:
     """
     if not methods_of(store).key_steps:
         return None
-    # A composite that is observed has this attribute, which is not None then: asked once a batch.
-    steps: Callable[..., Steps[Found]] = getattr(store, "watched_key_steps", None) or store.key_steps
-    return steps
+    steps: Callable[..., Steps[Found]] | None = getattr(store, "key_steps_of_batch", None)  # asked once a batch
+    return store.key_steps if steps is None else steps
 
 
 def steps_of_exists(store: Any, uri: Any) -> Steps[bool]:

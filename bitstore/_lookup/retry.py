@@ -119,6 +119,8 @@ def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Respons
 def _send_again(
     request: Request, retry: Retry, tally: TransferCounts, outcome: Response | TransferError, started: float
 ) -> Steps[Response]:
+    if request.sent_at is not None:
+        started = request.sent_at
     attempt = 1
     cut = Cut(request)
     while True:

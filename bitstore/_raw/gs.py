@@ -22,7 +22,7 @@ from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, unasked, without, without_credentials
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
-from bitstore.steps import Call, FileBody, Profile, Response, Steps, Stored, Write
+from bitstore.steps import Call, FileBody, Profile, Request, Response, Steps, Stored, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -120,6 +120,16 @@ class GSRaw(BucketStore[_State]):
     def _place(self, uri: Any) -> tuple[str, str]:
         match = self._match(uri)
         return match[1], match[2]
+
+    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+        state = self._state()
+        if not self._has_express or state.token.fresh_until <= time.monotonic():
+            return None
+        url = state.endpoint + self._path(Asked(self._place(uri)))
+        return Request(self._signed(state, state.token.value), url, hash_with=hash_with)
+
+    def _plainly_missing(self, answer: Response) -> bool:
+        return answer.status == 404 and gcs_problem(answer).missing
 
     def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:
         # What limits blobs does not concern what is said about them.

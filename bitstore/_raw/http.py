@@ -15,7 +15,7 @@ from bitstore._raw.problems import Problem, unasked, without
 from bitstore._raw.wire import WireStore
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.redact import redact_url
-from bitstore.steps import FileBody, Profile, Response, Steps, Write
+from bitstore.steps import FileBody, Profile, Request, Response, Steps, Write
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -108,6 +108,12 @@ class HTTPRaw(WireStore[State]):
     def _place(self, uri: Any) -> str:
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
+
+    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+        return Request(self._state().own, self._place(uri), hash_with=hash_with) if self._has_express else None
+
+    def _plainly_missing(self, answer: Response) -> bool:
+        return _of_no_bucket_service(answer) and plain_problem(answer).missing
 
     def _write(self, place: str, body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:
         own_type = "content-type" in map(str.lower, self.headers)

@@ -15,6 +15,7 @@ from bitstore._lookup.retry import send
 from bitstore._raw.asked import Asked
 from bitstore._raw.bucket import BucketStore
 from bitstore._raw.listing import Listing, s3_buckets, s3_listing, s3_query
+from bitstore._raw.meanings import s3_problem
 from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
 from bitstore._raw.s3_client import S3Client
@@ -187,6 +188,18 @@ class S3Raw(BucketStore[Routes]):
                 return Found(response.body, self.label)
             answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
+
+    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+        match = _URL(uri)
+        if match is None or match[2] is None or not self._has_express:
+            return None
+        route = self._state().remembered.get(match[1])
+        if route is None or route.doubt or route.fresh_until <= time.monotonic():
+            return None
+        return Request(route.profile, route.prefix + match[2], hash_with=hash_with)
+
+    def _plainly_missing(self, answer: Response) -> bool:
+        return answer.status == 404 and s3_problem(answer).missing
 
     def _place(self, uri: Any) -> tuple[str, str]:
         match = self._match(uri)

@@ -96,6 +96,10 @@ class Breaker:
                 self._note(now)
             return self._openings
 
+    def admit_if_closed(self) -> int | None:
+        """A ticket for one call, as `admit` gives it; None: it is not closed, so that the call may be a probe."""
+        return None if self._open else self._openings
+
     def _note(self, now: float) -> None:
         """A failure, or a probe: it belongs to the present outage, or begins one."""
         if not self._failures or now - self._failing_at > FORGOTTEN:

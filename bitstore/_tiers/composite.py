@@ -13,10 +13,11 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
+from bitstore._tiers.express import express
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.paying import cannot_keep, store_worth_paying
 from bitstore._tiers.question import NOT_ASKED, Question, Said
-from bitstore._tiers.runtime import Live
+from bitstore._tiers.runtime import Begun, Live
 from bitstore._tiers.views import free_part
 from bitstore.errors import (
     InvalidDataFound,
@@ -103,7 +104,9 @@ class Composite(ChecksOptions, Chain):
         LookupFailed
             No tier had it and at least one could not say; `LookupTimedOut` when `timeout` was over.
         """
-        data: bytes = run(self.get_steps(uri), timeout=timeout).data
+        begin = express(self)
+        steps = self.get_steps(uri) if begin is None else begin(self.canonical(uri))
+        data: bytes = run(steps, timeout=timeout).data
         return data
 
     def exists(self, uri: Any) -> bool:
@@ -119,9 +122,11 @@ class Composite(ChecksOptions, Chain):
         return steps if self._watch is None else self._watch.lookup(self, key, steps)
 
     @property
-    def watched_key_steps(self) -> Callable[..., Steps[Found]] | None:
-        """`key_steps` for a batch that the calling thread begins, as observers see it; None: there is no observer."""
-        return None if self._watch is None else self._watch.lookups(self, self.key_steps)
+    def key_steps_of_batch(self) -> Callable[..., Steps[Found]]:
+        """`key_steps` for a batch that the calling thread begins: as observers see it, or by the express lane."""
+        if self._watch is not None:
+            return self._watch.lookups(self, self.key_steps)
+        return express(self) or self.key_steps
 
     def key_steps(
         self,
@@ -129,9 +134,10 @@ class Composite(ChecksOptions, Chain):
         paid_for: frozenset[str] = frozenset(),
         look: Callable[[Store, Any], Steps[Found]] | None = None,
         kept: bool = False,
+        begun: Begun | None = None,
     ) -> Steps[Found]:
-        live = self._live()
-        while (flight := live.flights.lead(key)) is not None:
+        live = self._live() if begun is None else begun.live
+        while begun is None and (flight := live.flights.lead(key)) is not None:
             try:
                 yield Wait(flight)
             except Cancelled:
@@ -145,7 +151,7 @@ class Composite(ChecksOptions, Chain):
                 return found
         outcome: Found | Exception | None = None
         try:
-            found = yield from self._walk(key, live, look or live.look, paid_for, kept)
+            found = yield from self._walk(key, live, look or live.look, paid_for, kept, begun)
             if not isinstance(found.data, Elsewhere):  # what went to a file is no answer for others
                 outcome = found
             return found
@@ -193,13 +199,18 @@ class Composite(ChecksOptions, Chain):
         look: Callable[[Store, Any], Steps[Found]] = steps_of_get,
         paid_for: frozenset[str] = frozenset(),
         kept: bool = False,
+        begun: Begun | None = None,
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
         said = Said(self, key)
-        for tier, keepers in self._chain:
+        chain, begun_with = self._chain, None
+        if begun is not None:
+            chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
+        for tier, keepers in chain:
             if not tier.read:
                 continue
-            question = Question(tier, live, said)
+            question = Question(tier, live, said, begun_with)
+            begun_with = None
             try:
                 store = self._store_to_ask(question, key, paid_for)
                 if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):

@@ -101,12 +101,12 @@ class Question:
 
     __slots__ = ("_begin", "_breaker", "_stats", "_ticket", "kept", "left_out", "said", "tier", "trial")
 
-    def __init__(self, tier: Tier, live: Live, said: Said) -> None:
+    def __init__(self, tier: Tier, live: Live, said: Said, begun_with: int | None = None) -> None:
         self.tier = tier
         self.said = said
         self._stats = live.counts[tier.name]
         self._breaker = live.breakers[tier.name]
-        self._ticket: int | None = None
+        self._ticket = begun_with  # of the breaker; None: the tier was not asked
         self._begin = 0.0  # when the tier was asked, on the clock of `perf_counter`; only where the lookup is watched
         self.left_out = NOT_ASKED  # why only the free part of a composite is asked, where that is so
         self.kept = True  # false: no cache above the tier can keep what it returns
@@ -123,7 +123,8 @@ class Question:
 
     def admitted(self) -> bool:
         """Whether the breaker lets the question pass; if not, that is a failure which may pass."""
-        self._ticket = self._breaker.admit()
+        if self._ticket is None:
+            self._ticket = self._breaker.admit()
         if self._ticket is None:
             self._failure(StoreNotAvailable(self.tier.name, f"{_LEFT_ALONE}: {self._breaker.reason}"))
             self.said.may_pass = True

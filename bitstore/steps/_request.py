@@ -113,6 +113,7 @@ class Request:
         "method",
         "plain",
         "profile",
+        "sent_at",
         "sink",
         "url",
         "want_headers",
@@ -140,6 +141,8 @@ class Request:
         self.max_bytes = max_bytes
         self.sink = sink
         self.hash_with = hash_with
+        # When it was sent, in seconds on the clock of pauses, where that was before the lookup asked for it.
+        self.sent_at: float | None = None
         # Whether this is a GET of a whole body into memory, as its profile has it; by far the most are.
         self.plain = (
             method == "GET" and not headers and not want_headers and body is None and max_bytes is None and sink is None
