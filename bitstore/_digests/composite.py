@@ -31,7 +31,7 @@ class DigestComposite(DigestFormatMixin, Composite):
         See `Composite`.
     """
 
-    _takes_express = True  # canonical keys are digests in lower case, as the express lane needs them
+    takes_express = True  # canonical keys are digests in lower case, as the express lane needs them
 
     def __init__(
         self,

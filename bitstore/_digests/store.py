@@ -187,19 +187,19 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     def _url(self, digest: str) -> str:
         return key_template(self.prefix).url(self._text(digest).lower())
 
-    def _first_request(self, digest: str) -> Request | None:
+    def first_request(self, digest: str) -> Request | None:
         """The request that `get_steps` would begin with, where bytes that match are the answer; None: it may not be.
 
         For the express lane, as the two methods below; `digest` is in lower case.
         """
         if not self.verify or self._compression is not None:
             return None
-        request: Request | None = self.base_store._first_request(  # type: ignore[attr-defined]
+        request: Request | None = self.base_store.first_request(  # type: ignore[attr-defined]
             key_template(self.prefix).url(digest), self.algorithm
         )
         return request
 
-    def _plainly_matches(self, answer: Response, digest: str) -> bool:
+    def plainly_matches(self, answer: Response, digest: str) -> bool:
         """Whether an answer with status 200 to this request is the blob; False: `get_steps` has to say."""
         template = key_template(self.prefix)
         if template.lacks_slash:
@@ -211,9 +211,9 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             actual = digest_algorithm(self.algorithm).of(answer.body)
         return actual == digest
 
-    def _plainly_missing(self, answer: Response) -> bool:
+    def plainly_missing(self, answer: Response) -> bool:
         """Whether an answer to this request says that the blob is missing; False: `get_steps` has to say."""
-        missing: bool = self.base_store._plainly_missing(answer)  # type: ignore[attr-defined]
+        missing: bool = self.base_store.plainly_missing(answer)  # type: ignore[attr-defined]
         return missing and not key_template(self.prefix).lacks_slash
 
     def get_steps(self, digest: str) -> Steps[Found]:

@@ -121,14 +121,14 @@ class GSRaw(BucketStore[_State]):
         match = self._match(uri)
         return match[1], match[2]
 
-    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+    def first_request(self, uri: str, hash_with: str) -> Request | None:
         state = self._state()
         if not self._has_express or state.token.fresh_until <= time.monotonic():
             return None
         url = state.endpoint + self._path(Asked(self._place(uri)))
         return Request(self._signed(state, state.token.value), url, hash_with=hash_with)
 
-    def _plainly_missing(self, answer: Response) -> bool:
+    def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and gcs_problem(answer).missing
 
     def _ask_head(self, place: tuple[str, str]) -> Steps[Response | Problem]:

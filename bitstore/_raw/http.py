@@ -109,10 +109,10 @@ class HTTPRaw(WireStore[State]):
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
 
-    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+    def first_request(self, uri: str, hash_with: str) -> Request | None:
         return Request(self._state().own, self._place(uri), hash_with=hash_with) if self._has_express else None
 
-    def _plainly_missing(self, answer: Response) -> bool:
+    def plainly_missing(self, answer: Response) -> bool:
         return _of_no_bucket_service(answer) and plain_problem(answer).missing
 
     def _write(self, place: str, body: bytes | FileBody, write: Write) -> Steps[Response | Problem]:

@@ -189,7 +189,7 @@ class S3Raw(BucketStore[Routes]):
             answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
 
-    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+    def first_request(self, uri: str, hash_with: str) -> Request | None:
         match = _URL(uri)
         if match is None or match[2] is None or not self._has_express:
             return None
@@ -198,7 +198,7 @@ class S3Raw(BucketStore[Routes]):
             return None
         return Request(route.profile, route.prefix + match[2], hash_with=hash_with)
 
-    def _plainly_missing(self, answer: Response) -> bool:
+    def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and s3_problem(answer).missing
 
     def _place(self, uri: Any) -> tuple[str, str]:

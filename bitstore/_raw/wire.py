@@ -153,19 +153,19 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _new_state(self) -> S: ...
 
     @abstractmethod
-    def _first_request(self, uri: str, hash_with: str) -> Request | None:
+    def first_request(self, uri: str, hash_with: str) -> Request | None:
         """The request that `get_steps` would begin with; None: it begins otherwise.
 
         For the express lane: an answer to it with status 200 has the blob as its body.
         """
 
     @abstractmethod
-    def _plainly_missing(self, answer: Response) -> bool:
+    def plainly_missing(self, answer: Response) -> bool:
         """Whether an answer to that request, with status 404 or 410, means that the blob is missing."""
 
     @property
     def _has_express(self) -> bool:
-        """Whether nothing is in the way of a request that `_first_request` makes."""
+        """Whether nothing is in the way of a request that `first_request` makes."""
         return self.client is None and self._tally.rate is None
 
     # ------------------------------------------------------------------ lookups as steps

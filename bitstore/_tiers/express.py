@@ -1,7 +1,7 @@
 """The express lane: a lookup without generators, as long as plain tiers give plain answers.
 
 A plain tier is a verifying digest store over a raw store of this library. The lane asks it for the request with which
-its steps would begin (`_first_request`), and takes whole blobs that match and plain absences. Everything else is for
+its steps would begin (`first_request`), and takes whole blobs that match and plain absences. Everything else is for
 the steps of the composite, which stay the only authority: they begin where the lane is, and get the answer in hand.
 """
 
@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bitstore._lookup.asking import steps_of_get
+from bitstore._lookup.retry import TransferCounts
 from bitstore._support import clock
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.runtime import Begun, Live
@@ -35,7 +36,7 @@ _ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may ch
 
 def express(composite: Composite) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
-    if composite._watch is not None or not _speaks(type(composite), "_takes_express"):
+    if composite._watch is not None or not _speaks(type(composite), "takes_express"):
         return None
     return partial(Express, composite) if _plan(composite, composite._live()).ways else None
 
@@ -49,10 +50,10 @@ def _plan(composite: Composite, live: Live) -> Plan:
 
 @lru_cache(maxsize=1024)
 def _speaks(cls: Any, name: str) -> bool:
-    """Whether `cls` has the attribute `name`, and its lookups are those of the class that wrote it."""
+    """Whether `cls` has something as `name`, and its lookups are those of the class that wrote it there."""
     bases = cls.__mro__
     owner = next((base for base in bases if name in vars(base)), None)
-    if owner is None:
+    if owner is None or not vars(owner)[name]:
         return False
     methods = {name for name in dir(owner) if not name.startswith("__")} - _HARMLESS | _ACCESS
     return all(methods.isdisjoint(vars(base)) for base in bases[: bases.index(owner)])
@@ -65,6 +66,7 @@ class _Way(NamedTuple):
     name: str
     store: Any
     raw: Any
+    tally: TransferCounts
     counts: TierCounts
     breaker: Breaker
 
@@ -78,15 +80,22 @@ class Plan:
         self.chain = composite._chain
         ways: list[_Way] = []
         parts: list[Any] = [composite]
+        algorithm: Any = getattr(composite, "algorithm", None)
         for position, (tier, keepers) in enumerate(self.chain):
             if not tier.read:
                 continue
             store: Any = tier.store
             raw: Any = getattr(store, "base_store", None)
-            if keepers or not all(_speaks(type(part), "_first_request") for part in (store, raw)):
+            if (
+                keepers
+                or not all(_speaks(part.__class__, "first_request") for part in (store, raw))
+                or store.algorithm != algorithm
+            ):
                 break
             parts += [store, raw]
-            ways.append(_Way(position, tier.name, store, raw, live.counts[tier.name], live.breakers[tier.name]))
+            ways.append(
+                _Way(position, tier.name, store, raw, raw.counts(), live.counts[tier.name], live.breakers[tier.name])
+            )
         # A method may be put into an object, in place of that of its class.
         patched = any(callable(getattr(type(part), name, None)) for part in parts for name in vars(part))
         self.ways = () if patched else tuple(ways)
@@ -131,8 +140,8 @@ class Express(Generator[Any, Any, Found]):
             return self._begin()
         way, key = self._plan.ways[self._place], self._key
         try:
-            matches = answer.status == 200 and way.store._plainly_matches(answer, key)
-            missing = answer.status in (404, 410) and way.store._plainly_missing(answer)
+            matches = answer.status == 200 and way.store.plainly_matches(answer, key)
+            missing = answer.status in (404, 410) and way.store.plainly_missing(answer)
         except Exception:  # the steps meet the same error, and know what it means
             matches = missing = False
         if matches:
@@ -166,7 +175,7 @@ class Express(Generator[Any, Any, Found]):
         """The request to a plain tier, which counts as sent; None: it cannot be asked so now."""
         ticket = way.breaker.admit_if_closed()
         try:
-            request: Request | None = way.store._first_request(self._key) if way.raw is way.store.base_store else None
+            request: Request | None = way.store.first_request(self._key) if way.raw is way.store.base_store else None
         except Exception:  # as in `send`
             return None
         if ticket is None or request is None:
@@ -177,7 +186,7 @@ class Express(Generator[Any, Any, Found]):
         self._place = place
         self._request = request
         self._since = clock.monotonic()
-        way.raw._tally.requests += 1
+        way.tally.requests += 1
         return request
 
     def _after(self, way: _Way) -> Any:
@@ -198,17 +207,16 @@ class Express(Generator[Any, Any, Found]):
         way, request = self._plan.ways[self._place], self._request
         begun = Begun(self._live, self._plan.chain[way.position :], self._ticket, self._missing)
         steps = self._steps = self._composite.key_steps(self._key, begun=begun)
-        tally = way.raw._tally
-        tally.requests -= 1  # they count the same request
+        way.tally.requests -= 1  # they count the same request
         try:
             step = steps.send(None)
         except BaseException:
-            tally.requests += 1
+            way.tally.requests += 1
             raise
         if type(step) is Request and step.plain and step.profile is request.profile and step.url == request.url:
             step.sent_at = self._since
         else:  # a setting was changed meanwhile: they ask by what holds now
-            tally.requests += 1
+            way.tally.requests += 1
             if isinstance(outcome, (Response, TransferError)):
                 return step
         try:
