@@ -13,11 +13,11 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
-from bitstore._tiers.express import express
+from bitstore._tiers.express import Begun, express
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.paying import cannot_keep, store_worth_paying
 from bitstore._tiers.question import NOT_ASKED, Question, Said
-from bitstore._tiers.runtime import Begun, Live
+from bitstore._tiers.runtime import Live
 from bitstore._tiers.views import free_part
 from bitstore.errors import (
     InvalidDataFound,

@@ -8,24 +8,20 @@ the steps of the composite, which stay the only authority: they begin where the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bitstore._lookup.asking import steps_of_get
 from bitstore._lookup.retry import TransferCounts
 from bitstore._support import clock
 from bitstore._tiers.breaker import Breaker
-from bitstore._tiers.runtime import Begun, Live
+from bitstore._tiers.chain import Tier
+from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierCounts
 from bitstore.steps import Found, Request, Response, Steps, TransferError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bitstore._tiers.composite import Composite
-
-__all__ = ["Express", "Plan", "express"]
+__all__ = ["Begun", "Express", "express"]
 
 logger = logging.getLogger("bitstore")
 
@@ -34,15 +30,15 @@ _HARMLESS = frozenset({"URI_HINT", "_abc_impl", "algorithm", "logger", "verify"}
 _ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may change it
 
 
-def express(composite: Composite) -> Callable[..., Steps[Found]] | None:
+def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
-    if composite._watch is not None or not _speaks(type(composite), "takes_express"):
+    if composite._watch is not None or not _speaks(composite.__class__, "takes_express"):
         return None
     return partial(Express, composite) if _plan(composite, composite._live()).ways else None
 
 
-def _plan(composite: Composite, live: Live) -> Plan:
-    plan = live.plan
+def _plan(composite: Any, live: Live) -> Plan:
+    plan: Plan | None = live.plan
     if plan is None or not plan.fits(composite):
         plan = live.plan = Plan(composite, live)
     return plan
@@ -71,12 +67,21 @@ class _Way(NamedTuple):
     breaker: Breaker
 
 
+class Begun(NamedTuple):
+    """Where the lane is with a lookup, for the steps that go on with it."""
+
+    live: Live  # the lookup leads the flight of its key there
+    chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]  # the tiers that are still to answer, and what keeps their blobs
+    ticket: int | None  # of the breaker of the first of them, where that was asked already
+    missing: tuple[str, ...]  # names of the tiers that lack the blob
+
+
 class Plan:
     """The plain tiers with which the chain of a composite begins. It holds as long as it `fits`."""
 
     __slots__ = ("_attributes", "_numbers", "chain", "ways")
 
-    def __init__(self, composite: Composite, live: Live) -> None:
+    def __init__(self, composite: Any, live: Live) -> None:
         self.chain = composite._chain
         ways: list[_Way] = []
         parts: list[Any] = [composite]
@@ -102,7 +107,7 @@ class Plan:
         self._attributes = [vars(part) for part in parts]
         self._numbers = [len(vars(part)) for part in parts]
 
-    def fits(self, composite: Composite) -> bool:
+    def fits(self, composite: Any) -> bool:
         """Whether the composite has the same chain, and none of its parts another attribute."""
         return self.chain is composite._chain and list(map(len, self._attributes)) == self._numbers
 
@@ -124,7 +129,7 @@ class Express(Generator[Any, Any, Found]):
         "_ticket",
     )
 
-    def __init__(self, composite: Composite, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
+    def __init__(self, composite: Any, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
         self._composite = composite
         self._key = key
         self._paid_for = paid_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
@@ -14,11 +14,7 @@ from bitstore._tiers.stats import TierCounts
 from bitstore._tiers.trial import Trial
 from bitstore.steps import Found, Steps
 
-__all__ = ["Begun", "Live", "Unwritten"]
-
-if TYPE_CHECKING:
-    from bitstore._tiers.chain import Tier
-    from bitstore._tiers.express import Plan
+__all__ = ["Live", "Unwritten"]
 
 T = TypeVar("T")
 
@@ -29,15 +25,6 @@ class _ByTier(dict[str, T]):
 
     def __missing__(self, name: str) -> T:
         return self.setdefault(name, self._make(name))
-
-
-class Begun(NamedTuple):
-    """Where the express lane is with a lookup, for the steps that go on with it."""
-
-    live: Live  # the lookup leads the flight of its key there
-    chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]  # the tiers that are still to answer, and what keeps their blobs
-    ticket: int | None  # of the breaker of the first of them, where that was asked already
-    missing: tuple[str, ...]  # names of the tiers that lack the blob
 
 
 class Unwritten:
@@ -76,8 +63,8 @@ class Live:
         self.written: set[str] = set()
         # Paid lookups whose caches have not yet written a blob.
         self.trial = Trial()
-        # What the express lane knows of the tiers; None: nothing yet.
-        self.plan: Plan | None = None
+        # What the express lane knows of the tiers (`bitstore._tiers.express.Plan`); None: nothing yet.
+        self.plan: Any = None
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 
