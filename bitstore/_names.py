@@ -35,6 +35,10 @@ from bitstore._doctor.reports import TierCheck as TierCheck
 from bitstore._limits.calls import CallLimit as CallLimit
 from bitstore._limits.rates import RateLimit as RateLimit
 from bitstore._lookup.retry import Retry as Retry
+from bitstore._packs.source import DigestReferences as DigestReferences
+from bitstore._packs.source import Md5References as Md5References
+from bitstore._packs.source import Sha1References as Sha1References
+from bitstore._packs.source import Sha256References as Sha256References
 from bitstore._raw.file import FileRaw as FileRaw
 from bitstore._raw.fsspec_raw import FsspecRaw as FsspecRaw
 from bitstore._raw.gs import GSRaw as GSRaw

@@ -66,6 +66,7 @@ def tables() -> str:
         ('A tier with `client = "obstore"`', kinds["ObstoreTier"], {*urls}),
         ("A tier with `python`", kinds["PythonTier"], set()),
         ("The table `limit`", kinds["LimitTable"], set()),
+        ("The table `references`", kinds["ReferencesTable"], set()),
         ("The table `retry`", kinds["RetryTable"], set()),
     ]
     return "\n".join(

@@ -14,6 +14,7 @@ MODULES = [
     "bitstore.fsspec",
     "bitstore.index",
     "bitstore.observe",
+    "bitstore.references",
     "bitstore.steps",
     "bitstore.testing",
     "ray_integration",

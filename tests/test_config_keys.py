@@ -30,6 +30,7 @@ from bitstore import (
     S3Raw,
     Sha1APISource,
     Sha1Composite,
+    Sha1References,
     Sha1Store,
 )
 from bitstore.config import ConfigError, loads
@@ -37,6 +38,7 @@ from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
 from bitstore.config._foreign import FsspecTier, ObstoreTier
 from bitstore.config._python import LimitTable, PythonTier
+from bitstore.config._references import ReferencesTable
 from bitstore.config._schema import schema, schema_file
 from bitstore.config._tables import KINDS
 from bitstore.config._tier import Table
@@ -79,6 +81,7 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     PythonTier: (Sha1APISource, *APPENDED),
     LimitTable: (CallLimit,),
     RetryTable: (Retry,),
+    ReferencesTable: (Sha1References,),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -92,6 +95,11 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "Sha1Store.base_store": ("url", ""),
     "Sha1Store.prefix": ("url", ""),
     "DiskCache.folder": ("path", ""),
+    "Sha1References.base_url": (None, "the url of the tier"),
+    "Sha1References.raw": (None, "that of the tier"),
+    "Sha1References.verify": (None, "that of the tier"),
+    "Sha1References.algorithm": (None, "that of the file"),
+    "Sha1References.max_blob_size": (None, "that of the tier"),
     "FsspecRaw.fs": ("client", ""),
     "ObstoreRaw.store": ("client", ""),
     "S3Raw.client": (None, "an object"),
@@ -125,6 +133,7 @@ def test_public_classes_with_options_are_compared() -> None:
         if inspect.isclass(value := getattr(bitstore, name)) and not issubclass(value, Exception)
     } - compared
     bases = {"Composite", "DigestAPISource", "DigestCache", "DigestComposite", "DigestFormatMixin", "DigestStore"}
+    bases |= {"DigestReferences", "Md5References", "Sha256References"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
     returned = {"Blob", "Location", "Outline", "SampleCheck", "Stats", "TierStats"}
@@ -198,9 +207,14 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
         'url = "https://h/f/"\nretry = { attempts = 2',
         {"first_delay": "0.2", "longest_delay": "7", "budget": "8"},
     ),
+    ReferencesTable: (
+        'url = "https://h/f/"\nreferences = { table = "{tmp}/t"',
+        {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7"},
+    ),
 }  # fmt: skip
 ANY_URL = {
     "cache": "true", "cache_result": "false", "verify": "false", "compression": '"zstd"', "max_blob_size": '"1MB"',
+    "references": '{ table = "{tmp}/t" }',
 }  # fmt: skip
 ANY_WIRE = {
     "forbidden_is_missing": "true", "missing_bucket": '"missing"', "range_threshold": '"1MB"', "connect_timeout": "1",
@@ -212,8 +226,10 @@ NEEDED = {"name", "url", "python", "client"}
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
-    if begin.startswith("url") and kind is not RetryTable:
+    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable):
         keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
+    if kind is LFSTier:  # which refuses it
+        del keys["references"]
     return begin, keys
 
 
@@ -236,6 +252,7 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
     begin, keys = keys_of(kind)
     inner = " }" if "{ " in begin else ""
     untold = {"cache"} if kind in (DiskTier, MemoryTier) else {"read", "cache"}
+    untold |= {"references"} if kind is LFSTier else {"table"}
     assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "per_second"}
     without = state_of(place(tier(begin + inner)))
     for key, value in keys.items():

@@ -27,6 +27,7 @@ __all__ = [
     "steps_of_get",
     "steps_of_key",
     "steps_of_put",
+    "steps_of_range",
     "steps_of_version",
 ]
 
@@ -40,6 +41,7 @@ class Methods(NamedTuple):
     key_steps: bool
     download_steps: bool
     open_steps: bool
+    range_steps: bool
     exists_steps: bool
     describe_steps: bool
     put_steps: bool
@@ -51,7 +53,9 @@ def methods_of(store: Any) -> Methods:
     cls: Any = type(store)
     methods = _methods_of_class(cls)
     if "get" in getattr(store, "__dict__", ()):  # a wrapped or patched object: its `get` is meant
-        return methods._replace(get_steps=False, key_steps=False, download_steps=False, open_steps=False)
+        return methods._replace(
+            get_steps=False, key_steps=False, download_steps=False, open_steps=False, range_steps=False
+        )
     return methods
 
 
@@ -63,6 +67,7 @@ def _methods_of_class(cls: type) -> Methods:
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
         open_steps=_wins(cls, "open_steps", "get"),
+        range_steps=_wins(cls, "range_steps", "get"),
         exists_steps=_wins(cls, "exists_steps", "exists"),
         describe_steps=_wins(cls, "describe_steps", "exists"),
         put_steps=_wins(cls, "put_steps", "put"),
@@ -116,6 +121,14 @@ def steps_of_describe(store: Any, uri: Any) -> Steps[Stored | None]:
         steps: Steps[Stored | None] = store.describe_steps(uri)
         return steps
     return _described_by_exists(store, uri)
+
+
+def steps_of_range(store: Any, uri: Any, start: int, end: int) -> Steps[bytes]:
+    """Bytes `start` up to `end` of what `store` holds, as steps; fewer where that ends before."""
+    if methods_of(store).range_steps:
+        steps: Steps[bytes] = store.range_steps(uri, start, end)
+        return steps
+    return _range_of_get(store, uri, start, end)
 
 
 def steps_of_put(store: Any, uri: Any, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
@@ -191,3 +204,8 @@ def _described_by_exists(store: Any, uri: Any) -> Steps[Stored | None]:
 
 def _call(function: Any, *args: Any) -> Steps[Any]:
     return (yield Call(function, *args))
+
+
+def _range_of_get(store: Any, uri: Any, start: int, end: int) -> Steps[bytes]:
+    found = yield from steps_of_get(store, uri)
+    return bytes(found.data[start:end])

@@ -98,6 +98,16 @@ class FileRaw(RawStore):
             self._missing_or_failed(uri, error)
         return Found(Opened(file), self.label)
 
+    def range_steps(self, uri: Any, start: int, end: int) -> Steps[bytes]:
+        path = self._path(uri)
+        try:
+            if end - start <= _READ_INLINE:
+                return regular_file.read_range(path, start, end)
+            data: bytes = yield Call(regular_file.read_range, path, start, end)
+        except OSError as error:
+            self._missing_or_failed(uri, error)
+        return data
+
     def exists_steps(self, uri: Any) -> Steps[bool]:
         return (yield from self._status(uri)) is not None
 

@@ -156,6 +156,21 @@ class ForeignRaw(RawStore):
         self._check_valid(uri)
         return Found((yield Call(self._tried, "", uri, self._read)), self.label)
 
+    def range_steps(self, uri: Any, start: int, end: int) -> Steps[bytes]:
+        self._check_valid(uri)
+        seen: Look = yield Call(self._tried, "", uri, self._look)
+        if seen.size is None:
+            found = yield from self.get_steps(uri)
+            whole: bytes = found.data
+            return whole[start:end]
+        end = min(end, seen.size)
+        if start >= end:
+            return b""
+        data: bytes | None = yield Call(self._tried, "GET ", uri, self._part, start, end, seen)
+        if data is None:
+            raise self._failure(uri, "the object was replaced while it was read")
+        return data
+
     def open_steps(self, uri: Any, verify: bool | None = None) -> Steps[Found]:
         self._check_valid(uri)
         seen: Look = yield Call(self._tried, "", uri, self._look)

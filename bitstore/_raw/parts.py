@@ -15,7 +15,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._raw.problems import Problem, too_large
 from bitstore.steps import Response, Steps, Together
 
-__all__ = ["PART_BYTES", "Ask", "Version", "in_parts", "into", "version_of"]
+__all__ = ["PART_BYTES", "Ask", "Version", "in_parts", "into", "range_of", "version_of"]
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
@@ -82,11 +82,13 @@ class Version:
     size
         Bytes of the whole.
     first
-        Bytes of its beginning, which have come already.
+        Bytes that have come already.
+    at
+        Where in the whole these begin.
     """
 
-    def __init__(self, ask: Ask, etag: str, size: int, first: bytes) -> None:
-        self.ask, self.etag, self.size, self.first = ask, etag, size, first
+    def __init__(self, ask: Ask, etag: str, size: int, first: bytes, at: int = 0) -> None:
+        self.ask, self.etag, self.size, self.first, self.at = ask, etag, size, first, at
 
     def span(self, start: int, end: int) -> Steps[bytes | Problem]:
         """The bytes from `start` up to `end`, or what went wrong: also that the blob is another one by now."""
@@ -128,6 +130,44 @@ def version_of(ask: Ask, *, limit: int | None, first: int) -> Steps[Version | by
     return answer.body if extent[1] == extent[2] else Version(ask, etag, extent[2], answer.body)
 
 
+def range_of(ask: Ask, start: int, end: int) -> Steps[bytes | Problem]:
+    """Bytes `start` up to `end` of the present version of an object; fewer where the object ends before.
+
+    By one request; what is longer than `PART_BYTES` comes as several parts of one version.
+
+    Parameters
+    ----------
+    ask
+        Sends one request, with all its retries and remedies.
+    start, end
+        Positions in the object, `end` behind `start`.
+    """
+    first = min(end, start + PART_BYTES)
+    answer = yield from ask((f"Range: bytes={start}-{first - 1}",), first - start)
+    if isinstance(answer, Problem):
+        if answer.too_large:
+            return Problem(message="the server sent more than the range that was asked for: it knows no ranges")
+        if answer.status == 416:
+            answer.message = f"the object ends before byte {start}"
+        return answer
+    if answer.status != 206:
+        return answer.body[start:end]
+    extent = _extent(answer)
+    if extent is None or extent[0] != start or extent[1] > first or len(answer.body) != extent[1] - start:
+        return Problem(answer.status, message=f"not the range that was asked for, bytes {start} to {first - 1}")
+    end = min(end, extent[2])
+    if extent[1] == end:
+        return answer.body
+    etag = answer.headers.get("etag", "")
+    if not etag or etag.startswith("W/"):
+        answer = yield from ask((f"Range: bytes={start}-{end - 1}",), end - start)
+        if isinstance(answer, Problem):
+            return answer
+        whole = answer.status == 206 and _extent(answer) == (start, end, extent[2]) and len(answer.body) == end - start
+        return answer.body if whole else Problem(answer.status, message="not the range that was asked for")
+    return (yield from Version(ask, etag, extent[2], answer.body, start).span(start, end))
+
+
 def into(partial: Partial, ask: Callable[[], Steps[Response | Problem]]) -> Steps[Problem | None]:
     """Bring the whole blob into `partial`, from where its bytes end. Returns what went wrong, if anything.
 
@@ -158,8 +198,9 @@ def _refuses(problem: Problem) -> bool:
 def _span(blob: Version, start: int, end: int) -> Steps[bytes]:
     """The bytes from `start` up to `end` of one version of a blob, by ranges of `PART_BYTES`."""
     size = PART_BYTES
-    whole = _InOrder(start, blob.first[start:end])
-    begin = start + len(blob.first[start:end])
+    here = blob.first[start - blob.at : end - blob.at]
+    whole = _InOrder(start, here)
+    begin = start + len(here)
     starts = iter(range(begin, end, size))
     workers = [_worker(blob, end, size, starts, whole) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
     if workers:

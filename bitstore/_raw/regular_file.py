@@ -13,7 +13,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._support.atomic import Draft, check_regular
 from bitstore.steps import FileBody, Write
 
-__all__ = ["copy", "open_pinned", "read", "readable", "version_of", "write"]
+__all__ = ["copy", "open_pinned", "read", "read_range", "readable", "version_of", "write"]
 
 _PIECE = 1024 * 1024  # bytes that are read at a time
 
@@ -51,6 +51,20 @@ def read(path: bytes, most: int | None) -> bytes | None:
         while data:
             data = os.read(descriptor, _PIECE)
             chunks.append(data)
+        return b"".join(chunks)
+
+
+def read_range(path: bytes, start: int, end: int) -> bytes:
+    """The bytes from `start` up to `end`; fewer where the file ends before."""
+    with _opened(path) as (descriptor, _):
+        data = os.pread(descriptor, end - start, start)
+        if len(data) == end - start or not data:
+            return data
+        chunks = [data]
+        at = start + len(data)
+        while at < end and (data := os.pread(descriptor, end - at, at)):
+            chunks.append(data)
+            at += len(data)
         return b"".join(chunks)
 
 

@@ -14,7 +14,7 @@ from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.parts import in_parts, into, version_of
+from bitstore._raw.parts import in_parts, into, range_of, version_of
 from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
@@ -223,6 +223,19 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             return data
 
         return Found(Opened(PinnedFile(self._redacted(uri), blob.size, read, len(blob.first))), self.label)
+
+    def range_steps(self, uri: Any, start: int, end: int) -> Steps[bytes]:
+        place = self._place(uri)
+        if self.client is not None:  # only whole objects come by a client of the caller
+            found = yield from self.get_steps(uri)
+            whole: bytes = found.data
+            return whole[start:end]
+        data = yield from range_of(
+            lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)), start, end
+        )
+        if isinstance(data, Problem):
+            self._fail_or_missing(uri, data)
+        return data
 
     def exists_steps(self, uri: Any) -> Steps[bool]:
         return (yield from self._head(uri)) is not None

@@ -21,6 +21,7 @@ from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_home, expand_variables
+from bitstore.config._references import ReferencesTable
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
 
@@ -59,6 +60,10 @@ class URLTier(ReadTier, kw_only=True):
         int | str | None,
         about("Give up on larger blobs: a number of bytes, or a size such as `1GB`; default: no limit.", pattern=SIZE),
     ] = None
+    references: Annotated[
+        ReferencesTable | None,
+        about("A table that says where each blob lies; `url` is what its relative URLs are appended to."),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         """Keyword arguments of the raw store: those that the file gives."""
@@ -78,9 +83,26 @@ class URLTier(ReadTier, kw_only=True):
     def store(self, context: Context) -> Store:
         raw = self.raw_store(context)
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
+        if self.references is not None:
+            return self._by_references(self.references, raw, context, limit)
         family = FAMILIES[context.algorithm]
         make: type[DigestStore] = family.cache if self.cache else family.store
         return make(raw, self.prefix(context), self.verify, compression=self.compression, **limit)
+
+    def _by_references(self, table: ReferencesTable, raw: Store, context: Context, limit: dict[str, Any]) -> Store:
+        url = self.prefix(context)
+        for given, why in (
+            (self.cache, "cache = true excludes references: what is in a table cannot be written"),
+            (self.compression, "compression excludes references: what lies there is expanded where it has to be"),
+            ("{" in url, "url: with references it is no key template, but what relative URLs are appended to"),
+            (isinstance(raw, LFSRaw), "references: a Git LFS server gives whole blobs by their digests alone"),
+        ):
+            if given:
+                raise ValueError(why)
+        scheme = url.partition("://")[0].lower()
+        schemes = ("http", "https") if scheme in ("http", "https") else (scheme,)
+        options = {"raw": dict.fromkeys(schemes, raw), "verify": self.verify, **limit}
+        return table.store(context, url, options)
 
 
 class FileTier(URLTier, kw_only=True):

@@ -29,7 +29,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar, Literal
 
 from bitstore.errors import BitstoreError
 
@@ -100,8 +100,8 @@ class SectionWriter:
         self.write(bytes(-self.size % 8))
         return self.size
 
-    def finish(self, layout: int, description: Mapping[str, Any]) -> None:
-        """Write checksums and head. ValueError: the description takes too much room."""
+    def finish(self, layout: int, description: Mapping[str, Any], magic: bytes = MAGIC) -> None:
+        """Write checksums and head, which begins with `magic`. ValueError: the description takes too much room."""
         if self._open:
             self._sums.append(zlib.crc32(self._open))
         sums = struct.pack(f"<{len(self._sums)}I", *self._sums)
@@ -109,7 +109,7 @@ class SectionWriter:
         text = json.dumps(description, ensure_ascii=False).encode()
         if _HEAD.size + len(text) > self._head:
             raise ValueError(f"the description of the index is too long: {len(text)} bytes")
-        fields = (MAGIC, VERSION, layout, self._head, self.size, BLOCK, len(text), zlib.crc32(sums))
+        fields = (magic, VERSION, layout, self._head, self.size, BLOCK, len(text), zlib.crc32(sums))
         head = (_HEAD.pack(*fields, 0) + text).ljust(self._head, b"\0")
         self._file.seek(0)
         self._file.write(_HEAD.pack(*fields, zlib.crc32(head)) + head[_HEAD.size :])
@@ -140,6 +140,10 @@ class IndexFile:
         It cannot be read.
     """
 
+    magic: ClassVar[bytes] = MAGIC
+    what: ClassVar[str] = "membership index"  # what messages call the file
+    error: ClassVar[type[DamagedIndex]] = DamagedIndex
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if sys.byteorder != "little":  # sections are read as they lie in memory: other numbers would deny every digest
@@ -162,8 +166,8 @@ class IndexFile:
         self.known = bytearray(len(self._sums))
 
     def _read_head(self, raw: bytes, length: int) -> tuple[int, int, int, int, int, int]:
-        if not raw.startswith(MAGIC):
-            raise self._damaged("it is no membership index of bitstore")
+        if not raw.startswith(self.magic):
+            raise self._damaged(f"it is no {self.what} of bitstore")
         if len(raw) < _HEAD.size:
             raise self._damaged(f"it is cut: it has {length} bytes")
         _, version, layout, start, size, block, described, sums_crc, _ = _HEAD.unpack(raw)
@@ -185,9 +189,9 @@ class IndexFile:
         return found
 
     def _damaged(self, reason: str) -> DamagedIndex:
-        return DamagedIndex(self.path, reason)
+        return self.error(self.path, reason)
 
-    def section(self, start: int, end: int, code: Literal["H", "Q"]) -> memoryview[int]:
+    def section(self, start: int, end: int, code: Literal["H", "I", "Q"]) -> memoryview[int]:
         """Bytes `start` to `end` of the sections as numbers with this code of `struct`."""
         return self.view[start:end].cast(code)
 

@@ -147,6 +147,17 @@ class OpensInSteps(Protocol):
 
 
 @runtime_checkable
+class RangesInSteps(Protocol):
+    """A part of a blob by one request."""
+
+    def range_steps(self, uri: Any, start: int, end: int, /) -> Steps[bytes]:
+        """Steps that end in the bytes from `start` up to `end`, which are of one version; fewer where the blob ends.
+
+        They raise `NotFoundInStore` where there is no blob, and `StoreNotAvailable` where the store gives no parts.
+        """
+
+
+@runtime_checkable
 class RequestCounts(Protocol):
     """Numbers of HTTP requests of one store in one process."""
 
