@@ -297,7 +297,7 @@ def of(source: Store, digest: str) -> Exception:
         (("file://host/x", 0, 10), StoreNotAvailable, "no URL of its store"),
     ],
 )
-def test_what_a_wrong_row_comes_to(row: Any, kind: type[Exception], told: str, tmp_path: Path, pack: str) -> None:
+def test_a_wrong_row_is_no_absence(row: Any, kind: type[Exception], told: str, tmp_path: Path, pack: str) -> None:
     digest = sha1(BLOBS[0])
     as_table(tmp_path / "table", [(digest, *row)])
     error = of(Sha1References(tmp_path / "table", base_url=pack), digest)
@@ -439,7 +439,7 @@ def test_a_sqlite_table_without_an_index_is_refused(tmp_path: Path) -> None:
         Sha1References(tmp_path / "table", sql_table="ref").exists(ROWS[0][0])
 
 
-def test_what_is_written_into_a_sqlite_table_is_seen(tmp_path: Path, pack: str) -> None:
+def test_rows_written_into_a_sqlite_table_are_seen(tmp_path: Path, pack: str) -> None:
     as_sqlite(tmp_path / "table", ROWS[:1])
     source = Sha1References(tmp_path / "table", base_url=pack)
     assert not source.exists(ROWS[1][0])
@@ -561,7 +561,7 @@ def test_the_members_of_an_archive_are_a_source(write: Callable[[Path], None], n
     assert [blob.data for blob in found] == BLOBS
 
 
-def test_what_is_no_archive_or_is_cut_is_refused(tmp_path: Path) -> None:
+def test_a_cut_archive_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "archive"
     for write in (a_tar, a_zip, a_warc, a_compressed_warc):
         write(path)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 __all__ = ["PARTS", "check_columns", "chosen"]
 
 PARTS = ("digest", "url", "offset", "length")
-# What columns are called that nobody names, in the order in which they are looked for.
+# What columns are called that the caller does not name, in the order in which they are looked for.
 _USUAL = {
     "digest": ("digest", "hash", "checksum"),  # and first the name of the algorithm
     "url": ("url", "uri", "location", "path", "filename"),
