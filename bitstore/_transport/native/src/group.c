@@ -733,7 +733,18 @@ static int wait_events(struct group *group, struct epoll_event *events, double s
     return count < 0 ? 0 : count;
 }
 
-void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience) {
+/* Seconds to wait for the next event. */
+static double pause_of(struct group *group, size_t portion, double patience, double idle, double first) {
+    if (group->speaking || group->wanting.count || group->ended.count >= portion)
+        return 0.0;
+    if (!group->ended.count)
+        return idle;
+    /* What has ended waits a little, for others to go with it. */
+    double left = group->carried >= BUSY ? first + patience - group->now : 0.0;
+    return left > 0.0 ? left : 0.0;
+}
+
+void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience, double idle) {
     struct epoll_event events[EVENTS];
     double first = 0.0; /* when the first job of this step ended */
     group->most = most;
@@ -746,18 +757,11 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
         }
         start_queued(group, limit);
         hear_speaking(group);
-        double pause = 0.0;
-        if (group->ended.count) {
-            if (!first)
-                first = group->now;
-            if (group->ended.count >= portion || group->wanting.count)
-                break;
-            if (!group->speaking && group->carried >= BUSY)
-                pause = first + patience - group->now;
-            if (pause < 0.0)
-                pause = 0.0;
-        }
-        int count = wait_events(group, events, pause);
+        if (group->ended.count && !first)
+            first = group->now;
+        if (group->ended.count >= portion || group->wanting.count)
+            break;
+        int count = wait_events(group, events, pause_of(group, portion, patience, idle, first));
         for (int i = 0; i < count; i++)
             hear(group, events[i].data.ptr);
         free_closed(group);
@@ -765,19 +769,8 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
             group->unfinished = false;
             break;
         }
-        if (group->wanting.count)
-            break;
     }
     group_trim(group, most);
-    free_closed(group);
-}
-
-void group_wait(struct group *group, double seconds) {
-    struct epoll_event events[EVENTS];
-    int count = group_busy(group) ? 0 : wait_events(group, events, seconds);
-    group->now = group_now();
-    for (int i = 0; i < count; i++)
-        hear(group, events[i].data.ptr);
     free_closed(group);
 }
 

@@ -96,12 +96,9 @@ void group_abandon(struct group *group, struct job *job);
 
 /* Do what can be done.
 
-   limit: jobs carried at once. most: connections. portion, patience: return when so many jobs have ended, or some
-   have and so many seconds are over; without any that has ended, return at once when no socket has something new. */
-void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience);
-
-/* Sleep until `group_step` has something to do, for at most so many seconds. */
-void group_wait(struct group *group, double seconds);
+   limit: jobs carried at once. most: connections. portion, patience: return when so many jobs have ended, or some have
+   and so many seconds are over. idle: seconds to wait if nothing can be done; 0: return at once. */
+void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience, double idle);
 
 bool group_has_ended(const struct group *group);
 bool group_has_wanting(const struct group *group);

@@ -416,14 +416,14 @@ static PyObject *group_turn(PyObject *object, PyObject *args) {
     self->busy = 1;
     Py_BEGIN_ALLOW_THREADS
     group_step(self->group, limit < 0 ? 0 : (size_t)limit, most < 0 ? 0 : (size_t)most, portion < 1 ? 1 : (size_t)portion,
-               patience);
+               patience, 0.0);
     Py_END_ALLOW_THREADS
     feed(self->group);
     self->busy = 0;
     return results(self);
 }
 
-#define SLICE 0.1 /* seconds between two looks for signals */
+#define SLICE 0.1 /* seconds between two looks for signals, and for time limits */
 
 static PyObject *group_perform(PyObject *object, PyObject *args) {
     Group *self = (Group *)object;
@@ -435,21 +435,13 @@ static PyObject *group_perform(PyObject *object, PyObject *args) {
     bool ended = false, late = false;
     self->busy = 1;
     while (!ended && !late && !PyErr_CheckSignals()) {
-        bool fed = false;
+        double left = until - group_now();
         Py_BEGIN_ALLOW_THREADS
-        double slice = group_now() + SLICE;
-        for (;;) {
-            group_step(group, 1, 1, 1, 0.0);
-            ended = group_has_ended(group);
-            fed = group_has_wanting(group);
-            double now = group_now();
-            late = now >= until;
-            if (ended || fed || late || now >= slice)
-                break;
-            group_wait(group, (slice < until ? slice : until) - now);
-        }
+        group_step(group, 1, 1, 1, 0.0, left < 0.0 ? 0.0 : left < SLICE ? left : SLICE);
         Py_END_ALLOW_THREADS
         feed(group);
+        ended = group_has_ended(group);
+        late = left <= 0.0;
     }
     self->busy = 0;
     if (PyErr_Occurred())
