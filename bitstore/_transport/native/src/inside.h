@@ -1,0 +1,77 @@
+/* What the parts of a group know of each other. */
+#ifndef BITSTORE_INSIDE_H
+#define BITSTORE_INSIDE_H
+
+#include "group.h"
+
+#define SPARE_BUFFERS 64
+
+enum state { CONNECTING, ASKED, IDLE };
+
+struct connection {
+    struct channel channel;
+    struct origin *origin;
+    struct job *job;
+    struct connection *next, *before;           /* of the group */
+    struct connection *idle_next, *idle_before; /* of the origin */
+    struct connection *more;                    /* that may have more to say, or are closed */
+    enum state state;
+    bool used;     /* whether it has carried a job to its end */
+    bool speaking; /* whether it is among those that may have more to say */
+    double since;  /* idle, dialled or with progress: seconds on `group_now` */
+    size_t moved;  /* bytes of the job's answer by then */
+    bool watched;  /* whether `since` counts for this job */
+};
+
+struct group {
+    int epoll;
+    struct jobs queue, ended, wanting;
+    size_t carried, count; /* jobs, connections */
+    struct connection *connections, *speaking, *closed;
+    struct origin *origins;
+    char *buffers[SPARE_BUFFERS];
+    size_t spare;
+    char *message;
+    size_t message_capacity;
+    EVP_MD_CTX *context;
+    const EVP_MD *digests[ALGORITHMS];
+    double now, watch_at;
+    size_t most;     /* connections */
+    bool unfinished; /* whether the last step was left before it had heard all */
+};
+
+/* connection.c */
+
+/* Close a connection that carries nothing any more. Its memory is freed later: events of it may be at hand. */
+void connection_shut(struct group *group, struct connection *connection);
+void connection_free_closed(struct group *group);
+void connection_shut_idle_of(struct group *group, struct origin *origin);
+struct connection *connection_dial(struct group *group, struct origin *origin); /* NULL: none can be had */
+/* A kept connection that can carry a job, or NULL. */
+struct connection *connection_kept(struct group *group, struct origin *origin);
+void connection_idle(struct connection *connection); /* it has nothing to carry */
+void connection_keep_session(struct connection *connection); /* of TLS, for the next one */
+
+/* exchange.c */
+
+/* Carry a job by a kept connection, unless `fresh`, or a new one. */
+void exchange_carry(struct group *group, struct job *job, bool fresh);
+/* The job of a connection is carried no more. */
+void exchange_release(struct group *group, struct job *job);
+/* A connection is of no use any more: the outcome of its job, or another connection for it. */
+void exchange_fail(struct group *group, struct connection *connection, enum outcome outcome, int error);
+/* Send the request: there is a connection. */
+void exchange_ask(struct group *group, struct connection *connection);
+/* Have a connection heard that may have more to say. */
+void exchange_speak(struct group *group, struct connection *connection);
+/* The answer of a job is whole. */
+void exchange_complete(struct group *group, struct connection *connection);
+
+/* answer.c */
+
+/* Take what a connection has to say. */
+void answer_hear(struct group *group, struct connection *connection);
+/* Count `size` bytes of the body, which are in their place. False: the connection is not to be read any further. */
+bool answer_take_body(struct group *group, struct connection *connection, size_t size);
+
+#endif
