@@ -32,9 +32,13 @@ from bitstore._doctor.reports import CheckFault as CheckFault
 from bitstore._doctor.reports import CheckReport as CheckReport
 from bitstore._doctor.reports import SampleCheck as SampleCheck
 from bitstore._doctor.reports import TierCheck as TierCheck
+from bitstore._limits.budget import Budget as Budget
+from bitstore._limits.budget import Spent as Spent
 from bitstore._limits.calls import CallLimit as CallLimit
 from bitstore._limits.rates import RateLimit as RateLimit
 from bitstore._lookup.retry import Retry as Retry
+from bitstore._money.money import Money as Money
+from bitstore._money.price import Price as Price
 from bitstore._packs.source import DigestReferences as DigestReferences
 from bitstore._packs.source import Md5References as Md5References
 from bitstore._packs.source import Sha1References as Sha1References
@@ -53,6 +57,7 @@ from bitstore._tiers.stats import TierStats as TierStats
 from bitstore.blob import Blob as Blob
 from bitstore.errors import AccessDenied as AccessDenied
 from bitstore.errors import BitstoreError as BitstoreError
+from bitstore.errors import BudgetReached as BudgetReached
 from bitstore.errors import InvalidDataFound as InvalidDataFound
 from bitstore.errors import InvalidURI as InvalidURI
 from bitstore.errors import LimitReached as LimitReached

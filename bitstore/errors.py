@@ -17,6 +17,7 @@ from bitstore._support.redact import redact, redact_url, text_of
 __all__ = [
     "AccessDenied",
     "BitstoreError",
+    "BudgetReached",
     "InvalidDataFound",
     "InvalidURI",
     "LimitReached",
@@ -118,6 +119,13 @@ class LimitReached(StoreNotAvailable):
         BitstoreError.__init__(self, f"{reason} ({name} is not available)", name, reason, retry_in)
         self.reason = reason
         self.retry_in = retry_in
+
+
+class BudgetReached(LimitReached):
+    """A source was not asked, because the answer might have passed the cap of a `Budget`.
+
+    Whether the source has the blob stays unknown. Nothing was sent, and waiting does not help: a larger budget does.
+    """
 
 
 class TooManyRequests(StoreNotAvailable):

@@ -72,7 +72,7 @@ def warm(
         warming = Warming(
             algorithm=entries.algorithm,
             target=meant,
-            store_id=fingerprint(composite),
+            store_id=fingerprint(composite, paid=False),
             ledger=ledger,
             retry_missing=retry_missing,
             dry_run=dry_run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._limits.budget import Budget
 from bitstore._lookup.asking import scope_of
 from bitstore._lookup.download import steps_of_download, verified
 from bitstore._lookup.opened import Opened, dropped, steps_of_open
@@ -27,7 +28,7 @@ class DigestComposite(DigestFormatMixin, Composite):
     ----------
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
-    call_when_uncertain, pay_unkept, on_answer
+    call_when_uncertain, pay_unkept, on_answer, budget
         See `Composite`.
     """
 
@@ -40,8 +41,11 @@ class DigestComposite(DigestFormatMixin, Composite):
         call_when_uncertain: bool = False,
         pay_unkept: bool = False,
         on_answer: OnAnswer | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        super().__init__(call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept, on_answer=on_answer)
+        super().__init__(
+            call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept, on_answer=on_answer, budget=budget
+        )
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
 

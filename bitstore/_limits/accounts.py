@@ -7,19 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Protocol
 
+from bitstore._limits.state import AccountError, StateFile
 from bitstore._limits.windows import Terms, Verdict, Windows
 
 __all__ = ["Account", "AccountError", "FileAccount", "MemoryAccount"]
-
-_LOCK_SECONDS = 30.0
-
-
-class AccountError(Exception):
-    """Calls cannot be counted, so none may be made. The text says why."""
 
 
 class Account(Protocol):
@@ -92,7 +86,7 @@ class FileAccount:
         clock: Callable[[], float] = time.time,
         known: bool = False,
     ) -> None:
-        self._path = Path(path)
+        self._file = StateFile(path, "account", "calls")
         self._name = name
         self._terms = terms
         self._clock = clock
@@ -115,27 +109,13 @@ class FileAccount:
 
     @contextmanager
     def _transaction(self) -> Iterator[Windows]:
-        import sqlite3
-
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # One connection for each transaction: it costs a tenth of a millisecond, and none crosses a fork.
-            # Autocommit, so that the transaction is the one that is begun here.
-            with closing(sqlite3.connect(self._path, timeout=_LOCK_SECONDS, isolation_level=None)) as file:
-                file.execute("BEGIN IMMEDIATE")  # no other process reads or writes until the commit
-                file.execute("CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, calls TEXT NOT NULL)")
-                row = file.execute("SELECT calls FROM account WHERE name = ?", (self._name,)).fetchone()
-                if row is not None:
-                    windows = Windows.from_dict(json.loads(row[0]))
-                else:
-                    windows = Windows()
-                    if self._known:
-                        windows.use_up(self._terms, self._clock())
-                yield windows
-                file.execute(
-                    "INSERT OR REPLACE INTO account VALUES (?, ?)", (self._name, json.dumps(windows.as_dict()))
-                )
-                file.execute("COMMIT")
-        except (sqlite3.Error, OSError, ValueError) as error:
-            raise AccountError(f"its calls cannot be counted in {self._path}: {error}") from error
+        with self._file.row(self._name) as row:
+            if row.text is not None:
+                windows = Windows.from_dict(json.loads(row.text))
+            else:
+                windows = Windows()
+                if self._known:
+                    windows.use_up(self._terms, self._clock())
+            yield windows
+            row.text = json.dumps(windows.as_dict())
         self._known = True

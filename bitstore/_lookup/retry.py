@@ -14,7 +14,7 @@ from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
-__all__ = ["OUTAGES", "Rate", "Retry", "TransferCounts", "send"]
+__all__ = ["OUTAGES", "Pays", "Rate", "Retry", "TransferCounts", "send"]
 
 # The service is out, or asks for less. Beside the registered statuses those of proxies at the edge of networks:
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/ (52x, 530),
@@ -72,6 +72,13 @@ class Rate(Protocol):
         """The server asks for less (429, 503)."""
 
 
+class Pays(Protocol):
+    """What requests are paid with, as `bitstore._limits.till.Till`."""
+
+    def exchange(self, request: Request) -> Steps[Response]:
+        """The answer to `request`, sent once. Raises `BudgetReached` where it may cost too much."""
+
+
 class TransferCounts:
     """Counts of one store's transfers: requests sent, and how many of them were retries.
 
@@ -79,12 +86,15 @@ class TransferCounts:
     ----------
     rate
         What each of them waits for, retries as well; None: nothing.
+    till
+        What each of them is paid with, retries as well; None: they are not counted against any budget.
     """
 
-    __slots__ = ("rate", "requests", "retries")
+    __slots__ = ("rate", "requests", "retries", "till")
 
-    def __init__(self, rate: Rate | None = None) -> None:
+    def __init__(self, rate: Rate | None = None, till: Pays | None = None) -> None:
         self.rate = rate
+        self.till = till
         self.requests = 0
         self.retries = 0
 
@@ -107,7 +117,7 @@ def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Respons
     started = clock.monotonic()
     tally.requests += 1
     try:
-        response: Response = yield request
+        response: Response = (yield request) if tally.till is None else (yield from tally.till.exchange(request))
     except TransferError as error:
         # Within this clause, which forgets the error at its end: see the end of _send_again.
         return (yield from _send_again(request, retry, tally, error, started))
@@ -159,6 +169,6 @@ def _send_again(
         tally.retries += 1
         attempt += 1
         try:
-            outcome = yield cut.request
+            outcome = (yield cut.request) if tally.till is None else (yield from tally.till.exchange(cut.request))
         except TransferError as error:
             outcome = error

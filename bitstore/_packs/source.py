@@ -22,6 +22,7 @@ from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
 from bitstore._support.sizes import parse_size
+from bitstore._tiers.chain import pay_from
 from bitstore._tiers.single_flight import Flights
 from bitstore.errors import InvalidDataFound, InvalidURI, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline
@@ -115,10 +116,21 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
         self._max_blob_size = parse_size(max_blob_size, name="max_blob_size")
         self._states: PerProcess[_State] = PerProcess()
 
+    # The budget that requests are paid from, and the name of the tier; None: they are counted against none.
+    _paying: tuple[Any, str] | None = None
+
     @property
     def label(self) -> str:
         """`references:` and the table's file name."""
         return f"references:{self.table.name}"
+
+    def pay_from(self, budget: Any, name: str) -> None:
+        """Count the requests of the stores that read objects against `budget` (None: against none)."""
+        self._paying = None if budget is None else (budget, name)
+        for store in {
+            id(each): each for each in (self.raw.values() if isinstance(self.raw, dict) else [self.raw])
+        }.values():
+            pay_from(store, budget, name)
 
     # ------------------------------------------------------------------ lookups
 
@@ -245,9 +257,12 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
             store: Store | None = self.raw
         elif (store := self.raw.get(scheme)) is None and scheme in _RAW:
             kind = _RAW[scheme]
-            store = self.raw.setdefault(
-                scheme, next((each for each in self.raw.values() if type(each) is kind), kind())
-            )
+            store = next((each for each in self.raw.values() if type(each) is kind), None)
+            if store is None:
+                store = kind()
+                if self._paying is not None:
+                    pay_from(store, *self._paying)
+            store = self.raw.setdefault(scheme, store)
         if store is None or not store.is_valid(url):
             reason = (
                 f"no store for {scheme}:// URLs: raw={{{scheme!r}: ...}}" if store is None else "no URL of its store"

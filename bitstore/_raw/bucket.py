@@ -26,7 +26,14 @@ class BucketStore(WireStore[S]):
     def _options_changed(self) -> None:
         if self.client is not None and self.limit is not None:
             raise ValueError("limit and client exclude each other: the requests of a client cannot be counted")
+        if self.client is not None and self._till is not None:
+            raise ValueError("a budget and client exclude each other: the requests of a client cannot be counted")
         super()._options_changed()
+
+    def pay_from(self, budget: Any, name: str) -> None:
+        if budget is not None and self.client is not None:
+            raise ValueError(f"{name}: a budget and client exclude each other: its requests cannot be counted")
+        super().pay_from(budget, name)
 
     # ------------------------------------------------------------------ listing
 

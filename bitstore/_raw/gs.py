@@ -79,7 +79,7 @@ class GSRaw(BucketStore[_State]):
     user_project
         The project that pays for requests to buckets of others.
     missing_bucket, max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy,
-    retry, limit
+    retry, limit, price
         As for `S3Raw`.
     """
 

@@ -85,7 +85,7 @@ class HTTPRaw(WireStore[State]):
     follow_redirects
         How many redirects in a row are followed; 0: none. Never from https to http.
     missing_bucket, max_blob_size, range_threshold, connect_timeout, stall_timeout, total_timeout, ca_bundle, proxy,
-    retry, limit
+    retry, limit, price
         As for `S3Raw`.
     """
 

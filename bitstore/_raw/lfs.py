@@ -143,7 +143,7 @@ class LFSRaw(HTTPRaw):
     headers
         Sent to the LFS server, such as `{"Authorization": "Basic ..."}`. A link to another host gets none of them.
     follow_redirects, forbidden_is_missing, missing_bucket, max_blob_size, range_threshold, connect_timeout,
-    stall_timeout, total_timeout, ca_bundle, proxy, retry, limit
+    stall_timeout, total_timeout, ca_bundle, proxy, retry, limit, price
         As for `HTTPRaw`.
 
     Notes

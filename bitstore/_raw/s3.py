@@ -116,6 +116,9 @@ class S3Raw(BucketStore[Routes]):
     limit
         Bound on the requests per second: a `RateLimit`, or on a Ray cluster a `ray_integration.ClusterRate`. It counts
         what this library sends, so it cannot go with `client`.
+    price
+        What the service asks: a `Price`, the name of a storage class (`"s3-standard-ia"`), or `"free"`; None: unknown.
+        A `Budget` counts by it.
     """
 
     URI_HINT = "s3://bucket/key"

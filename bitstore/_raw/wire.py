@@ -6,7 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from bitstore._lookup.opened import FIRST_BYTES, Opened, PinnedFile
 from bitstore._lookup.partial import Partial
@@ -19,6 +19,7 @@ from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
     bundle,
+    price,
     proxy_secrets,
     proxy_url,
     rate,
@@ -46,6 +47,9 @@ from bitstore.steps import (
     TransferError,
     Write,
 )
+
+if TYPE_CHECKING:
+    from bitstore._money.price import Price
 
 __all__ = ["WireStore"]
 
@@ -89,10 +93,12 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     proxy = Option["str | None"](None, proxy_url)
     retry = Option[Retry](RETRY, retries)
     limit = Option[Any](None, rate)
+    price = Option["Price | None"](None, price)
 
     takes_files = True
     client: Any = None  # of the caller, instead of our own requests (`BucketStore`)
     _sizes: _Sizes
+    _till: Any = None  # what requests are paid with; None: they are counted against no budget
 
     def __init__(self, **options: Any) -> None:
         self._tally = TransferCounts()
@@ -106,6 +112,8 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         splits = first is not None and (most is None or first < most)
         self._sizes = _Sizes(most, first if splits else most, splits)
         self._tally.rate = self.limit
+        if self._till is not None:
+            self.pay_from(self._till.budget, self._till.name)
         self._states = PerProcess()  # built again at the next use, from what the options say now
 
     def is_valid(self, uri: Any) -> bool:
@@ -166,7 +174,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     @property
     def _has_express(self) -> bool:
         """Whether nothing is in the way of a request that `first_request` makes."""
-        return self.client is None and self._tally.rate is None
+        return self.client is None and self._tally.rate is None and self._tally.till is None
 
     # ------------------------------------------------------------------ lookups as steps
 
@@ -304,6 +312,17 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             return (yield from self._send(asked, asked.request(request.profile, request.url)))
         return response
 
+    # ------------------------------------------------------------------ what requests cost
+
+    def pay_from(self, budget: Any, name: str) -> None:
+        """Count all requests against `budget` (a `Budget`; None: against none), as those of the tier `name`."""
+        self._till = None if budget is None else budget.till(name, self._known_price(), paid=False)
+        self._tally.till = self._till
+
+    def _known_price(self) -> Price | None:
+        """The price of requests: the one given, else what the service is known to ask; None: nothing is known."""
+        return self.price
+
     # ------------------------------------------------------------------ state and configuration
 
     def stats(self) -> dict[str, int]:
@@ -320,11 +339,16 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_tally", None)
+        if state.get("price") is None:  # what does not matter is no part of a fingerprint
+            state.pop("price", None)
+        if state.get("_till") is None:
+            state.pop("_till", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._tally = TransferCounts(self.limit)
+        self.__dict__.setdefault("price", None)
+        self._tally = TransferCounts(self.limit, self._till)
 
     def _profile(
         self, *, headers: Sequence[str] = (), signer: Signer | None = None, ca_bundle: str | None = None

@@ -6,17 +6,21 @@ import os
 import re
 from base64 import b64encode
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import unquote
 
 from bitstore._lookup.retry import Rate, Retry
 from bitstore._support.checks import check_seconds
 from bitstore._support.sizes import parse_size
 
+if TYPE_CHECKING:
+    from bitstore._money.price import Price
+
 __all__ = [
     "RETRY",
     "WireOptions",
     "bundle",
+    "price",
     "proxy_secrets",
     "proxy_url",
     "rate",
@@ -46,6 +50,7 @@ class WireOptions(TypedDict, total=False):
     proxy: str | None
     retry: Retry | None
     limit: Rate | None
+    price: Price | str | None
 
 
 def size(name: str, value: Any) -> Any:
@@ -97,6 +102,14 @@ def rate(name: str, limit: Any) -> Rate | None:
         raise TypeError(f"{name}={limit!r}: expected a RateLimit or a ClusterRate")
     found: Rate | None = limit
     return found
+
+
+def price(name: str, value: Any) -> Price | None:
+    if value is None:
+        return None
+    from bitstore._money.price import Price
+
+    return Price.of(value, name)
 
 
 def proxy_secrets(proxy: str | None) -> list[str]:

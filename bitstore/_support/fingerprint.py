@@ -10,7 +10,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "set_or_drop"]
 
 _SECRET = re.compile(
     r"secret|passw|token|(private|api|access|account|shared|subscription|auth)[-_]?key$|api[-_]?key|authorization"
@@ -23,7 +23,7 @@ _USERINFO = re.compile(r"//[^/?#@\s]*@")
 _HIDDEN = "hidden"
 
 
-def fingerprint(store: Any) -> str:
+def fingerprint(store: Any, *, paid: bool = True) -> str:
     """32 hexadecimal characters that are the same for stores of the same configuration, and for no others.
 
     What counts is what pickling a store keeps. Values that are secret by their name (passwords, tokens, secret keys)
@@ -31,14 +31,30 @@ def fingerprint(store: Any) -> str:
     ids, profiles), so that stores that act for different users differ. A class or function counts by its name, and by
     its code too if it is of a script or notebook, where the same name may mean another thing elsewhere. If something
     in a store can only be told from others by its address in memory, no two such stores are alike.
+
+    Parameters
+    ----------
+    store
+        Any store.
+    paid
+        Whether prices and budgets count: values whose class says `part_of_store = False`.
     """
-    return blake2b(_Writer().form(store).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(_Writer(paid).form(store).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def set_or_drop(store: Any, name: str, value: Any) -> None:
+    """Set an attribute whose class has None for it; None drops it, so that it is as if it had never been set."""
+    if value is None:
+        store.__dict__.pop(name, None)
+    else:
+        setattr(store, name, value)
 
 
 class _Writer:
     """Writes a configuration as text."""
 
-    def __init__(self) -> None:
+    def __init__(self, paid: bool) -> None:
+        self._paid = paid
         # With the object itself: while it is kept here, no other can have its id.
         self._seen: dict[int, tuple[Any, str]] = {}
 
@@ -102,7 +118,8 @@ class _Writer:
 
     def _pairs(self, kind: str, items: Iterable[tuple[Any, Any]]) -> str:
         # In the order of their names, because equal configurations may have been written in any.
-        ordered = sorted(items, key=lambda item: str(item[0]))
+        parts = [item for item in items if self._paid or getattr(type(item[1]), "part_of_store", True)]
+        ordered = sorted(parts, key=lambda item: str(item[0]))
         told = [f"{self.form(key)}={_HIDDEN if _is_secret(key, value) else self.form(value)}" for key, value in ordered]
         return f"{kind}{{{','.join(told)}}}"
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from bitstore._limits.budget import Budget
 from bitstore._lookup.asking import counts_of, label_of, methods_of
 from bitstore._lookup.locating import all_of, steps_of_location
+from bitstore._support.fingerprint import set_or_drop
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import Stats
@@ -59,6 +61,8 @@ class Chain(KeepsPerProcess, Store):
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
     # The configuration that describes the composite: a path, or what errors call it; None: a program made it.
     configured_in: str | None = None
+    # What its sources pay from; None: nothing is counted against a budget.
+    _budget: Budget | None = None
     # The observers of lookups; None: there are none, which costs nothing.
     _watch: Watch | None = None
 
@@ -117,9 +121,31 @@ class Chain(KeepsPerProcess, Store):
         while unique in taken:
             number += 1
             unique = f"{name} #{number}"
+        if self._budget is not None:
+            pay_from(store, self._budget, unique)
         tiers = [*self.tiers, Tier(store, unique, **how)]
         # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
         self._chain = tuple((tier, _keepers_of(tiers, tier)) for tier in tiers)
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget that all calls and requests of its tiers are paid from; None: there is none.
+
+        It may be set at any time. It is then the budget of the stores themselves, also where other composites have
+        them too. What users' own stores ask of servers by themselves is not counted.
+
+        Raises
+        ------
+        ValueError
+            It cannot hold: a paid source has no price, or one in another currency; or a store is not counted at all.
+        """
+        return self._budget
+
+    @budget.setter
+    def budget(self, budget: Budget | None) -> None:
+        for tier in self.tiers:
+            pay_from(tier.store, budget, tier.name)
+        set_or_drop(self, "_budget", budget)
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
@@ -253,6 +279,20 @@ class Chain(KeepsPerProcess, Store):
     def __repr__(self) -> str:
         chain = ", ".join(f"{'cache ' if tier.is_cache else ''}{tier.store!r}" for tier in self.tiers)
         return f"{type(self).__name__}[{chain}]"
+
+
+def pay_from(store: Any, budget: Budget | None, name: str) -> None:
+    """Let `store` pay from `budget` as the tier `name`. Raises ValueError where a paid store cannot be counted."""
+    if isinstance(store, Chain):
+        for tier in store.tiers:
+            pay_from(tier.store, budget, f"{name}/{tier.name}")
+        set_or_drop(store, "_budget", budget)
+    elif hasattr(store, "pay_from"):
+        store.pay_from(budget, name)
+    elif (below := getattr(store, "base_store", None)) is not None:
+        pay_from(below, budget, name)
+    elif budget is not None and is_paid(store):
+        raise ValueError(f"{name} costs money or quota, and only calls of API sources (Sha1APISource) can be counted")
 
 
 def is_paid(store: Any) -> bool:

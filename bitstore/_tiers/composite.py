@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bitstore._limits.budget import Budget
 from bitstore._lookup.asking import steps_of_exists, steps_of_get
 from bitstore._lookup.download import steps_of_download
 from bitstore._lookup.opened import dropped, steps_of_open
@@ -51,6 +52,8 @@ class Composite(ChecksOptions, Chain):
         default, so that a blob that cannot be kept is not paid for at each lookup.
     on_answer
         A function that is called with an `Answer` whenever a tier has answered a lookup: see the attribute.
+    budget
+        What all calls and requests of its tiers are paid from: see the attribute.
 
     Raises
     ------
@@ -66,12 +69,19 @@ class Composite(ChecksOptions, Chain):
         warn_of_unused(cls, {"_write_to_cache": "override `put` of the cache instead"})
 
     def __init__(
-        self, *, call_when_uncertain: bool = False, pay_unkept: bool = False, on_answer: OnAnswer | None = None
+        self,
+        *,
+        call_when_uncertain: bool = False,
+        pay_unkept: bool = False,
+        on_answer: OnAnswer | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.call_when_uncertain = call_when_uncertain
         self.pay_unkept = pay_unkept
         if on_answer is not None:
             self.on_answer = on_answer
+        if budget is not None:
+            self.budget = budget
 
     def is_valid(self, uri: Any) -> bool:
         """Whether any tier understands `uri`. True where no tier is read: the lookup then says so."""

@@ -117,8 +117,7 @@ def warm(
     LookupOptions(timeout=timeout, in_flight=in_flight)  # checks them
     algorithm = check_target(store, target)
     check_portable(store)
-    identity = fingerprint(store)
-    if pool is not None and pool.fingerprint != identity:
+    if pool is not None and pool.fingerprint != fingerprint(store):
         raise ValueError(f"{pool!r} was made for another store than {store!r}")
     if not ray.is_initialized():
         raise PoolError("Ray is not running: call ray.init() before caches are warmed")
@@ -126,7 +125,7 @@ def warm(
     warming = Warming(
         algorithm=algorithm,
         target=target,
-        store_id=identity,
+        store_id=fingerprint(store, paid=False),
         ledger=ledger,
         retry_missing=retry_missing,
         dry_run=dry_run,

@@ -1,0 +1,1 @@
+"""Money, and what sources ask for their answers."""
