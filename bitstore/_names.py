@@ -25,6 +25,7 @@ from bitstore._digests.named import Sha256Cache as Sha256Cache
 from bitstore._digests.named import Sha256Composite as Sha256Composite
 from bitstore._digests.named import Sha256Store as Sha256Store
 from bitstore._digests.named import VerifySha1Mixin as VerifySha1Mixin
+from bitstore._digests.remembers import RemembersMisses as RemembersMisses
 from bitstore._digests.store import DigestStore as DigestStore
 from bitstore._doctor.checking import check as check
 from bitstore._doctor.reports import CheckAnswer as CheckAnswer
@@ -37,6 +38,10 @@ from bitstore._limits.budget import Spent as Spent
 from bitstore._limits.calls import CallLimit as CallLimit
 from bitstore._limits.rates import RateLimit as RateLimit
 from bitstore._lookup.retry import Retry as Retry
+from bitstore._misses.entries import Miss as Miss
+from bitstore._misses.entries import MissSource as MissSource
+from bitstore._misses.ledger import MissLedger as MissLedger
+from bitstore._misses.share import SharedMisses as SharedMisses
 from bitstore._money.money import Money as Money
 from bitstore._money.price import Price as Price
 from bitstore._packs.source import DigestReferences as DigestReferences

@@ -155,22 +155,36 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
         The store, or its name.
     uri
         What was asked for.
+    why
+        How the absence is known where the store was not asked just now, such as `"said so on 2026-11-20, remembered
+        for 30 days"`; empty: it was asked just now, and this is its answer.
+
+    Attributes
+    ----------
+    store, uri, why
+        As given. Of a composite, `why` tells it for each tier that was not asked.
     """
 
-    def __init__(self, store: object, uri: object) -> None:
+    why: str = ""
+
+    def __init__(self, store: object, uri: object, *, why: str = "") -> None:
         # A lookup meets one of these at every tier that lacks the blob: the text is made only when it is read.
         self.store = store
         self.uri = uri
         self.args = (store, uri)
+        if why:
+            self.why = why
 
     def __str__(self) -> str:
-        return f"{_key(self.uri)}: missing in {text_of(self.store)}"
+        text = f"{_key(self.uri)}: missing in {text_of(self.store)}"
+        return f"{text} ({self.why})" if self.why else text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({text_of(self.store)!r}, {_key(self.uri)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (text_of(self.store), text_of(self.uri))
+        plain = type(self), (text_of(self.store), text_of(self.uri))
+        return (*plain, {"why": self.why}) if self.why else plain
 
 
 class InvalidDataFound(NotFoundInStore):

@@ -16,6 +16,7 @@ from bitstore._lookup.run import run
 from bitstore._money.money import Money
 from bitstore._money.price import Price
 from bitstore._support.fingerprint import set_or_drop
+from bitstore._support.spans import format_span
 from bitstore.errors import InvalidDataFound, NotFoundInStore, TooManyRequests
 from bitstore.outline import Outline
 from bitstore.steps import Call, Found, Steps
@@ -120,7 +121,7 @@ class DigestAPISource(DigestFormatMixin, VerifyDigestMixin, Store, ABC):
         key = digest.lower()
         absences = self._absences
         if absences is not None and key in absences:
-            raise NotFoundInStore(self, digest)
+            raise NotFoundInStore(self, digest, why=f"said so, remembered for {format_span(absences.seconds)}")
         try:
             data = yield from self._call_steps(key)
         except InvalidDataFound:

@@ -242,8 +242,8 @@ class Composite(ChecksOptions, Chain):
                     raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
             except InvalidDataFound as error:
                 question.answered_wrong(error)
-            except NotFoundInStore:
-                question.answered_no(all_of_it=store is tier.store)
+            except NotFoundInStore as error:
+                question.answered_no(error, all_of_it=store is tier.store)
             except Exception as error:  # whatever a user's store raises means that we do not know
                 question.failed(error)
             except GeneratorExit:

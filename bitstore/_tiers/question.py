@@ -43,7 +43,7 @@ _LEFT_ALONE = "left alone for now, after repeated failures"
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_loud", "_store", "bad", "failures", "key", "may_pass", "missing", "waits", "watch")
+    __slots__ = ("_loud", "_store", "bad", "failures", "key", "may_pass", "missing", "waits", "watch", "whys")
 
     def __init__(self, store: Any, key: Any) -> None:
         self._store = store
@@ -52,6 +52,7 @@ class Said:
         # Tuples, because most lookups have nothing to put in.
         self.failures: tuple[tuple[str, BaseException], ...] = ()
         self.missing: tuple[str, ...] = ()
+        self.whys: tuple[str, ...] = ()  # how it is known that tiers lack the blob that were not asked just now
         self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
         self.may_pass = False  # whether a failure may be over by the next try
         self.waits: tuple[Breaker, ...] = ()  # breakers of the writes of caches that cannot keep what would be paid for
@@ -76,7 +77,7 @@ class Said:
         """The error that the answers come to: missing if all said so, else a failure that knows when to try again."""
         failures = self.failures
         if not failures:
-            return NotFoundInStore(self._store, self.key)
+            return NotFoundInStore(self._store, self.key, why="; ".join(self.whys))
         inner = [error for _, error in failures if isinstance(error, LookupFailed)]
         waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner, *self.waits]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
@@ -141,12 +142,14 @@ class Question:
         if self.said.watch is not None:
             self._notify(None, size=size)
 
-    def answered_no(self, *, all_of_it: bool) -> None:
+    def answered_no(self, error: NotFoundInStore, *, all_of_it: bool) -> None:
         self._breaker.succeeded()
         if all_of_it:
             self._stats.count("misses")
             self.said.missing += (self.tier.name,)
-            self.said.log(self.tier, "missing")
+            if error.why:
+                self.said.whys += (f"{self.tier.name} {error.why}",)
+            self.said.log(self.tier, "missing ", error.why)
             if self.said.watch is not None:
                 self._notify("missing")
         else:  # the rest of it may have the blob

@@ -41,6 +41,9 @@ class TierStats:
     conflicts
         Write failures of blobs that the cache had just called missing, although something is there that cannot be
         read, such as an archived object.
+    remembered
+        Those of the misses for which the source was not asked, because a ledger of misses knew them
+        (`RemembersMisses`); neither a request nor paid for.
     requests, retries
         HTTP requests that the tier's raw store has sent, and how many of them were sent again after a failure.
         Tiers that share one raw store show the same numbers.
@@ -59,6 +62,7 @@ class TierStats:
     writes: int = 0
     write_failures: int = 0
     conflicts: int = 0
+    remembered: int = 0
     requests: int = 0
     retries: int = 0
     breaker: str = "closed"
@@ -135,4 +139,5 @@ class TierCounts:
             stats = replace(self._stats, breaker=breaker)
         if sent is not None:
             stats.requests, stats.retries = sent.requests, sent.retries
+            stats.remembered = getattr(sent, "remembered", 0)
         return stats

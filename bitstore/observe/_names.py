@@ -23,6 +23,7 @@ COUNTERS = {
     "writes": "Blobs that this cache has kept",
     "write_failures": "Blobs that this cache could not keep",
     "conflicts": "Write failures of blobs that this cache had called missing, although something unreadable is there",
+    "remembered": "Misses for which the source was not asked, because a ledger of misses knew them",
     "requests": "HTTP requests of the tier's raw store; tiers that share it have the same number",
     "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
 }
