@@ -149,7 +149,7 @@ class Question:
             self.said.missing += (self.tier.name,)
             if error.why:
                 self.said.whys += (f"{self.tier.name} {error.why}",)
-            self.said.log(self.tier, "missing ", error.why)
+            self.said.log(self.tier, "missing: " if error.why else "missing", error.why)
             if self.said.watch is not None:
                 self._notify("missing")
         else:  # the rest of it may have the blob
