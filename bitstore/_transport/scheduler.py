@@ -106,7 +106,8 @@ class Scheduler:
         self._now = self._clock()
         for transport in self._transports:
             for exchange, outcome in transport.turn(heard, self._now):
-                self._end(exchange, outcome)
+                if exchange.owner is not None:  # else it was abandoned after it had ended
+                    self._end(exchange, outcome)
 
     def _start_waiting(self) -> None:
         while self._waiting and self.active < self._pace.limit:
@@ -139,7 +140,7 @@ class Scheduler:
         # in memory until the collector finds it.
         self._failed(owner, error.with_traceback(None))
 
-    def _end(self, exchange: Exchange, outcome: Response | Declined | TransferError) -> None:
+    def _end(self, exchange: Exchange, outcome: Response | Declined | Exception) -> None:
         if not isinstance(outcome, Response):
             self._end_badly(exchange, outcome)
             return
@@ -157,8 +158,8 @@ class Scheduler:
             self._start_waiting()
         self._answered(owner, outcome)
 
-    def _end_badly(self, exchange: Exchange, outcome: Declined | TransferError) -> None:
-        if isinstance(outcome, TransferError):
+    def _end_badly(self, exchange: Exchange, outcome: Declined | Exception) -> None:
+        if isinstance(outcome, Exception):
             self._fail(exchange, outcome)
             self._start_waiting()
             return

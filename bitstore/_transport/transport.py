@@ -46,7 +46,8 @@ class Performed(NamedTuple):
     peer: tuple[str, int] | None = None  # as `Exchange.peer`
 
 
-Ended: TypeAlias = tuple[Exchange, Response | Declined | TransferError]
+# A `TransferError`, unless a transport has a defect or no memory.
+Ended: TypeAlias = tuple[Exchange, Response | Declined | Exception]
 
 
 class Transport(Protocol):
@@ -78,7 +79,7 @@ class Transport(Protocol):
     def turn(self, heard: Collection[int], now: float) -> Iterable[Ended]:
         """Do what can be done without waiting, and return the exchanges that have ended.
 
-        The scheduler may call `begin` and `abandon` between two of them.
+        The scheduler may call `begin` and `abandon` between two of them, `abandon` also with one that is still to come.
 
         Parameters
         ----------

@@ -1,13 +1,11 @@
 """The extension module, built by `hatch_build.py` from `src/`."""
 
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from typing_extensions import final
 
 API: int  # of what the C code offers; `bitstore._transport.native.choice.API` says which number it must have
-
-# The exchange, its outcome (below), status, body, head (of an error's answer), digest in hexadecimal, errno.
-Result: TypeAlias = tuple[Any, int, int, bytes | None, bytes | None, str | None, int]
 
 def version() -> str:
     """The version text of the OpenSSL that is loaded."""
@@ -62,11 +60,26 @@ class Sheet:
 class Group:
     """Connections, used by one thread at a time. RuntimeError if two use it at once.
 
+    Parameters
+    ----------
+    response
+        The named tuple of a whole answer with a status below 300: status, body, `headers`, 0.0, and the digest in
+        hexadecimal or None.
+    headers
+        Of such an answer.
+    interpret
+        Makes the outcome of everything else: called with the exchange, the number of its outcome (`enum outcome` of
+        src/group.h), status, body or None, head of an answer or None, and errno.
+
     Attributes
     ----------
     connections, queued, carried
         Open connections, and requests that wait for one or have one.
     """
+
+    def __init__(
+        self, response: type[tuple[Any, ...]], headers: Mapping[str, str], interpret: Callable[..., object]
+    ) -> None: ...
 
     connections: int
     queued: int
@@ -81,8 +94,8 @@ class Group:
     def abandon(self, number: int) -> None:
         """End a request that has not ended, and its connection. KeyError for another number."""
 
-    def turn(self, limit: int, most: int, portion: int, patience: float) -> list[Result]:
-        """Do what can be done without the GIL; returns what has ended.
+    def turn(self, limit: int, most: int, portion: int, patience: float) -> list[tuple[Any, Any]]:
+        """Do what can be done without the GIL; returns the exchanges that have ended, with their outcomes.
 
         Parameters
         ----------
@@ -94,7 +107,7 @@ class Group:
             Return when so many requests have ended, or one has and so many seconds are over.
         """
 
-    def perform(self, seconds: float) -> list[Result]:
+    def perform(self, seconds: float) -> list[tuple[Any, Any]]:
         """Wait until the one request that was begun has ended, for so many seconds at most; runs signal handlers."""
 
     def busy(self) -> bool:

@@ -6,21 +6,18 @@ import math
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from bitstore._transport.certificates import authorities
 from bitstore._transport.messages import Messages
 from bitstore._transport.native._core import Group, Origin, Sheet, Trust
 from bitstore._transport.progress import too_slow
 from bitstore._transport.sockets.http1 import Unclear, read_head
-from bitstore._transport.transport import Declined
+from bitstore._transport.transport import Declined, Exchange
 from bitstore.steps import NO_HEADERS, TIMED_OUT, TOO_LARGE, Profile, Request, Response, TransferError
 
-if TYPE_CHECKING:
-    from bitstore._transport.native._core import Result
-
-__all__ = ["STALE_SECONDS", "Connections", "outcome_of"]
+__all__ = ["STALE_SECONDS", "Connections"]
 
 STALE_SECONDS = 60.0  # as libcurl keeps the addresses of a name
 _BARRED_SECONDS = 60.0
@@ -87,15 +84,13 @@ class Connections:
     """The connections of one thread at a time."""
 
     def __init__(self) -> None:
-        self.group = Group()
+        self.group = Group(Response, NO_HEADERS, _outcome)
+        self._latest: tuple[Any, str, _Way] | None = None  # reference to the profile, prefix, way
         self._ways: WeakKeyDictionary[Profile, dict[str, _Way]] = WeakKeyDictionary()
 
-    def begin(self, exchange: object, request: Request) -> int | None:
+    def begin(self, exchange: Exchange, request: Request) -> int | None:
         """Take a plain GET; returns its number in the group, or None: it is declined."""
-        if not request.plain:
-            return None
-        ways = self._ways.get(request.profile)
-        way = None if ways is None else ways.get(request.origin)
+        way = self._way(request)
         if way is None or not way.usable:
             return None
         try:
@@ -105,6 +100,18 @@ class Connections:
             return self.group.begin(exchange, way.origin, text, way.sheet(), _ALGORITHMS.get(request.hash_with, 0))
         except Exception:  # libcurl meets the same error, and reports it to this lookup alone
             return None
+
+    def _way(self, request: Request) -> _Way | None:
+        if not request.plain:
+            return None
+        latest = self._latest
+        if latest is not None and latest[0]() is request.profile and request.url.startswith(latest[1]):
+            return latest[2]
+        ways = self._ways.get(request.profile)
+        way = None if ways is None else ways.get(request.origin)
+        if way is not None:
+            self._latest = ref(request.profile), f"{request.origin}/", way
+        return way
 
     def learn(self, request: Request, address: str, port: int, seconds: float = STALE_SECONDS) -> None:
         """Remember for some seconds where the server of a plain GET was reached."""
@@ -133,13 +140,12 @@ def _trust(bundle: str) -> Trust:
     return Trust(None if folder else bundle, bundle if folder else None)
 
 
-def outcome_of(request: Request, result: Result) -> Response | Declined | TransferError:
-    """What came of a request."""
-    _, outcome, status, body, head, digest, error = result
-    if outcome == _ANSWERED:
-        assert body is not None
-        if head is None:
-            return Response(status, body, NO_HEADERS, 0.0, digest)
+def _outcome(
+    exchange: Exchange, outcome: int, status: int, body: bytes | None, head: bytes | None, error: int
+) -> Response | Declined | TransferError:
+    """What came of a request, unless it is a whole answer with a status below 300."""
+    request = exchange.request
+    if head is not None and body is not None:
         try:
             status, _, _, headers, retry_after = read_head(head[:-2], request)
         except Unclear:
@@ -158,5 +164,6 @@ def outcome_of(request: Request, result: Result) -> Response | Declined | Transf
     if outcome == _CUT_OFF:
         code = _CUT if status else _NO_ANSWER
         return TransferError(code, "the connection was closed too early", status, None, body or b"")
+    assert outcome == _BROKEN
     message = f"receiving failed: {os.strerror(error) if error else 'TLS failed'}"
     return TransferError(_NOT_RECEIVED, message, status, None, body or b"")

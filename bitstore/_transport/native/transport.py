@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from bitstore._support.per_process import PerProcess, hold_after_fork
 from bitstore._transport.budget import SocketBudget
-from bitstore._transport.native.connections import STALE_SECONDS, Connections, outcome_of
+from bitstore._transport.native.connections import STALE_SECONDS, Connections
 from bitstore._transport.poller import Poller
 from bitstore._transport.transport import Declined, Ended, Exchange, Performed
 from bitstore.steps import TIMED_OUT, Profile, Request, TransferError
@@ -47,7 +47,7 @@ class Native:
         return True
 
     def abandon(self, exchange: Exchange) -> None:
-        """End an exchange and its connection; one that has just ended is not reported any more."""
+        """End an exchange and its connection, unless it has just ended."""
         number, exchange.carrier = exchange.carrier, None
         if number is not None:
             self._active -= 1
@@ -59,17 +59,14 @@ class Native:
             return 0.0
         return _WATCH_SECONDS if self._active else math.inf
 
-    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+    def turn(self, heard: Collection[int], now: float) -> list[Ended]:
         """Do what can be done, without the GIL; the group knows by itself which sockets have something new."""
-        results = self._group.turn(_NO_LIMIT, self._sockets.claim(), _PORTION, _PATIENCE)
+        ended = self._group.turn(_NO_LIMIT, self._sockets.claim(), _PORTION, _PATIENCE)
         self._sockets.taken = self._group.connections
-        self._active -= len(results)
-        for result in results:
-            result[0].carrier = None
-        for result in results:
-            exchange: Exchange = result[0]
-            if exchange.owner is not None:  # else it was abandoned just now
-                yield exchange, outcome_of(exchange.request, result)
+        self._active -= len(ended)
+        for exchange, _ in ended:
+            exchange.carrier = None
+        return ended
 
     def learn(self, request: Request, address: str, port: int) -> None:
         """Remember where the server of a plain GET was reached."""
@@ -117,21 +114,21 @@ class _Blocking:
         except IndexError:  # no look before: another thread may take the last one in between
             connections = Connections()
         connections.learn(request, address, port, until - time.monotonic())
-        number = connections.begin(None, request)
+        number = connections.begin(Exchange(None, request, None), request)
         if number is None:
             self.idle.append(connections)
             return None
-        results = []
+        ended: list[Ended] = []
         try:
-            results = connections.group.perform(1e9 if timeout is None else timeout)
+            ended = connections.group.perform(1e9 if timeout is None else timeout)
         finally:
-            if not results:  # time is over, or a signal handler has raised
+            if not ended:  # time is over, or a signal handler has raised
                 connections.group.abandon(number)
             self.idle.append(connections)
-        if not results:
+        if not ended:
             raise TransferError(TIMED_OUT, f"no answer within {timeout:g} seconds")
-        outcome = outcome_of(request, results[0])
-        if isinstance(outcome, TransferError):
+        outcome = ended[0][1]
+        if isinstance(outcome, Exception):
             raise outcome
         return None if isinstance(outcome, Declined) else Performed(outcome)
 

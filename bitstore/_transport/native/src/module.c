@@ -37,6 +37,7 @@ typedef struct {
     unsigned *unused;  /* places that are free */
     size_t unused_count;
     unsigned serial;   /* the upper half of the next number: so that an old number is known as such */
+    PyObject *response, *headers, *interpret; /* see `Group` in _core.pyi */
 } Group;
 
 /* What a job's token refers to. */
@@ -192,12 +193,20 @@ static PyType_Spec sheet_spec = {"bitstore._transport.native._core.Sheet", sizeo
 /* Group */
 
 static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "", names))
+    static char *names[] = {"response", "headers", "interpret", NULL};
+    PyObject *response, *headers, *interpret;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO", names, &PyType_Type, &response, &headers, &interpret))
         return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)response, &PyTuple_Type)) {
+        PyErr_SetString(PyExc_TypeError, "response: expected a type of named tuples");
+        return NULL;
+    }
     Group *self = (Group *)allocate(type);
     if (!self)
         return NULL;
+    Py_INCREF(self->response = response);
+    Py_INCREF(self->headers = headers);
+    Py_INCREF(self->interpret = interpret);
     self->group = group_new();
     if (!self->group) {
         Py_DECREF(self);
@@ -209,6 +218,9 @@ static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static void group_dealloc(PyObject *self) {
     if (((Group *)self)->group)
         group_free(((Group *)self)->group, release_token);
+    Py_XDECREF(((Group *)self)->response);
+    Py_XDECREF(((Group *)self)->headers);
+    Py_XDECREF(((Group *)self)->interpret);
     free(((Group *)self)->jobs);
     free(((Group *)self)->unused);
     deallocate(self);
@@ -364,31 +376,79 @@ static PyObject *none(void) {
     return Py_None;
 }
 
-/* (exchange, outcome, status, body, head, digest, error) of a job that has ended. */
-static PyObject *result_of(struct job *job) {
-    struct token *token = job->token;
+static PyObject *digest_of(struct job *job) {
     char hexadecimal[2 * sizeof job->digest];
-    bool with_body = job->outcome == ANSWERED || job->outcome == CUT || job->outcome == BROKEN || job->outcome == STALLED;
-    PyObject *result = PyTuple_New(7);
-    if (!result)
-        return NULL;
-    PyObject *items[7] = {token->exchange, PyLong_FromLong(job->outcome), PyLong_FromLong(job->head.status),
-                          with_body ? body_of(job) : none(), NULL, NULL, PyLong_FromLong(job->error)};
-    token->exchange = NULL;
-    items[4] = job->outcome == ANSWERED && job->head.status >= 300
-                   ? PyBytes_FromStringAndSize(job->small, (Py_ssize_t)job->head.size)
-                   : none();
     to_hexadecimal(job->digest, job->digest_size, hexadecimal);
-    items[5] = job->digest_size ? PyUnicode_FromStringAndSize(hexadecimal, 2 * (Py_ssize_t)job->digest_size) : none();
-    bool whole = true;
-    for (Py_ssize_t i = 0; i < 7; i++) {
+    return job->digest_size ? PyUnicode_FromStringAndSize(hexadecimal, 2 * (Py_ssize_t)job->digest_size) : none();
+}
+
+/* A tuple of items, which it takes over; NULL if one of them is NULL. */
+static PyObject *tuple_of(PyObject *const *items, Py_ssize_t size) {
+    PyObject *tuple = PyTuple_New(size);
+    bool whole = tuple != NULL;
+    for (Py_ssize_t i = 0; i < size; i++) {
         whole &= items[i] != NULL;
-        PyTuple_SetItem(result, i, items[i]);
+        if (!tuple)
+            Py_XDECREF(items[i]);
+        else
+            PyTuple_SetItem(tuple, i, items[i]);
     }
-    if (whole)
-        return result;
-    Py_DECREF(result);
-    return NULL;
+    if (!whole)
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
+/* The `Response` of a job that was answered with a status below 300: without a call of Python code, for each blob. */
+static PyObject *response_of(Group *self, struct job *job) {
+    Py_INCREF(self->headers);
+    PyObject *items[5] = {PyLong_FromLong(job->head.status), body_of(job), self->headers, PyFloat_FromDouble(0.0),
+                          digest_of(job)};
+    PyObject *fields = tuple_of(items, 5);
+    PyObject *args = fields ? PyTuple_Pack(1, fields) : NULL;
+    newfunc make = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+    PyObject *response = args ? make((PyTypeObject *)self->response, args, NULL) : NULL;
+    Py_XDECREF(args);
+    Py_XDECREF(fields);
+    return response;
+}
+
+/* What `interpret` makes of any other outcome. */
+static PyObject *interpreted(Group *self, struct job *job, PyObject *exchange) {
+    bool with_body = job->outcome == ANSWERED || job->outcome == CUT || job->outcome == BROKEN || job->outcome == STALLED;
+    bool with_head = job->outcome == ANSWERED;
+    Py_INCREF(exchange);
+    PyObject *items[6] = {exchange,
+                          PyLong_FromLong(job->outcome),
+                          PyLong_FromLong(job->head.status),
+                          with_body ? body_of(job) : none(),
+                          with_head ? PyBytes_FromStringAndSize(job->small, (Py_ssize_t)job->head.size) : none(),
+                          PyLong_FromLong(job->error)};
+    PyObject *args = tuple_of(items, 6);
+    PyObject *outcome = args ? PyObject_CallObject(self->interpret, args) : NULL;
+    Py_XDECREF(args);
+    return outcome;
+}
+
+/* The error that is set, as an outcome: one answer that cannot be handed over must not lose the others. */
+static PyObject *error_of(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* (exchange, outcome) of a job that has ended. */
+static PyObject *result_of(Group *self, struct job *job) {
+    struct token *token = job->token;
+    bool plain = job->outcome == ANSWERED && job->head.status < 300;
+    PyObject *exchange = token->exchange;
+    PyObject *items[2] = {exchange, plain ? response_of(self, job) : interpreted(self, job, exchange)};
+    token->exchange = NULL;
+    if (!items[1])
+        items[1] = error_of();
+    return tuple_of(items, 2);
 }
 
 static PyObject *results(Group *self) {
@@ -396,7 +456,7 @@ static PyObject *results(Group *self) {
     PyObject *list = PyList_New(0);
     struct job *job;
     while (list && (job = group_ended(group))) {
-        PyObject *result = result_of(job);
+        PyObject *result = result_of(self, job);
         free_number(self, ((struct token *)job->token)->number);
         release_token(job->token);
         job_free(group, job);
