@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from bitstore.steps import Request, Response, TransferError
+from bitstore.steps import Request, Response
 
 __all__ = ["WAITING", "Declined", "Ended", "Exchange", "Performed", "Transport"]
 
