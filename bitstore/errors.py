@@ -128,6 +128,14 @@ class BudgetReached(LimitReached):
     """
 
 
+def budget_reached(error: BaseException | None) -> BudgetReached | None:
+    """What a budget has said in a lookup that failed with `error`; None: no budget was in the way."""
+    if isinstance(error, BudgetReached):
+        return error
+    inner = [each for _, each in error.failures] if isinstance(error, LookupFailed) else []
+    return next((found for each in inner if (found := budget_reached(each)) is not None), None)
+
+
 class TooManyRequests(StoreNotAvailable):
     """For `api_get` to raise, where the API answers 429: it is called again later, and others wait as well.
 

@@ -16,6 +16,7 @@ import pytest
 
 import bitstore
 from bitstore import (
+    Budget,
     CallLimit,
     DiskCache,
     FileRaw,
@@ -25,6 +26,7 @@ from bitstore import (
     LFSRaw,
     MemoryCache,
     ObstoreRaw,
+    Price,
     RateLimit,
     Retry,
     S3Raw,
@@ -37,6 +39,7 @@ from bitstore.config import ConfigError, loads
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
 from bitstore.config._foreign import FsspecTier, ObstoreTier
+from bitstore.config._money import BudgetTable, PriceTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
 from bitstore.config._schema import schema, schema_file
@@ -82,6 +85,8 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     LimitTable: (CallLimit,),
     RetryTable: (Retry,),
     ReferencesTable: (Sha1References,),
+    PriceTable: (Price,),
+    BudgetTable: (Budget,),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -105,6 +110,8 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "S3Raw.client": (None, "an object"),
     "GSRaw.client": (None, "an object"),
     "CallLimit.clock": (None, "for tests"),
+    "Price.source": (None, "of classes alone"),
+    "Price.dated": (None, "of classes alone"),
     "Sha1Store.algorithm": (None, "that of the file"),
     "DiskCache.algorithm": (None, "that of the file"),
     "append_cache.cache": (None, "the store itself"),
@@ -136,7 +143,7 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {"DigestReferences", "Md5References", "Sha256References"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
-    returned = {"Blob", "Location", "Outline", "SampleCheck", "Stats", "TierStats"}
+    returned = {"Blob", "Location", "Money", "Outline", "SampleCheck", "Spent", "Stats", "TierStats"}
     returned |= {name for name in others if name.startswith("Check")} | {"TierCheck"}
     assert others - bases - returned == set()
 
@@ -162,6 +169,7 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
             "options": '{ host = "h", token = "${TOKEN}", tries = [1] }',
             "limit": '{ name = "a", per_day = 3 }',
             "remember_missing": "5",
+            "price": '"0.002 USD"',
             "cache_result": "false",
         },
     ),
@@ -207,6 +215,17 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
         'url = "https://h/f/"\nretry = { attempts = 2',
         {"first_delay": "0.2", "longest_delay": "7", "budget": "8"},
     ),
+    PriceTable: (
+        'url = "s3://b/f/"\nprice = { like = "s3-standard"',
+        {
+            "per_call": '"1 USD"',
+            "per_1000_reads": '"1 USD"',
+            "per_1000_writes": '"1 USD"',
+            "per_gb": '"1 USD"',
+            "egress_per_gb": '"0 USD"',
+            "misses_billed": "false",
+        },
+    ),
     ReferencesTable: (
         'url = "https://h/f/"\nreferences = { table = "{tmp}/t"',
         {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7"},
@@ -219,14 +238,14 @@ ANY_URL = {
 ANY_WIRE = {
     "forbidden_is_missing": "true", "missing_bucket": '"missing"', "range_threshold": '"1MB"', "connect_timeout": "1",
     "stall_timeout": "2", "total_timeout": "3", "ca_bundle": '"{tmp}/ca.pem"', "proxy": '"http://p:1"',
-    "retry": "{ attempts = 2 }", "requests_per_second": "5",
+    "retry": "{ attempts = 2 }", "requests_per_second": "5", "price": '"s3-standard-ia"',
 }  # fmt: skip
 NEEDED = {"name", "url", "python", "client"}
 
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
-    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable):
+    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable):
         keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
     if kind is LFSTier:  # which refuses it
         del keys["references"]
@@ -253,7 +272,7 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
     inner = " }" if "{ " in begin else ""
     untold = {"cache"} if kind in (DiskTier, MemoryTier) else {"read", "cache"}
     untold |= {"references"} if kind is LFSTier else {"table"}
-    assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "per_second"}
+    assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "like", "per_second"}
     without = state_of(place(tier(begin + inner)))
     for key, value in keys.items():
         line = f", {key} = {value} }}" if inner else f"\n{key} = {value}"
@@ -269,12 +288,19 @@ def test_keys_of_a_cache_and_of_the_file_act() -> None:
         "call_when_uncertain": "true",
         "pay_unkept": "true",
         "on_answer": '"tests.test_observe:note"',
+        "budget": '"25 USD"',
         "otel": "true",
     }
     assert {*File.__struct_fields__} == {*options, "algorithm", "tier"}
     for key, value in options.items():
         text = f"{key} = {value}\n{source}"
         assert state_of(text) != state_of(source), f"{key} does nothing"
+        check(text)
+    caps = {"most": '"1 USD"', "calls": "1", "requests": "1", "bytes": '"1MB"', "name": '"n"', "state": '"s"'}
+    assert {*BudgetTable.__struct_fields__} == {*caps}
+    for key, value in caps.items():
+        text = f"budget = {{ {key} = {value} }}\n{source}"
+        assert state_of(text) != state_of(f"budget = {{}}\n{source}"), f"{key} does nothing"
         check(text)
 
 

@@ -140,6 +140,7 @@ class Report(Run, tag="report"):
     invalid: int
     by_tier: dict[str, int]
     tiers: list[dict[str, str | int]] | None
+    spent: list[dict[str, Any]] | None
 
 
 class Verification(Run, tag="verification"):

@@ -21,6 +21,7 @@ from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_home, expand_variables
+from bitstore.config._money import PRICE, PriceTable, price_of
 from bitstore.config._references import ReferencesTable
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
@@ -159,6 +160,7 @@ class _WireTier(URLTier, kw_only=True):
     )
     proxy: Annotated[str | None, about('URL of an HTTP proxy; `""`: none, whatever the environment says.')] = None
     retry: Annotated[RetryTable | None, about("How often and how long transient failures are tried again.")] = None
+    price: Annotated[str | PriceTable | None, about(PRICE)] = None
     requests_per_second: Annotated[
         float | None, about("The most requests per second of one process.", exclusiveMinimum=0)
     ] = None
@@ -170,6 +172,8 @@ class _WireTier(URLTier, kw_only=True):
             if not per_second > 0:
                 raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
             options["limit"] = RateLimit(per_second=per_second)
+        if self.price is not None:
+            options["price"] = price_of(self.price)
         if self.retry is not None:
             options["retry"] = Retry(**msgspec.structs.asdict(self.retry))
         if self.ca_bundle is not None:
