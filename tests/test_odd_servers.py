@@ -13,17 +13,16 @@ import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
 from tests.raw_server import Answerer, RawServer, said
-from tests.sockets import prefer_own_connections
+from tests.sockets import TRANSPORTS, only_by
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 
 
-@pytest.fixture(autouse=True, params=["libcurl", "sockets"])
+@pytest.fixture(autouse=True, params=TRANSPORTS)
 def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches by libcurl, and over connections of our own."""
-    if request.param == "sockets":
-        prefer_own_connections(monkeypatch)
+    """By libcurl, and over connections of our own."""
+    only_by(request.param, monkeypatch)
 
 
 def failure(store: Store, uri: str) -> str:

@@ -17,12 +17,12 @@ from bitstore._lookup.task import Task
 from bitstore._transport.bars import Bars
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
+from bitstore._transport.poller import Poller
 from bitstore._transport.scheduler import Scheduler
-from bitstore._transport.sockets.transport import FEW
+from bitstore._transport.sockets.transport import FEW, Sockets
 from bitstore._transport.transport import Declined, Ended, Exchange, Transport
 from bitstore.steps import REFUSED, Profile, Request, Response, Steps, Together, TransferError
 from tests.fake_transport import OK, FakeTransport
-from tests.sockets import own_sockets
 
 PROFILE = Profile()
 BROKEN = TransferError(56, "reset")
@@ -236,7 +236,7 @@ def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -
 
 
 def test_our_own_connections_allow_more_requests_at_once_than_libcurl() -> None:
-    assert own_sockets().least == FEW + 1
+    assert Sockets(Poller(), SocketBudget(8)).least == FEW + 1
 
 
 # ---------------------------------------------------------------------- abandoning
