@@ -143,7 +143,7 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {"DigestReferences", "Md5References", "Sha256References"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
-    returned = {"Blob", "Location", "Money", "Outline", "SampleCheck", "Spent", "Stats", "TierStats"}
+    returned = {"Blob", "Evidence", "Location", "Money", "Outline", "SampleCheck", "Spent", "Stats", "TierStats"}
     returned |= {name for name in others if name.startswith("Check")} | {"TierCheck"}
     assert others - bases - returned == set()
 
@@ -234,6 +234,7 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
 ANY_URL = {
     "cache": "true", "cache_result": "false", "verify": "false", "compression": '"zstd"', "max_blob_size": '"1MB"',
     "references": '{ table = "{tmp}/t" }',
+    "index": '"{tmp}/x.idx"', "index_max_age": "inf", "recheck": "false",
 }  # fmt: skip
 ANY_WIRE = {
     "forbidden_is_missing": "true", "missing_bucket": '"missing"', "range_threshold": '"1MB"', "connect_timeout": "1",

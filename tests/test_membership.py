@@ -30,6 +30,7 @@ from bitstore import (
 )
 from bitstore.index import Index, IndexBuilder, merge
 from bitstore.index._writes import HEAD, RECORD, place_of
+from tests.cli_scene import Scene
 from tests.servers.web_folder import WebFolder
 from tests.stores import API, as_cache, as_source, blobs, composed, outcome, sha1
 
@@ -289,7 +290,7 @@ def test_an_index_of_another_store_is_refused_by_name(server: WebFolder, tmp_pat
 # ---------------------------------------------------------------------- what is written since
 
 
-def test_what_is_written_is_known_at_once_to_all_stores_of_the_index(server: WebFolder, index: Path) -> None:
+def test_all_stores_of_an_index_know_at_once_what_one_of_them_writes(server: WebFolder, index: Path) -> None:
     reader = at(server, "a", index=index, recheck=False)
     writer, cache = (kind(HTTPRaw(), f"{server.url}/a/", index=index) for kind in (Sha1Store, Sha1Cache))
     filling = composed(as_cache(cache, "cache"), at(server, "b"))
@@ -347,6 +348,17 @@ def test_an_index_that_is_lost_or_comes_late_costs_no_proof_for_ever(server: Web
     assert store.get(LOST) == b"lost", "it was noted before there was an index"
     assert store.exists(sha1(b"none")) is False
     assert asked(server) == {"a": 2}
+
+
+def test_the_first_index_of_a_bucket_is_a_proof_as_writes_are_noted_before_it_is_listed(scene: Scene) -> None:
+    url = (scene.root / "shelf").as_uri() + "/"
+    code, out, err = scene("index", "build", url, "-o", "x.idx", "--algorithm", "sha1")
+    assert code in (0, 1) and "written since: 0 digests; an absence is proved" in out, out + err
+    store = Sha1Store(FileRaw(), url, index=scene.root / "x.idx", recheck=False)
+    assert outcome(lambda: store.get(LOST)).evidence[0].how == "index"  # type: ignore[attr-defined]
+    place_of(scene.root / "x.idx").write_bytes(b"hello")
+    code, out, err = scene("index", "build", url, "-o", "x.idx", "--algorithm", "sha1")
+    assert code in (0, 1) and "move it away" in out and "the index will prove no absence" in err
 
 
 # ---------------------------------------------------------------------- races

@@ -183,6 +183,8 @@ class IndexFile(Line, tag="index"):
     made_at: str
     covers_up_to: str
     coverage: str
+    written_since: int
+    no_proof: str | None
 
 
 class IndexBuild(Line, tag="index-build"):

@@ -20,7 +20,7 @@ from bitstore.index._index import Index, IndexInfo
 from bitstore.index._noted import Noted
 from bitstore.index._writes import note, place_of
 
-__all__ = ["Denial", "Membership", "MembershipState"]
+__all__ = ["Denial", "Membership", "MembershipState", "why_no_proof"]
 
 logger = logging.getLogger("bitstore")
 
@@ -90,15 +90,8 @@ class _Opened:
         self.index = index
         self.covers_up_to = index.info.covers_up_to
         self.covers = index.info.covers_up_to.timestamp()
-        begins = self.noted.begins
-        if index.info.coverage != "whole":
-            self.why_not = f"it covers a part of the source: {index.info.coverage}"
-        elif begins is None:
-            self.why_not = self.noted.why_not
-        elif begins > self.covers_up_to:
-            since = begins.isoformat(timespec="seconds")
-            self.why_not = f"what is written is noted since {since}, and the index covers less: build it again"
-        elif identity is not None and identity != self.noted.identity:
+        self.why_not = why_no_proof(index.info, self.noted)
+        if self.why_not is None and identity is not None and identity != self.noted.identity:
             self.why_not = "the process that this store comes from notes its writes in another file"
 
     def is_current(self, path: str) -> bool:
@@ -222,6 +215,18 @@ class Membership(KeepsPerProcess):
         with contextlib.suppress(OSError):
             identity = identity or Noted(place_of(self.path)).identity
         return {**self.__dict__, "_here": PerProcess(), "_identity": identity}
+
+
+def why_no_proof(info: IndexInfo, noted: Noted) -> str | None:
+    """Why an index is no proof of an absence, whatever its age; None: it is, with what was noted since."""
+    if info.coverage != "whole":
+        return f"it covers a part of the source: {info.coverage}"
+    if noted.begins is None:
+        return noted.why_not
+    if noted.begins > info.covers_up_to:
+        since = noted.begins.isoformat(timespec="seconds")
+        return f"what is written is noted since {since}, and the index covers less: build it again"
+    return None
 
 
 def _stamp(path: str) -> tuple[int, int, int, int] | None:

@@ -47,6 +47,7 @@ __all__ = [
     "note",
     "place_of",
     "prune",
+    "withdraw",
 ]
 
 HEAD = struct.Struct("<8sHHIQq16s12xI")
@@ -92,8 +93,13 @@ def place_of(index: Path) -> Path:
     return final.with_name(fitting_name(final.parent, final.name, ".added"))
 
 
-def begin(index: Path) -> None:
+def begin(index: Path) -> bool:
     """From now on writes are noted: make the file unless it is there. Called before a listing begins.
+
+    Returns
+    -------
+    bool
+        Whether there was none.
 
     Raises
     ------
@@ -102,10 +108,20 @@ def begin(index: Path) -> None:
     DamagedIndex
         Another file has its name.
     """
+    path = place_of(index)
+    fresh = can_be_shared() and not path.exists()
     if can_be_shared():
-        path = place_of(index)
         with _locked(path, index):
             pass
+    return fresh
+
+
+def withdraw(index: Path) -> None:
+    """Delete the file of an index that is not made after all, unless something was noted. Raises as `begin` does."""
+    path = place_of(index)
+    with _locked(path, index) as file:
+        if os.fstat(file).st_size == HEAD.size:
+            path.unlink()
 
 
 def note(index: Path, digest: bytes) -> None:
