@@ -22,7 +22,9 @@ from bitstore import (
     FileRaw,
     HTTPRaw,
     MemoryCache,
+    MissLedger,
     NotFoundInStore,
+    RemembersMisses,
     Sha1Cache,
     Sha1Store,
     Sha256Store,
@@ -165,6 +167,17 @@ def test_a_failure_elsewhere_stays_a_failure_whatever_an_index_proves(server: We
     store = composed(at(server, "a", index=index, recheck=False), broken)
     error = outcome(lambda: store.get(LOST))
     assert isinstance(error, StoreNotAvailable) and len(error.missing) == 1  # type: ignore[attr-defined]
+
+
+def test_a_source_with_a_ledger_of_misses_keeps_its_index(server: WebFolder, index: Path, tmp_path: Path) -> None:
+    ledger = MissLedger(tmp_path / "misses")
+    store = composed(
+        RemembersMisses(at(server, "a", index=index, recheck=False), ledger, name="a"), at(server, "b"), API({})
+    )
+    assert all(map(store.get, OTHER)) and asked(server) == {"b": len(OTHER)}
+    for _ in range(2):
+        outcome(lambda: store.get(LOST))
+    assert asked(server)["a"] == 1, "asked once before anything is paid for, and remembered"
 
 
 def test_a_composite_without_an_index_walks_its_own_chain(server: WebFolder, index: Path) -> None:

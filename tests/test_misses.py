@@ -100,7 +100,9 @@ class TestSecondRun:
         assert str(second) == f"{DIGEST}: missing in API() ({why})"
         store = composed(Shelf(), source)
         error = missed(store, DIGEST)
-        assert str(error).endswith(f"(API {why})") and str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error))
+        assert str(error).endswith(f"(Shelf: asked just now; API: {why})") and str(
+            pickle.loads(pickle.dumps(error))
+        ) == str(copy.copy(error))
         outer = composed(store)
         assert f"(Sha1Composite API {why})" in str(missed(outer, DIGEST))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from bitstore._tiers.chain import Tier, costs, has_index
@@ -17,7 +17,7 @@ Link: TypeAlias = tuple[Tier, tuple[Tier, ...]]  # a tier, and the caches that k
 Look: TypeAlias = Callable[[Any, Any], Steps[Found]]
 
 
-def asked_last(chain: Sequence[Link], key: Any, live: Live, said: Said | None = None) -> Iterator[Link]:
+def asked_last(chain: Iterable[Link], key: Any, live: Live, said: Said | None = None) -> Iterator[Link]:
     """The chain in the order in which its tiers are asked for `key`.
 
     A tier whose index denies the blob is put off: until a tier that costs money would be asked, or all others have
