@@ -100,11 +100,10 @@ class TestSecondRun:
         assert str(second) == f"{DIGEST}: missing in API() ({why})"
         store = composed(Shelf(), source)
         error = missed(store, DIGEST)
-        assert str(error).endswith(f"(Shelf: asked just now; API: {why})") and str(
-            pickle.loads(pickle.dumps(error))
-        ) == str(copy.copy(error))
+        assert str(error).endswith(f"(Shelf: asked just now; API: {why})")
+        assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error))
         outer = composed(store)
-        assert f"(Sha1Composite API {why})" in str(missed(outer, DIGEST))
+        assert f"Sha1Composite > API: {why})" in str(missed(outer, DIGEST))
 
     def test_remembered_misses_are_counted_apart(self, api: CountedAPI, path: Path) -> None:
         source = RemembersMisses(Sha1Store(HTTPRaw(), f"{api.url}/blob/"), MissLedger(path), name="web")
