@@ -68,6 +68,7 @@ def tables() -> str:
         ("The table `limit`", kinds["LimitTable"], set()),
         ("The table `price`", kinds["PriceTable"], set()),
         ("The table `budget` of the file", kinds["BudgetTable"], set()),
+        ("The table `misses`", kinds["MissesTable"], set()),
         ("The table `references`", kinds["ReferencesTable"], set()),
         ("The table `retry`", kinds["RetryTable"], set()),
     ]

@@ -25,15 +25,18 @@ from bitstore import (
     HTTPRaw,
     LFSRaw,
     MemoryCache,
+    MissLedger,
     ObstoreRaw,
     Price,
     RateLimit,
+    RemembersMisses,
     Retry,
     S3Raw,
     Sha1APISource,
     Sha1Composite,
     Sha1References,
     Sha1Store,
+    SharedMisses,
 )
 from bitstore.config import ConfigError, loads
 from bitstore.config._caches import DiskTier, MemoryTier
@@ -44,7 +47,7 @@ from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
 from bitstore.config._schema import schema, schema_file
 from bitstore.config._tables import KINDS
-from bitstore.config._tier import Table
+from bitstore.config._tier import MissesTable, Table
 from bitstore.config._urls import FileTier, GSTier, HTTPTier, LFSTier, RetryTable, S3Tier
 from tests import config_page, test_config
 from tests.test_config import tier
@@ -87,6 +90,7 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     ReferencesTable: (Sha1References,),
     PriceTable: (Price,),
     BudgetTable: (Budget,),
+    MissesTable: (RemembersMisses, MissLedger, SharedMisses),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -112,6 +116,12 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "CallLimit.clock": (None, "for tests"),
     "Price.source": (None, "of classes alone"),
     "Price.dated": (None, "of classes alone"),
+    "MissLedger.clock": (None, "for tests"),
+    "RemembersMisses.base_store": (None, "that of the tier"),
+    "RemembersMisses.ledger": ("path", ""),
+    "RemembersMisses.algorithm": (None, "that of the file"),
+    "SharedMisses.raw": ("share", ""),
+    "SharedMisses.prefix": ("share", ""),
     "Sha1Store.algorithm": (None, "that of the file"),
     "DiskCache.algorithm": (None, "that of the file"),
     "append_cache.cache": (None, "the store itself"),
@@ -143,7 +153,19 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {"DigestReferences", "Md5References", "Sha256References"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
-    returned = {"Blob", "Evidence", "Location", "Money", "Outline", "SampleCheck", "Spent", "Stats", "TierStats"}
+    returned = {
+        "Blob",
+        "Evidence",
+        "Location",
+        "Miss",
+        "MissSource",
+        "Money",
+        "Outline",
+        "SampleCheck",
+        "Spent",
+        "Stats",
+        "TierStats",
+    }
     returned |= {name for name in others if name.startswith("Check")} | {"TierCheck"}
     assert others - bases - returned == set()
 
@@ -171,6 +193,7 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
             "remember_missing": "5",
             "price": '"0.002 USD"',
             "cache_result": "false",
+            "misses": '{ path = "{tmp}/m" }',
         },
     ),
     FsspecTier: (
@@ -230,10 +253,20 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
         'url = "https://h/f/"\nreferences = { table = "{tmp}/t"',
         {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7"},
     ),
+    MissesTable: (
+        'url = "https://h/f/"\nmisses = { path = "{tmp}/m"',
+        {
+            "name": '"account"',
+            "lifetime": '"12h"',
+            "recheck": "true",
+            "share": '{ url = "s3://b/misses/", profile = "p" }',
+            "refresh": '7, share = "file://{tmp}/"',
+        },
+    ),
 }  # fmt: skip
 ANY_URL = {
     "cache": "true", "cache_result": "false", "verify": "false", "compression": '"zstd"', "max_blob_size": '"1MB"',
-    "references": '{ table = "{tmp}/t" }',
+    "references": '{ table = "{tmp}/t" }', "misses": '{ path = "{tmp}/m" }',
     "index": '"{tmp}/x.idx"', "index_max_age": "inf", "recheck": "false",
 }  # fmt: skip
 ANY_WIRE = {
@@ -246,7 +279,7 @@ NEEDED = {"name", "url", "python", "client"}
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
-    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable):
+    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable, MissesTable):
         keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
     if kind is LFSTier:  # which refuses it
         del keys["references"]
@@ -272,7 +305,7 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
     begin, keys = keys_of(kind)
     inner = " }" if "{ " in begin else ""
     untold = {"cache"} if kind in (DiskTier, MemoryTier) else {"read", "cache"}
-    untold |= {"references"} if kind is LFSTier else {"table"}
+    untold |= {"references"} if kind is LFSTier else {"table", "path"}
     assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "like", "per_second"}
     without = state_of(place(tier(begin + inner)))
     for key, value in keys.items():

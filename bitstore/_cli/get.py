@@ -52,8 +52,9 @@ def get(
                 reporting.show(Blob(digest=composite.canonical(digest), file=str(target), bytes=len(data)), "")
         else:
             show_bytes(data)
-    except NotFoundInStore:
-        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())})")
+    except NotFoundInStore as error:
+        why = f"; {error.why}" if error.why else ""
+        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())}{why})")
     except StoreNotAvailable as error:
         fail(2, f"could not look up {digest}: {reason_of(error)}", advice=stores.advice(digest))
     except (BitstoreError, TypeError) as error:

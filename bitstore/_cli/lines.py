@@ -18,11 +18,15 @@ __all__ = [
     "Claim",
     "Config",
     "Error",
+    "Forgotten",
     "IndexBuild",
     "IndexCheck",
     "IndexFile",
     "Line",
     "Location",
+    "Miss",
+    "MissExport",
+    "MissSource",
     "Outcome",
     "Pass",
     "Put",
@@ -204,6 +208,45 @@ class IndexCheck(Line, tag="index-check"):
     file: str
     whole: bool
     error: str | None
+
+
+class MissSource(Line, tag="miss-source"):
+    """What a ledger of misses knows of one source."""
+
+    file: str
+    name: str
+    algorithm: str
+    place: str
+    lifetime: float
+    misses: int
+    expired: int
+    first: str | None
+    last: str | None
+
+
+class Miss(Line, tag="miss"):
+    """A blob that a source has said it lacks."""
+
+    source: str
+    algorithm: str
+    digest: str
+    at: str
+    reason: str
+    expired: bool
+
+
+class MissExport(Line, tag="miss-export"):
+    """Misses that were written to a file."""
+
+    file: str
+    misses: int
+
+
+class Forgotten(Line, tag="forgotten"):
+    """Misses that a ledger has forgotten."""
+
+    file: str
+    misses: int
 
 
 class Config(Line, tag="config"):

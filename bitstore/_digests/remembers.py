@@ -267,6 +267,8 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
             return False
 
     def describe_steps(self, digest: str) -> Steps[Stored | None]:
+        """What the source says. Where the ledger knows a miss, `NotFoundInStore` says how, for `Store.locate`."""
+
         def ask() -> Steps[Any]:
             stored = yield from steps_of_describe(self.base_store, digest)
             if stored is None:
@@ -277,7 +279,9 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
             stored: Stored = yield from self._asked(digest, "exists", ask)
         except InvalidDataFound:
             raise
-        except NotFoundInStore:
+        except NotFoundInStore as error:
+            if error.why:
+                raise
             return None
         return stored
 

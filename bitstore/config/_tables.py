@@ -14,7 +14,7 @@ from bitstore.config._foreign import CLIENTS
 from bitstore.config._money import BudgetTable, PriceTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
-from bitstore.config._tier import Table, Tier
+from bitstore.config._tier import MissesTable, Table, Tier
 from bitstore.config._urls import SCHEMES, RetryTable
 
 __all__ = ["KINDS", "convert", "tier"]
@@ -26,6 +26,7 @@ _INNER: dict[str, type[Table]] = {
     "references": ReferencesTable,
     "price": PriceTable,
     "budget": BudgetTable,
+    "misses": MissesTable,
 }
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
