@@ -27,7 +27,7 @@ def ledger(scene: Scene) -> MissLedger:
     (scene.root / "list").write_text("".join(f"{digest}\n" for digest in DIGESTS))
     assert scene("fetch", "list", "-o", "out", "--config", "misses.toml")[0] == 1
     ledger = MissLedger("misses.sqlite")
-    other = RemembersMisses(API({}), ledger, name="other", lifetime=0.001)
+    other = RemembersMisses(API({}), ledger, name="other", lifetime=1e-6)
     outcome(lambda: other.get(DIGESTS[0]))
     return ledger
 
@@ -49,7 +49,7 @@ def test_a_second_fetch_calls_the_api_no_more(scene: Scene, ledger: MissLedger) 
 def test_each_source_of_a_ledger_is_shown(words: list[str], scene: Scene, ledger: MissLedger) -> None:
     code, out, _ = scene("misses", "show", *words, "--check")
     assert code == 0 and "api (API): 5 misses, which count for 30 days" in out
-    assert "other (API): 1 misses; of 1 the time of 0.001 seconds is over" in out
+    assert "other (API): 1 misses; of 1 the time of 1e-06 seconds is over" in out
     told = [json.loads(line) for line in scene("misses", "show", *words, "--json")[1].splitlines()]
     assert [(each["name"], each["misses"], each["expired"]) for each in told] == [("api", 5, 0), ("other", 1, 1)]
 
