@@ -101,6 +101,7 @@ class Store(FrameMethods, ABC):
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
         patience: float = 60.0,
+        threads: int | None = None,
     ) -> Iterator[Blob]:
         """Look up many blobs at once, in bounded memory; answers come as they arrive.
 
@@ -123,6 +124,9 @@ class Store(FrameMethods, ABC):
             Seconds from the beginning of an outage (a tier of a composite is unreachable, or left alone after
             repeated failures) for which lookups wait and try again: so a short outage does not turn a data set
             into failures. 0: what fails has failed.
+        threads
+            How many threads transfer, 1 to 16; None: one for small blobs, whose lookups are mostly Python, and for
+            large ones as many as there are cores, 4 at most.
 
         Yields
         ------
@@ -132,7 +136,9 @@ class Store(FrameMethods, ABC):
         from bitstore._lookup.batch import get_many
         from bitstore._lookup.options import LookupOptions
 
-        options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)
+        options = LookupOptions(
+            timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience, threads=threads
+        )
         return get_many(self, uris, options, ordered=ordered, errors=errors)
 
     async def aget(self, uri: Any, *, timeout: float | None = None) -> Any:

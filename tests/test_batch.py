@@ -100,6 +100,22 @@ class TestAnswers:
         assert isinstance(answers[2].error, TypeError)
         assert isinstance(answers[3].error, TypeError)
 
+    def test_as_many_threads_transfer_as_the_caller_says(self, api: CountedAPI) -> None:
+        api.blobs = blobs(16)
+        hold = Hold()
+        api.rules.add(hold)
+        answers = over(api).get_many(api.blobs, threads=3)
+        transferring: list[str] = []
+
+        def look() -> None:
+            wait_until(lambda: len(api.requests) == 16)
+            transferring.extend(name for name in own_threads() if name == "bitstore-transfer")
+            hold.release()
+
+        threading.Thread(target=look).start()
+        assert all(blob.found for blob in answers)
+        assert len(transferring) == 3
+
     def test_each_errors_mode_ignores_logs_or_raises(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
         api.blobs = blobs(3)
         wanted = ["0" * 40, *api.blobs]
@@ -117,7 +133,13 @@ class TestAnswers:
 
     def test_invalid_options_are_refused_at_once(self, api: CountedAPI) -> None:
         store = over(api)
-        cases: list[dict[str, Any]] = [{"errors": "skip"}, {"in_flight": 0}, {"timeout": 0}, {"max_bytes": "many"}]
+        cases: list[dict[str, Any]] = [
+            {"errors": "skip"},
+            {"in_flight": 0},
+            {"timeout": 0},
+            {"max_bytes": "many"},
+            {"threads": 0},
+        ]
         cases += [{name: wrong} for name in ("in_flight", "timeout", "patience") for wrong in (-1, math.nan, "5")]
         for wrong in cases:
             with pytest.raises(ValueError, match=re.escape(repr(*wrong.values()))):

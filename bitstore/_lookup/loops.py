@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 
@@ -9,9 +10,10 @@ from bitstore._lookup.loop import Loop
 from bitstore._support.per_process import PerProcess, hold_after_fork
 from bitstore._transport.pace import Pace
 
-__all__ = ["loop"]
+__all__ = ["loop", "threads_for_large"]
 
 _MOST_TRANSFERS = 1024
+_MOST_FOR_LARGE = 4  # threads: more are no faster than the lines of most machines
 
 
 class _Loops:
@@ -44,4 +46,11 @@ def _most_transfers(number: int) -> int:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
         return _MOST_TRANSFERS
-    return max(8, min(_MOST_TRANSFERS, (files - 128) * (3 if number == 0 else 1) // 4))
+    part = 0.75 if number == 0 else 1 / 24 if number < _MOST_FOR_LARGE else 1 / 128
+    return max(8, min(_MOST_TRANSFERS, int((files - 128) * part)))
+
+
+def threads_for_large() -> int:
+    """How many transfer threads are of use for large blobs: as many as this process may use cores, within reason."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_FOR_LARGE, max(2, usable))

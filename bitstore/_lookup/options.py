@@ -8,7 +8,9 @@ from typing import Any
 
 from bitstore._support.sizes import parse_size
 
-__all__ = ["LookupOptions", "check_timeout"]
+__all__ = ["MOST_THREADS", "LookupOptions", "check_timeout"]
+
+MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class LookupOptions:
     max_bytes: int | str = "256MB"
     # Seconds from the beginning of an outage for which lookups are tried again.
     patience: float = 60.0
+    # Threads that transfer; None: chosen by the library.
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout)
@@ -38,6 +42,9 @@ class LookupOptions:
         patience: Any = self.patience
         if not (_is_number(patience) and patience >= 0):
             raise ValueError(f"patience={patience!r}: must be a number of seconds, at least 0")
+        threads: Any = self.threads
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+            raise ValueError(f"threads={threads!r}: must be a number of threads, 1 to {MOST_THREADS}")
         parse_size(self.max_bytes)
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bitstore._lookup.asking import canonical_of, label_of, size_of, steps_of_get, steps_of_key
-from bitstore._lookup.loops import loop
+from bitstore._lookup.loops import loop, threads_for_large
 from bitstore._lookup.options import LookupOptions
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import taken
@@ -26,7 +26,7 @@ _SPARE = 64  # further lookups in the window: answers that the consumer has yet 
 _TRIES = 2  # further tries of a lookup that failed although others were answered
 _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
-# mostly copies bytes, which two do at the same time.
+# mostly copies bytes, which several do at the same time.
 _LARGE = 1024 * 1024
 
 
@@ -92,7 +92,7 @@ class Window:
         self._most = options.in_flight
         self._max_bytes = options.bytes_held
         self._patience = options.patience
-        self.loop = loop()  # for the next lookup
+        self.loop = self._first_loop = loop()  # for the next lookup
         self._delivery = threading.Lock()
         self.queue: queue.SimpleQueue[list[_Lookup]] = queue.SimpleQueue()  # lookups that have ended
         self.arrived: list[_Lookup] = []  # what the consumer has taken from the queue, and `answers` has yet to see
@@ -106,7 +106,8 @@ class Window:
         self._answered = 0  # lookups that have ended; written by the transfer threads
         self._bytes_in = 0  # bytes of the blobs of those lookups; written by the transfer threads
         self._bytes_out = 0  # bytes of the blobs yielded
-        self._large = False  # whether the blobs so far are large on average
+        self._threads = options.threads
+        self._spread = options.threads or 1  # transfer threads that have lookups of this window
         self._portion = 1  # inputs that are read at a time, once the window has been full
 
     def answers(self, ordered: bool) -> Iterator[Blob | None]:
@@ -264,9 +265,10 @@ class Window:
             return min(most, _FIRST_LOOKUPS)
         # Blobs that are here count by their size, those to come by the mean of what has come so far.
         mean = self._bytes_in / self._answered
-        if self._large and mean < _LARGE:
-            self.loop = loop()
-        self._large = mean >= _LARGE
+        if self._threads is None:
+            self._spread = threads_for_large() if mean >= _LARGE else 1
+            if self._spread == 1:
+                self.loop = self._first_loop
         held = self._bytes_in - self._bytes_out
         to_come = int((self._max_bytes - held) / mean) if mean >= 1 else most
         here = self._answered - self._yielded
@@ -297,8 +299,8 @@ class Window:
         lookup = _Lookup(key, position, self, steps)
         lookup.shared = shared
         self._lookups[shared] = lookup
-        if self._large:
-            self.loop = loop(self._read % 2)
+        if self._spread > 1:
+            self.loop = loop(self._read % self._spread)
         return lookup
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
