@@ -100,7 +100,7 @@ class TestAnswers:
         assert isinstance(answers[2].error, TypeError)
         assert isinstance(answers[3].error, TypeError)
 
-    def test_as_many_threads_transfer_as_the_caller_says(self, api: CountedAPI) -> None:
+    def test_lookups_are_spread_over_the_threads_of_the_option(self, api: CountedAPI) -> None:
         api.blobs = blobs(16)
         hold = Hold()
         api.rules.add(hold)
