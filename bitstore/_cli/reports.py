@@ -20,9 +20,7 @@ from bitstore._cli.options import Reporting
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.page import page
 from bitstore._cli.runs import RunReport
-from bitstore._cli.spending import spent_keys
 from bitstore._cli.terminal import End, fail, in_words
-from bitstore._limits.budget import Budget
 from bitstore._support.atomic import target_of, write_into
 from bitstore._support.redact import redact
 from bitstore._tiers.stats import TierStats
@@ -86,7 +84,7 @@ class ReportOptions:
 
 def show_outcome(outcome: Outcome) -> None:
     """Write an outcome to standard output. Raises `OutputError`: the run stops, and keeps what it has."""
-    digest, kind, tier, size, error, _ = outcome
+    digest, kind, tier, size, error = outcome
     try:
         show_line(lines.Outcome(digest=digest, kind=kind, source=tier, bytes=size, error=error))
     except OSError as lost:
@@ -94,12 +92,7 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def fetch_line(
-    command: str,
-    report: RunReport,
-    *,
-    resume: str | None,
-    tiers: Iterable[TierStats] | None = None,
-    budget: Budget | None = None,
+    command: str, report: RunReport, *, resume: str | None, tiers: Iterable[TierStats] | None = None
 ) -> lines.Report:
     """The report of a run that goes through a list once as an object; see `report_line`."""
     return report_line(
@@ -111,7 +104,6 @@ def fetch_line(
         complete=report.complete,
         resume=resume,
         tiers=tiers,
-        budget=budget,
     )
 
 
@@ -125,7 +117,6 @@ def report_line(
     complete: bool,
     resume: str | None,
     tiers: Iterable[TierStats] | None,
-    budget: Budget | None = None,
 ) -> lines.Report:
     """The report of a run through a list as an object; for the other parameters see `run_keys`.
 
@@ -137,8 +128,6 @@ def report_line(
         How many of them were not asked for, because they are there from before.
     tiers
         What each tier did; None: unknown here.
-    budget
-        What was paid from; None: nothing was counted.
     """
     return lines.Report(
         entries=entries,
@@ -148,7 +137,6 @@ def report_line(
         invalid=tally.invalid,
         by_tier=dict(tally.by_tier),
         tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
-        spent=spent_keys(budget),
         **run_keys(command, tally, exit_code=exit_code, complete=complete, resume=resume),
     )
 
