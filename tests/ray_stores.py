@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Store
 
-__all__ = ["CarelessAPI", "FolderStore", "FullCache", "LockedStore", "MadeStore", "NotedAPI", "OddStore", "UnbornStore"]
+__all__ = [
+    "NUMBERED",
+    "CarelessAPI",
+    "FolderStore",
+    "FullCache",
+    "LockedStore",
+    "MadeStore",
+    "NotedAPI",
+    "NumberedAPI",
+    "OddStore",
+    "UnbornStore",
+]  # fmt: skip
+
+NUMBERED = {hashlib.sha1(data).hexdigest(): data for data in (b"blob %d" % number for number in range(400))}
 
 
 class FolderStore:
@@ -68,6 +82,14 @@ class NotedAPI(Sha1APISource):
         with self.log.open("a") as file:
             file.write(f"{digest}\n")
         return digest.encode()
+
+
+class NumberedAPI(NotedAPI):
+    """A paid API of blobs that match their digests: those of `NUMBERED`."""
+
+    def api_get(self, digest: str) -> bytes:
+        super().api_get(digest)
+        return NUMBERED[digest]
 
 
 class OddStore(Store):

@@ -133,6 +133,12 @@ class TierCounts:
         with self._lock:
             setattr(self._stats, what, getattr(self._stats, what) + 1)
 
+    def add(self, **counts: int) -> None:
+        """Add to the counts of these names."""
+        with self._lock:
+            for what, more in counts.items():
+                setattr(self._stats, what, getattr(self._stats, what) + more)
+
     def now(self, breaker: str, sent: RequestCounts | None) -> TierStats:
         """A copy of the counts, with the state of the tier's breaker and the requests of its store."""
         with self._lock:

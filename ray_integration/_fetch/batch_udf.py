@@ -15,9 +15,9 @@ from bitstore._frames.rows import answers, lookups, pieces, row_keys
 from bitstore._lookup.options import LookupOptions
 from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
-from ray_integration._fetch.gc_freeze import freeze_after_imports
 from ray_integration._fetch.options import Routing
 from ray_integration._fetch.router import Router
+from ray_integration._node.gc_freeze import freeze_after_imports
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._pool.pool import NodePool
 

@@ -13,7 +13,9 @@ from bitstore._support.once import warn_once
 from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
+from ray_integration._fetch.own_disks import OwnDisks
 from ray_integration._node.node_store import Piece, needs_paid
+from ray_integration._node.own_disk import OwnDisk
 from ray_integration._node.usable import usable_part
 from ray_integration._pool.members import Members
 from ray_integration._pool.node_calls import NodeCall, NodeCalls, brief
@@ -23,7 +25,8 @@ __all__ = ["Router"]
 logger = logging.getLogger("bitstore")
 
 _FIRST = 32  # lookups under way before anything is known of the blobs' sizes
-_CALL = 1024  # digests in one call at most
+_CALL = 4096  # digests in one call at most
+_GROUP = 64  # digests that are sought on the node's own disk before it is decided whether to go on there
 _FREE_TRIES = 3  # node stores that are asked before the caller fetches by itself
 _PAID_TRIES = 6  # calls to owners before a row is given up
 
@@ -75,6 +78,7 @@ class Router:
         # What the blobs so far say of the size of those to come; kept from batch to batch.
         self.answered = 0
         self.bytes = 0
+        self.disks = OwnDisks(members, self.store)
 
     def answers(self, digests: Sequence[str]) -> Generator[RowAnswer, None, None]:
         """One answer for each of the digests (all different, in canonical form), in their order."""
@@ -96,15 +100,19 @@ class _Batch(NodeCalls[int]):
         self._taken = 0  # positions whose answers the consumer has
 
     def in_order(self) -> Generator[RowAnswer, None, None]:
-        for position in range(len(self._digests)):
-            while position not in self._answers:
-                self._begin()
-                self.receive()
-            answer = self._answers.pop(position)
-            self._held -= answer.size
-            self._taken += 1
-            yield answer
-            del answer
+        try:
+            for position in range(len(self._digests)):
+                while position not in self._answers:
+                    self._begin()
+                    if position not in self._answers:
+                        self.receive()
+                answer = self._answers.pop(position)
+                self._held -= answer.size
+                self._taken += 1
+                yield answer
+                del answer
+        finally:
+            self._router.disks.report()
 
     # -- sending
 
@@ -114,10 +122,14 @@ class _Batch(NodeCalls[int]):
         room = limit - (self._begun - self._taken)
         if room < max(1, limit // 2) and self._begun > self._taken:
             return  # in portions: a call costs as much as a hundred lookups
+        router = self._router
+        room = router.disks.bounded(room, router.bytes / router.answered if router.answered else 0.0)
         begin = range(self._begun, min(len(self._digests), self._begun + max(1, room)))
         self._begun = begin.stop
-        router = self._router
+        before = router.disks.hits
         self._send(list(begin), pays=router.free is None or (router.owned and router.has_paid))
+        if begin:
+            router.disks.share = (router.disks.hits - before) / len(begin)
 
     def _limit(self) -> int:
         """How many positions may be begun and not taken."""
@@ -138,8 +150,39 @@ class _Batch(NodeCalls[int]):
         if not names:
             self._look_up_here(positions)
             return
+        own: list[tuple[str, OwnDisk, list[int]]] = []
         for name, part in self.grouped(positions, self._digests_at(positions), names):
-            self._call(name, part, pays)
+            if (disk := self._router.disks.of(name)) is None:
+                self._call(name, part, pays)
+            else:
+                own.append((name, disk, part))  # last, because the others work meanwhile
+        for name, disk, part in own:
+            if left := self._read_here(disk, part):
+                self._call(name, left, pays)
+
+    def _read_here(self, disk: OwnDisk, positions: list[int]) -> list[int]:
+        """Answer what this node's disk has; returns the positions for its node store.
+
+        A blob that is not there costs a look at the disk, here and again in the node store. So the rest is left to the
+        node store where few of a group are there; and where those read so far fill the memory for them.
+        """
+        router = self._router
+        left: list[int] = []
+        found = 0
+        for number, position in enumerate(positions, 1):
+            data = disk.read(self._digests[position])
+            if data is None:
+                left.append(position)
+            else:
+                found += 1
+                router.disks.hits += 1
+                self._answer(position, RowAnswer(data, disk.tier))
+            few = number % _GROUP == 0 and found * 8 < _GROUP
+            if few or self._held > router.max_bytes:
+                return left + positions[number:]
+            if number % _GROUP == 0:
+                found = 0
+        return left
 
     def _call(self, name: str, positions: list[int], pays: bool) -> None:
         router = self._router

@@ -18,15 +18,17 @@ from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
 from bitstore.store import Store
 from ray_integration._cluster import node_name
+from ray_integration._node.gc_freeze import freeze_after_imports
 from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
+from ray_integration._node.own_disk import DiskPlace, OwnDisk, Reads
 from ray_integration._node.usable import usable_part
 from ray_integration._own_code import changed_code
 
 __all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "check_code", "needs_paid"]
 
 _PIECE_BYTES = 16 << 20
-_PIECE_ROWS = 256
+_PIECE_ROWS = 1024
 _HELD_BYTES = 64 << 20
 
 Row: TypeAlias = "tuple[int, bytes | None, str | None, str | None, Exception | None]"
@@ -108,6 +110,7 @@ class NodeStore:
         self._broken: Exception | None = None
         self._notes: list[str] = []
         self._store = self._free = None
+        self._disk: OwnDisk | None = None
         try:
             if version != __version__:
                 raise VersionMismatch(f"node {self._node_id}", __version__, version)
@@ -117,6 +120,7 @@ class NodeStore:
             self._broken = error
         else:
             self._free = free_part(self._store)
+            self._disk = OwnDisk.of(self._store)
             self._metrics = TierMetrics(self._store, self._free)
 
     def describe(self) -> Description:
@@ -135,6 +139,17 @@ class NodeStore:
 
     def ping(self) -> None:
         """RowAnswer, as a sign of life."""
+
+    def own_disk(self) -> DiskPlace | None:
+        """The disk cache whose hits other processes of this node may read by themselves; None: there is none."""
+        return None if self._disk is None else self._disk.place()
+
+    def count_reads(self, reads: Reads) -> None:
+        """Count what another process of this node read from `own_disk`, as lookups here."""
+        store: Any = self._store
+        if self._disk is not None:
+            store._live().counts[self._disk.tier].add(hits=reads.hits, bytes=reads.bytes, invalid=reads.invalid)
+            self._metrics.report()
 
     def fetch(
         self,
@@ -166,6 +181,7 @@ class NodeStore:
         """
         if self._broken is not None:
             raise self._broken
+        freeze_after_imports()
         store = self._store if ask_paid else self._free
         if store is None:
             yield Piece([], list(range(len(digests))))
@@ -206,6 +222,7 @@ class NodeStore:
         """
         if self._broken is not None:
             raise self._broken
+        freeze_after_imports()
         for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
             self._metrics.report()
             yield outcomes

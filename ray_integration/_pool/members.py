@@ -83,6 +83,16 @@ class Members:
         places = {name.removeprefix(self._address.pool): name for name in names}
         return {places[place]: positions for place, positions in split(digests, places).items()}
 
+    def is_here(self, name: str) -> bool:
+        """Whether a node store is one of this process's node."""
+        import ray
+
+        return self._nodes.get(name) == ray.get_runtime_context().get_node_id()
+
+    def is_known(self, name: str) -> bool:
+        """Whether there is a `handle`."""
+        return name in self._handles
+
     def handle(self, name: str) -> Any:
         """The actor."""
         return self._handles[name]

@@ -8,11 +8,11 @@ from itertools import count
 
 __all__ = ["freeze_after_imports"]
 
-_batches = count()  # batches that this process has begun
+_batches = count()  # batches, or calls of a node store, that this process has begun
 
 
 def freeze_after_imports() -> None:
-    """Exempt from garbage collection what an actor holds when its first and its second batch begin.
+    """Exempt from garbage collection what an actor holds when its first and its second batch (or call) begin.
 
     Each full collection looks at every object of the process, half a million of them with Ray Data: a fifth of an
     actor's CPU. What exists before the second batch (imported modules, mostly) stays for the actor's whole life anyway.
