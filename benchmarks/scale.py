@@ -62,7 +62,7 @@ class Units:
     blob_bytes: int = 16_384
     rows_per_second: float = 5_000
     call_seconds: float = 0.0015
-    call_digests: int = 1024
+    call_digests: int = 4096
     batch: int = 4096
     block_cpu: float = 0.0084
     block_memory: int = 2_000

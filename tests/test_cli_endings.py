@@ -175,6 +175,14 @@ OTHER_BAD = [
 ]
 
 
+# Ray itself would wait for minutes until something answers there.
+ADDRESSES = {
+    "127.0.0.1:1": "--ray 127.0.0.1:1: nothing answers at 127.0.0.1:1",
+    "nowhere.invalid:1": "give the head's address, as in HOST:6379",
+    "[::1]:99999": "nothing answers at [::1]:99999",
+    "ray://127.0.0.1:10001": "node pools do not work over Ray Client",
+}
+
 NAMED = [
     ("get abc --store file:///x/", "'abc' is no digest of sha1, sha256, md5"),
     (f"get {DIGEST} --store ftp://x/", "its scheme is unknown"),
@@ -208,6 +216,10 @@ NAMED = [
     (
         "warm list --ray local --target shared --config b.toml",
         "fills each cache that all nodes share, and the store has none",
+    ),
+    *(
+        (f"warm list --store file:///x/ --cache new --target owner --ray {ray}", said)
+        for ray, said in ADDRESSES.items()
     ),
     ("warm list --ledger list --config b.toml", "is a file: a ledger is a folder"),
     ("warm list --column sha1 --config b.toml", "is no table with a header"),

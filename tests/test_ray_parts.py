@@ -27,7 +27,7 @@ from bitstore import (
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.views import free_part
 from bitstore.errors import LookupFailed
-from ray_integration import PoolError, VersionMismatch
+from ray_integration import NodePool, PoolError, VersionMismatch, fetch_blobs
 from ray_integration._node.usable import usable_part
 from tests.ray_stores import MadeStore, NotedAPI, OddStore
 from tests.stores import API, Box, Shelf, as_cache, as_source, composed, with_tiers
@@ -236,3 +236,18 @@ def test_errors_of_pools_survive_pickling() -> None:
     failed.retry_in, failed.down_for = 0.5, 3.0
     sent = pickle.loads(pickle.dumps(failed))
     assert (str(sent), sent.retry_in, sent.down_for) == (str(failed), 0.5, 3.0)
+
+
+def test_ray_client_is_refused_with_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Client needs a package that the environment of the tests lacks; tried by hand on Ray 2.60."""
+    import ray
+    import ray.data
+    import ray.util.client
+
+    monkeypatch.setattr(ray.util.client.ray, "is_connected", lambda: True)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    ds: Any = object.__new__(ray.data.Dataset)
+    ds._current_executor = None  # its `__del__` asks for it
+    for act in (lambda: NodePool(HTTPRaw(), private=True), lambda: fetch_blobs(ds, HTTPRaw(), column="url")):
+        with pytest.raises(PoolError, match=r"Ray Client \(ray://\).* run it on the cluster, by ray job submit"):
+            act()

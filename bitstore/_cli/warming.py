@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import socket
 from collections.abc import Generator
 from typing import Annotated, Any, get_args
 
@@ -23,6 +25,8 @@ from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError
 
 __all__ = ["warm"]
+
+_REACH = 5.0  # seconds to connect to the head of a cluster
 
 
 def warm(
@@ -119,6 +123,20 @@ def _target(ray: str, target: str | None) -> Target:
     return found
 
 
+def _check_address(ray: str) -> None:
+    """Refuse an address of Ray Client, and one at which nothing listens: Ray itself waits minutes for it."""
+    address = os.environ.get("RAY_ADDRESS", ray) if ray == "auto" else ray
+    if address.startswith("ray://"):
+        refuse(f"--ray {ray}: node pools do not work over Ray Client: give the head's own address, as in HOST:6379")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # auto and local, or what Ray refuses at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        refuse(f"--ray {ray}: nothing answers at {address} ({error}): give the head's address, as in HOST:6379")
+
+
 @contextlib.contextmanager
 def _filler(
     store: DigestComposite, target: Target, ray: str, dry_run: bool, lookups: LookupOptions
@@ -134,6 +152,7 @@ def _filler(
         from ray_integration._warm.warm import fill_on_ray
     except ImportError as error:
         refuse(f"--ray {ray}: {error}; pip install 'epic-bitstore[ray]'")
+    _check_address(ray)
     try:
         cluster.init(address=ray, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # whatever Ray finds wrong with the address

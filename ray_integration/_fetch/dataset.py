@@ -13,6 +13,7 @@ from ray_integration._cluster import resources_of_nodes
 from ray_integration._fetch.batch_udf import FetchBlobs
 from ray_integration._fetch.options import FetchOptions, shows_options_of
 from ray_integration._fetch.placement import check_placement, default_actors, default_cpus
+from ray_integration._pool.keeper import check_no_client
 from ray_integration._pool.pool import NodePool
 from ray_integration._portable import check_portable
 
@@ -99,6 +100,8 @@ def fetch_blobs(
         What is not known before the dataset runs is found at the first batch.
     CannotBePlaced
         The cluster has no room; the error names the resource.
+    PoolError
+        Ray is reached by Ray Client (`ray://`), over which Ray Data does not work; or no node store can be started.
     """
     if unknown := options.keys() - FetchOptions.__annotations__.keys():
         raise TypeError(f"fetch_blobs() got an unexpected keyword argument '{min(unknown)}'")
@@ -113,6 +116,7 @@ def fetch_blobs(
         raise ValueError(f"batch_format={batch_format!r}: choose one of {', '.join(get_args(BatchFormat))}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    check_no_client()
     nodes = resources_of_nodes("CPU")
     least, most = actors if isinstance(actors, tuple) else (actors or default_actors(nodes),) * 2
     if actors == 0 or not 1 <= least <= most:

@@ -16,7 +16,7 @@ from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes
 from ray_integration._node.node_store import Description, NodeStore, VersionMismatch
 from ray_integration._pool.members import Address
 
-__all__ = ["Keeper", "PoolError"]
+__all__ = ["Keeper", "PoolError", "check_no_client"]
 
 logger = logging.getLogger("bitstore")
 
@@ -27,6 +27,18 @@ _THREADS = 64  # calls that a node store serves at once; each mostly waits for t
 
 class PoolError(BitstoreError, RuntimeError):
     """A pool cannot be made, or cannot be used."""
+
+
+def check_no_client() -> None:
+    """Raise PoolError if this process is connected by Ray Client, which has no part of what Ray Data and pools use."""
+    from ray.util.client import ray as client
+
+    is_connected: Callable[[], bool] = client.is_connected
+    if is_connected():
+        raise PoolError(
+            "this process is connected by Ray Client (ray://), over which neither Ray Data nor node pools work: run it "
+            "on the cluster, by ray job submit or on one of its nodes with ray.init(address='auto')"
+        )
 
 
 class Keeper:

@@ -16,7 +16,7 @@ from bitstore._support.once import warn_once
 from ray_integration._cluster import CONTROL
 from ray_integration._node.node_store import Description, VersionMismatch, check_code
 from ray_integration._own_code import own_code, stamp_of
-from ray_integration._pool.keeper import Keeper, PoolError
+from ray_integration._pool.keeper import Keeper, PoolError, check_no_client
 from ray_integration._pool.members import Address, Members
 from ray_integration._pool.stats_table import stats_table
 from ray_integration._portable import check_portable
@@ -66,7 +66,7 @@ class NodePool:
     Raises
     ------
     PoolError
-        Ray is not running; no node store can be started (the error says why).
+        Ray is not running, or is reached by Ray Client (`ray://`); no node store can be started (the error says why).
     VersionMismatch
         A node runs another version of bitstore, or of the store's own code.
     TypeError
@@ -82,6 +82,7 @@ class NodePool:
             raise ValueError(f"workers_per_node={workers_per_node}: must be at least 1")
         if not ray.is_initialized():
             raise PoolError("Ray is not running: call ray.init() before a pool is made")
+        check_no_client()
         check_portable(store)
         self.fingerprint = fingerprint(store)
         self.version = __version__
