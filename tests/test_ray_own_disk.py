@@ -172,7 +172,7 @@ def test_a_process_with_another_folder_reads_nothing(
         assert read_here(fetch) == 0
 
 
-def test_what_is_read_is_counted_when_the_consumer_stops_early(pool: NodePool, tmp_path: Path) -> None:
+def test_blobs_read_here_are_counted_when_the_consumer_stops_early(pool: NodePool, tmp_path: Path) -> None:
     fetch = FetchBlobs(composite(tmp_path), pool=pool)
     rows_of(fetch, DIGESTS)
     answers = fetch._answers(DIGESTS)
