@@ -20,10 +20,11 @@ import ray
 import ray.data
 
 from bitstore import DiskCache, Sha1Composite
-from ray_integration import NodePool, VersionMismatch
+from ray_integration import NodePool, PoolError, VersionMismatch
 from ray_integration._node.node_store import check_code
 from ray_integration._own_code import _INSTALLED, own_code, stamp_of
 from tests.ray_cluster import ROOT, Caller, RayCluster, leave_nothing, on_nodes
+from tests.ray_stores import MadeStore
 
 DIGESTS = [f"{number:040x}" for number in range(60)]
 
@@ -187,6 +188,58 @@ def test_a_node_that_joins_after_the_code_changed_never_answers_for_an_older_poo
         assert (told_by_job, count) == (str([f"new {DIGESTS[0]}"]), "1")
         assert name_of_pool != pool.address.pool
         leave_nothing()
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+def test_a_node_without_bitstore_is_left_out_and_says_what_it_lacks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bitstore", "ray_integration"):
+        (tmp_path / "without" / name).mkdir(parents=True)
+        error = f"raise ModuleNotFoundError(\"No module named '{name}'\")"
+        (tmp_path / "without" / name / "__init__.py").write_text(error)
+    monkeypatch.chdir(tmp_path)  # the driver's folder reaches its workers
+    with RayCluster() as cluster:
+        name = cluster.add(environment(tmp_path / "without"))
+        cluster.wait()
+        lacks = "the node lacks the Python module ray_integration: install the same on all nodes"
+        with pytest.raises(PoolError, match=f"no node store could be started on 1 nodes: .*{lacks}"):
+            NodePool(MadeStore(50), private=True)
+        cluster.add()
+        cluster.wait()
+        with NodePool(MadeStore(50), private=True) as pool:
+            answering = wait_for_answer(pool, cluster.nodes[name])
+            assert [found.node_id for found in answering] == [cluster.nodes["n1"]]
+            assert lacks in caplog.text
+            (caller,) = on_nodes(cluster, ["n1"], Caller, MadeStore(50), {"pool": pool})
+            assert [error for *_, error in ray.get(caller.fetch.remote(DIGESTS), timeout=60)] == [None] * len(DIGESTS)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+def test_code_that_a_job_brings_as_py_modules_is_that_of_its_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "at_home" / "own_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(STORE.replace("own_base", "own_package.own_base"))
+    (package / "own_base.py").write_text(BASE.replace("import own_words", "from own_package import own_words"))
+    (package / "own_words.py").write_text("WORD = 'brought '\n")
+    with RayCluster() as cluster:
+        cluster.add()
+        cluster.wait()
+        job = JOB.replace("own_store", "own_package").replace(
+            "log_to_driver=False", f"log_to_driver=False, runtime_env={{'py_modules': [{str(package)!r}]}}"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", job, cluster.address, DIGESTS[0]], cwd=tmp_path,
+            env={**os.environ, **environment(tmp_path / "at_home")}, capture_output=True, text=True, timeout=150,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].startswith(str([f"brought {DIGESTS[0]}"]))
 
 
 def wait_for_answer(pool: NodePool, node: str) -> list[Any]:

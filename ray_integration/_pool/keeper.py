@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import weakref
@@ -23,6 +24,10 @@ logger = logging.getLogger("bitstore")
 _PERIOD = 2.0  # seconds between two looks at the cluster
 _AGAIN = 30.0  # seconds after which a node store that could not start is tried again
 _THREADS = 64  # calls that a node store serves at once; each mostly waits for transfers
+
+
+# Ray reports what a process could not import only as text.
+_LACKS = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 
 class PoolError(BitstoreError, RuntimeError):
@@ -193,6 +198,11 @@ class Keeper:
         if isinstance(error, ray.exceptions.RayTaskError):
             cause = error.cause
             ray.kill(handle)  # so that no other keeper finds it
+        elif isinstance(error, ray.exceptions.RayActorError) and (lacks := _LACKS.search(str(error))):
+            cause = PoolError(
+                f"the node lacks the Python module {lacks[1]}: install the same on all nodes, or bring it with "
+                "ray.init(runtime_env=...)"
+            )
         if name not in self.refused:
             logger.error("pool %s: node store %s could not start: %s", self._address.pool, name, cause)
         self.refused[name] = cause
