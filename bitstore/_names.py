@@ -72,6 +72,7 @@ from bitstore.errors import NotFoundInStore as NotFoundInStore
 from bitstore.errors import StoreNotAvailable as StoreNotAvailable
 from bitstore.errors import TooManyRequests as TooManyRequests
 from bitstore.errors import WriteConflict as WriteConflict
+from bitstore.evidence import Evidence as Evidence
 from bitstore.location import Location as Location
 from bitstore.outline import Outline as Outline
 from bitstore.store import SteppedStore as SteppedStore

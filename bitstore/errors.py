@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bitstore._support.redact import redact, redact_url, text_of
+from bitstore.evidence import Evidence
 
 __all__ = [
     "AccessDenied",
@@ -128,6 +129,14 @@ class BudgetReached(LimitReached):
     """
 
 
+def budget_reached(error: BaseException | None) -> BudgetReached | None:
+    """What a budget has said in a lookup that failed with `error`; None: no budget was in the way."""
+    if isinstance(error, BudgetReached):
+        return error
+    inner = [each for _, each in error.failures] if isinstance(error, LookupFailed) else []
+    return next((found for each in inner if (found := budget_reached(each)) is not None), None)
+
+
 class TooManyRequests(StoreNotAvailable):
     """For `api_get` to raise, where the API answers 429: it is called again later, and others wait as well.
 
@@ -158,33 +167,40 @@ class NotFoundInStore(BitstoreError, FileNotFoundError):
     why
         How the absence is known where the store was not asked just now, such as `"said so on 2026-11-20, remembered
         for 30 days"`; empty: it was asked just now, and this is its answer.
+    evidence
+        Of a composite: how the absence is known of each tier. Of a store: where it rests on more than its word.
 
     Attributes
     ----------
-    store, uri, why
+    store, uri, why, evidence
         As given. Of a composite, `why` tells it for each tier that was not asked.
     """
 
     why: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
-    def __init__(self, store: object, uri: object, *, why: str = "") -> None:
+    def __init__(self, store: object, uri: object, *, why: str = "", evidence: tuple[Evidence, ...] = ()) -> None:
         # A lookup meets one of these at every tier that lacks the blob: the text is made only when it is read.
         self.store = store
         self.uri = uri
         self.args = (store, uri)
+        if evidence:
+            self.evidence = evidence
+            why = why or "; ".join(f"{each.tier} {each.why}" for each in evidence if each.why)
         if why:
             self.why = why
 
     def __str__(self) -> str:
-        text = f"{_key(self.uri)}: missing in {text_of(self.store)}"
-        return f"{text} ({self.why})" if self.why else text
+        how = "; ".join(f"{redact_url(each.tier)}: {each}" for each in self.evidence) or self.why
+        return f"{_key(self.uri)}: missing in {text_of(self.store)}" + (f" ({how})" if how else "")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({text_of(self.store)!r}, {_key(self.uri)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        told = {name: value for name in ("why", "evidence") if (value := getattr(self, name))}
         plain = type(self), (text_of(self.store), text_of(self.uri))
-        return (*plain, {"why": self.why}) if self.why else plain
+        return (*plain, told) if told else plain
 
 
 class InvalidDataFound(NotFoundInStore):

@@ -30,7 +30,8 @@ class Location:
     compression
         The codec in which the tier expands what it holds; None: it expands nothing.
     why
-        Why a tier failed or was not asked, in words; None: it was asked, and answered.
+        Why a tier failed or was not asked, or how it knows an absence for which it was not asked just now, in words;
+        None: it was asked, and answered.
     error
         The exception of a tier that failed; None: it did not fail.
     """

@@ -9,6 +9,7 @@ from bitstore._warming.report import WarmReport
 from ray_integration._fetch.batch_udf import FetchBlobs
 from ray_integration._fetch.dataset import fetch_blobs
 from ray_integration._fetch.placement import CannotBePlaced
+from ray_integration._limits.cluster_budget import ClusterBudget
 from ray_integration._limits.cluster_limit import ClusterLimit
 from ray_integration._limits.cluster_rate import ClusterRate
 from ray_integration._node.node_store import VersionMismatch
@@ -17,6 +18,7 @@ from ray_integration._warm.warm import warm
 
 __all__ = [
     "CannotBePlaced",
+    "ClusterBudget",
     "ClusterLimit",
     "ClusterRate",
     "FetchBlobs",

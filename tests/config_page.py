@@ -19,7 +19,7 @@ def kind_of(part: dict[str, Any]) -> str:
     if "$ref" in part:
         return "table"
     words = {"string": "text", "integer": "number", "object": "table", "boolean": "`true` or `false`", "array": "list"}
-    kinds = [each["type"] for each in part.get("anyOf", [part])]
+    kinds = [each.get("type", "object") for each in part.get("anyOf", [part])]
     return " or ".join(dict.fromkeys(words.get(kind, kind) for kind in kinds))
 
 
@@ -66,6 +66,9 @@ def tables() -> str:
         ('A tier with `client = "obstore"`', kinds["ObstoreTier"], {*urls}),
         ("A tier with `python`", kinds["PythonTier"], set()),
         ("The table `limit`", kinds["LimitTable"], set()),
+        ("The table `price`", kinds["PriceTable"], set()),
+        ("The table `budget` of the file", kinds["BudgetTable"], set()),
+        ("The table `misses`", kinds["MissesTable"], set()),
         ("The table `references`", kinds["ReferencesTable"], set()),
         ("The table `retry`", kinds["RetryTable"], set()),
     ]

@@ -23,7 +23,7 @@ from tests.servers import CountedAPI, FakeGCS, FaultProxy, MakeProxy, MotoServer
 
 # Whatever is set up for the user of this machine (keys, proxies, clusters, caches) must not reach them.
 _PERSONAL = re.compile(
-    r"AWS_|GOOGLE_|GCLOUD_|GCE_|CLOUDSDK_|STORAGE_EMULATOR_HOST|BOTO|BITSTORE_(?!SOAK_|NATIVE$)|RAY_|XDG_|((http|https|all|no|ftp)_proxy$)",
+    r"AWS_|GOOGLE_|GCLOUD_|GCE_|CLOUDSDK_|STORAGE_EMULATOR_HOST|BOTO|BITSTORE_(?!SOAK_|FUZZ_|NATIVE$)|RAY_|XDG_|((http|https|all|no|ftp)_proxy$)",
     re.IGNORECASE,
 )
 _HOME = pytest.StashKey[str]()

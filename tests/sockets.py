@@ -1,4 +1,4 @@
-"""The transports of this process and its sockets: which carry requests, how many there are, and which are our own."""
+"""The sockets of this process, and which transport uses them: tests choose it."""
 
 from __future__ import annotations
 
@@ -9,41 +9,37 @@ import stat
 
 import pytest
 
+from bitstore._lookup import loops
 from bitstore._lookup.loop import Loop
 from bitstore._lookup.loops import loop
-from bitstore._support.per_process import PerProcess
+from bitstore._transport import transports
 from bitstore._transport.libcurl.transport import Libcurl
-from bitstore._transport.native.choice import choice
+from bitstore._transport.native.choice import chosen
 from bitstore._transport.sockets.channel import Channel
 from bitstore._transport.sockets.connection import Connection
 from bitstore._transport.sockets.transport import Sockets
 from bitstore._transport.transport import Exchange
 from bitstore.steps import Profile, Request
 
-__all__ = [
-    "TRANSPORTS", "asking", "carry_by", "open_sockets", "own_connections", "own_sockets", "prefer_own_connections",
-]  # fmt: skip
+__all__ = ["OWN", "TRANSPORTS", "asking", "only_by", "open_sockets", "own_connections"]
 
-TRANSPORTS = ["native", "sockets", "libcurl"]
+# By name: what is asked before libcurl.
+TRANSPORTS: dict[str, tuple[type, ...]] = {"libcurl": (), "sockets": (Sockets,)}
+if chosen():
+    from bitstore._transport.native.transport import Native
+
+    TRANSPORTS["native"] = (Native,)
+OWN = [name for name in TRANSPORTS if name != "libcurl"]  # those that make connections of our own
 
 
-def carry_by(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Have one transport carry all that it can, and libcurl the rest, in new transfer threads and in single requests.
-
-    The test is skipped where that transport was not built.
-    """
-    if name == "native":
-        native = choice()
-        if native.state != "used":
-            pytest.skip(str(native))
-        from bitstore._transport.native.transport import Native
-
-        kinds: list[type] = [Native]
-    else:
-        kinds = [Sockets] if name == "sockets" else []
-    monkeypatch.setattr("bitstore._transport.transports._KINDS", (*kinds, Libcurl))
+def only_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use this transport and libcurl, however few exchanges are under way, in fresh transfer threads."""
+    monkeypatch.setattr(transports, "_KINDS", (*TRANSPORTS[name], Libcurl))
     monkeypatch.setattr("bitstore._transport.sockets.transport.FEW", -1)
-    monkeypatch.setattr("bitstore._lookup.loops._loops", PerProcess())
+    loop()
+    found = loops._loops.get()
+    assert found is not None
+    monkeypatch.setattr(found, "by_number", {})
 
 
 def open_sockets(port: int | None = None) -> int:
@@ -67,19 +63,10 @@ def asking(profile: Profile) -> tuple[Connection, socket.socket]:
     return connection, far
 
 
-def own_sockets(driver: Loop | None = None) -> Sockets:
-    """The transport of our own connections, of a transfer thread."""
-    scheduler = (driver or loop()).scheduler
-    [found] = [each for each in scheduler._transports if isinstance(each, Sockets)]
-    return found
-
-
-def own_connections(port: int) -> list[Connection]:
-    """The open connections of our own to `port`, of the first transfer thread of this process."""
-    connections = own_sockets().connections.values()
-    return [each for each in connections if each.open and each._channel._socket.getpeername()[1] == port]
-
-
-def prefer_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use connections of our own however few exchanges are under way, in new transfer threads."""
-    carry_by(monkeypatch, "sockets")
+def own_connections(driver: Loop | None = None) -> int:
+    """How many connections of our own are open, of a transfer thread (else the first one of this process)."""
+    [own] = [each for each in (driver or loop()).scheduler._transports if not isinstance(each, Libcurl)]
+    if isinstance(own, Sockets):
+        return sum(each.open for each in own.connections.values())
+    connections: int = own._connections.group.connections  # type: ignore[attr-defined]
+    return connections

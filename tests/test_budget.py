@@ -76,7 +76,7 @@ def test_money_is_exact_and_of_one_currency() -> None:
     assert pickle.loads(pickle.dumps(Money("3 USD"))) == Money("3 USD") == copy.copy(Money("3 USD"))
     assert {Money("1 USD"), Money("1.0 USD")} == {Money("1 USD")}
     assert [Money(text).rounded() for text in ("1234.5 USD", "0 USD", "0.00000123 USD")] == [
-        "1,234.50 USD", "0.00 USD", "0.0000012 USD"
+        "1,234.50 USD", "0.00 USD", "0.00000123 USD"
     ]  # fmt: skip
     assert Money("1 USD") != Money("1 EUR")
     mixes: list[Callable[[], object]] = [

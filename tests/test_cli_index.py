@@ -76,7 +76,7 @@ def test_an_index_of_a_list_holds_each_of_its_digests(scene: Scene, kind: str) -
         assert (told["index"]["source"], told["index"]["layout"]) == ("list", layout)
         assert told["index-build"]["others"] == 0
         assert_holds(scene.root / "x/y.idx", HELD)
-    assert sorted(path.name for path in (scene.root / "x").iterdir()) == ["y.idx"]
+    assert sorted(path.name for path in (scene.root / "x").iterdir()) == ["y.idx", "y.idx.added"]
 
 
 def test_entries_of_a_list_that_are_no_digests_are_told(scene: Scene) -> None:

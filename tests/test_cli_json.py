@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from bitstore import MissLedger, NotFoundInStore, RemembersMisses
 from bitstore._cli import main
 from bitstore._cli.lines import Line, Run
 from bitstore.config import load
 from bitstore.index import IndexBuilder
+from tests.stores import API
 from tests.test_cli_help import COMMANDS as EVERY
 
 BODY = b"a blob"
@@ -41,6 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with IndexBuilder("sha1") as builder:
         builder.add([DIGEST])
         builder.write(tmp_path / "held.idx")
+    with pytest.raises(NotFoundInStore):
+        RemembersMisses(API({}), MissLedger(tmp_path / "misses.sqlite"), name="api").get(ABSENT)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -100,6 +104,11 @@ COMMANDS = [
     ("index check list", 1, ["index-check"]),
     ("index merge held.idx held.idx -o y.idx", 0, ["index"]),
     ("index ask held.idx list", 1, ["outcome", "outcome", "outcome", "report"]),
+    ("misses show misses.sqlite", 0, ["miss-source"]),
+    ("misses export misses.sqlite", 0, ["miss"]),
+    ("misses export misses.sqlite -o m.csv", 0, ["miss-export"]),
+    ("misses export misses.sqlite -o m", 3, ["error"]),
+    ("misses forget misses.sqlite --all", 0, ["forgotten"]),
     ("cache stats cache", 0, ["cache"]),
     ("cache stats none", 3, ["error"]),
     ("cache verify cache", 0, ["cache-check"]),

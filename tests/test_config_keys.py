@@ -16,6 +16,7 @@ import pytest
 
 import bitstore
 from bitstore import (
+    Budget,
     CallLimit,
     DiskCache,
     FileRaw,
@@ -24,24 +25,29 @@ from bitstore import (
     HTTPRaw,
     LFSRaw,
     MemoryCache,
+    MissLedger,
     ObstoreRaw,
+    Price,
     RateLimit,
+    RemembersMisses,
     Retry,
     S3Raw,
     Sha1APISource,
     Sha1Composite,
     Sha1References,
     Sha1Store,
+    SharedMisses,
 )
 from bitstore.config import ConfigError, loads
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
 from bitstore.config._foreign import FsspecTier, ObstoreTier
+from bitstore.config._money import BudgetTable, PriceTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
 from bitstore.config._schema import schema, schema_file
 from bitstore.config._tables import KINDS
-from bitstore.config._tier import Table
+from bitstore.config._tier import MissesTable, Table
 from bitstore.config._urls import FileTier, GSTier, HTTPTier, LFSTier, RetryTable, S3Tier
 from tests import config_page, test_config
 from tests.test_config import tier
@@ -82,6 +88,9 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     LimitTable: (CallLimit,),
     RetryTable: (Retry,),
     ReferencesTable: (Sha1References,),
+    PriceTable: (Price,),
+    BudgetTable: (Budget,),
+    MissesTable: (RemembersMisses, MissLedger, SharedMisses),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -105,6 +114,14 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "S3Raw.client": (None, "an object"),
     "GSRaw.client": (None, "an object"),
     "CallLimit.clock": (None, "for tests"),
+    "Price.source": (None, "of classes alone"),
+    "Price.dated": (None, "of classes alone"),
+    "MissLedger.clock": (None, "for tests"),
+    "RemembersMisses.base_store": (None, "that of the tier"),
+    "RemembersMisses.ledger": ("path", ""),
+    "RemembersMisses.algorithm": (None, "that of the file"),
+    "SharedMisses.raw": ("share", ""),
+    "SharedMisses.prefix": ("share", ""),
     "Sha1Store.algorithm": (None, "that of the file"),
     "DiskCache.algorithm": (None, "that of the file"),
     "append_cache.cache": (None, "the store itself"),
@@ -136,7 +153,19 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {"DigestReferences", "Md5References", "Sha256References"}
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
-    returned = {"Blob", "Location", "Outline", "SampleCheck", "Stats", "TierStats"}
+    returned = {
+        "Blob",
+        "Evidence",
+        "Location",
+        "Miss",
+        "MissSource",
+        "Money",
+        "Outline",
+        "SampleCheck",
+        "Spent",
+        "Stats",
+        "TierStats",
+    }
     returned |= {name for name in others if name.startswith("Check")} | {"TierCheck"}
     assert others - bases - returned == set()
 
@@ -162,7 +191,9 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
             "options": '{ host = "h", token = "${TOKEN}", tries = [1] }',
             "limit": '{ name = "a", per_day = 3 }',
             "remember_missing": "5",
+            "price": '"0.002 USD"',
             "cache_result": "false",
+            "misses": '{ path = "{tmp}/m" }',
         },
     ),
     FsspecTier: (
@@ -207,26 +238,48 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
         'url = "https://h/f/"\nretry = { attempts = 2',
         {"first_delay": "0.2", "longest_delay": "7", "budget": "8"},
     ),
+    PriceTable: (
+        'url = "s3://b/f/"\nprice = { like = "s3-standard"',
+        {
+            "per_call": '"1 USD"',
+            "per_1000_reads": '"1 USD"',
+            "per_1000_writes": '"1 USD"',
+            "per_gb": '"1 USD"',
+            "egress_per_gb": '"0 USD"',
+            "misses_billed": "false",
+        },
+    ),
     ReferencesTable: (
         'url = "https://h/f/"\nreferences = { table = "{tmp}/t"',
         {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7"},
     ),
+    MissesTable: (
+        'url = "https://h/f/"\nmisses = { path = "{tmp}/m"',
+        {
+            "name": '"account"',
+            "lifetime": '"12h"',
+            "recheck": "true",
+            "share": '{ url = "s3://b/misses/", profile = "p" }',
+            "refresh": '7, share = "file://{tmp}/"',
+        },
+    ),
 }  # fmt: skip
 ANY_URL = {
     "cache": "true", "cache_result": "false", "verify": "false", "compression": '"zstd"', "max_blob_size": '"1MB"',
-    "references": '{ table = "{tmp}/t" }',
+    "references": '{ table = "{tmp}/t" }', "misses": '{ path = "{tmp}/m" }',
+    "index": '"{tmp}/x.idx"', "index_max_age": "inf", "recheck": "false",
 }  # fmt: skip
 ANY_WIRE = {
     "forbidden_is_missing": "true", "missing_bucket": '"missing"', "range_threshold": '"1MB"', "connect_timeout": "1",
     "stall_timeout": "2", "total_timeout": "3", "ca_bundle": '"{tmp}/ca.pem"', "proxy": '"http://p:1"',
-    "retry": "{ attempts = 2 }", "requests_per_second": "5",
+    "retry": "{ attempts = 2 }", "requests_per_second": "5", "price": '"s3-standard-ia"',
 }  # fmt: skip
 NEEDED = {"name", "url", "python", "client"}
 
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
-    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable):
+    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable, MissesTable):
         keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
     if kind is LFSTier:  # which refuses it
         del keys["references"]
@@ -252,8 +305,8 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
     begin, keys = keys_of(kind)
     inner = " }" if "{ " in begin else ""
     untold = {"cache"} if kind in (DiskTier, MemoryTier) else {"read", "cache"}
-    untold |= {"references"} if kind is LFSTier else {"table"}
-    assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "per_second"}
+    untold |= {"references"} if kind is LFSTier else {"table", "path"}
+    assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "like", "per_second"}
     without = state_of(place(tier(begin + inner)))
     for key, value in keys.items():
         line = f", {key} = {value} }}" if inner else f"\n{key} = {value}"
@@ -269,12 +322,19 @@ def test_keys_of_a_cache_and_of_the_file_act() -> None:
         "call_when_uncertain": "true",
         "pay_unkept": "true",
         "on_answer": '"tests.test_observe:note"',
+        "budget": '"25 USD"',
         "otel": "true",
     }
     assert {*File.__struct_fields__} == {*options, "algorithm", "tier"}
     for key, value in options.items():
         text = f"{key} = {value}\n{source}"
         assert state_of(text) != state_of(source), f"{key} does nothing"
+        check(text)
+    caps = {"most": '"1 USD"', "calls": "1", "requests": "1", "bytes": '"1MB"', "name": '"n"', "state": '"s"'}
+    assert {*BudgetTable.__struct_fields__} == {*caps}
+    for key, value in caps.items():
+        text = f"budget = {{ {key} = {value} }}\n{source}"
+        assert state_of(text) != state_of(f"budget = {{}}\n{source}"), f"{key} does nothing"
         check(text)
 
 

@@ -24,7 +24,7 @@ from bitstore._tiers.composite import Composite
 from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Reset, ResetAfter, s3_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
-from tests.sockets import prefer_own_connections
+from tests.sockets import OWN, only_by
 from tests.stores import blobs, sha1
 
 KINDS = ("HTTP", "S3", "GCS")
@@ -246,12 +246,12 @@ def key_steps(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["get", "one by one", "own connections"])
+@pytest.mark.parametrize("how", ["get", "one by one", *OWN])
 def test_random_answers_come_to_the_same(
     kind: str, how: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch, key_steps: Counter[str]
 ) -> None:
-    if how == "own connections":
-        prefer_own_connections(monkeypatch)
+    if how in OWN:
+        only_by(how, monkeypatch)
     now = Virtual(monkeypatch)
     for seed in range(12):
         script = Script(seed, TIERS[: 1 + seed % 3])

@@ -30,7 +30,7 @@ from tests.fault_table import DOCUMENT, FAULTS, HELD, KINDS, POSITIONS, SIZE, Ce
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, SeaweedS3, Stall
 from tests.servers.http import FaultyServer
 from tests.servers.web_folder import WebFolder
-from tests.sockets import carry_by
+from tests.sockets import TRANSPORTS, only_by
 from tests.stores import as_cache, composed, sha1
 
 TWICE = Retry(attempts=2, first_delay=0.001, longest_delay=0.002, budget=200)
@@ -271,7 +271,7 @@ def world(s3: SeaweedS3, gcs: FakeGCS, dead_end: str, tmp_path_factory: pytest.T
         yield World(tiers, api, tmp_path_factory.mktemp("caches"))
 
 
-@pytest.fixture(scope="module", params=["native", "sockets"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def problems(world: World, request: pytest.FixtureRequest) -> dict[tuple[Cell, bool], str | None]:
     """All cells at once, as most of the time goes into waiting for time limits: what is wrong with each."""
     todo = [(cell, many) for cell in cells() for many in (False, True)]
@@ -284,8 +284,7 @@ def problems(world: World, request: pytest.FixtureRequest) -> dict[tuple[Cell, b
         ThreadPoolExecutor(24) as few,
         pytest.MonkeyPatch.context() as patch,
     ):
-        # libcurl carries what these decline.
-        carry_by(patch, request.param)
+        only_by(request.param, patch)
         lookups = [(item, many.submit(world.look_up, *item, blobs[item])) for item in slow]
         lookups += [(item, few.submit(world.look_up, *item, blobs[item])) for item in quick]
     return {item: world.problem(*item, blobs[item], lookup.result()) for item, lookup in lookups}

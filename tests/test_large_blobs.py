@@ -196,8 +196,8 @@ class TestParts:
 
         with ScriptedServer(answer) as server:
             for store, uri in (
-                (HTTPRaw(range_threshold="64KB"), f"{server.url}/k"),
-                (S3Raw("anonymous", endpoint_url=server.url, range_threshold="64KB"), "s3://b/k"),
+                (HTTPRaw(range_threshold="64KB", stall_timeout=1), f"{server.url}/k"),
+                (S3Raw("anonymous", endpoint_url=server.url, range_threshold="64KB", stall_timeout=1), "s3://b/k"),
             ):
                 assert store.get(uri) == BLOB
                 cuts.append(500_000)

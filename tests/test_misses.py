@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -33,6 +33,7 @@ from bitstore import (
     StoreNotAvailable,
 )
 from bitstore._support import once
+from bitstore.config import ConfigError, loads
 from tests.clock import HandClock
 from tests.disk_troubles import in_child, mount, own_mounts
 from tests.limit_workers import LimitedAPI
@@ -100,9 +101,10 @@ class TestSecondRun:
         assert str(second) == f"{DIGEST}: missing in API() ({why})"
         store = composed(Shelf(), source)
         error = missed(store, DIGEST)
-        assert str(error).endswith(f"(API {why})") and str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error))
+        assert str(error).endswith(f"(Shelf: asked just now; API: {why})")
+        assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error))
         outer = composed(store)
-        assert f"(Sha1Composite API {why})" in str(missed(outer, DIGEST))
+        assert f"Sha1Composite > API: {why})" in str(missed(outer, DIGEST))
 
     def test_remembered_misses_are_counted_apart(self, api: CountedAPI, path: Path) -> None:
         source = RemembersMisses(Sha1Store(HTTPRaw(), f"{api.url}/blob/"), MissLedger(path), name="web")
@@ -127,8 +129,11 @@ class TestSecondRun:
         }
         requests: list[int] = []
         for name in (question, *ask):
-            if name in ("exists", "describe"):
-                assert ask[name]() in (False, source.locate(DIGEST))
+            if name == "exists":
+                assert ask[name]() is False
+            elif name == "describe":
+                [location] = ask[name]()
+                assert location.state == "missing" and bool(location.why) is bool(requests)
             else:
                 outcome(ask[name])
             requests.append(sum(api.counts.values()))
@@ -649,6 +654,63 @@ class TestWrapped:
         api.rules.add(Answer(500, b""), times=1)
         assert "500" in str(missed(store, DIGESTS[0]))
         assert store.get(DIGESTS[0]) == b"0"
+
+
+class Empty(API):
+    """An API without blobs, for configurations."""
+
+    made: ClassVar[list[Empty]] = []
+
+    def __init__(self) -> None:
+        super().__init__({})
+        Empty.made.append(self)
+
+
+class TestConfiguration:
+    def test_a_file_gives_a_source_a_ledger(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        text = """
+algorithm = "sha1"
+[[tier]]
+name = "api"
+python = "tests.test_misses:Empty"
+misses = { path = "ledger/misses.sqlite", lifetime = "12h", share = "file://SHARE/" }
+[[tier]]
+name = "other"
+python = "tests.test_misses:Empty"
+misses = { path = "ledger/misses.sqlite", name = "account", share = { url = "file://SHARE/" } }
+"""
+        text = text.replace("SHARE", str(tmp_path / "share"))
+        Empty.made.clear()
+        for _ in range(2):
+            store = loads(text)
+            missed(store, DIGEST)
+        assert [api.calls for api in Empty.made] == [[DIGEST], [DIGEST], [], []]
+        first, second = store.sources
+        assert first.verify is True and first.name == "api" and second.name == "account"  # type: ignore[attr-defined]
+        assert first.ledger.path == str(tmp_path / "ledger/misses.sqlite")  # type: ignore[attr-defined]
+        assert list((tmp_path / "share").iterdir()) != []
+
+    @pytest.mark.parametrize(
+        ("lines", "error"),
+        [
+            ('misses = { path = "m" }\ncache = true', "misses belongs to a source"),
+            ('misses = { pth = "m" }', "did you mean 'path'"),
+            ('misses = { path = "m", lifetime = "soon" }', "lifetime='soon'"),
+            ('misses = { path = "m", lifetime = -1 }', "lifetime=-1"),
+            ('misses = { path = "m", share = "s3://bucket/misses" }', "ends in /"),
+            ('misses = { path = "m", share = { url = "s3://b/m/", verify = true } }', "misses.share: 'verify' has no"),
+            ('misses = { path = "m", share = { profile = "x" } }', "misses.share"),
+            ('misses = { path = "m", share = "https://host/m/" }', "cannot be shared"),
+            ('misses = { path = "" }', "misses.path is empty"),
+            ('misses = "m"', "misses"),
+            ('misses = { path = "m" }\nforbidden_is_missing = true', "no definite absence"),
+        ],
+    )
+    def test_a_mistake_in_the_table_is_named(self, lines: str, error: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            loads(f'algorithm = "sha1"\n[[tier]]\nname = "x"\nurl = "s3://b/f/"\n{lines}')
+        assert error in str(caught.value) and "tier 'x'" in str(caught.value)
 
 
 def anything(value: object) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from bitstore import GSRaw, HTTPRaw, Retry, S3Raw, Store, StoreNotAvailable
 from tests.raw_server import Answerer, RawServer, said
-from tests.sockets import TRANSPORTS, carry_by
+from tests.sockets import TRANSPORTS, only_by
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -21,8 +21,8 @@ QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
 
 @pytest.fixture(autouse=True, params=TRANSPORTS)
 def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each transport in turn."""
-    carry_by(monkeypatch, request.param)
+    """By libcurl, and over connections of our own."""
+    only_by(request.param, monkeypatch)
 
 
 def failure(store: Store, uri: str) -> str:

@@ -12,12 +12,12 @@ import pytest
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
 
-from bitstore import LimitReached, NotFoundInStore, S3Raw, StoreNotAvailable
-from ray_integration import ClusterLimit, ClusterRate
+from bitstore import Budget, LimitReached, Money, NotFoundInStore, S3Raw, StoreNotAvailable
+from ray_integration import ClusterBudget, ClusterLimit, ClusterRate
 from ray_integration._limits.cluster_rate import RateKeeper
 from tests.clock import HandClock
 from tests.limit_workers import Asker, LimitedAPI, TimedAPI, digest_of
-from tests.stores import API
+from tests.stores import API, as_source, composed
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("error::DeprecationWarning", "error::FutureWarning")]
 
@@ -105,3 +105,46 @@ def test_a_refusal_halves_the_rate_of_all_processes() -> None:
     assert keeper.lease("b", 100, 1000, False).requests == 0
     with pytest.raises(ValueError, match=r"says per_second=5, but .* per_second=100"):
         keeper.lease("a", 5, 1, False)
+
+
+def test_a_cluster_pays_no_more_than_its_budget_while_processes_are_killed(shared_ray: Any, tmp_path: Path) -> None:
+    budget = ClusterBudget("0.25 USD", name="job", state=tmp_path / "budget.sqlite")
+    with TimedAPI() as api:
+        store = composed(as_source(LimitedAPI(api.url, None, price="0.01 USD"), "api"), budget=budget)
+        actors: list[Any] = [ray.remote(Asker).options(num_cpus=0).remote(store) for _ in range(2)]
+        told: Any = ray.get([actor.ask.remote(f"{n}", 8) for n, actor in enumerate(actors)], timeout=60)
+        assert told == [["missing"] * 8] * 2
+        assert budget.spent == (Money("0.16 USD"), 16, 0, 0)
+        ray.kill(actors[0])
+        keeper = ray.get_actor("bitstore-budget-job", namespace="bitstore")
+        pid: Any = ray.get(keeper.__ray_call__.remote(lambda self: os.getpid()), timeout=30)
+        os.kill(pid, signal.SIGKILL)
+        assert store.budget is budget
+        outcomes = [each for n in range(12) for each in Asker(store).ask(f"here {n}", 1)]
+        assert 24 <= len(api.times) <= 25  # one grant may be lost with the keeper, none is given twice
+        assert outcomes.count("missing") == len(api.times) - 16
+        assert set(outcomes) == {"missing", "LookupFailed"}
+        other = ClusterBudget("0.30 USD", name="job", state=tmp_path / "budget.sqlite")
+        store.budget = other
+        assert Asker(store).ask("more", 9).count("missing") == 5
+        assert other.receipt()["api"].money == Money("0.30 USD")
+        budget.shutdown()
+    assert Budget(name="job", state=tmp_path / "budget.sqlite").spent.calls == 30
+    with pytest.raises(ValueError, match="must be an absolute path"):
+        ClusterBudget("1 USD", state="here")
+
+
+def test_a_cluster_budget_allows_nothing_where_its_file_is_lost(shared_ray: Any, tmp_path: Path) -> None:
+    state = tmp_path / "budget.sqlite"
+    budget = ClusterBudget(calls=50, name="lost", state=state)
+    source = API({digest_of(b"x"): b"x"})
+    store = composed(as_source(source, "api"), budget=budget)
+    assert store.get(digest_of(b"x")) == b"x"
+    state.unlink()
+    keeper = ray.get_actor("bitstore-budget-lost", namespace="bitstore")
+    pid: Any = ray.get(keeper.__ray_call__.remote(lambda self: os.getpid()), timeout=30)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(StoreNotAvailable, match="what it has spent is lost"):
+        store.get(digest_of(b"x"))
+    assert len(source.calls) == 1
+    budget.shutdown()

@@ -236,8 +236,7 @@ def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -
 
 
 def test_our_own_connections_allow_more_requests_at_once_than_libcurl() -> None:
-    poller = Poller()
-    assert Sockets(poller, SocketBudget(8)).least == FEW + 1
+    assert Sockets(Poller(), SocketBudget(8)).least == FEW + 1
 
 
 # ---------------------------------------------------------------------- abandoning

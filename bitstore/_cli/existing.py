@@ -15,12 +15,13 @@ from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, S
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
 from bitstore._cli.runs import RunReport, note, running
+from bitstore._cli.spending import BudgetOptions, receipt_lines
 from bitstore._cli.terminal import refusing, show
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import Entry, HashList
 from bitstore._support.redact import redact
 from bitstore._warming.outcome import Outcome
-from bitstore.errors import reason_of
+from bitstore.errors import budget_reached, reason_of
 
 __all__ = ["exists", "listings_in", "summary", "take"]
 
@@ -30,6 +31,7 @@ def exists(
     stores: StoreOptions,
     listed: ListOptions,
     lookups: LookupOptions,
+    spending: BudgetOptions,
     reporting: Reporting,
     reports: ReportOptions,
     output_path: Annotated[
@@ -51,6 +53,7 @@ def exists(
         lookups.check()
         reports.check()
         entries, composite = listed.open(hashes, stores)
+        budget = spending.give(composite)
         listings = listings_in(output_path)
     report = RunReport(entries=entries.total)
     with running("exists", report, listings.all if listings else (), shown=reporting.shows_progress) as going:
@@ -67,8 +70,8 @@ def exists(
                 break
     resume = None if report.complete else "not all of the list was asked for: the same command again asks for all of it"
     unasked = [] if paid else [tier.name for tier in composite.tiers if tier.paid and tier.read]
-    told = [*summary(report, listings, unasked), *filter(None, (report.advice(stores), resume))]
-    reports.end(fetch_line("exists", report, resume=resume), "\n".join(told), reporting)
+    told = [*summary(report, listings, unasked), *receipt_lines(budget), *filter(None, (report.advice(stores), resume))]
+    reports.end(fetch_line("exists", report, resume=resume, budget=budget), "\n".join(told), reporting)
 
 
 def listings_in(output_path: str | None) -> Listings | None:
@@ -110,7 +113,9 @@ def _outcomes(
             elif blob.missing:
                 yield Outcome(digest, "missing"), number
             else:
-                yield Outcome(digest, "failed", error=redact(reason_of(blob.error))), number
+                budget = budget_reached(blob.error)
+                used_up = None if budget is None else budget.reason
+                yield Outcome(digest, "failed", error=redact(reason_of(blob.error)), used_up=used_up), number
 
 
 def take(outcome: Outcome, number: int, report: RunReport, listings: Listings | None) -> None:
@@ -118,7 +123,7 @@ def take(outcome: Outcome, number: int, report: RunReport, listings: Listings | 
     report.count(outcome)
     if listings is None:
         return
-    digest, kind, _, _, error = outcome
+    digest, kind, _, _, error, _ = outcome
     if kind == "missing":
         note(listings.missing, digest)
     elif kind == "failed":

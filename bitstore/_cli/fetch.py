@@ -14,6 +14,7 @@ from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, S
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
 from bitstore._cli.runs import RunReport
+from bitstore._cli.spending import BudgetOptions, receipt_lines
 from bitstore._cli.terminal import refusing
 from bitstore._digests.hash_list import ListError
 from bitstore._support.atomic import is_special
@@ -26,6 +27,7 @@ def fetch(
     stores: StoreOptions,
     listed: ListOptions,
     lookups: LookupOptions,
+    spending: BudgetOptions,
     reporting: Reporting,
     reports: ReportOptions,
     hashes: Annotated[str | None, typer.Argument(help=LIST)] = None,
@@ -67,6 +69,7 @@ def fetch(
             raise OutputError(f"--existing {existing}: choose skip, check or replace")
         policy: Existing = existing  # type: ignore[assignment]
         entries, composite = listed.open(retry or hashes or "", stores, failures=retry is not None)
+        budget = spending.give(composite)
         target = output(Path(output_path or ""), algorithm=entries.algorithm, fan_out=fan_out, existing=policy)
         listings = _listings(target, retry)
     report = run(
@@ -91,8 +94,8 @@ def fetch(
         again = ["bitstore", "fetch", "--retry", str(listings.failed.path), "-o", str(where), *stores.arguments()]
         again += ["--fan-out", str(fan_out)] if fan_out else []
         resume = f"resume with the failures: {redact_url(shlex.join(again))}"
-    line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values())
-    told = [summary(report, composite, listings), report.advice(stores), resume]
+    line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values(), budget=budget)
+    told = [summary(report, composite, listings), *receipt_lines(budget), report.advice(stores), resume]
     reports.end(line, "\n".join(filter(None, told)), reporting)
 
 

@@ -17,7 +17,7 @@ from bitstore._tiers.composite import Composite
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.progress import Progress
 from bitstore.blob import Blob
-from bitstore.errors import reason_of
+from bitstore.errors import budget_reached, reason_of
 
 __all__ = ["run", "summary"]
 
@@ -67,7 +67,10 @@ class _Run:
             self._ended(Outcome(blob.uri, "missing"), self._listings.missing, blob.uri)
         else:
             text = redact(reason_of(error))
-            self._ended(Outcome(blob.uri, "failed", error=text), self._listings.failed, blob.uri, text)
+            budget = budget_reached(error)
+            used_up = None if budget is None else budget.reason
+            outcome = Outcome(blob.uri, "failed", error=text, used_up=used_up)
+            self._ended(outcome, self._listings.failed, blob.uri, text)
 
     def _ended(self, outcome: Outcome, listing: Listing | None = None, *fields: str) -> None:
         """Count, list and show what became of one entry."""

@@ -12,6 +12,7 @@ import typer
 from bitstore._cli.lines import Blob
 from bitstore._cli.options import LookupOptions, Reporting, StoreOptions
 from bitstore._cli.outputs import OutputError
+from bitstore._cli.spending import BudgetOptions
 from bitstore._cli.terminal import End, fail, no_reader, refusing, show_bytes
 from bitstore._support.atomic import is_special, target_of, write_into
 from bitstore.errors import BitstoreError, NotFoundInStore, StoreNotAvailable, reason_of
@@ -22,6 +23,7 @@ __all__ = ["get"]
 def get(
     digest: Annotated[str, typer.Argument(help="The hash of the blob, plain or as sha1://...")],
     stores: StoreOptions,
+    spending: BudgetOptions,
     reporting: Reporting,
     output_file: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: standard output.")
@@ -36,6 +38,7 @@ def get(
         LookupOptions(timeout=timeout).check()
         composite = stores.composite_for(digest)
         composite.canonical(digest)
+        spending.give(composite)
         _check_file(target, output_file or "")
         if target is None and reporting.json:
             raise OutputError("--json writes to standard output, as the blob would be: name a file (--output)")
@@ -49,8 +52,9 @@ def get(
                 reporting.show(Blob(digest=composite.canonical(digest), file=str(target), bytes=len(data)), "")
         else:
             show_bytes(data)
-    except NotFoundInStore:
-        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())})")
+    except NotFoundInStore as error:
+        why = f"; {error.why}" if error.why else ""
+        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())}{why})")
     except StoreNotAvailable as error:
         fail(2, f"could not look up {digest}: {reason_of(error)}", advice=stores.advice(digest))
     except (BitstoreError, TypeError) as error:

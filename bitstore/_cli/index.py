@@ -12,7 +12,7 @@ import typer
 from bitstore._cli import lines
 from bitstore._cli.existing import listings_in, summary, take
 from bitstore._cli.groups import as_command
-from bitstore._cli.index_build import Output, build, show_index, target
+from bitstore._cli.index_build import Output, build, show_index, shown, target
 from bitstore._cli.options import LIST, Reporting
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
 from bitstore._cli.runs import RunReport, running
@@ -131,7 +131,7 @@ def ask(
     resume = None if report.complete else "not all of the list was asked for: the same command again asks for all of it"
     told = [
         *summary(report, listings, [], found="may be there"),
-        f"as of {index.info.covers_up_to.isoformat()}: what the source has got since may be missing in the index",
+        f"as of {shown(index.info.covers_up_to)}: what the source has got since may be missing in the index",
         *([resume] if resume else []),
     ]
     reports.end(fetch_line("index ask", report, resume=resume), "\n".join(told), reporting)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +25,11 @@ from bitstore._support.sizes import rounded_size
 from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError, described
 from bitstore.index import Index, IndexBuilder
+from bitstore.index._membership import why_no_proof
+from bitstore.index._noted import Noted
+from bitstore.index._writes import begin, place_of, withdraw
 
-__all__ = ["LAYOUTS", "Output", "build", "show_index", "target"]
+__all__ = ["LAYOUTS", "Output", "build", "show_index", "shown", "target"]
 
 LAYOUTS = ("sorted", "fuse")
 _TOLD = 3  # entries of a list that are no digests and are shown one by one
@@ -115,13 +120,14 @@ def build(
             named = [*(sources or ()), *(stores.store or ())]
             if stores.store:
                 options = ReadOptions(**{**vars(options), "stores": _without_urls(stores)})
-            found: list[Source] = []
-            for text in named or [None]:
-                found.append(source_of(text, options, algorithm, workplace))
-                algorithm = found[0].algorithm.name
-                if found[-1].algorithm is not found[0].algorithm:
-                    raise ConfigError(f"{found[-1].name} is of {found[-1].algorithm.name}, and not of {algorithm}")
-            _check_used(found, options)
+            with _noting(path, reporting):
+                found: list[Source] = []
+                for text in named or [None]:
+                    found.append(source_of(text, options, algorithm, workplace))
+                    algorithm = found[0].algorithm.name
+                    if found[-1].algorithm is not found[0].algorithm:
+                        raise ConfigError(f"{found[-1].name} is of {found[-1].algorithm.name}, and not of {algorithm}")
+                _check_used(found, options)
             builder = _builder(found[0].algorithm.name, path.parent)
         resumed = sum(source.resumed for source in found)
         if resumed:
@@ -187,22 +193,49 @@ def target(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def _noting(path: Path, reporting: Reporting) -> Iterator[None]:
+    """Let writers note what they write from now on: before anything is listed, so that no blob is lost between."""
+    fresh = False
+    try:
+        fresh = begin(path)
+    except (OSError, BitstoreError) as error:
+        reporting.note(f"what is written meanwhile cannot be noted, so the index will prove no absence: {error}")
+    try:
+        yield
+    except BaseException:  # nothing is built
+        if fresh:
+            with suppress(OSError, BitstoreError):
+                withdraw(path)
+        raise
+
+
 def show_index(path: Path, reporting: Reporting) -> None:
-    """Tell what the index at `path` says of itself. Raises `DamagedIndex`, OSError."""
+    """Tell what the index at `path` says of itself, and what was noted since. Raises `DamagedIndex`, OSError."""
     with Index(path) as index:
         told, size = index.info, path.stat().st_size
-    values = told.as_dict()
+    noted = Noted(place_of(path))
+    no_proof = why_no_proof(told, noted)
+    values = {**told.as_dict(), "written_since": len(noted), "no_proof": no_proof}
+    age = max(0.0, (datetime.now(timezone.utc) - told.covers_up_to).total_seconds())
+    proof = "an absence is proved" if no_proof is None else f"no absence is proved: {no_proof}"
     reporting.show(
         lines.IndexFile(file=str(path), bytes=size, **values),
         "\n".join(
             [
                 f"{path}: {told.count:,} {told.algorithm} digests, {told.layout}, {rounded_size(size)}",
                 f"  source: {told.source or 'unknown'}",
-                f"  covers up to: {values['covers_up_to']}, {told.coverage}",
-                f"  made at: {values['made_at']}",
+                f"  covers up to: {shown(told.covers_up_to)}, {told.coverage}; {age / 3600:,.1f} hours ago",
+                f"  made at: {shown(told.made_at)}",
+                f"  written since: {len(noted):,} digests; {proof}",
             ]
         ),
     )
+
+
+def shown(moment: datetime) -> str:
+    """A moment as people read it."""
+    return moment.isoformat(timespec="seconds")
 
 
 def _same(text: str, path: Path) -> bool:

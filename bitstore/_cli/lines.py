@@ -18,11 +18,15 @@ __all__ = [
     "Claim",
     "Config",
     "Error",
+    "Forgotten",
     "IndexBuild",
     "IndexCheck",
     "IndexFile",
     "Line",
     "Location",
+    "Miss",
+    "MissExport",
+    "MissSource",
     "Outcome",
     "Pass",
     "Put",
@@ -140,6 +144,7 @@ class Report(Run, tag="report"):
     invalid: int
     by_tier: dict[str, int]
     tiers: list[dict[str, str | int]] | None
+    spent: list[dict[str, Any]] | None
 
 
 class Verification(Run, tag="verification"):
@@ -182,6 +187,8 @@ class IndexFile(Line, tag="index"):
     made_at: str
     covers_up_to: str
     coverage: str
+    written_since: int
+    no_proof: str | None
 
 
 class IndexBuild(Line, tag="index-build"):
@@ -201,6 +208,45 @@ class IndexCheck(Line, tag="index-check"):
     file: str
     whole: bool
     error: str | None
+
+
+class MissSource(Line, tag="miss-source"):
+    """What a ledger of misses knows of one source."""
+
+    file: str
+    name: str
+    algorithm: str
+    place: str
+    lifetime: float
+    misses: int
+    expired: int
+    first: str | None
+    last: str | None
+
+
+class Miss(Line, tag="miss"):
+    """A blob that a source has said it lacks."""
+
+    source: str
+    algorithm: str
+    digest: str
+    at: str
+    reason: str
+    expired: bool
+
+
+class MissExport(Line, tag="miss-export"):
+    """Misses that were written to a file."""
+
+    file: str
+    misses: int
+
+
+class Forgotten(Line, tag="forgotten"):
+    """Misses that a ledger has forgotten."""
+
+    file: str
+    misses: int
 
 
 class Config(Line, tag="config"):

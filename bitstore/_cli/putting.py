@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from bitstore._cli.inputs import Input
+from bitstore._digests.remembers import unwrapped
 from bitstore._lookup.asking import methods_of, scope_of, steps_of_describe, steps_of_get, steps_of_put
 from bitstore._lookup.batch import get_many
 from bitstore._lookup.options import LookupOptions
@@ -16,7 +17,7 @@ from bitstore._tiers.chain import Tier, costs
 from bitstore._tiers.composite import Composite
 from bitstore.blob import Blob
 from bitstore.config import ConfigError
-from bitstore.errors import InvalidDataFound, WriteConflict
+from bitstore.errors import InvalidDataFound, NotFoundInStore, WriteConflict
 from bitstore.steps import OVERWRITE, Call, FileBody, Found, Steps, Stored, Write
 from bitstore.store import Store
 
@@ -69,6 +70,7 @@ def writable_tier(store: Composite, name: str | None) -> Tier:
 
 
 def _is_writable(store: Any) -> bool:
+    store = unwrapped(store)
     own = getattr(type(store), "put", Store.put) is not Store.put or methods_of(store).put_steps
     lasts = scope_of(store) != "process"  # what a memory holds is gone with the command
     return own and lasts and not isinstance(store, Composite) and not costs(store)
@@ -112,7 +114,7 @@ class Putting:
             digest = body.hashes[self._algorithm.name].hex()
         else:
             digest = yield Call(self._algorithm.of, body)
-        there = None if self._replace else (yield from steps_of_describe(self._store, digest))
+        there = None if self._replace else (yield from self._there(digest))
         if there is None:
             if isinstance(body, FileBody) and not getattr(self._store, "takes_files", False):
                 body = yield Call(body.whole)
@@ -124,6 +126,14 @@ class Putting:
         del body  # it is read back, and need not be held twice
         checked, stored = yield from self._checked(digest, size, there)
         return Found(Put(digest, there is None, size, checked, stored.url if stored else None), self.label)
+
+    def _there(self, digest: str) -> Steps[Stored | None]:
+        try:
+            return (yield from steps_of_describe(self._store, digest))
+        except NotFoundInStore as error:
+            if not error.why:
+                raise
+            return None  # a ledger says so: if it is there all the same, the write finds it, and withdraws the miss
 
     def _checked(
         self, digest: str, size: int, there: Stored | None

@@ -20,7 +20,9 @@ from bitstore._cli.options import Reporting
 from bitstore._cli.outputs import OutputError
 from bitstore._cli.page import page
 from bitstore._cli.runs import RunReport
+from bitstore._cli.spending import spent_keys
 from bitstore._cli.terminal import End, fail, in_words
+from bitstore._limits.budget import Budget
 from bitstore._support.atomic import target_of, write_into
 from bitstore._support.redact import redact
 from bitstore._tiers.stats import TierStats
@@ -84,7 +86,7 @@ class ReportOptions:
 
 def show_outcome(outcome: Outcome) -> None:
     """Write an outcome to standard output. Raises `OutputError`: the run stops, and keeps what it has."""
-    digest, kind, tier, size, error = outcome
+    digest, kind, tier, size, error, _ = outcome
     try:
         show_line(lines.Outcome(digest=digest, kind=kind, source=tier, bytes=size, error=error))
     except OSError as lost:
@@ -92,7 +94,12 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def fetch_line(
-    command: str, report: RunReport, *, resume: str | None, tiers: Iterable[TierStats] | None = None
+    command: str,
+    report: RunReport,
+    *,
+    resume: str | None,
+    tiers: Iterable[TierStats] | None = None,
+    budget: Budget | None = None,
 ) -> lines.Report:
     """The report of a run that goes through a list once as an object; see `report_line`."""
     return report_line(
@@ -104,6 +111,7 @@ def fetch_line(
         complete=report.complete,
         resume=resume,
         tiers=tiers,
+        budget=budget,
     )
 
 
@@ -117,6 +125,7 @@ def report_line(
     complete: bool,
     resume: str | None,
     tiers: Iterable[TierStats] | None,
+    budget: Budget | None = None,
 ) -> lines.Report:
     """The report of a run through a list as an object; for the other parameters see `run_keys`.
 
@@ -128,6 +137,8 @@ def report_line(
         How many of them were not asked for, because they are there from before.
     tiers
         What each tier did; None: unknown here.
+    budget
+        What was paid from; None: nothing was counted.
     """
     return lines.Report(
         entries=entries,
@@ -137,6 +148,7 @@ def report_line(
         invalid=tally.invalid,
         by_tier=dict(tally.by_tier),
         tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
+        spent=spent_keys(budget),
         **run_keys(command, tally, exit_code=exit_code, complete=complete, resume=resume),
     )
 

@@ -123,6 +123,7 @@ COMMANDS = {
     "index": Command(
         "index", "app", "Build and ask membership indexes: which blobs a source surely does not hold.", ()
     ),
+    "misses": Command("misses", "app", "Look at ledgers of misses: what sources have said they lack.", ()),
     "cache": Command("cache", "app", "Look after the folder of a disk cache.", ()),
     "demo": Command(
         "version",

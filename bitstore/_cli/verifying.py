@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from bitstore._caches.disk import DiskCache
 from bitstore._cli.runs import RunReport
 from bitstore._digests.codings import looks_coded
+from bitstore._digests.remembers import unwrapped
 from bitstore._digests.store import DigestStore
 from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._lookup.hashing import Hashing
@@ -135,7 +136,7 @@ def listable_tier(store: Composite, name: str | None) -> DigestStore:
     ConfigError
         There is none, or several and no name.
     """
-    tiers: dict[str, Any] = {tier.name: tier.store for tier in store.tiers}
+    tiers: dict[str, Any] = {tier.name: unwrapped(tier.store) for tier in store.tiers}
     able = {key: tier for key, tier in tiers.items() if _is_listable(tier)}
     if name is not None and name not in able:
         what = "cannot be listed" if name in tiers else "is no tier"

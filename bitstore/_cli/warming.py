@@ -15,6 +15,7 @@ import typer
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.reports import ReportOptions, report_line, show_outcome
+from bitstore._cli.spending import BudgetOptions, receipt_lines
 from bitstore._cli.terminal import above, refuse, refusing, say_plainly
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import ListError
@@ -34,6 +35,7 @@ def warm(
     stores: StoreOptions,
     listed: ListOptions,
     lookups: LookupOptions,
+    spending: BudgetOptions,
     reporting: Reporting,
     reports: ReportOptions,
     ledger: Annotated[
@@ -73,6 +75,7 @@ def warm(
         meant = _target(ray, target)
         entries, composite = listed.open(hashes, stores)
         check_target(composite, meant)
+        budget = spending.give(composite)
         warming = Warming(
             algorithm=entries.algorithm,
             target=meant,
@@ -106,8 +109,9 @@ def warm(
         complete=report.complete,
         resume=report.advice,
         tiers=composite.stats().values() if ray == "none" and not dry_run else None,
+        budget=budget,
     )
-    reports.end(line, str(report), reporting)
+    reports.end(line, "\n".join([str(report), *receipt_lines(budget)]), reporting)
 
 
 def _target(ray: str, target: str | None) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -32,8 +33,9 @@ from bitstore._support.fixed import Fixed
 from bitstore._support.once import warn_once
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.spans import format_span, parse_span
-from bitstore._tiers.chain import Chain, costs
+from bitstore._tiers.chain import Chain, costs, has_index
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore.index._membership import Denial
 from bitstore.outline import Outline, outline_of
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Scope, Steps, Stored, Write
 from bitstore.store import Store
@@ -170,6 +172,28 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         """That of the source."""
         return scope_of(self.base_store)
 
+    @property
+    def index(self) -> str | None:
+        """Path of the source's membership index; None: it has none."""
+        path: str | None = getattr(self.base_store, "index", None) if has_index(self.base_store) else None
+        return path
+
+    def denial(self, digest: str) -> Denial | None:
+        """What makes the digest surely absent in the source, as its index says. The store has one then (`index`)."""
+        base: Any = self.base_store
+        denial: Denial | None = base.denial(digest)
+        return denial
+
+    def without_index(self) -> RemembersMisses:
+        """The store itself, as it is asked for each blob. It has an index (`index`)."""
+        base: Any = self.base_store
+        asked = base.without_index()
+        if asked is base:
+            return self
+        twin = copy.copy(self)
+        twin.base_store, twin._live = asked, self._live
+        return twin
+
     def counts(self) -> RequestCounts:
         """The requests of the source, and the lookups that the ledger has answered."""
         sent = counts_of(self.base_store)
@@ -243,6 +267,8 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
             return False
 
     def describe_steps(self, digest: str) -> Steps[Stored | None]:
+        """What the source says. Where the ledger knows a miss, `NotFoundInStore` says how, for `Store.locate`."""
+
         def ask() -> Steps[Any]:
             stored = yield from steps_of_describe(self.base_store, digest)
             if stored is None:
@@ -253,7 +279,9 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
             stored: Stored = yield from self._asked(digest, "exists", ask)
         except InvalidDataFound:
             raise
-        except NotFoundInStore:
+        except NotFoundInStore as error:
+            if error.why:
+                raise
             return None
         return stored
 

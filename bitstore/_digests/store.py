@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitstore._digests.codings import looks_coded, other_forms
 from bitstore._digests.compression import BadCompression, TooLarge, codec
+from bitstore._digests.indexed import MAX_AGE, Indexed
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._digests.template import check_fits, key_template, note_absent, note_found
 from bitstore._lookup.asking import (
@@ -44,6 +46,9 @@ from bitstore.steps import (
 )
 from bitstore.store import Store
 
+if TYPE_CHECKING:
+    from bitstore.index import Index
+
 __all__ = ["DigestStore"]
 
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
@@ -53,7 +58,7 @@ def _may_be_coded(data: Any) -> bool:
     return isinstance(data, bytes) and looks_coded(data)
 
 
-class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
+class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     """A raw store's part of blobs that are named by their digest.
 
     Parameters
@@ -73,11 +78,27 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         look like gzip are tried in both forms also without `compression`. `put` writes the form that is named.
     max_blob_size
         Bytes beyond which a blob is not expanded (a number or a size such as `"2GB"`).
+    index
+        A membership index of the store (`bitstore index build`), its path or an `Index`. In a composite, a store that
+        surely lacks a blob is asked last: before a paid tier, or before the blob is called missing. Most blobs are
+        found elsewhere by then. What is written through stores with this index is noted beside it.
+    index_max_age
+        Seconds after the moment up to which the index covers the store: then it is no proof any more.
+    recheck
+        Ask before a blob is called missing. False: what the index proves to be absent is missing without a request.
+        Before a paid tier is asked, the store is asked in any case.
 
     Attributes
     ----------
-    base_store, prefix, verify, compression, max_blob_size
+    base_store, prefix, verify, compression, max_blob_size, index_max_age, recheck
         As given; they may be set at any time, and act from the next call on.
+    index
+        Path of the index; None: the store has none.
+
+    Raises
+    ------
+    ValueError
+        An option cannot be, or the index is that of another store.
 
     Notes
     -----
@@ -100,6 +121,9 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         algorithm: str | None = None,
         compression: str | None = None,
         max_blob_size: int | str = "5TiB",
+        index: str | os.PathLike[str] | Index | None = None,
+        index_max_age: float = MAX_AGE,
+        recheck: bool = True,
     ) -> None:
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name
@@ -109,6 +133,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         self.verify = verify
         self.compression = compression
         self.max_blob_size = max_blob_size
+        self._use_index(index, index_max_age, recheck)
 
     @property
     def compression(self) -> str | None:
@@ -194,6 +219,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
         """
         if not self.verify or self._compression is not None:
             return None
+        if self._membership is not None and self.denial(digest) is not None:
+            return None  # the steps of the composite put it off
         request: Request | None = self.base_store.first_request(  # type: ignore[attr-defined]
             key_template(self.prefix).url(digest), self.algorithm
         )
@@ -219,6 +246,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     def get_steps(self, digest: str) -> Steps[Found]:
         template = key_template(self.prefix)
         digest = self._text(digest)
+        if self._membership is not None:
+            self._deny(digest.lower())
         try:
             found = yield from steps_of_get(self.base_store, template.url(digest.lower()))
         except InvalidDataFound:
@@ -278,6 +307,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     def download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
         digest = self._text(digest)
+        if self._membership is not None:
+            self._deny(digest.lower())
         return (
             yield from verified(self, self.algorithm, digest.lower(), partial, lambda: self._bring(digest, partial))
         )
@@ -296,6 +327,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
 
     def open_steps(self, digest: str, verify: bool | None = None) -> Steps[Found]:
         digest = self._text(digest)
+        if self._membership is not None:
+            self._deny(digest.lower())
         if verify and not self.verify:
             checking = copy.copy(self)
             checking.verify = True
@@ -339,6 +372,10 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             note_absent(template, digest)
 
     def exists_steps(self, digest: str) -> Steps[bool]:
+        if self._membership is not None and not self.recheck:
+            denial = self.denial(self._text(digest).lower())
+            if denial is not None and denial.is_proof:
+                return False
         there = yield from steps_of_exists(self.base_store, self._url(digest))
         if not there:
             yield from self._absent(self._text(digest))
@@ -364,6 +401,8 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             self._verify_data(data, self._text(digest))
         if packer is not None:
             data = yield Call(packer.compress, data)
+        if self._membership is not None:
+            yield from self._note_steps(self._text(digest).lower())
         yield from steps_of_put(self.base_store, url, data, write)
 
     def version_steps(self, digest: str) -> Steps[str | None]:
@@ -378,6 +417,7 @@ class DigestStore(ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
             own["compression"] = self.compression
         if self.max_blob_size != DigestStore._max_blob_size:
             own["largest blob"] = format_size(self.max_blob_size)
+        own |= self._index_facts()
         facts = {**own, **{name: value for name, value in below.facts.items() if name not in own}}
         return Outline(self.label, f"{type(self).__name__} over {below.kind}", facts=facts, parts=below.parts)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bitstore._caches.disk import DiskCache
+from bitstore._digests.remembers import unwrapped
 from bitstore._digests.store import DigestStore
 from bitstore._doctor.buckets import check_bucket, place_of, quick
 from bitstore._doctor.local import check_disk_cache, check_own, check_paid
@@ -91,6 +92,7 @@ def _tiers(store: Any, wishes: Wishes, algorithm: Any, above: str = "") -> Itera
 
 
 def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> TierCheck:
+    store = unwrapped(store)  # what a ledger of misses remembers is nothing to be checked
     writes = wishes.write if check.role is None else check.role.startswith("cache")
     named = algorithm if isinstance(algorithm, str) else getattr(store, "algorithm", None)
     if named is None and isinstance(store, DiskCache):

@@ -136,7 +136,7 @@ class Budget(KeepsPerProcess):
 
     def _new_purse(self) -> Purse:
         """Where this process counts."""
-        return MemoryPurse() if self.state is None else FilePurse(self.state, self.name, lambda: self._currency)
+        return MemoryPurse() if self.state is None else FilePurse(self.state, self.name, lambda: self.currency)
 
     # ------------------------------------------------------------------ what was spent
 
@@ -182,6 +182,11 @@ class Budget(KeepsPerProcess):
     # ------------------------------------------------------------------ paying
 
     @property
+    def currency(self) -> str | None:
+        """Code of the currency of all prices; None: no price is known yet."""
+        return self._currency
+
+    @property
     def by_size(self) -> bool:
         """Whether the bytes of answers have a cap."""
         return self.bytes is not None
@@ -212,7 +217,10 @@ class Budget(KeepsPerProcess):
         currency = price.currency
         if currency is not None:
             if self._currency not in (None, currency):
-                raise ValueError(f"{name} asks for {currency}, and the {self.name!r} budget is in {self._currency}")
+                raise ValueError(
+                    f"{name} asks for {currency}, and the {self.name!r} budget is in {self._currency}: give it a price "
+                    f"in {self._currency}"
+                )
             self._currency = currency
         return Till(self, name, price)
 

@@ -49,6 +49,7 @@ class Caps:
         return Caps(*(None if cap is None else max(0, cap - value) for cap, value in pairs))
 
 
+_MARKS = 1000  # processes whose last message is known
 _SMALL_PART = 16  # what is granted ahead is at most this part of what is left, because a kill loses it
 
 
@@ -64,6 +65,8 @@ class Spending:
     def __init__(self, currency: str | None = None) -> None:
         self.currency = currency
         self.sources: dict[str, Amount] = {}
+        # By process: the number of the last message with which it gave something back, where such may come twice.
+        self.marks: dict[str, int] = {}
 
     @property
     def total(self) -> Amount:
@@ -96,7 +99,8 @@ class Spending:
 
     def as_dict(self) -> dict[str, Any]:
         """What is known, for JSON."""
-        return {"currency": self.currency, "sources": self.sources}
+        marks = dict(list(self.marks.items())[-_MARKS:])
+        return {"currency": self.currency, "sources": self.sources, "marks": marks}
 
     @classmethod
     def from_dict(cls, kept: Any) -> Spending:
@@ -104,6 +108,7 @@ class Spending:
         try:
             currency = kept["currency"]
             self = cls(None if currency is None else str(currency))
+            self.marks = {str(process): int(number) for process, number in kept.get("marks", {}).items()}
             self.sources = {str(name): Amount(*map(int, amount)) for name, amount in kept["sources"].items()}
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not what a budget has spent: {type(error).__name__}: {error}") from error
@@ -176,6 +181,11 @@ class FilePurse:
         self._name = name
         self._currency = currency
 
+    def is_known(self) -> bool:
+        """Whether the file knows the budget. Raises `AccountError`."""
+        with self._file.row(self._name) as row:
+            return row.text is not None
+
     def take(self, caps: Caps, source: str, need: Amount, ahead: Amount) -> Amount | None:
         """See `Purse`."""
         with self._file.row(self._name) as row:
@@ -186,10 +196,16 @@ class FilePurse:
                 row.text = json.dumps(spending.as_dict())
             return granted
 
-    def give_back(self, source: str, amount: Amount) -> None:
-        """See `Purse`."""
+    def give_back(self, source: str, amount: Amount, mark: tuple[str, int] | None = None) -> None:
+        """See `Purse`; `mark`: a process, and a number that grows with each of its messages: none counts twice."""
         with self._file.row(self._name) as row:
             spending = _read(row.text)
+            if mark is not None:
+                process, number = mark
+                if spending.marks.get(process, -1) >= number:
+                    return
+                spending.marks.pop(process, None)  # it comes to the end, as the last one that was heard of
+                spending.marks[process] = number
             # Only what the file knows to be granted: it may have been deleted meanwhile.
             had = spending.sources.get(source, NOTHING)
             spending.give_back(source, Amount(*map(min, amount, had)))

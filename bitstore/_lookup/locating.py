@@ -65,8 +65,8 @@ def steps_of_location(store: Any, name: str, key: Any, *, paid: bool) -> Steps[l
         stored = yield from steps_of_describe(store, key)
     except InvalidDataFound as error:  # there is something, and not the blob
         return [_failed(name, error)]
-    except NotFoundInStore:
-        return [Location(tier=name, state="missing")]
+    except NotFoundInStore as error:
+        return [Location(tier=name, state="missing", why=error.why or None)]
     except Exception as error:  # whatever a user's store raises means that we do not know
         return [_failed(name, error)]
     if stored is None:

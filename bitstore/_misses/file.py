@@ -94,19 +94,18 @@ class MissFile:
             with self._database.write() as db:
                 db.execute(_SOURCE, (*source, place, lifetime))
 
-    def write(self, entries: Iterable[Entry], *, share: str | None = None, part: tuple[str, str] | None = None) -> None:
-        """Record all of `entries`, or none.
+    def write(self, entries: Iterable[Entry], *, part: tuple[str, str] | None = None) -> None:
+        """Record all of `entries`, or none. What became known just now is put in line for all shares of the file.
 
         Parameters
         ----------
         entries
             What to record.
-        share
-            Identity of the share to which they are still to be sent; None: they are not.
         part
             The identity of a share and the name of its part whose content this is; None: it became known just now.
         """
         with self._database.write() as db:
+            shares = db.execute("SELECT share FROM part WHERE name = ''").fetchall() if part is None else []
             for source, digest, at, reason in entries:
                 number = self._made_number(db, source)
                 if reason is not None:
@@ -115,7 +114,7 @@ class MissFile:
                     _void(db, number, digest, at)
                 else:
                     at = _void_all(db, number, digest, at)
-                if share is not None:
+                for (share,) in shares:
                     row = (share, number, digest, at, reason, reason is None)
                     db.execute("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?)", row)
             if part is not None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bitstore._misses.database import Full, Unwritten
 from bitstore._misses.entries import EVERY, Entry, Miss, MissSource, SourceName
+from bitstore._misses.export import export
 from bitstore._misses.file import MissFile
 from bitstore._misses.sending import Sender
 from bitstore._misses.share import SharedMisses
@@ -123,6 +124,28 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
     def misses(self) -> Iterator[Miss]:
         """All misses that the file holds, by source and digest; also expired ones. Raises `StoreNotAvailable`."""
         return self._here().reading.misses()
+
+    def export(self, path: str | os.PathLike[str], *, source: str | None = None) -> int:
+        """Write the misses to a file, which is whole or not there; returns how many there are. Expired ones are marked.
+
+        Parameters
+        ----------
+        path
+            The file: a table if it ends in `.parquet`, `.csv` or `.jsonl`, with the columns of `Miss`; digests alone,
+            one a line, if it ends in `.txt`.
+        source
+            Name of the source; None: all sources.
+
+        Raises
+        ------
+        ValueError
+            The name of the file says no format.
+        OSError
+            It cannot be written.
+        StoreNotAvailable
+            The ledger cannot be read.
+        """
+        return export(Path(path), (miss for miss in self.misses() if source in (None, miss.source)))
 
     def forget(self, digests: Iterable[Any] | None = None, *, source: str | None = None) -> None:
         """Let sources be asked again. Other processes see it at once, other nodes when they read the share again.
@@ -247,7 +270,7 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
         """Write entries to the file, and then to the share. Returns what went wrong."""
         sender = live.sender
         try:
-            live.writing.write(entries, share=None if sender is None else sender.identity)
+            live.writing.write(entries)
             if sender is not None:
                 sender.send()
         except StoreNotAvailable as error:

@@ -16,6 +16,7 @@ from bitstore.steps import OVERWRITE, Steps, Together
 
 __all__ = ["SharedMisses"]
 
+REFRESH = 60.0
 _SUFFIX = ".misses.parquet"
 _AT_ONCE = 64  # parts that are read at once
 _ABOUT = b"bitstore.misses"
@@ -48,7 +49,7 @@ class SharedMisses(ChecksOptions):
         `prefix` is no URL of the raw store that ends in a slash, or `refresh` is no number of seconds.
     """
 
-    def __init__(self, raw: Any, prefix: Any, *, refresh: float = 60.0) -> None:
+    def __init__(self, raw: Any, prefix: Any, *, refresh: float = REFRESH) -> None:
         if not (callable(getattr(raw, "list_steps", None)) and callable(getattr(raw, "put_steps", None))):
             raise TypeError(f"{raw!r} cannot be shared: S3Raw, GSRaw and FileRaw list and write")
         if not (isinstance(prefix, str) and prefix.endswith("/") and raw.is_valid(f"{prefix}-")):
@@ -155,7 +156,8 @@ class SharedMisses(ChecksOptions):
             raise failure from error
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.raw!r}, {redact_url(self.prefix)!r})"
+        refresh = "" if self.refresh == REFRESH else f", refresh={self.refresh!r}"
+        return f"{type(self).__name__}({self.raw!r}, {self.shown!r}{refresh})"
 
 
 def _arrow(prefix: str) -> tuple[Any, Any]:

@@ -113,11 +113,12 @@ class Money:
         if other.currency != self.currency:
             raise ValueError(f"{self} and {other} do not {verb}: they are of two currencies")
 
-    def rounded(self, digits: int = 2) -> str:
+    def rounded(self, digits: int = 4) -> str:
         """The amount with its currency, rounded for reading to `digits` that count, and to cents at the least."""
         amount = self.amount
-        places = 2 if not amount or amount.adjusted() >= 0 else max(2, digits - 1 - amount.adjusted())
-        return f"{_EXACT.quantize(amount, Decimal(1).scaleb(-places)):,f} {self.currency}"
+        places = max(2, digits - 1 - amount.adjusted()) if amount else 2
+        whole, _, part = f"{_EXACT.quantize(amount, Decimal(1).scaleb(-places)):,f}".partition(".")
+        return f"{whole}.{part.rstrip('0').ljust(2, '0')} {self.currency}"
 
     def __str__(self) -> str:
         text = f"{self.amount:f}"

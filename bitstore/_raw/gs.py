@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import secrets
 import time
@@ -26,6 +27,8 @@ from bitstore.steps import Call, FileBody, Profile, Request, Response, Steps, St
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from bitstore._money.price import Price
 
 __all__ = ["ANONYMOUS", "GSRaw"]
 
@@ -216,6 +219,14 @@ class GSRaw(BucketStore[_State]):
         return gcs_listing(body, bucket)
 
     # ------------------------------------------------------------------ configuration
+
+    def _known_price(self) -> Price | None:
+        named = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST")
+        if self.price is not None or named or self._credentials == ANONYMOUS:
+            return self.price  # requests without a token, or to another service, are not on a bill of Google
+        from bitstore._money.price import Price
+
+        return Price.of("gs-standard")
 
     def _path(self, asked: Asked) -> str:
         bucket, key = asked.place

@@ -6,6 +6,7 @@ Protocol: https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from binascii import b2a_base64
@@ -29,6 +30,8 @@ from bitstore.steps import Call, FileBody, Found, Request, Response, Steps, Tran
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from bitstore._money.price import Price
 
 __all__ = ["ANONYMOUS", "S3Raw"]
 
@@ -266,6 +269,14 @@ class S3Raw(BucketStore[Routes]):
         if self.request_checksum_calculation is not None:
             routes.checksums = self.request_checksum_calculation == "when_supported"
         return routes
+
+    def _known_price(self) -> Price | None:
+        named = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if self.price is not None or named or self._credentials == [ANONYMOUS]:
+            return self.price  # unsigned requests, and those to another service, are not on a bill of Amazon
+        from bitstore._money.price import Price
+
+        return Price.of("s3-standard")
 
     def _shown_facts(self) -> dict[str, Any]:
         return {"credentials": ", ".join(map(show, self._credentials)), **super()._shown_facts()}

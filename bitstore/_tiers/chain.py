@@ -24,7 +24,7 @@ from bitstore.store import Store
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Chain", "Tier", "costs", "is_paid"]
+__all__ = ["Chain", "Tier", "costs", "has_index", "is_paid"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,8 @@ class Chain(KeepsPerProcess, Store):
     _is_free_part = False
     # Each tier, and the caches that keep what it returns.
     _chain: tuple[tuple[Tier, tuple[Tier, ...]], ...] = ()
+    # Whether a tier has a membership index, so that what it surely lacks is asked for last.
+    _indexed = False
     # The configuration that describes the composite: a path, or what errors call it; None: a program made it.
     configured_in: str | None = None
     # What its sources pay from; None: nothing is counted against a budget.
@@ -126,6 +128,7 @@ class Chain(KeepsPerProcess, Store):
         tiers = [*self.tiers, Tier(store, unique, **how)]
         # A new tuple rather than an append: a walk in progress goes on over the chain it began with.
         self._chain = tuple((tier, _keepers_of(tiers, tier)) for tier in tiers)
+        self._indexed = self._indexed or has_index(store)
 
     @property
     def budget(self) -> Budget | None:
@@ -198,6 +201,7 @@ class Chain(KeepsPerProcess, Store):
             for tier, keepers in self._chain
             if tier in changed
         )
+        part._indexed = any(has_index(tier.store) for tier in part.tiers)
         part._is_free_part = free_part or self._is_free_part
         part._live().share(self._live(), own_stats=own_stats)
         return part
@@ -304,6 +308,11 @@ def is_paid(store: Any) -> bool:
 def costs(store: Any) -> bool:
     """Whether `store`, or a tier of it, costs money or quota."""
     return is_paid(store) or (isinstance(store, Chain) and any(costs(tier.store) for tier in store.tiers))
+
+
+def has_index(store: Any) -> bool:
+    """Whether `store` has a membership index (`bitstore.index`)."""
+    return getattr(store, "denial", None) is not None and getattr(store, "index", None) is not None
 
 
 def _keepers_of(tiers: list[Tier], origin: Tier) -> tuple[Tier, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bitstore._limits.budget import Budget
@@ -17,6 +17,7 @@ from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.express import Begun, express
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.paying import cannot_keep, store_worth_paying
+from bitstore._tiers.putting_off import as_asked, asked_last, asked_now
 from bitstore._tiers.question import NOT_ASKED, Question, Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.views import free_part
@@ -213,9 +214,12 @@ class Composite(ChecksOptions, Chain):
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
         said = Said(self, key)
-        chain, begun_with = self._chain, None
+        chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
+        begun_with = None
         if begun is not None:
             chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
+        if self._indexed:
+            chain, look = asked_last(chain, key, live, said), as_asked(look)
         for tier, keepers in chain:
             if not tier.read:
                 continue
@@ -304,12 +308,16 @@ class Composite(ChecksOptions, Chain):
         """
         asked = False
         failures: list[tuple[str, BaseException]] = []
-        for tier in self.tiers:
+        chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
+        if self._indexed:
+            chain = asked_last([link for link in self._chain if not link[0].paid], key, self._live())
+            asked = any(tier.read and tier.store.is_valid(key) for tier in self.tiers)
+        for tier, _ in chain:
             try:
                 if not tier.read or not tier.store.is_valid(key):
                     continue
                 asked = True  # a paid tier, too, would be asked by `get`
-                if not tier.paid and (yield from steps_of_exists(tier.store, key)):
+                if not tier.paid and (yield from steps_of_exists(asked_now(tier.store), key)):
                     return tier.name
             except Exception as error:  # as in _walk
                 if not (tier.is_cache and isinstance(error, InvalidDataFound)):  # else as good as missing

@@ -7,7 +7,7 @@ updates the tier's counts and its breaker, and adds to `Said`, which knows the e
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._support.once import warn_once
 from bitstore._support.redact import redact, redact_url, text_of
 from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
-from bitstore._tiers.chain import Tier, costs
+from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.runtime import Live
 from bitstore.errors import (
     AccessDenied,
@@ -28,6 +28,7 @@ from bitstore.errors import (
     StoreNotAvailable,
     described,
 )
+from bitstore.evidence import Evidence
 from bitstore.observe._answer import Answer
 from bitstore.steps import Found
 
@@ -37,13 +38,14 @@ logger = logging.getLogger("bitstore")
 
 NOT_ASKED = "not asked, because an earlier tier failed and may hold the blob (call_when_uncertain=False)"
 NOT_KEPT = "not asked, because no cache can keep what it returns (pay_unkept=False): "
+_NONE: Mapping[str, tuple[Evidence, ...]] = {}
 _LEFT_ALONE = "left alone for now, after repeated failures"
 
 
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_loud", "_store", "bad", "failures", "key", "may_pass", "missing", "waits", "watch", "whys")
+    __slots__ = ("_loud", "_store", "bad", "failures", "key", "known", "may_pass", "missing", "waits", "watch")
 
     def __init__(self, store: Any, key: Any) -> None:
         self._store = store
@@ -52,7 +54,7 @@ class Said:
         # Tuples, because most lookups have nothing to put in.
         self.failures: tuple[tuple[str, BaseException], ...] = ()
         self.missing: tuple[str, ...] = ()
-        self.whys: tuple[str, ...] = ()  # how it is known that tiers lack the blob that were not asked just now
+        self.known: Mapping[str, tuple[Evidence, ...]] = _NONE  # how it is known, of tiers that were not just asked
         self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
         self.may_pass = False  # whether a failure may be over by the next try
         self.waits: tuple[Breaker, ...] = ()  # breakers of the writes of caches that cannot keep what would be paid for
@@ -73,11 +75,24 @@ class Said:
         timeout = (tier.name, TimeoutError("no answer within the time limit of the lookup"))
         return LookupTimedOut(self._store, self.key, [*self.failures, timeout], self.missing)
 
+    def learn(self, tier: Tier, error: NotFoundInStore) -> None:
+        """Note how it is known that the tier lacks the blob, where it was not asked just now."""
+        told = error.evidence or (Evidence(tier.name, "remembered", error.why),)
+        if isinstance(tier.store, Chain):
+            told = tuple(each._replace(tier=f"{tier.name} > {each.tier}") for each in told)
+        else:
+            told = tuple(each._replace(tier=tier.name) for each in told)
+        self.known = {**self.known, tier.name: told}
+
+    def _evidence(self) -> tuple[Evidence, ...]:
+        asked = ((name, (Evidence(name, "asked"),)) for name in self.missing)
+        return tuple(each for name, told in asked for each in self.known.get(name, told))
+
     def error(self, live: Live, tiers: Sequence[Tier]) -> Exception:
         """The error that the answers come to: missing if all said so, else a failure that knows when to try again."""
         failures = self.failures
         if not failures:
-            return NotFoundInStore(self._store, self.key, why="; ".join(self.whys))
+            return NotFoundInStore(self._store, self.key, evidence=self._evidence())
         inner = [error for _, error in failures if isinstance(error, LookupFailed)]
         waits: list[Breaker | LookupFailed] = [*(live.breakers[name] for name, _ in failures), *inner, *self.waits]
         # Where a tier has come back since it failed this lookup, its breaker knows of nothing to wait for.
@@ -147,8 +162,8 @@ class Question:
         if all_of_it:
             self._stats.count("misses")
             self.said.missing += (self.tier.name,)
-            if error.why:
-                self.said.whys += (f"{self.tier.name} {error.why}",)
+            if error.why or error.evidence:
+                self.said.learn(self.tier, error)
             self.said.log(self.tier, "missing: " if error.why else "missing", error.why)
             if self.said.watch is not None:
                 self._notify("missing")

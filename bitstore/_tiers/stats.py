@@ -34,6 +34,8 @@ class TierStats:
     skipped
         Lookups in which a paid tier was not asked, because an earlier tier's failure left the answer open or because
         no cache could keep what it returns.
+    denied
+        Lookups for which the tier was not asked, because its membership index denied the blob.
     bytes
         Bytes of the hits.
     writes, write_failures
@@ -58,6 +60,7 @@ class TierStats:
     failures: int = 0
     invalid: int = 0
     skipped: int = 0
+    denied: int = 0
     bytes: int = 0
     writes: int = 0
     write_failures: int = 0

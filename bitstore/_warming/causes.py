@@ -45,9 +45,12 @@ class Causes:
     _last: str | None = None
     # Failures of one cause since the last answer of another kind.
     row: int = 0
+    # What a budget has said, after which no lookup that costs anything is worth beginning; None: nothing.
+    used_up: str | None = None
 
-    def add(self, digest: str, error: str) -> None:
+    def add(self, digest: str, error: str, used_up: str | None = None) -> None:
         """Count a failure."""
+        self.used_up = self.used_up or used_up
         kind = _kind(error)
         self.row = self.row + 1 if kind == self._last else 1
         self._last = kind
@@ -65,6 +68,8 @@ class Causes:
 
     def stop(self, most: int | None) -> str | None:
         """Why a run ends that allows `most` failures of one cause in a row; None: it goes on."""
+        if self.used_up is not None:
+            return self.used_up
         if not most or self.row < most:
             return None
         cause = self._by_kind.get(self._last or "", Cause(0, _OTHER, ""))

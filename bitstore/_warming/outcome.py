@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bitstore._warming.parts import There
 from bitstore.blob import Blob
-from bitstore.errors import InvalidURI, NotFoundInStore, reason_of
+from bitstore.errors import BudgetReached, InvalidURI, NotFoundInStore, budget_reached, reason_of
 
 __all__ = ["Kind", "Outcome", "failed", "outcome_of"]
 
@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
         Bytes of the blob; None where they did not have to be moved.
     error
         Why it was not found.
+    used_up
+        What a budget has said that does not allow its lookup; None: no budget was in the way.
     """
 
     digest: str
@@ -39,6 +41,7 @@ class Outcome(NamedTuple):
     tier: str | None = None
     size: int | None = None
     error: str | None = None
+    used_up: str | None = None
 
 
 def outcome_of(blob: Blob) -> Outcome:
@@ -52,9 +55,9 @@ def outcome_of(blob: Blob) -> Outcome:
         return Outcome(blob.uri, "missing")
     if isinstance(error, InvalidURI):
         return Outcome(str(blob.uri)[:_LONGEST], "invalid", error=str(error)[:_LONGEST])
-    return failed(blob.uri, reason_of(error))
+    return failed(blob.uri, reason_of(error), budget_reached(error))
 
 
-def failed(digest: Any, reason: str) -> Outcome:
-    """The outcome of a digest that could not be looked up, or not be kept."""
-    return Outcome(digest, "failed", error=reason[:_LONGEST])
+def failed(digest: Any, reason: str, budget: BudgetReached | None = None) -> Outcome:
+    """The outcome of a digest that could not be looked up, or not be kept; `budget`: what a budget has said."""
+    return Outcome(digest, "failed", error=reason[:_LONGEST], used_up=None if budget is None else budget.reason)

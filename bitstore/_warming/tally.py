@@ -71,7 +71,7 @@ class Tally:
         elif outcome.kind == "missing":
             self.count_missing()
         elif outcome.kind == "failed":
-            self.count_failed(outcome.digest, outcome.error or "")
+            self.count_failed(outcome.digest, outcome.error or "", outcome.used_up)
         else:
             self.invalid += 1
 
@@ -92,10 +92,10 @@ class Tally:
         self.causes.answered()
         self.timeline.look(self.asked, self.bytes)
 
-    def count_failed(self, digest: str, error: str) -> None:
-        """Count a digest that could not be looked up."""
+    def count_failed(self, digest: str, error: str, used_up: str | None = None) -> None:
+        """Count a digest that could not be looked up; `used_up`: what a budget has said."""
         self.failed += 1
-        self.causes.add(digest, error)
+        self.causes.add(digest, error, used_up)
         self.timeline.look(self.asked, self.bytes)
 
     @property

@@ -19,8 +19,10 @@ from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_path
 from bitstore.config._file import File
+from bitstore.config._misses import remembering
+from bitstore.config._money import budget_of
 from bitstore.config._tables import convert, tier
-from bitstore.config._tier import Context, Tier
+from bitstore.config._tier import Context, ReadTier, Tier
 from bitstore.config._urls import SCHEMES
 from bitstore.errors import BitstoreError
 from bitstore.observe import otel
@@ -197,6 +199,11 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
             _append(composite, tier(table), context)
         except (ValueError, TypeError, OSError, BitstoreError) as error:  # what stores raise for options they refuse
             raise ConfigError(f"{name}: tier {called!r}: {redact_url(str(error))}") from error
+    if file.budget is not None:
+        try:
+            composite.budget = budget_of(file.budget, context)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{name}: budget: {error}") from error
     if file.otel:
         try:
             otel(composite)  # at the end, because its metrics tell what store it is
@@ -207,7 +214,10 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
 
 def _append(composite: DigestComposite, item: Tier, context: Context) -> None:
     options = item.append_options()
+    store = item.store(context)
+    if isinstance(item, ReadTier):
+        store = remembering(store, item, context)
     if item.is_cache:
-        composite.append_cache(item.store(context), name=item.name, **options)
+        composite.append_cache(store, name=item.name, **options)
     else:
-        composite.append_source(item.store(context), name=item.name, **options)
+        composite.append_source(store, name=item.name, **options)

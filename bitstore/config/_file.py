@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from bitstore._support.digests import ALGORITHMS
+from bitstore.config._money import BudgetTable
 from bitstore.config._python import PATH, imported
 from bitstore.config._tier import Table, about
 
@@ -30,6 +31,10 @@ class File(Table, kw_only=True):
         about(
             "Import path of a function that is called with each answer of a tier: `package.module:name`.", pattern=PATH
         ),
+    ] = None
+    budget: Annotated[
+        str | BudgetTable | None,
+        about("A hard cap on what is spent: money (`25 USD`, for each process), or a table."),
     ] = None
     otel: Annotated[bool, about("Whether lookups are reported to OpenTelemetry.")] = False
 

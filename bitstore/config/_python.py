@@ -11,6 +11,7 @@ from bitstore._digests.api_source import DigestAPISource
 from bitstore._digests.mixins import VerifyDigestMixin
 from bitstore._limits.calls import WAIT, CallLimit
 from bitstore.config._expand import expand_values
+from bitstore.config._money import PRICE, PriceTable, price_of
 from bitstore.config._tier import Context, ReadTier, Table, about
 from bitstore.store import Store
 
@@ -64,6 +65,7 @@ class PythonTier(ReadTier, kw_only=True):
         bool | None, about("Whether bytes must match their digest; default: yes, where the store can check it.")
     ] = None
     limit: Annotated[LimitTable | None, about("Of an API source: how many calls it may make.")] = None
+    price: Annotated[str | PriceTable | None, about(f"Of an API source. {PRICE}")] = None
     remember_missing: Annotated[
         float | None,
         about("Of an API source: seconds for which a digest that it lacks is not asked for again.", minimum=0),
@@ -75,6 +77,7 @@ class PythonTier(ReadTier, kw_only=True):
         for key, value in (
             ("limit", None if self.limit is None else self.limit.limit(context)),
             ("remember_missing", self.remember_missing),
+            ("price", price_of(self.price)),
         ):
             if value is not None:
                 if not isinstance(store, DigestAPISource):

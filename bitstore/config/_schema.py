@@ -32,7 +32,7 @@ def schema() -> dict[str, Any]:
             "$schema": "http://json-schema.org/draft-07/schema#",
             **whole,
             "title": "bitstore.toml",
-            "definitions": dict(sorted(tables.items())),
+            "definitions": dict(sorted({**parts, **tables}.items())),
         }
     )
     return made

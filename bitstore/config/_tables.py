@@ -11,15 +11,23 @@ import msgspec
 from bitstore._support.redact import redact_url
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._foreign import CLIENTS
+from bitstore.config._money import BudgetTable, PriceTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
-from bitstore.config._tier import Table, Tier
+from bitstore.config._tier import MissesTable, Table, Tier
 from bitstore.config._urls import SCHEMES, RetryTable
 
 __all__ = ["KINDS", "convert", "tier"]
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
-_INNER: dict[str, type[Table]] = {"retry": RetryTable, "limit": LimitTable, "references": ReferencesTable}
+_INNER: dict[str, type[Table]] = {
+    "retry": RetryTable,
+    "limit": LimitTable,
+    "references": ReferencesTable,
+    "price": PriceTable,
+    "budget": BudgetTable,
+    "misses": MissesTable,
+}
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 

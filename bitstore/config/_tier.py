@@ -9,15 +9,19 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
+from bitstore._digests.remembers import LIFETIME
 from bitstore.config._expand import expand_home, expand_path
 from bitstore.store import Store
 
-__all__ = ["SIZE", "Context", "ReadTier", "Table", "Tier", "about"]
+__all__ = ["SIZE", "Context", "MissesTable", "ReadTier", "Table", "Tier", "about"]
 
 T = TypeVar("T")
 
 SIZE = r"^\s*[0-9]{1,20}(\.[0-9]{1,20})?\s*([kKmMgGtTpPeE]?[bB]?|[kKmMgGtTpPeE][iI][bB])\s*$"
 """What a size in a text looks like, for the schema; `parse_size` reads it."""
+
+SPAN = r"^\s*[0-9]{1,12}(\.[0-9]{1,12})?\s*[A-Za-z]{1,7}\s*$"
+"""What a span of time in a text looks like, for the schema; `parse_span` reads it."""
 
 _SHOWN = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"  # a text that can be shown
 
@@ -86,6 +90,32 @@ class Tier(Table, kw_only=True):
         raise NotImplementedError
 
 
+class MissesTable(Table, kw_only=True):
+    """A ledger of misses: see `MissLedger` and `RemembersMisses`."""
+
+    what: ClassVar[str] = "a misses table"
+
+    path: Annotated[str, about("Path of the ledger, which several sources may share.", minLength=1)]
+    name: Annotated[
+        str | None, about("Name of the source in the ledger; default: that of the tier.", pattern=_SHOWN)
+    ] = None
+    lifetime: Annotated[
+        float | str,
+        about("For how long a miss counts: seconds, or a text such as `12h`.", pattern=SPAN, exclusiveMinimum=0),
+    ] = LIFETIME
+    recheck: Annotated[bool, about("Whether the source is asked although a miss is known.")] = False
+    share: Annotated[
+        str | dict[str, Any] | None,
+        about(
+            "Where the nodes of a cluster share what they know: the URL of a prefix (`s3://`, `gs://`, `file://`), or "
+            "a table of its `url` and what a tier of that URL says besides, such as `profile`."
+        ),
+    ] = None
+    refresh: Annotated[
+        float, about("Seconds after which what other nodes have written is read again.", exclusiveMinimum=0)
+    ] = 60.0
+
+
 class ReadTier(Tier, kw_only=True):
     """A tier that is a source unless it says `cache = true`."""
 
@@ -96,6 +126,8 @@ class ReadTier(Tier, kw_only=True):
             "Of a source. `false`: no cache keeps what it returns. `true`: the last cache does where none is above it."
         ),
     ] = None
+
+    misses: Annotated[MissesTable | None, about("Of a source. A ledger remembers what it has said it lacks.")] = None
 
     @property
     def is_cache(self) -> bool:

@@ -21,6 +21,7 @@ from bitstore._raw.lfs import LFSRaw
 from bitstore._raw.s3 import S3Raw
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_home, expand_variables
+from bitstore.config._money import PRICE, PriceTable, price_of
 from bitstore.config._references import ReferencesTable
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
@@ -64,6 +65,16 @@ class URLTier(ReadTier, kw_only=True):
         ReferencesTable | None,
         about("A table that says where each blob lies; `url` is what its relative URLs are appended to."),
     ] = None
+    index: Annotated[
+        str | None, about("Path of a membership index: a tier that surely lacks a blob is asked last.", minLength=1)
+    ] = None
+    index_max_age: Annotated[
+        float | None, about("Seconds after which an index is no proof; default: two days.", exclusiveMinimum=0)
+    ] = None
+    recheck: Annotated[
+        bool | None,
+        about("`false`: what the index proves to be absent is missing without a request, unless a paid tier follows."),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         """Keyword arguments of the raw store: those that the file gives."""
@@ -85,6 +96,7 @@ class URLTier(ReadTier, kw_only=True):
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         if self.references is not None:
             return self._by_references(self.references, raw, context, limit)
+        limit |= self._index_options(context)
         family = FAMILIES[context.algorithm]
         make: type[DigestStore] = family.cache if self.cache else family.store
         return make(raw, self.prefix(context), self.verify, compression=self.compression, **limit)
@@ -93,6 +105,7 @@ class URLTier(ReadTier, kw_only=True):
         url = self.prefix(context)
         for given, why in (
             (self.cache, "cache = true excludes references: what is in a table cannot be written"),
+            (self.index, "index excludes references: the table itself says what is there"),
             (self.compression, "compression excludes references: what lies there is expanded where it has to be"),
             ("{" in url, "url: with references it is no key template, but what relative URLs are appended to"),
             (isinstance(raw, LFSRaw), "references: a Git LFS server gives whole blobs by their digests alone"),
@@ -103,6 +116,11 @@ class URLTier(ReadTier, kw_only=True):
         schemes = ("http", "https") if scheme in ("http", "https") else (scheme,)
         options = {"raw": dict.fromkeys(schemes, raw), "verify": self.verify, **limit}
         return table.store(context, url, options)
+
+    def _index_options(self, context: Context) -> dict[str, Any]:
+        index = None if self.index is None else context.path(self.index, "index")
+        options = {"index": index, "index_max_age": self.index_max_age, "recheck": self.recheck}
+        return {key: value for key, value in options.items() if value is not None}
 
 
 class FileTier(URLTier, kw_only=True):
@@ -159,6 +177,7 @@ class _WireTier(URLTier, kw_only=True):
     )
     proxy: Annotated[str | None, about('URL of an HTTP proxy; `""`: none, whatever the environment says.')] = None
     retry: Annotated[RetryTable | None, about("How often and how long transient failures are tried again.")] = None
+    price: Annotated[str | PriceTable | None, about(PRICE)] = None
     requests_per_second: Annotated[
         float | None, about("The most requests per second of one process.", exclusiveMinimum=0)
     ] = None
@@ -170,6 +189,8 @@ class _WireTier(URLTier, kw_only=True):
             if not per_second > 0:
                 raise ValueError(f"requests_per_second = {per_second!r}: must be more than 0")
             options["limit"] = RateLimit(per_second=per_second)
+        if self.price is not None:
+            options["price"] = price_of(self.price)
         if self.retry is not None:
             options["retry"] = Retry(**msgspec.structs.asdict(self.retry))
         if self.ca_bundle is not None:

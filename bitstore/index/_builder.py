@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from bitstore._support.atomic import Draft
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore.index import _fuse, _sorted
-from bitstore.index._file import SectionWriter
+from bitstore.index._file import DamagedIndex, SectionWriter
+from bitstore.index._index import Index
 from bitstore.index._keys import PAIR, pairs_of, pairs_of_many, require_numpy
+from bitstore.index._writes import begin, prune
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -134,6 +137,8 @@ class IndexBuilder:
     ) -> None:
         """Write the index. The file is whole under its name, or not there.
 
+        Stores that use the index note what they write in a file beside it, `NAME.added`, which this begins.
+
         Parameters
         ----------
         path
@@ -159,6 +164,8 @@ class IndexBuilder:
         if layout not in kinds:
             raise ValueError(f"layout={layout!r}: choose sorted or fuse")
         number, write = kinds[layout]
+        with contextlib.suppress(OSError, DamagedIndex):  # then the index only orders, and a store says why
+            begin(Path(path))
         told = _told(self._algorithm.name, source, covers_up_to, coverage)
         with write_file(path) as out:
             out.finish(number, {**told, **write(out, self._buckets(), self.count)})
@@ -185,6 +192,8 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[SectionWriter]:
     with Draft(Path(path)) as draft, open(draft.path, "xb") as file:
         yield SectionWriter(file)
         draft.publish()
+    with contextlib.suppress(OSError, DamagedIndex), Index(path) as index:  # what stays there does no harm
+        prune(Path(path), index.holds_raw, index.info.covers_up_to)
 
 
 def _told(algorithm: str, source: str, covers_up_to: datetime | None, coverage: str) -> dict[str, Any]:
@@ -196,7 +205,8 @@ def _told(algorithm: str, source: str, covers_up_to: datetime | None, coverage: 
         "algorithm": algorithm,
         "source": source,
         "made_at": now.isoformat(timespec="seconds"),
-        "covers_up_to": covers.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        # To the microsecond, because it is compared with the moment from which writes are noted.
+        "covers_up_to": covers.astimezone(timezone.utc).isoformat(),
         "coverage": coverage,
     }
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,7 +117,19 @@ class Index:
         text = self._algorithm.parse(digest)
         if text is None:
             raise ValueError(f"{digest!r} is no digest of {self._algorithm.name}")
-        found: bool = self._keys.may_hold(*numbers(bytes.fromhex(text)))
+        return self.holds_raw(bytes.fromhex(text))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def holds_raw(self, digest: bytes) -> bool:
+        """Whether the source may hold the raw `digest`, which has the length of the algorithm: `in`, without a look.
+
+        Raises `DamagedIndex`.
+        """
+        found: bool = self._keys.may_hold(*numbers(digest))
         return found
 
     def holds_many(self, digests: Iterable[Any]) -> Any:

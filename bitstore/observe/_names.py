@@ -19,6 +19,7 @@ COUNTERS = {
     "failures": "Lookups that the tier did not answer",
     "invalid": "Bytes that did not match their digest",
     "skipped": "Lookups for which a paid tier was not asked: an earlier tier had failed, or no cache could keep it",
+    "denied": "Lookups for which the tier was not asked, because its membership index denied the blob",
     "bytes": "Bytes of the blobs that the tier had",
     "writes": "Blobs that this cache has kept",
     "write_failures": "Blobs that this cache could not keep",

@@ -9,7 +9,7 @@ from bitstore._limits.calls import Limit
 from bitstore._limits.windows import Terms, Verdict
 from ray_integration._limits.central_actor import Central, Unreachable
 
-__all__ = ["CallKeeper", "ClusterLimit"]
+__all__ = ["CallKeeper", "ClusterLimit", "default_file"]
 
 _FILE = "limits.sqlite"
 
@@ -43,7 +43,7 @@ class CallKeeper:
         self._broken: AccountError | None = None
         restarted = bool(get_runtime_context().was_current_actor_reconstructed)
         try:
-            self._account = FileAccount(state or _default_file(), name, terms, known=known or restarted)
+            self._account = FileAccount(state or default_file(), name, terms, known=known or restarted)
             self._account.open()
         except AccountError as error:
             self._broken = error
@@ -146,7 +146,8 @@ class ClusterLimit(Limit):
         return Central(f"bitstore-limit-{name}", CallKeeper, lambda met: (name, terms, state, met))
 
 
-def _default_file() -> Path:
+def default_file() -> Path:
+    """Where a cluster counts, on the head's node, unless a path is given."""
     import platformdirs
 
     return platformdirs.user_state_path("bitstore") / _FILE

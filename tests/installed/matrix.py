@@ -35,9 +35,7 @@ them, 3.14 too, for every change.
 def environment(version: str, base: Path) -> Environment:
     """The environment of one Python; made unless it is there and up to date."""
     locks = [LOCKS / "test.txt", LOCKS / "test-source.txt"]
-    sources = sorted((ROOT / "bitstore" / "_transport" / "native" / "src").iterdir())
-    files = [*locks, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sources]
-    inputs = b"".join(path.read_bytes() for path in files)
+    inputs = b"".join(path.read_bytes() for path in [*locks, ROOT / "pyproject.toml"])
     state = hashlib.sha256(inputs + str(base).encode()).hexdigest()
     folder = WORK / version
     stamp = folder / "installed"

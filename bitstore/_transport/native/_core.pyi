@@ -114,7 +114,7 @@ class Group:
         """Whether `turn` has something to do that `fileno` does not tell."""
 
     def fileno(self) -> int:
-        """A file descriptor that is readable when `turn` has something to do."""
+        """A file descriptor that is readable when `turn` has something to do; -1: there is none on this system."""
 
     def trim(self, most: int) -> None:
         """Close idle connections until there are so many at most."""

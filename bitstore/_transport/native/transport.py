@@ -28,14 +28,14 @@ _PATIENCE = 0.001  # seconds
 class Native:
     """The native connections of one transfer thread."""
 
-    least: float = 0
-
     def __init__(self, poller: Poller, budget: SocketBudget) -> None:
         self._connections = Connections()
         self._group = group = self._connections.group
+        self.least: float = 0 if poller.tells else math.inf  # without epoll, only calling threads are served
         self._active = 0
         self._sockets = budget.share(lambda: group.trim(0))
-        poller.add(group.fileno())
+        if poller.tells:
+            poller.add(group.fileno())
 
     def begin(self, exchange: Exchange) -> bool:
         """Take a plain GET to an origin that was reached before; declines anything else."""

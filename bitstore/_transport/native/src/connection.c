@@ -1,7 +1,6 @@
 #include "inside.h"
 
 #include <stdlib.h>
-#include <sys/epoll.h>
 
 #define LONGEST_IDLE 60.0 /* seconds: something on the way may have forgotten the connection, without a word */
 
@@ -72,8 +71,7 @@ struct connection *connection_dial(struct group *group, struct origin *origin) {
         free(connection);
         return NULL;
     }
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = connection}};
-    if (epoll_ctl(group->epoll, EPOLL_CTL_ADD, connection->channel.fd, &event)) {
+    if (!waiter_add(group, connection)) {
         channel_close(&connection->channel);
         free(connection);
         return NULL;

@@ -1,15 +1,10 @@
 #include "inside.h"
 
-#include <errno.h>
-#include <math.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <time.h>
-#include <unistd.h>
 
-#define EVENTS 256
 #define FIRST_LARGE (256 * 1024 * 1024) /* bytes of memory for a body, before so many have come */
 #define TRICKLE 100                     /* bytes a second: less is no progress */
 #define WATCH 0.5                       /* seconds between two looks at the time limits */
@@ -91,11 +86,11 @@ struct group *group_new(void) {
     struct group *group = calloc(1, sizeof *group);
     if (!group)
         return NULL;
-    group->epoll = epoll_create1(EPOLL_CLOEXEC);
+    bool open = waiter_open(group);
     group->context = EVP_MD_CTX_new();
     for (enum algorithm algorithm = NO_DIGEST; algorithm < ALGORITHMS; algorithm++)
         group->digests[algorithm] = digest_get(digest_names[algorithm]);
-    if (group->epoll >= 0 && group->context)
+    if (open && group->context)
         return group;
     group_free(group, NULL);
     return NULL;
@@ -139,12 +134,11 @@ void group_free(struct group *group, void (*released)(void *token)) {
     EVP_MD_CTX_free(group->context);
     for (enum algorithm algorithm = NO_DIGEST; algorithm < ALGORITHMS; algorithm++)
         digest_drop(group->digests[algorithm]);
-    if (group->epoll >= 0)
-        close(group->epoll);
+    waiter_close(group);
     free(group);
 }
 
-int group_fd(const struct group *group) { return group->epoll; }
+int group_fd(const struct group *group) { return group->waiter; }
 size_t group_connections(const struct group *group) { return group->count; }
 size_t group_queued(const struct group *group) { return group->queue.count; }
 size_t group_carried(const struct group *group) { return group->carried; }
@@ -198,12 +192,6 @@ static void hear_speaking(struct group *group) {
     }
 }
 
-static int wait_events(struct group *group, struct epoll_event *events, double seconds) {
-    double milliseconds = ceil(seconds * 1e3);
-    int count = epoll_wait(group->epoll, events, EVENTS, milliseconds > 1e6 ? 1000000 : (int)milliseconds);
-    return count < 0 ? 0 : count;
-}
-
 /* Seconds to wait for the next event. */
 static double pause_of(struct group *group, size_t portion, double patience, double idle, double first) {
     if (group->speaking || group->wanting.count || group->ended.count >= portion)
@@ -216,7 +204,7 @@ static double pause_of(struct group *group, size_t portion, double patience, dou
 }
 
 void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience, double idle) {
-    struct epoll_event events[EVENTS];
+    struct connection *heard[WAITER_MOST];
     double first = 0.0; /* when the first job of this step ended */
     group->most = most;
     group->unfinished = true;
@@ -232,9 +220,9 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
             first = group->now;
         if (group->ended.count >= portion || group->wanting.count)
             break;
-        int count = wait_events(group, events, pause_of(group, portion, patience, idle, first));
+        int count = waiter_wait(group, heard, pause_of(group, portion, patience, idle, first));
         for (int i = 0; i < count; i++)
-            answer_hear(group, events[i].data.ptr);
+            answer_hear(group, heard[i]);
         connection_free_closed(group);
         if (!count && !group->speaking && (!group->queue.count || group->carried >= limit)) {
             group->unfinished = false;

@@ -17,7 +17,7 @@ struct group *group_new(void);
 /* Close all connections and free all jobs that were not given back; `release` is called with their tokens. */
 void group_free(struct group *group, void (*release)(void *token));
 
-int group_fd(const struct group *group); /* readable when `group_step` has something to do */
+int group_fd(const struct group *group); /* readable when `group_step` has something to do; -1: there is none */
 size_t group_connections(const struct group *group);
 size_t group_queued(const struct group *group);
 size_t group_carried(const struct group *group);

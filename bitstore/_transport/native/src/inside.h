@@ -5,6 +5,7 @@
 #include "group.h"
 
 #define SPARE_BUFFERS 64
+#define WAITER_MOST 256 /* connections that are heard at once */
 
 enum state { CONNECTING, ASKED, IDLE };
 
@@ -24,7 +25,7 @@ struct connection {
 };
 
 struct group {
-    int epoll;
+    int waiter; /* of epoll; -1: there is none */
     struct jobs queue, ended, wanting;
     size_t carried, count; /* jobs, connections */
     struct connection *connections, *speaking, *closed;
@@ -39,6 +40,14 @@ struct group {
     size_t most;     /* connections */
     bool unfinished; /* whether the last step was left before it had heard all */
 };
+
+/* waiter.c */
+
+bool waiter_open(struct group *group);
+void waiter_close(struct group *group);
+bool waiter_add(struct group *group, struct connection *connection); /* until its socket is closed */
+/* Wait until connections have something new, for at most so many seconds; returns how many are in `heard`. */
+int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], double seconds);
 
 /* connection.c */
 
