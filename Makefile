@@ -6,7 +6,9 @@ ARGS ?=
 export PYTHON
 
 # The folders that hold Python by now.
-CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
+CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder))) hatch_build.py
+# What is tested over the other transports as well, where the native one was built.
+TRANSPORTS := $(patsubst %,tests/test_%.py,batch bounds certificates express hostile http1 never_stuck own_connections time_limits transfer window)
 
 .DEFAULT_GOAL := help
 .PHONY: help changelog demo docs docs-links test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
@@ -25,6 +27,9 @@ demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
 
 test: install-test ## Run the tests against real servers on this machine
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(if $(ARGS),:,if $(BIN)/bitstore --version | grep -q 'native transport: used'; then \
+		echo "the tests of transports without the native one"; \
+		BITSTORE_NATIVE=0 $(BIN)/python -m pytest -n 3 --dist loadfile $(TRANSPORTS); fi)
 
 bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; an hour or more)
 	@$(BIN)/python benchmarks/run.py --output benchmarks/results $(ARGS)

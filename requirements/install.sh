@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs a lock (demo or test) and the checkout itself into .venv, which it makes; does nothing when all is there.
+# Installs a lock (demo or test) and the checkout itself into .venv, which it makes, and builds the native transport in
+# place if it can be built here; does nothing when all is there.
 # PYTHON names the interpreter to make .venv with; otherwise the first python3 from 3.10 on is taken.
 set -eu
 cd "$(dirname "$0")/.."
@@ -40,11 +41,32 @@ state() {
     cat "requirements/$1"*.txt pyproject.toml requirements/install.sh | cksum
 }
 
+# What the native transport depends on: its code, what is asked for, and what this machine has to build it with.
+native_state() {
+    {
+        cat hatch_build.py bitstore/_transport/native/src/*
+        echo "${BITSTORE_BUILD_NATIVE:-}|${BITSTORE_BUILD_STRICT:-}|${CC:-}|${CPPFLAGS:-}|${CFLAGS:-}|${LDFLAGS:-}"
+        for each in cc gcc clang pkg-config; do command -v "$each" || :; done
+        ls -d /usr/include/openssl/ssl.h bitstore/_transport/native/*.so || :
+    } 2>/dev/null | cksum
+}
+
+# It is optional: where it cannot be built a line says why, which is an error with BITSTORE_BUILD_NATIVE=1.
+build_native() {
+    stamp=$venv/.installed-native
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(native_state)" ]; then
+        rm -f "$stamp"
+        "$venv/bin/python" hatch_build.py
+        native_state >"$stamp"
+    fi
+}
+
 # The test lock holds all of the demo's, so either will do for the demo.
 for kind in "$name" test; do
     stamp=$venv/.installed-$kind
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(state "$kind")" ] && recent "$venv/bin/python"; then
         if [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version "$venv/bin/python")" ]; then
+            build_native
             exit 0
         fi
     fi
@@ -76,6 +98,10 @@ pip_install --require-hashes --only-binary :all: -r "$lock"
 if [ -f "requirements/$name-source.txt" ]; then
     pip_install --require-hashes --no-deps --no-build-isolation -r "requirements/$name-source.txt"
 fi
-# The checkout itself, likewise: no network.
-pip_install --no-index --no-deps --no-build-isolation -e .
+# The checkout itself, likewise: no network. The native transport comes after it, as pip would hide what is said of it.
+(
+    export BITSTORE_BUILD_NATIVE=0
+    pip_install --no-index --no-deps --no-build-isolation -e .
+)
 state "$name" >"$venv/.installed-$name"
+build_native

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -24,6 +25,7 @@ LOCKS = ROOT / "requirements"
 # None, each alone, all together.
 ALONE = ["aws", "cli", "frames", "fsspec", "gcp", "index", "obstore", "otel", "ray"]
 EXTRAS = ["", *ALONE, ",".join(ALONE)]
+MODULE = "bitstore/_transport/native/_core.abi3.so"
 PACKAGES = ["bitstore", "epic", "ray_integration"]
 # The tests of the core, which need no checkout, and those of the README's code.
 CORE = [
@@ -43,7 +45,8 @@ class Trial:
         self.pins = pins(lock)
         self.failed = 0
         self.passed = 0
-        self.wheel = self.sdist = folder  # set by `build`
+        self.wheel = self.pure = self.sdist = folder  # set by `build`
+        self.native = False  # whether `wheel` holds the native transport
 
     def step(self, name: str, act: Callable[[], object], *, always: bool = False) -> bool:
         """Do one step, unless others are asked for, and say how it went."""
@@ -65,18 +68,39 @@ class Trial:
         return Environment(self.folder / name, self.base)
 
     def build(self) -> None:
-        """Make the sdist from the checkout, and the wheel from the sdist alone."""
+        """Make the sdist from the checkout, and from the sdist alone a wheel without a compiler, and one with."""
         out = self.folder / "dist"
         run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", out, folder=ROOT)
         (packed,) = out.iterdir()
         shutil.unpack_archive(packed, self.folder)
         self.sdist = self.folder / packed.name.removesuffix(".tar.gz")
-        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out, folder=self.sdist)
-        (self.wheel,) = out.glob("*.whl")
-        tops = {name.split("/")[0] for name in zipfile.ZipFile(self.wheel).namelist()}
-        expected = {*PACKAGES, f"{'-'.join(self.wheel.name.split('-')[:2])}.dist-info"}
-        if tops != expected:
-            raise Failed(f"the wheel holds {sorted(tops)}, not {sorted(expected)}")
+        nothing = self.folder / "nothing"
+        nothing.mkdir()
+        self.pure, told = self.packed("pure", PATH=str(nothing), CC="cc")
+        if "native transport: not built: there is no C compiler (cc)" not in told or "-none-any" not in self.pure.name:
+            raise Failed(f"without a compiler {self.pure.name} was built:\n{told}")
+        switch = "BITSTORE_BUILD_NATIVE"
+        self.wheel, told = self.packed("wheel", **{switch: os.environ.get(switch, "")})
+        self.native = "native transport: built" in told
+        if not self.native:
+            print("        " + next(line for line in told.splitlines() if line.startswith("native transport: ")))
+        for wheel, native in ((self.pure, False), (self.wheel, self.native)):
+            names = zipfile.ZipFile(wheel).namelist()
+            expected = {*PACKAGES, f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
+            if {name.split("/")[0] for name in names} != expected:
+                raise Failed(f"{wheel.name} holds other folders than {sorted(expected)}")
+            if [name for name in names if name.endswith((".c", ".h", ".so"))] != [MODULE] * native:
+                raise Failed(f"{wheel.name} holds C code, or not the native transport it should hold: {names}")
+            if ("-cp310-abi3-" in wheel.name) != native:
+                raise Failed(f"the tag of {wheel.name} is not that of its content")
+
+    def packed(self, name: str, **variables: str) -> tuple[Path, str]:
+        """A wheel of the sdist, and what its build says."""
+        out = self.folder / "dist" / name
+        command: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out]
+        told = run(*command, folder=self.sdist, seconds=600, **variables)
+        (wheel,) = out.iterdir()
+        return wheel, told
 
     def whole(self) -> Environment:
         """An environment with all extras and the tools of the tests; the wheel as well."""
@@ -92,13 +116,13 @@ class Trial:
         told = run(whole.python, "-I", HERE / "closure.py", "epic-bitstore", extras, folder=self.folder)
         return [self.pins[name] for name in told.split() if name in self.pins]
 
-    def try_out(self, whole: Environment, extras: str, places: dict[str, Any]) -> None:
-        """Install the wheel with some extras into an environment of its own, and use it there."""
-        name = f"with-{extras.replace(',', '-') or 'none'}"
+    def try_out(self, whole: Environment, extras: str, places: dict[str, Any], *, pure: bool = False) -> None:
+        """Install a wheel with some extras into an environment of its own, and use it there."""
+        name = f"{'pure' if pure else 'with'}-{extras.replace(',', '-') or 'none'}"
         environment = self.environment(name)
         environment.install_pins(self.needed(whole, extras))
-        environment.install_wheel(self.wheel)
-        self.use(environment, extras, places)
+        environment.install_wheel(self.pure if pure else self.wheel)
+        self.use(environment, extras, {**places, "native": self.native and not pure})
         shutil.rmtree(environment.folder)
 
     def use(self, environment: Environment, extras: str, places: dict[str, Any]) -> None:
@@ -164,7 +188,7 @@ class Trial:
             raise Failed(f"the published library was not installed: {told}")
         environment.install_wheel(self.wheel)
         run(environment.python, "-c", "import epic.common, epic.logging", folder=self.folder)  # others of the namespace
-        self.use(environment, "", places)
+        self.use(environment, "", {**places, "native": self.native})
 
 
 def steps(trial: Trial, options: argparse.Namespace) -> None:
@@ -187,6 +211,8 @@ def steps(trial: Trial, options: argparse.Namespace) -> None:
         for extras in EXTRAS:
             name = f"wheel with {extras or 'no extra'} works in a clean environment"
             trial.step(name, lambda extras=extras: trial.try_out(whole, extras, places))  # type: ignore[misc]
+        pure = "wheel without the native transport works in a clean environment"
+        trial.step(pure, lambda: trial.try_out(whole, "cli", places, pure=True))
         trial.step("upgrade from epic-bitstore 1.1.0 leaves no old file", lambda: trial.upgrade(whole, places))
     trial.step("mypy and pyright know what the README imports", lambda: trial.types(whole))
     trial.step("tests pass on the installed wheel", lambda: trial.tests(whole, CORE, packages=False))

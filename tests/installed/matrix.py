@@ -35,7 +35,9 @@ them, 3.14 too, for every change.
 def environment(version: str, base: Path) -> Environment:
     """The environment of one Python; made unless it is there and up to date."""
     locks = [LOCKS / "test.txt", LOCKS / "test-source.txt"]
-    inputs = b"".join(path.read_bytes() for path in [*locks, ROOT / "pyproject.toml"])
+    sources = sorted((ROOT / "bitstore" / "_transport" / "native" / "src").iterdir())
+    files = [*locks, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sources]
+    inputs = b"".join(path.read_bytes() for path in files)
     state = hashlib.sha256(inputs + str(base).encode()).hexdigest()
     folder = WORK / version
     stamp = folder / "installed"

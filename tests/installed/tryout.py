@@ -57,6 +57,15 @@ def files_are_those_of_the_distribution() -> None:
     assert len(list(site.glob("epic_bitstore-*"))) == 1 and not list(site.glob("bitstore-*"))
 
 
+def the_native_transport_is_used_where_it_was_built() -> None:
+    from bitstore._transport.native.choice import choice
+    from bitstore._transport.transports import _KINDS
+
+    native = choice()
+    assert native.state == ("used" if PLACES["native"] else "absent"), native
+    assert (_KINDS[0].__name__ == "Native") == PLACES["native"], _KINDS
+
+
 def links_of_the_description_lead_somewhere_from_the_index() -> None:
     text = importlib.metadata.metadata("epic-bitstore").json["description"]
     links = re.findall(r"\]\(([^)]+)\)", str(text))
@@ -253,7 +262,8 @@ def on_ray() -> None:
 
 if __name__ == "__main__":
     for check in (
-        files_are_those_of_the_distribution, links_of_the_description_lead_somewhere_from_the_index,
+        files_are_those_of_the_distribution, the_native_transport_is_used_where_it_was_built,
+        links_of_the_description_lead_somewhere_from_the_index,
         every_public_name_is_there, stores_on_this_machine, frames,
         files_by_digest, other_libraries_as_stores, membership, observed, s3, gcs, command_line, on_ray,
     ):  # fmt: skip
