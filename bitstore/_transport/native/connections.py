@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -86,6 +86,7 @@ class Connections:
     def __init__(self) -> None:
         self.group = Group(Response, NO_HEADERS, _outcome)
         self._latest: tuple[Any, str, _Way] | None = None  # reference to the profile, prefix, way
+        self._profile_ended = partial(_forget_latest, ref(self))
         self._ways: WeakKeyDictionary[Profile, dict[str, _Way]] = WeakKeyDictionary()
 
     def begin(self, exchange: Exchange, request: Request) -> int | None:
@@ -110,7 +111,7 @@ class Connections:
         ways = self._ways.get(request.profile)
         way = None if ways is None else ways.get(request.origin)
         if way is not None:
-            self._latest = ref(request.profile), f"{request.origin}/", way
+            self._latest = ref(request.profile, self._profile_ended), f"{request.origin}/", way
         return way
 
     def learn(self, request: Request, address: str, port: int, seconds: float = STALE_SECONDS) -> None:
@@ -132,6 +133,13 @@ class Connections:
             ways[prefix] = way
         way.where = address, port
         way.origin.reached(address, port, seconds)
+
+
+def _forget_latest(connections: ref[Connections], _: object) -> None:
+    """Let go of the way that was used last: its connections end with their profile."""
+    found = connections()
+    if found is not None:
+        found._latest = None
 
 
 @cache

@@ -118,17 +118,15 @@ class _Blocking:
         if number is None:
             self.idle.append(connections)
             return None
-        ended: list[Ended] = []
-        try:
-            ended = connections.group.perform(1e9 if timeout is None else timeout)
-        finally:
-            if not ended:  # time is over, or a signal handler has raised
-                connections.group.abandon(number)
-            self.idle.append(connections)
+        # What a signal handler raises ends `connections` with this frame, and what they carry.
+        ended = connections.group.perform(1e9 if timeout is None else timeout)
+        if not ended:  # time is over
+            connections.group.abandon(number)
+        self.idle.append(connections)
         if not ended:
             raise TransferError(TIMED_OUT, f"no answer within {timeout:g} seconds")
         outcome = ended[0][1]
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return None if isinstance(outcome, Declined) else Performed(outcome)
 

@@ -56,7 +56,7 @@ static void watch(struct group *group) {
         }
         connection_shut_idle_of(group, origin);
         *place = origin->next;
-        origin->listed = false;
+        origin->group = NULL;
         origin_drop(origin);
     }
 }
@@ -125,7 +125,7 @@ void group_free(struct group *group, void (*released)(void *token)) {
     while (group->origins) {
         struct origin *origin = group->origins;
         group->origins = origin->next;
-        origin->listed = false;
+        origin->group = NULL;
         origin_drop(origin);
     }
     while (group->spare)
@@ -149,8 +149,8 @@ struct job *group_begin(struct group *group, const struct job *wanted) {
         return NULL;
     *job = *wanted;
     origin_hold(job->origin);
-    if (!job->origin->listed) {
-        job->origin->listed = true;
+    if (!job->origin->group) {
+        job->origin->group = group;
         job->origin->next = group->origins;
         group->origins = origin_hold(job->origin);
     }
@@ -158,6 +158,18 @@ struct job *group_begin(struct group *group, const struct job *wanted) {
     group->unfinished = true;
     return job;
 }
+
+void group_retire(struct origin *origin) {
+    struct group *group = origin->group;
+    origin->unused = true;
+    if (!group || group->entered)
+        return;
+    connection_shut_idle_of(group, origin);
+    connection_free_closed(group);
+}
+
+void group_enter(struct group *group, bool entered) { group->entered = entered; }
+bool group_is_entered(const struct group *group) { return group->entered; }
 
 void group_abandon(struct group *group, struct job *job) {
     struct connection *connection = job->connection;

@@ -25,6 +25,13 @@ size_t group_carried(const struct group *group);
 /* Take a job with token, origin, message, sheet and algorithm. The group frees the message. NULL: no memory. */
 struct job *group_begin(struct group *group, const struct job *job);
 
+/* No request to an origin will come any more: close its idle connections, now or in the next `group_step`. */
+void group_retire(struct origin *origin);
+
+/* Whether a thread is in `group_step`; to be said before and after it, by callers of which one runs at a time. */
+void group_enter(struct group *group, bool entered);
+bool group_is_entered(const struct group *group);
+
 /* End a job that has not ended, without an outcome. */
 void group_abandon(struct group *group, struct job *job);
 

@@ -39,6 +39,7 @@ struct group {
     double now, watch_at;
     size_t most;     /* connections */
     bool unfinished; /* whether the last step was left before it had heard all */
+    bool entered;    /* see `group_enter` */
 };
 
 /* waiter.c */

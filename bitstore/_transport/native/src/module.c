@@ -31,7 +31,6 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     struct group *group;
-    int busy;          /* whether a thread is in it without the GIL */
     struct job **jobs; /* by the lower half of their numbers; NULL: free */
     size_t places;
     unsigned *unused;  /* places that are free */
@@ -130,7 +129,7 @@ static PyObject *origin_make(PyTypeObject *type, PyObject *args, PyObject *kwarg
 static void origin_dealloc(PyObject *self) {
     struct origin *origin = ((Origin *)self)->origin;
     if (origin) {
-        atomic_store(&origin->unused, true); /* the group's thread closes its connections */
+        group_retire(origin);
         origin_drop(origin);
     }
     deallocate(self);
@@ -262,7 +261,7 @@ static struct job *job_of(Group *self, unsigned long long number) {
 }
 
 static bool enter(Group *self) {
-    if (!self->busy)
+    if (!group_is_entered(self->group))
         return true;
     PyErr_SetString(PyExc_RuntimeError, "the group is in use in another thread");
     return false;
@@ -473,13 +472,13 @@ static PyObject *group_turn(PyObject *object, PyObject *args) {
     double patience;
     if (!PyArg_ParseTuple(args, "nnnd", &limit, &most, &portion, &patience) || !enter(self))
         return NULL;
-    self->busy = 1;
+    group_enter(self->group, true);
     Py_BEGIN_ALLOW_THREADS
     group_step(self->group, limit < 0 ? 0 : (size_t)limit, most < 0 ? 0 : (size_t)most, portion < 1 ? 1 : (size_t)portion,
                patience, 0.0);
     Py_END_ALLOW_THREADS
     feed(self->group);
-    self->busy = 0;
+    group_enter(self->group, false);
     return results(self);
 }
 
@@ -493,7 +492,7 @@ static PyObject *group_perform(PyObject *object, PyObject *args) {
     struct group *group = self->group;
     double until = group_now() + seconds;
     bool ended = false, late = false;
-    self->busy = 1;
+    group_enter(self->group, true);
     while (!ended && !late && !PyErr_CheckSignals()) {
         double left = until - group_now();
         Py_BEGIN_ALLOW_THREADS
@@ -503,7 +502,7 @@ static PyObject *group_perform(PyObject *object, PyObject *args) {
         ended = group_has_ended(group);
         late = left <= 0.0;
     }
-    self->busy = 0;
+    group_enter(self->group, false);
     if (PyErr_Occurred())
         return NULL;
     return results(self);

@@ -8,6 +8,7 @@
 #include "channel.h"
 
 struct connection;
+struct group;
 
 /* Several may hold it: `origin_hold` and `origin_drop` by each. Only one group uses it. */
 struct origin {
@@ -22,8 +23,8 @@ struct origin {
     int64_t most;           /* bytes of a body; 0: no limit */
     SSL_SESSION *session;   /* of the last handshake */
     struct connection *idle; /* the last used first */
+    struct group *group;    /* NULL: no request has come yet */
     struct origin *next;    /* of the group */
-    bool listed;            /* whether it is in that list */
 };
 
 struct origin *origin_new(SSL_CTX *trust, const char *server_name);
