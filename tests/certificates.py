@@ -32,16 +32,22 @@ class Certificate:
     authority
         Whether it may sign others: True and False are said in a critical extension, "mildly" in another one; None
         says nothing.
+    length
+        Of the path below an authority; None: without a limit.
     addresses
         IP addresses and host names of the server.
     identified
         Whether it has key identifiers, as strict readers want them.
-    days
-        Until it expires, from now.
+    days, since
+        Until it expires, and since it is valid; from now.
     purpose
         Of the extended key usage.
     bits
         Of an RSA key; None: an elliptic curve.
+    extensions
+        Further ones, all of them critical.
+    names
+        More common names, which come before `name`.
     """
 
     def __init__(
@@ -50,23 +56,27 @@ class Certificate:
         name: str,
         *,
         authority: bool | str | None,
+        length: int | None = None,
         addresses: tuple[str, ...] = (),
         identified: bool = False,
         days: int = 2,
+        since: int = -30,
         purpose: x509.ObjectIdentifier | None = None,
         bits: int | None = None,
+        extensions: tuple[x509.ExtensionType, ...] = (),
+        names: tuple[str, ...] = (),
     ) -> None:
         self.key: Any = (
             ec.generate_private_key(ec.SECP256R1()) if bits is None else rsa.generate_private_key(65537, bits)
         )
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each) for each in (*names, name)])
         signer: Any = self if issuer is None else issuer
         builder = x509.CertificateBuilder().subject_name(self.name).issuer_name(signer.name)
         builder = builder.public_key(self.key.public_key()).serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(_NOW - datetime.timedelta(days=30))
+        builder = builder.not_valid_before(_NOW + datetime.timedelta(days=since))
         builder = builder.not_valid_after(_NOW + datetime.timedelta(days=days))
         if authority is not None:
-            constraints = x509.BasicConstraints(ca=bool(authority), path_length=None)
+            constraints = x509.BasicConstraints(ca=bool(authority), path_length=length)
             builder = builder.add_extension(constraints, critical=authority != "mildly")
         if addresses:
             names = x509.SubjectAlternativeName([_general(address) for address in addresses])
@@ -77,6 +87,8 @@ class Certificate:
             builder = builder.add_extension(own, critical=False).add_extension(of_issuer, critical=False)
         if purpose is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
         self.pem = builder.sign(signer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def with_key(self) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bitstore.steps import Profile
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["authorities", "context", "names_server"]
+__all__ = ["authorities", "context"]
 
 
 def authorities(profile: Profile) -> str:
@@ -47,16 +47,7 @@ def context(bundle: str) -> ssl.SSLContext:
     folder = Path(bundle).is_dir()
     made = ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     made.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    # Where there is a common name alone, libcurl takes the last one, and OpenSSL any: such a server is libcurl's.
+    made.hostname_checks_common_name = False
     made.set_alpn_protocols(["http/1.1"])
     return made
-
-
-def names_server(peer: ssl.SSLSocket, name: str) -> bool:
-    """Whether the certificate of a peer names the server where libcurl looks for the name.
-
-    `ssl` falls back to the common name if no alternative name is a host's; libcurl only if there is no alternative
-    name at all.
-    """
-    alternatives: Any = (peer.getpeercert() or {}).get("subjectAltName", ())
-    kinds = {kind for kind, _ in alternatives}
-    return not kinds or "DNS" in kinds or name.replace(".", "").isdigit() or ":" in name

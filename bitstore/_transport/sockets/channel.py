@@ -8,8 +8,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bitstore._transport.certificates import names_server
-
 if TYPE_CHECKING:
     import ssl
 
@@ -75,8 +73,6 @@ class Channel:
                 return False
             except (OSError, ValueError):
                 raise Unreachable from None
-            if not names_server(self._socket, self._server_name or ""):
-                raise Unreachable
         return True
 
     def _secure(self, context: ssl.SSLContext) -> None:

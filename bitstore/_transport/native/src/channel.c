@@ -15,6 +15,8 @@
 #define MSG_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE, below */
 #endif
 
+#define SECURITY 2 /* no keys below 112 bits, no SHA-1: releases of OpenSSL differ, and libcurl may have the newest */
+
 bool address_read(struct address *address, const char *text, int port) {
     memset(address, 0, sizeof *address);
     if (port < 1 || port > 65535)
@@ -44,6 +46,8 @@ SSL_CTX *trust_new(const char *file, const char *folder) {
     /* As libcurl: any certificate of the bundle is trusted, a root or not, and X.509 is not taken strictly. */
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(trust), X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
     SSL_CTX_set_verify(trust, SSL_VERIFY_PEER, NULL);
+    if (SSL_CTX_get_security_level(trust) < SECURITY)
+        SSL_CTX_set_security_level(trust, SECURITY);
     SSL_CTX_set_options(trust, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(trust, SSL_MODE_RELEASE_BUFFERS);
     /* Sessions are kept by each origin, and not in a store that all threads share. */
@@ -71,7 +75,8 @@ static SSL *secured(int fd, SSL_CTX *trust, const char *name, SSL_SESSION *sessi
     if (is_address(name)) {
         done = X509_VERIFY_PARAM_set1_ip_asc(param, name);
     } else {
-        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        /* Where there is a common name alone, libcurl takes the last one, and OpenSSL any: such a server is libcurl's. */
+        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
         done = X509_VERIFY_PARAM_set1_host(param, name, 0) && SSL_set_tlsext_host_name(ssl, name);
     }
     if (done && session)
@@ -100,7 +105,6 @@ bool channel_dial(struct channel *channel, const struct address *address, SSL_CT
 #endif
     if (connect(channel->fd, (const struct sockaddr *)&address->socket, address->size) && errno != EINPROGRESS)
         goto fail;
-    channel->by_name = trust && !is_address(server_name);
     if (trust && !(channel->ssl = secured(channel->fd, trust, server_name, session)))
         goto fail;
     return true;
@@ -117,20 +121,6 @@ static ssize_t tls_outcome(struct channel *channel, int result) {
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
         return CHANNEL_WAIT;
     return error == SSL_ERROR_ZERO_RETURN ? 0 : CHANNEL_ERROR;
-}
-
-/* libcurl looks at the common name only if there is no alternative name at all; OpenSSL, if none is a host's. */
-static bool names_server(SSL *ssl) {
-    X509 *certificate = SSL_get_peer_certificate(ssl);
-    if (!certificate)
-        return false;
-    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
-    bool named = !names;
-    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++)
-        named |= sk_GENERAL_NAME_value(names, i)->type == GEN_DNS;
-    GENERAL_NAMES_free(names);
-    X509_free(certificate);
-    return named;
 }
 
 int channel_ready(struct channel *channel) {
@@ -151,9 +141,7 @@ int channel_ready(struct channel *channel) {
     int result = SSL_do_handshake(channel->ssl);
     if (result != 1)
         return tls_outcome(channel, result) == CHANNEL_WAIT ? CHANNEL_WAIT : CHANNEL_ERROR;
-    if (SSL_get_verify_result(channel->ssl) != X509_V_OK || (channel->by_name && !names_server(channel->ssl)))
-        return CHANNEL_ERROR;
-    return 1;
+    return SSL_get_verify_result(channel->ssl) == X509_V_OK ? 1 : CHANNEL_ERROR;
 }
 
 ssize_t channel_send(struct channel *channel, const char *data, size_t size) {

@@ -27,7 +27,6 @@ struct channel {
     int fd;   /* -1: closed */
     SSL *ssl; /* NULL: plain HTTP */
     bool connected;
-    bool by_name; /* TLS: the server is known by a name, and not by its address */
     int error; /* of the system, behind the last CHANNEL_ERROR; 0: TLS failed */
 };
 
