@@ -120,6 +120,9 @@ def test_the_default_port_is_left_out_of_the_host_header(prefix: str, host: str)
         (Profile(ca_bundle="/nowhere/bundle.pem"), "https://a", False),
         (Profile(), "http://user:password@a", False),
         (Profile(), "http://\u00fc", False),
+        (Profile(), "http://1a.2b", True),
+        *((Profile(), f"http://{host}", False) for host in ("127.1", "0x7f000001", "127.0.0.1.", "127.0.0.01", "1")),
+        *((Profile(), f"http://[{host}]", False) for host in ("::A", "0::1")),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import pycurl
 
@@ -12,6 +13,7 @@ from bitstore.steps import Profile, Request
 __all__ = ["Messages"]
 
 _PREFIX = re.compile(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?").fullmatch
+_NUMBERS = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?").fullmatch
 _LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]([ -~]*[!-~])?").fullmatch
 # Fields that only this module sets, or that change what comes back.
 _RESERVED = {"host", "connection", "content-length", "transfer-encoding", "te", "expect", "upgrade", "range"}
@@ -49,6 +51,7 @@ class Messages:
         names = {line.partition(":")[0].lower() for line in lines}
         self.usable = (
             parts is not None
+            and _is_usual(parts[2])
             and is_direct(profile, prefix)
             and profile.total_timeout is None
             and all(map(_LINE, lines))
@@ -78,3 +81,15 @@ class Messages:
         fields = self._fields if self._signer is None else "\r\n".join(self._signer.lines("GET", request.url, ()))
         text = f"GET {path}{self.start}{fields}\r\n\r\n" if fields else f"GET {path}{self.start}\r\n"
         return text if text.isascii() else None
+
+
+def _is_usual(host: str) -> bool:
+    """Whether a host is written as libcurl writes it in the `Host` field: it has one spelling for each address."""
+    if host[0] != "[" and not _NUMBERS(host):
+        return True
+    family = socket.AF_INET6 if host[0] == "[" else socket.AF_INET
+    address = host.strip("[]")
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, address)) == address
+    except OSError:
+        return False
