@@ -56,8 +56,8 @@ def fetched(store: Store, uris: list[str], **options: Any) -> list[Any]:
 KEYS = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_token": "t"}
 
 
-@pytest.mark.parametrize("kind", ["s3", "signed s3", "requester pays", "gs", "http", "http with headers"])
-def test_requests_over_our_sockets_equal_those_of_libcurl(kind: str) -> None:
+@pytest.mark.parametrize("source", ["s3", "signed s3", "requester pays", "gs", "http", "http with headers"])
+def test_requests_over_our_sockets_equal_those_of_libcurl(source: str) -> None:
     with RawServer(said(HELLO)) as server:
         s3: dict[str, Any] = {"endpoint_url": server.url, "region": "us-east-1"}
         kinds: dict[str, tuple[Store, str]] = {
@@ -68,7 +68,7 @@ def test_requests_over_our_sockets_equal_those_of_libcurl(kind: str) -> None:
             "http": (HTTPRaw(), f"{server.url}/a%20b?c=d&e=%2F"),
             "http with headers": (HTTPRaw(headers={"Accept": "x/y", "X-Key": "sesame"}), f"{server.url}/key"),
         }
-        store, uri = kinds[kind]
+        store, uri = kinds[source]
         assert fetched(store, [uri]) == fetched(store, [uri]) == [b"hello"]
         assert own_connections() == 1 and server.connections == 2
 
