@@ -79,8 +79,8 @@ class Certificate:
             constraints = x509.BasicConstraints(ca=bool(authority), path_length=length)
             builder = builder.add_extension(constraints, critical=authority != "mildly")
         if addresses:
-            names = x509.SubjectAlternativeName([_general(address) for address in addresses])
-            builder = builder.add_extension(names, critical=False)
+            alternatives = x509.SubjectAlternativeName([_general(address) for address in addresses])
+            builder = builder.add_extension(alternatives, critical=False)
         if identified:
             own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
             of_issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
