@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import bitstore
 from bitstore import (
     FileRaw,
     HTTPRaw,
@@ -298,6 +299,18 @@ def test_an_index_of_another_store_is_refused_by_name(server: WebFolder, tmp_pat
     store = at(server, "a", index=build(tmp_path / "x.idx", source=mine), recheck=False)
     store.prefix = f"{server.url}/b/"
     assert all(map(store.get, OTHER)), "an index never speaks for another prefix"
+
+
+def test_a_check_asks_the_service_and_tells_age_and_size_of_the_index(server: WebFolder, index: Path) -> None:
+    store = composed(at(server, "a", index=index, recheck=False), at(server, "b"))
+    first, second = bitstore.check(store, [next(iter(HELD)), LOST]).tiers
+    assert [sample.state for sample in first.samples] == ["found", "missing"] and first.ok and not first.faults
+    assert any("its index has 5 digests" in note and "0.0 hours ago" in note for note in first.notes), first.notes
+    assert asked(server)["a"] >= 3 and not any("index" in note for note in second.notes)
+    for change, kind in ((_copied, "index-no-proof"), (Path.unlink, "no-index")):
+        change(index)
+        (checked, _) = bitstore.check(store).tiers
+        assert checked.ok and kind in [fault.kind for fault in checked.faults]
 
 
 # ---------------------------------------------------------------------- what is written since

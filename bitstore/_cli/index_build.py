@@ -72,7 +72,7 @@ def build(
         list[str] | None,
         typer.Argument(
             help=f"What the index is of: a folder, a URL prefix or key template, which is listed; the manifest.json of "
-            f"an S3 Inventory (path or URL); or a list. {LIST}"
+            f"an S3 Inventory or the ..._manifest.json of Storage Insights (path or URL); or a list. {LIST}"
         ),
     ] = None,
     layout: Annotated[
@@ -95,7 +95,9 @@ def build(
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="With an inventory: which keys are digests, such as s3://bucket/{digest}."),
+        typer.Option(
+            metavar="URL", help="With an inventory or a list of keys: which keys are digests, such as s3://b/{digest}."
+        ),
     ] = None,
     covers_up_to: Annotated[
         str | None,
@@ -270,8 +272,10 @@ def _options(
         raise ConfigError(f"--output {output} is the list itself: name another file")
     if named.count("-") > 1:
         raise ConfigError("standard input (-) can be read once, and is named more often")
-    if template is not None and not any(text.partition("?")[0].endswith("manifest.json") for text in named):
-        raise ConfigError("--template goes with the manifest.json of an inventory; a URL is a template itself")
+    if template is not None and not any(map(_takes_template, named)):
+        raise ConfigError(
+            "--template goes with the manifest.json of an inventory, or a list of keys; a URL is a template itself"
+        )
     try:
         moment = None if covers_up_to is None else datetime.fromisoformat(covers_up_to.replace("Z", "+00:00"))
     except ValueError:
@@ -279,6 +283,11 @@ def _options(
     if covers_up_to is not None and (moment is None or moment.tzinfo is None):
         raise ConfigError(f"--covers-up-to {covers_up_to}: write a moment with its zone: 2026-11-27T06:00:00+00:00")
     return ReadOptions(stores=stores, tier=tier, column=column, template=template, moment=moment)
+
+
+def _takes_template(text: str) -> bool:
+    is_manifest = text.partition("?")[0].endswith("manifest.json")
+    return text == "-" or is_manifest or not ("://" in text or Path(text).is_dir())
 
 
 def _check_used(found: list[Source], options: ReadOptions) -> None:

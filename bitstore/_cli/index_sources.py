@@ -15,6 +15,7 @@ from bitstore._cli.verify import store_of
 from bitstore._digests.store import DigestStore
 from bitstore._digests.template import KeyTemplate, key_template
 from bitstore._indexing.inventory import Inventory
+from bitstore._indexing.key_list import KeyList
 from bitstore._indexing.listing import Listing
 from bitstore._indexing.lists import Refuse, add_list, list_moment, opened
 from bitstore._indexing.reading import Reading
@@ -53,7 +54,7 @@ class Source(ABC):
     resumed
         Keys that an earlier run has listed.
     is_list
-        Whether an entry that is no digest is a fault.
+        Whether it is a list, of digests or of keys.
     started
         When its listing was begun; None: it is not listed live.
     """
@@ -92,6 +93,24 @@ class _ListSource(Source):
         add_list(builder, self._text, entries, reading, refuse)
 
 
+class _KeysSource(Source):
+    """A list of keys."""
+
+    is_list = True
+
+    def __init__(self, text: str, template: KeyTemplate, options: ReadOptions, algorithm: str | None) -> None:
+        self._moment = options.moment or list_moment(text)
+        self._keys = KeyList(text, template, column=options.column, algorithm=algorithm)
+        named = "standard input" if text == "-" else readable(text)
+        self.name = f"{template.pattern} (keys {named})"
+        self.algorithm = self._keys.algorithm
+        self.total = self._keys.total
+
+    def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
+        reading.covers(self._moment)
+        self._keys.add_to(builder, reading)
+
+
 class _ListingSource(Source):
     """A live listing."""
 
@@ -120,14 +139,17 @@ class _InventorySource(Source):
 
     def __init__(self, text: str, raw: Any, options: ReadOptions, algorithm: str | None) -> None:
         inventory = Inventory(text, raw)
-        bucket = f"s3://{inventory.manifest.bucket}/"
+        manifest = inventory.manifest
+        bucket = f"{manifest.scheme}://" + ("" if manifest.bucket is None else f"{manifest.bucket}/")
         if options.template is None:
-            raise ConfigError(f"--template says which keys of the inventory are digests, such as {bucket}{{digest}}")
+            raise ConfigError(
+                f"--template says which keys of the inventory are digests, such as {bucket or 'gs://bucket/'}{{digest}}"
+            )
         self._template: KeyTemplate = key_template(options.template)
         if not self._template.start.startswith(bucket):
             raise ConfigError(f"--template {self._template.shown}: the inventory is of keys below {bucket}")
         self._inventory = inventory
-        self._moment = options.moment or inventory.manifest.begun
+        self._moment = options.moment or manifest.begun
         self.name = f"{self._template.pattern} (inventory {redact_url(text)})"
         self.algorithm = inventory.algorithm(self._template) if algorithm is None else digest_algorithm(algorithm)
 
@@ -165,4 +187,6 @@ def source_of(text: str | None, options: ReadOptions, algorithm: str | None, wor
         return _ListingSource(store_of(options.stores, f"{url}/", None, algorithm), workplace)
     if text.endswith("manifest.json"):
         return _InventorySource(text, None, options, algorithm)
+    if options.template is not None:
+        return _KeysSource(text, key_template(options.template), options, algorithm)
     return _ListSource(text, options, algorithm)

@@ -59,6 +59,7 @@ def quick(store: Any) -> Any:
         if isinstance(store, DigestStore):
             twin = copy.copy(store)
             twin.base_store = quick(store.base_store)
+            twin.recheck = True  # else its index may answer in place of the service
             return twin
         if isinstance(store, WireStore):
             other = copy.copy(store)

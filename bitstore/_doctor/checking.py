@@ -10,6 +10,7 @@ from bitstore._digests.remembers import unwrapped
 from bitstore._digests.store import DigestStore
 from bitstore._doctor.buckets import check_bucket, place_of, quick
 from bitstore._doctor.local import check_disk_cache, check_own, check_paid
+from bitstore._doctor.membership import check_index
 from bitstore._doctor.questions import Questions, Wishes
 from bitstore._doctor.reports import CheckReport, SampleCheck, TierCheck
 from bitstore._lookup.asking import canonical_of, label_of, scope_of
@@ -109,6 +110,7 @@ def _checked(store: Any, check: TierCheck, wishes: Wishes, algorithm: Any) -> Ti
         questions.samples(None)
     else:
         check_own(questions, store)
+    check_index(check, store)
     questions.settle()
     told = {sample.digest for sample in check.samples}
     for digest in wishes.samples:

@@ -1,9 +1,10 @@
-"""The keys in the files of an S3 Inventory: CSV, ORC and Parquet, current versions alone."""
+"""The keys in the files of an inventory, of S3 or Google Cloud Storage: CSV, ORC, Parquet; current versions alone."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bitstore._digests.template import KeyTemplate
+from bitstore._indexing.insights import is_insights, read_insights
 from bitstore._indexing.manifest import InventoryError, InventoryFile, Manifest, read_manifest
 from bitstore._indexing.reading import Reading
 from bitstore._support.digests import ALGORITHMS, Algorithm
@@ -21,6 +23,7 @@ __all__ = ["Inventory"]
 
 _PIECE = 1 << 20  # bytes
 _ROWS = 65_536
+_KEYS = {"s3": "key", "gs": "name"}  # the columns with the keys
 _SAMPLE = 1000  # keys by which the algorithm is chosen
 
 
@@ -50,7 +53,8 @@ class Inventory:
     def __init__(self, place: str, raw: Any = None) -> None:
         self._place = place
         self._raw = raw
-        self.manifest: Manifest = read_manifest(self._read(place), place, checksum=self._checksum())
+        self._rows = 0  # that were read
+        self.manifest = self._manifest()
         try:
             import pyarrow.orc  # noqa: F401 - which says what to install before anything is read
         except ImportError as error:
@@ -61,8 +65,8 @@ class Inventory:
         urls: list[str] = []
         with tempfile.TemporaryDirectory(prefix="bitstore-") as scratch:
             for file in self.manifest.files:
-                for keys in self._keys(file, Path(scratch)):
-                    urls += [self._url(key) for key in keys[: _SAMPLE - len(urls)]]
+                for found in self._urls(file, Path(scratch)):
+                    urls += found[: _SAMPLE - len(urls)]
                     if len(urls) >= _SAMPLE:
                         break
                 if urls:
@@ -90,18 +94,30 @@ class Inventory:
         OSError, StoreNotAvailable
             A file cannot be read.
         """
+        self._rows = 0
         with tempfile.TemporaryDirectory(prefix="bitstore-") as scratch:
             for file in self.manifest.files:
-                for keys in self._keys(file, Path(scratch)):
-                    found = [template.digest_of(self._url(key), algorithm.length) for key in keys]
+                for urls in self._urls(file, Path(scratch)):
+                    found = [template.digest_of(url, algorithm.length) for url in urls]
                     digests = [digest for digest in found if digest is not None]
                     builder.add(digests)
                     reading.add(len(digests), len(found) - len(digests))
+        if self.manifest.records not in (None, self._rows):
+            raise InventoryError(
+                f"the files of {self._place} have {self._rows:,} rows, and should have {self.manifest.records:,}"
+            )
 
     # ------------------------------------------------------------------ files
 
-    def _url(self, key: str) -> str:
-        return f"s3://{self.manifest.bucket}/{key}"
+    def _manifest(self) -> Manifest:
+        data = self._read(self._place)
+        try:
+            told = json.loads(data)
+        except (ValueError, RecursionError):
+            told = None
+        if is_insights(told):
+            return read_insights(told, self._place)
+        return read_manifest(data, self._place, checksum=self._checksum())
 
     def _read(self, place: str) -> bytes:
         if self._raw is None:
@@ -123,10 +139,14 @@ class Inventory:
         else:
             path = scratch / "file"
             path.unlink(missing_ok=True)
+            folder = self._place.rpartition("/")[0] if self._is_insights else "/".join(self._place.split("/")[:3])
+            name = file.key.rpartition("/")[2] if self._is_insights else file.key
             try:
-                self._raw.download("/".join([*self._place.split("/")[:3], file.key]), path)
+                self._raw.download(f"{folder}/{name}", path)
             except NotFoundInStore as error:
                 raise InventoryError(f"{self._place} names {file.key}, which is not there: {error}") from error
+        if file.md5 is None:
+            return path
         state = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as opened:
             while piece := opened.read(_PIECE):
@@ -148,12 +168,21 @@ class Inventory:
             f"file into {folder}"
         )
 
-    def _keys(self, file: InventoryFile, scratch: Path) -> Iterator[list[str]]:
+    @property
+    def _is_insights(self) -> bool:
+        return self.manifest.scheme == "gs"
+
+    def _urls(self, file: InventoryFile, scratch: Path) -> Iterator[list[str]]:
         path = self._local(file, scratch)
-        read: Callable[[Path, Manifest], Iterator[Any]] = _READERS[self.manifest.format]
+        manifest = self.manifest
+        read: Callable[[Path, Manifest], Iterator[Any]] = _READERS[manifest.format]
+        encoded = manifest.format == "CSV" and not self._is_insights
         try:
-            for table in read(path, self.manifest):
-                yield _current(table, decoded=self.manifest.format != "CSV")
+            for table in read(path, manifest):
+                self._rows += table.num_rows
+                yield [
+                    f"{manifest.scheme}://{bucket}/{key}" for bucket, key in _current(table, manifest, encoded=encoded)
+                ]
         except InventoryError:
             raise
         except Exception as error:  # a broken file makes pyarrow raise errors of all kinds
@@ -164,17 +193,18 @@ def _csv(path: Path, manifest: Manifest) -> Iterator[Any]:
     import pyarrow
     from pyarrow import csv
 
-    with gzip.open(path) as opened:
+    packing = None if manifest.scheme == "gs" else "gzip"
+    with gzip.open(path) if packing else path.open("rb") as opened:
         if not opened.read(1):
             return
     wanted = _wanted(manifest.columns, manifest)
     options = csv.ConvertOptions(column_types={name: pyarrow.string() for name in wanted}, include_columns=wanted)
-    with pyarrow.input_stream(str(path), compression="gzip") as stream:
-        yield from csv.open_csv(
-            stream,
-            read_options=csv.ReadOptions(column_names=list(manifest.columns), block_size=1 << 23),
-            convert_options=options,
-        )
+    rows = csv.ReadOptions(
+        column_names=list(manifest.columns), block_size=1 << 23, skip_rows=1 if manifest.has_header else 0
+    )
+    parsing = csv.ParseOptions(delimiter=manifest.delimiter, newlines_in_values=True)
+    with pyarrow.input_stream(str(path), compression=packing) as stream:
+        yield from csv.open_csv(stream, read_options=rows, convert_options=options, parse_options=parsing)
 
 
 def _parquet(path: Path, manifest: Manifest) -> Iterator[Any]:
@@ -206,26 +236,35 @@ def _plain(name: str) -> str:
 def _wanted(names: Any, manifest: Manifest) -> list[str]:
     """The columns that are read. Raises `InventoryError`: there are no keys, or versions that cannot be told apart."""
     known = {_plain(name): name for name in names}
-    if "key" not in known:
-        raise InventoryError(f"the inventory of {manifest.bucket} has no column Key, but {', '.join(names)}")
+    of_bucket = f"the inventory of {manifest.bucket or 'a bucket'}"
+    key = _KEYS[manifest.scheme]
+    if key not in known:
+        raise InventoryError(f"{of_bucket} has no column {key.capitalize()}, but {', '.join(names)}")
     if "versionid" in known and "islatest" not in known:
-        raise InventoryError(f"the inventory of {manifest.bucket} has versions, and no column IsLatest")
-    return [known[name] for name in ("key", "islatest", "isdeletemarker") if name in known]
+        raise InventoryError(f"{of_bucket} has versions, and no column IsLatest")
+    if manifest.bucket is None and "bucket" not in known:
+        raise InventoryError("neither the manifest nor a column of the inventory says which bucket it is of")
+    columns = [key, "islatest", "isdeletemarker"] if manifest.scheme == "s3" else [key, "bucket", "timedeleted"]
+    return [known[name] for name in columns if name in known]
 
 
-def _current(table: Any, *, decoded: bool) -> list[str]:
-    """The keys of current versions. In CSV files keys are percent-encoded, with a plus for a blank."""
+def _current(table: Any, manifest: Manifest, *, encoded: bool) -> list[tuple[str, str]]:
+    """Bucket and key of current versions. `encoded`: keys are percent-encoded, with a plus for a blank."""
     columns = {_plain(name): table.column(number).to_pylist() for number, name in enumerate(table.schema.names)}
-    keys: list[str] = columns["key"]
+    keys: list[str] = columns[_KEYS[manifest.scheme]]
+    buckets = columns.get("bucket") or [manifest.bucket] * len(keys)
+    if "timedeleted" in columns:
+        rows = zip(buckets, keys, columns["timedeleted"], strict=True)
+        return [(bucket, key) for bucket, key, deleted in rows if deleted in (None, "")]
     if "islatest" in columns:
         gone = columns.get("isdeletemarker") or [None] * len(keys)
         rows = zip(keys, columns["islatest"], gone, strict=True)
         keys = [key for key, latest, marker in rows if _not(latest, False) and _not(marker, True)]
     elif "isdeletemarker" in columns:
         keys = [key for key, marker in zip(keys, columns["isdeletemarker"], strict=True) if _not(marker, True)]
-    if decoded:
-        return keys
-    return [unquote(key.replace("+", " ")) if "%" in key or "+" in key else key for key in keys]
+    if encoded:
+        keys = [unquote(key.replace("+", " ")) if "%" in key or "+" in key else key for key in keys]
+    return list(zip(buckets, keys, strict=False))
 
 
 def _not(value: Any, other: bool) -> bool:

@@ -26,17 +26,17 @@ class InventoryError(BitstoreError, ValueError):
 class InventoryFile(NamedTuple):
     """One file of an inventory."""
 
-    # Its key in the bucket that takes the inventory.
+    # Its key in the bucket that takes the inventory; of Google Cloud Storage its name beside the manifest.
     key: str
-    # MD5 of its bytes, in lower case.
-    md5: str
+    # MD5 of its bytes, in lower case; None: the manifest does not say it.
+    md5: str | None
 
 
 class Manifest(NamedTuple):
     """What the manifest says."""
 
-    # The bucket that was listed.
-    bucket: str
+    # The bucket that was listed; None: each row says it.
+    bucket: str | None
     # `CSV`, `ORC` or `Parquet`.
     format: str
     # Names of the columns of CSV files, in their order; of other formats the files have them.
@@ -44,6 +44,14 @@ class Manifest(NamedTuple):
     # When the inventory was begun.
     begun: datetime
     files: tuple[InventoryFile, ...]
+    # `s3` or `gs`.
+    scheme: str = "s3"
+    # What stands between two fields of CSV files.
+    delimiter: str = ","
+    # Whether CSV files begin with the names of their columns.
+    has_header: bool = False
+    # How many rows the files have in all; None: the manifest does not say it.
+    records: int | None = None
 
 
 def read_manifest(data: bytes, place: str, *, checksum: bytes | None) -> Manifest:
@@ -82,7 +90,7 @@ def read_manifest(data: bytes, place: str, *, checksum: bytes | None) -> Manifes
         files = tuple(InventoryFile(str(each["key"]), str(each["MD5checksum"]).lower()) for each in names["files"])
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, OSError) as error:
         raise InventoryError(f"{place}: its times or files are not as an S3 Inventory has them ({error!r})") from error
-    if any(_MD5(file.md5) is None for file in files):
+    if any(_MD5(file.md5 or "") is None for file in files):
         raise InventoryError(f"{place}: a file of it has no MD5checksum")
     if len({file.key for file in files}) < len(files):
         raise InventoryError(f"{place}: it names a file twice")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = ["Denial", "Membership", "MembershipState", "why_no_proof"]
 
 logger = logging.getLogger("bitstore")
 
+_READ_FROM = re.compile(r" \((?:inventory|keys) .*\)$")  # what stands behind the key template of a source
 _TRIES = 3  # times that files which are replaced under a lookup are opened again for it
 _CLOCKS = 300.0  # seconds by which the clock that an index was made by may be ahead
 
@@ -243,7 +245,7 @@ def _misfit(info: IndexInfo, algorithm: str, pattern: str) -> str | None:
     if info.algorithm != algorithm:
         return f"it is of {info.algorithm} digests, and the store of {algorithm}"
     # As `bitstore index build` names sources; other texts are words of the user.
-    sources = [source.partition(" (inventory ")[0] for source in info.source.split("; ")]
+    sources = [_READ_FROM.sub("", source) for source in info.source.split("; ")]
     urls = [source for source in sources if "://" in source]
     cut = info.source.endswith(("…", " more"))
     if not urls or len(urls) < len(sources) or cut or any(_same(url, pattern) for url in urls):

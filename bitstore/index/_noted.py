@@ -40,7 +40,7 @@ class Noted:
         self.why_not = f"what is written since is not noted: there is no {path}"
         self._lock = threading.Lock()
         self._digests: set[bytes] = set()
-        self._raw, _ = self._look()
+        self._raw, self._inode, _ = self._look()
         self._end = HEAD.size  # of the last record that was read
         if not can_be_shared():
             self.why_not = "what is written since is not noted: this system has no locks of files"
@@ -52,7 +52,7 @@ class Noted:
     def _begin(self) -> None:
         try:
             head = head_of(self._raw, self.path)
-            if head.inode != self.path.stat().st_ino:
+            if head.inode != self._inode:
                 self.why_not = f"{self.path} is a copy, which is not told what is written elsewhere"
                 return
             self.identity, self.begins = head.identity, moment_of(head.begins)
@@ -77,21 +77,24 @@ class Noted:
             The file cannot be read.
         """
         # The file is opened each time, because that is when file systems of several machines look for what is new.
-        raw, size = self._look()
-        if raw != self._raw or (self.begins is not None and size < self._end):
+        raw, inode, size = self._look()
+        if raw != self._raw or inode != self._inode or (self.begins is not None and size < self._end):
             return False
         return self.begins is None or size - self._end < RECORD.size or self._read(size)
 
-    def _look(self) -> tuple[bytes, int]:
-        """The head of the file, and its length; nothing where there is none."""
+    def _look(self) -> tuple[bytes, int, int]:
+        """The head of the file, its inode and its length; nothing where there is none."""
+        if not can_be_shared():  # nor are there all functions that this takes
+            return b"", 0, 0
         try:
             file = os.open(self._name, _OPEN)
         except FileNotFoundError:
-            return b"", 0
+            return b"", 0, 0
         except OSError:
-            return _UNREADABLE, 0
+            return _UNREADABLE, 0, 0
         try:
-            return os.pread(file, HEAD.size, 0), os.fstat(file).st_size
+            status = os.fstat(file)
+            return os.pread(file, HEAD.size, 0), status.st_ino, status.st_size
         finally:
             os.close(file)
 
