@@ -403,7 +403,7 @@ class TestTrouble:
                 return NOT_ALLOWED
             mount(path.parent, path.parent, "ro")
             api = API({})
-            source = RemembersMisses(api, MissLedger(path), name="api")
+            source = RemembersMisses(api, MissLedger(path), name="api", lifetime="1 day")
             for _ in range(2):
                 missed(source, DIGEST)
                 missed(source, sha1(b"new"))
