@@ -360,6 +360,21 @@ class TestTrouble:
         missed(free, sha1(b"3"))
         assert str(path) in caplog.text
 
+    @pytest.mark.parametrize("kind", ["folder", "pipe", "file in the way", "device"])
+    def test_a_path_that_cannot_be_a_ledger_is_named(self, kind: str, tmp_path: Path, path: Path) -> None:
+        if kind == "folder":
+            path.mkdir(parents=True)
+        elif kind == "pipe":
+            path.parent.mkdir()
+            os.mkfifo(path)
+        elif kind == "device":
+            path = Path("/dev/full")
+        else:
+            path.parent.touch()
+        api = API({DIGEST: DATA})
+        error = missed(RemembersMisses(api, MissLedger(path), name="api"), DIGEST)
+        assert isinstance(error, StoreNotAvailable) and str(path) in str(error) and api.calls == []
+
     def test_two_sources_under_one_name_are_told_apart(self, path: Path) -> None:
         class Other(API):
             pass

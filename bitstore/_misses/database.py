@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from bitstore._support.atomic import check_regular
 from bitstore._support.per_process import hold_after_fork
 from bitstore.errors import StoreNotAvailable
 
@@ -120,6 +121,8 @@ class Database:
                 if (status.st_dev, status.st_ino) == self._identity:
                     return self._db
             self.close()  # another file has its name, or none has: what it knew is gone
+        with suppress(FileNotFoundError):
+            check_regular(self._path.stat())  # to open a pipe could wait for ever
         self._path.parent.mkdir(parents=True, exist_ok=True)
         db = self._connect()
         try:

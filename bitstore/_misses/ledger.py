@@ -74,7 +74,7 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
     `RemembersMisses(source, ledger, name=...)` is a source that asks it first. A miss is in the file before the lookup
     ends that has met it, so a process that is killed loses none that it has reported. The file is SQLite with a
     write-ahead log; it must be on a disk of the machine itself, and not on a network. Of 10 million misses it takes
-    about 600 MB.
+    about 550 MB.
 
     A file that cannot be read is no empty one: paid sources are not asked then (`StoreNotAvailable` names the file),
     and free ones are asked with a warning. Where the disk is full or the file cannot be written, lookups go on with a
