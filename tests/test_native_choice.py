@@ -66,11 +66,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 # The choice is made where requests begin, and not before.
 ASK = """
 import sys, bitstore
-assert "bitstore._transport.native._core" not in sys.modules
 store = bitstore.Sha1Composite()
 store.append_source(bitstore.Sha1Store(bitstore.HTTPRaw(), "http://127.0.0.1:9/"))
-import bitstore._transport.transports as transports
-print([kind.__name__ for kind in transports._KINDS], "bitstore._transport.native._core" in sys.modules)
+import bitstore._lookup.loop, bitstore._transport.transports as transports
+assert "bitstore._transport.native._core" not in sys.modules
+print([kind.__name__ for kind in transports.kinds()], "bitstore._transport.native._core" in sys.modules)
 """
 
 
@@ -137,3 +137,20 @@ def test_version_show_and_check_tell_which_transport_is_used(place: Place, core:
 def test_the_number_of_the_c_code_is_that_of_the_python_beside_it() -> None:
     texts = [path.read_text() for path in (ROOT / "bitstore/_transport/native/src").iterdir()]
     assert re.findall(r"#define API (\d+)", "\n".join(texts)) == [str(API)]
+
+
+def test_a_command_refuses_to_begin_where_what_is_asked_for_is_not_there(place: Place) -> None:
+    told = f"BITSTORE_NATIVE=1 asks for what is not there: native transport: {BROKEN['no library']}"
+    for command in (
+        "fetch - -o out --algorithm sha1",
+        "exists - --algorithm sha1",
+        f"get {'0' * 40}",
+        f"locate {'0' * 40}",
+        "check",
+        "show",
+    ):
+        done = place("no library", "1", "-m", "bitstore", *command.split(), "--store", "http://127.0.0.1:9/")
+        assert (done.returncode, done.stderr) == (3, f"bitstore: {told}\n"), command
+    for command in ("--help", "put --help", "version"):
+        done = place("no library", None, "-m", "bitstore", *command.split())
+        assert (done.returncode, done.stderr) == (0, ""), command

@@ -18,6 +18,7 @@ from bitstore._digests.hash_list import HashList, ListError
 from bitstore._support.checks import check_seconds
 from bitstore._support.digests import ALGORITHMS
 from bitstore._support.redact import redact_url
+from bitstore._transport.native.choice import demanded
 from bitstore.config import ConfigError, from_urls, load
 from bitstore.config._urls import SCHEMES
 
@@ -80,8 +81,12 @@ class StoreOptions:
         Raises
         ------
         ConfigError
-            The options do not go together, or name what cannot be.
+            The options do not go together, or name what cannot be; or so does the environment.
         """
+        try:
+            demanded()
+        except ImportError as error:
+            raise ConfigError(str(error)) from error
         options = {key: value for key in _WITH_URLS if (value := getattr(self, key)) not in (None, False)}
         for key, value in options.items():
             if value == "":

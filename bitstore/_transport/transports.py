@@ -15,18 +15,33 @@ from bitstore.steps import REFUSED, Request, Response, TransferError
 if TYPE_CHECKING:
     from bitstore._transport.native.transport import Native
 
-__all__ = ["new_transports", "perform"]
+__all__ = ["kinds", "new_transports", "perform"]
 
-_KINDS: tuple[type[Native | Sockets | Libcurl], ...] = (Sockets, Libcurl)
-if chosen():
-    from bitstore._transport.native.transport import Native
+_KINDS: tuple[type[Native | Sockets | Libcurl], ...] = ()  # filled at the first request of this process
 
-    _KINDS = (Native, Libcurl)
+
+def kinds() -> tuple[type[Native | Sockets | Libcurl], ...]:
+    """The classes of the transports, in the order in which they are asked.
+
+    Raises
+    ------
+    ImportError
+        The native transport is asked for, and cannot be used.
+    """
+    global _KINDS
+    if not _KINDS:
+        if chosen():
+            from bitstore._transport.native.transport import Native
+
+            _KINDS = (Native, Libcurl)
+        else:
+            _KINDS = (Sockets, Libcurl)
+    return _KINDS
 
 
 def new_transports(poller: Poller, budget: SocketBudget) -> list[Transport]:
     """The transports of one transfer thread."""
-    return [kind(poller, budget) for kind in _KINDS]
+    return [kind(poller, budget) for kind in kinds()]
 
 
 def perform(request: Request, timeout: float | None = None) -> Response:
@@ -37,7 +52,7 @@ def perform(request: Request, timeout: float | None = None) -> Response:
     TransferError
         No whole answer came within `timeout` seconds, or within the limits of the request's profile.
     """
-    for kind in _KINDS:
+    for kind in _KINDS or kinds():
         performed = kind.perform(request, timeout)
         if performed is None:
             continue

@@ -59,11 +59,11 @@ def files_are_those_of_the_distribution() -> None:
 
 def the_native_transport_is_used_where_it_was_built() -> None:
     from bitstore._transport.native.choice import choice
-    from bitstore._transport.transports import _KINDS
+    from bitstore._transport.transports import kinds
 
     native = choice()
     assert native.state == ("used" if PLACES["native"] else "absent"), native
-    assert (_KINDS[0].__name__ == "Native") == PLACES["native"], _KINDS
+    assert (kinds()[0].__name__ == "Native") == PLACES["native"], kinds()
 
 
 def links_of_the_description_lead_somewhere_from_the_index() -> None:

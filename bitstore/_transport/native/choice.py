@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bitstore._support.once import warn_once
 
-__all__ = ["API", "VARIABLE", "Choice", "choice", "chosen"]
+__all__ = ["API", "VARIABLE", "Choice", "choice", "chosen", "demanded"]
 
 logger = logging.getLogger("bitstore")
 
@@ -55,6 +55,15 @@ def choice() -> Choice:
         return Choice("broken", str(error) or type(error).__name__, error)
 
 
+def demanded() -> None:
+    """Raise `ImportError` where `BITSTORE_NATIVE` is neither 0 nor 1, or is 1 and there is nothing to use."""
+    if (switch := os.environ.get(VARIABLE, "")) in ("", "0"):
+        return
+    found = choice()
+    if found.state in ("absent", "broken"):
+        raise ImportError(f"{VARIABLE}={switch} asks for what is not there: {found}") from found.error
+
+
 def chosen() -> bool:
     """Whether the native transport is used.
 
@@ -65,10 +74,8 @@ def chosen() -> bool:
     ImportError
         `BITSTORE_NATIVE=1` asks for it, and it cannot be used; or that variable has another value than 0 and 1.
     """
+    demanded()
     found = choice()
-    switch = os.environ.get(VARIABLE, "")
-    if switch and found.state in ("absent", "broken"):
-        raise ImportError(f"{VARIABLE}={switch} asks for what is not there: {found}") from found.error
     if found.state == "broken":
         warn_once(logger, "native transport", "%s; requests go by the other transports", found)
     return found.state == "used"
