@@ -11,7 +11,7 @@ CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks
 TRANSPORTS := $(patsubst %,tests/test_%.py,batch bounds certificates express hostile http1 never_stuck own_connections time_limits transfer window)
 
 .DEFAULT_GOAL := help
-.PHONY: help changelog demo docs docs-links test soak mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
+.PHONY: help changelog demo docs docs-links test soak sanitize mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ soak: install-test ## Run the long tests (an hour or more), and write their figu
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py tests/test_model_processes.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
 	@$(BIN)/python -m tests.soak_table
+
+sanitize: install-test ## Prove the native transport's C code by a fuzzer and sanitizers (needs clang and gcc; ARGS='--seconds 3600')
+	@$(BIN)/python -m tests.native.sanitize $(ARGS)
 
 mutants: install-test ## Change the core line by line and list in docs/mutants.md what no test notices (half an hour)
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/mutants.txt

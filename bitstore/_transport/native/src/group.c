@@ -7,6 +7,7 @@
 
 #define FIRST_LARGE (256 * 1024 * 1024) /* bytes of memory for a body, before so many have come */
 #define TRICKLE 100                     /* bytes a second: less is no progress */
+#define LONGEST_STEP 0.02               /* seconds: the caller has other things to do, however much comes */
 #define WATCH 0.5                       /* seconds between two looks at the time limits */
 #define BUSY 8 /* jobs carried: with so many, one that has ended waits a little for others to go with it */
 
@@ -218,6 +219,7 @@ static double pause_of(struct group *group, size_t portion, double patience, dou
 void group_step(struct group *group, size_t limit, size_t most, size_t portion, double patience, double idle) {
     struct connection *heard[WAITER_MOST];
     double first = 0.0; /* when the first job of this step ended */
+    double until = group_now() + LONGEST_STEP + idle;
     group->most = most;
     group->unfinished = true;
     for (;;) {
@@ -230,7 +232,7 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
         hear_speaking(group);
         if (group->ended.count && !first)
             first = group->now;
-        if (group->ended.count >= portion || group->wanting.count)
+        if (group->ended.count >= portion || group->wanting.count || group->now >= until)
             break;
         int count = waiter_wait(group, heard, pause_of(group, portion, patience, idle, first));
         for (int i = 0; i < count; i++)
