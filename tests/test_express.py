@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import logging
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,18 +17,27 @@ import pytest
 from bitstore import (
     GSRaw,
     HTTPRaw,
+    LookupFailed,
+    LookupTimedOut,
     Retry,
     S3Raw,
     Sha1Composite,
     Sha1Store,
 )
+from bitstore._lookup.retry import TransferCounts, send
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
-from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Reset, ResetAfter, s3_error
+from bitstore._tiers.latency import Latencies
+from bitstore._transport.transport import Performed
+from bitstore.steps import Request, Response, TransferError
+from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Hold, Reset, ResetAfter, Rule, s3_error
 from tests.servers.http import FaultyServer, Upstream
-from tests.servers.wire import Request, Response, make_response
+from tests.servers.wire import Request as Received
+from tests.servers.wire import Response as Sent
+from tests.servers.wire import make_response
 from tests.sockets import OWN, only_by
-from tests.stores import blobs, sha1
+from tests.stores import blobs, outcome, sha1, with_tiers
+from tests.waiting import wait_until
 
 KINDS = ("HTTP", "S3", "GCS")
 TIERS = ("one", "two", "three")
@@ -48,11 +60,13 @@ class Shelves(FaultyServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[str, bytes] = {}  # by tier and digest: "one/<digest>"
+        self.held: dict[str, bytes | Answer] = {}  # by tier and digest: "one/<digest>"
 
-    async def _respond(self, request: Request, upstream: Upstream) -> Response:
+    async def _respond(self, request: Received, upstream: Upstream) -> Sent:
         name = "/".join(re.split("/|%2F", request.path)[-2:])
         data = self.held.get(name)
+        if isinstance(data, Answer):
+            return make_response(data.status, data.body, data.headers, method=request.method)
         if data is not None:
             return make_response(200, data, {}, method=request.method)
         if request.path.startswith("/bucket/"):
@@ -120,8 +134,8 @@ def warmed(composite: Sha1Composite, server: Shelves) -> Sha1Composite:
     return composite
 
 
-def told(error: BaseException | None) -> Any:
-    """All that a caller can see of an error, but for times."""
+def told(error: BaseException | None, *, alone: bool = True) -> Any:
+    """All that a caller can see of an error, but for times; and for whether it may pass, unless lookups come alone."""
     if error is None:
         return None
     failures = [(name, type(each).__name__, str(each)) for name, each in getattr(error, "failures", [])]
@@ -130,8 +144,8 @@ def told(error: BaseException | None) -> Any:
         str(error).replace("BySteps", "Sha1Composite"),
         failures,
         getattr(error, "missing", None),
-        getattr(error, "retry_in", None) is None,
-        told(error.__cause__),
+        alone and getattr(error, "retry_in", None) is None,
+        told(error.__cause__, alone=alone),
     )
 
 
@@ -171,11 +185,13 @@ UNCOUNTED = ("reset",)  # libcurl repeats requests by itself where a kept connec
 class Script:
     """What each tier answers to each digest, by chance; and when time passes."""
 
-    def __init__(self, seed: int, tiers: tuple[str, ...], count: int = 24) -> None:
+    def __init__(self, seed: int, tiers: tuple[str, ...], count: int = 24, *, without: str = "") -> None:
         rng = random.Random(seed)
         self.tiers = tiers
         self.blobs = blobs(count, 120, f"{seed} ")
-        some = rng.sample(sorted(ANSWERS), 4)  # some kinds of trouble at a time: else breakers are open all the time
+        some = rng.sample(
+            sorted(ANSWERS.keys() - {without}), 4
+        )  # some kinds of trouble at a time: else breakers are open all the time
         self.answers = {
             (tier, digest): rng.choices(["good", "missing", *some], [3, 3, 1, 1, 1, 1])[0]
             for tier in tiers
@@ -216,7 +232,7 @@ def performed(script: Script, cls: type[Sha1Composite], kind: str, server: Shelv
                 answers[digest] = told(error)
     elif how == "together":
         for blob in composite.get_many(script.blobs, patience=0):
-            answers[blob.uri] = (blob.data, blob.source, told(blob.error))
+            answers[blob.uri] = (blob.data, blob.source, told(blob.error, alone=False))
     else:
         for digest in script.blobs:
             now.now += script.pauses[digest]
@@ -237,6 +253,7 @@ def key_steps(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     asked: Counter[str] = Counter()
     original = Composite.key_steps
 
+    @functools.wraps(original)  # a function of another module would be heeded as what a user put there
     def counted(self: Composite, *args: Any, **options: Any) -> Any:
         asked[type(self).__name__] += 1
         return original(self, *args, **options)
@@ -259,3 +276,292 @@ def test_random_answers_come_to_the_same(
         taken = performed(script, Sha1Composite, kind, shelves, how, now)
         assert taken == by_steps, (seed, script.answers)
     assert key_steps["Sha1Composite"] < 0.8 * key_steps["BySteps"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_at_once_come_to_the_same(kind: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Virtual(monkeypatch)
+    monkeypatch.setattr("bitstore._tiers.breaker.FAILURES", 1000)  # else it depends on the order in which answers come
+    for seed in range(3):
+        # Keys that expire are renewed once for all lookups: which of them do without, depends on the order as well.
+        script = Script(seed, TIERS, 100, without="expired")
+        by_steps, taken = (performed(script, cls, kind, shelves, "together", now) for cls in (BySteps, Sha1Composite))
+        assert taken[0] == by_steps[0]
+        assert Counter(taken[1]) == Counter(by_steps[1])
+        assert taken[2] == by_steps[2]
+
+
+def test_a_plain_tier_is_asked_without_steps(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that is compared here is the steps with themselves."""
+    data = blobs(30, salt="plain")
+    for kind in KINDS:
+        composite = warmed(composite_of(Sha1Composite, kind, shelves, TIERS), shelves)
+        shelves.held |= {f"three/{digest}": blob for digest, blob in data.items()}
+        with monkeypatch.context() as patch:
+            patch.setattr(Sha1Composite, "_walk", None)
+            assert {blob.uri: blob.data for blob in composite.get_many(data)} == data
+            assert composite.get(next(iter(data))) == next(iter(data.values()))
+        assert [composite.stats()[tier].misses for tier in TIERS] == [len(data) + 3, len(data) + 2, 0]
+
+
+LATE: dict[str, bytes | Answer | None] = {"good": b"late", "missing": None, "500": Answer(500), "wrong": b"wrong"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", LATE)
+def test_a_breaker_that_opens_meanwhile_changes_no_answer(kind: str, answer: str, shelves: Shelves) -> None:
+    """The question was admitted before: its answer counts."""
+    assert len({str(_late(kind, answer, cls, shelves, _fail)) for cls in (BySteps, Sha1Composite)}) == 1
+
+
+@pytest.mark.parametrize("answer", LATE)
+def test_what_is_appended_meanwhile_is_for_later_lookups(answer: str, shelves: Shelves) -> None:
+    assert len({str(_late("HTTP", answer, cls, shelves, _append)) for cls in (BySteps, Sha1Composite)}) == 1
+
+
+def _fail(composite: Sha1Composite, shelves: Shelves) -> None:
+    shelves.rules.add(Answer(500), path="dead")
+    for _ in range(3):
+        for number in range(5):
+            digest = f"{number:040x}".replace("0" * 4, "dead")
+            outcome(lambda digest=digest: composite.get(digest))  # type: ignore[misc]
+    assert composite.stats()["one"].breaker == "open"
+
+
+def _append(composite: Sha1Composite, shelves: Shelves) -> None:
+    composite.append_source(Sha1Store(HTTPRaw(), f"{shelves.url}/two/", verify=True), name="two")
+
+
+def _late(
+    kind: str,
+    answer: str,
+    cls: type[Sha1Composite],
+    shelves: Shelves,
+    meanwhile: Callable[[Sha1Composite, Shelves], None],
+) -> Any:
+    """What becomes of a lookup whose answer comes when something else has happened."""
+    composite = warmed(composite_of(cls, kind, shelves), shelves)
+    digest = sha1(b"late")
+    hold, rule = _holding(shelves, digest, LATE[answer])
+    shelves.held[f"two/{digest}"] = b"late"
+    with ThreadPoolExecutor(1) as threads:
+        lookup = threads.submit(lambda: next(iter(composite.get_many([digest], patience=0))))
+        rule.wait_hits()
+        meanwhile(composite, shelves)
+        hold.release()
+        blob = lookup.result()
+    shelves.rules.clear()
+    assert not composite._live().flights
+    return blob.data, told(blob.error), composite.stats()["one"]
+
+
+def _holding(shelves: Shelves, digest: str, answer: bytes | Answer | None) -> tuple[Hold, Rule]:
+    """Let the first tier give this answer, the first time when it is told to."""
+    shelves.held.pop(f"one/{digest}", None)
+    if answer is not None:
+        shelves.held[f"one/{digest}"] = answer
+    hold = Hold()
+    return hold, shelves.rules.add(hold, path=digest, times=1)
+
+
+@pytest.mark.parametrize("answer", LATE)
+def test_lookups_of_the_same_blob_wait_for_the_express_lane(answer: str, shelves: Shelves) -> None:
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    digest = sha1(b"late")
+    hold, rule = _holding(shelves, digest, LATE[answer])
+    with ThreadPoolExecutor(4) as threads:
+        lookups = [threads.submit(lambda: next(iter(composite.get_many([digest], patience=0))))]
+        rule.wait_hits()
+        lookups += [threads.submit(lambda: next(iter(composite.get_many([digest], patience=0)))) for _ in range(3)]
+        flight = composite._live().flights._open[digest]
+        wait_until(lambda: len(flight._callbacks) == 3)
+        hold.release()
+        answers = [lookup.result() for lookup in lookups]
+    shelves.rules.clear()
+    assert len({(blob.data, str(blob.error)) for blob in answers}) == 1
+    assert sum(digest in request.target for request in shelves.requests) == (2 if answer == "500" else 1)
+    stats = composite.stats()["one"]
+    assert (stats.hits - 1, stats.misses, stats.failures) == {
+        "good": (1, 0, 0),
+        "missing": (0, 1, 0),
+        "500": (0, 0, 1),
+        "wrong": (0, 0, 1),
+    }[answer]
+
+
+@pytest.mark.parametrize("cls", [BySteps, Sha1Composite])
+@pytest.mark.parametrize("how", ["get", "get_many", "closed", "dropped"])
+def test_a_lookup_that_is_given_up_holds_nothing_up(how: str, cls: type[Sha1Composite], shelves: Shelves) -> None:
+    """Out of time or closed, it leaves no flight, no probe and no failure behind."""
+    composite = warmed(composite_of(cls, "HTTP", shelves), shelves)
+    [(digest, data)] = blobs(1, salt="given up").items()
+    hold, rule = _holding(shelves, digest, data)
+    if how == "get":
+        assert type(outcome(lambda: composite.get(digest, timeout=0.3))) is LookupTimedOut
+    elif how == "get_many":
+        [blob] = composite.get_many([digest], timeout=0.3, patience=0)
+        assert type(blob.error) is LookupTimedOut
+    else:
+        [(other, more)] = blobs(1, salt="in time").items()
+        shelves.held[f"one/{other}"] = more
+        answers = composite.get_many([other, digest])
+        assert next(answers).data == more
+        rule.wait_hits()
+        if how == "closed":
+            answers.close()  # type: ignore[attr-defined]
+        else:
+            del answers
+    assert not composite._live().flights
+    assert composite.get(digest) == data
+    hold.release()
+    stats = composite.stats()["one"]
+    assert (stats.failures, stats.breaker) == (0, "closed")
+    assert stats.requests == 3 + (how in ("closed", "dropped"))
+    shelves.rules.clear()
+
+
+@pytest.mark.parametrize("how", ["log", "on_answer", "latencies"])
+def test_who_looks_on_sees_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
+    script = Script(4, TIERS)
+    seen: dict[type, Any] = {}
+    for cls in (BySteps, Sha1Composite):
+        composite = warmed(composite_of(cls, "S3", shelves, TIERS), shelves)
+        list(composite.get_many([sha1(b"nowhere")]))  # the express lane is known to be open
+        answers: list[Any] = []
+        latencies = Latencies(every=1)
+        if how == "on_answer":
+            composite.on_answer = answers.append
+        elif how == "latencies":
+            latencies.watch(composite)
+        script.prepare(shelves)
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG if how == "log" else logging.CRITICAL, "bitstore"):
+            for digest in script.blobs:
+                list(composite.get_many([digest], patience=0))
+        told_by_log = [message.replace("BySteps", "Sha1Composite") for message in caplog.messages]
+        observed = [(each.digest, each.tier, each.kind, each.bytes) for each in answers]
+        seen[cls] = told_by_log, observed, [name for name, _ in latencies.take()]
+        shelves.clear()
+    assert seen[BySteps] == seen[Sha1Composite]
+    assert any(seen[BySteps])
+
+
+def test_pauses_and_tries_count_from_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Virtual(monkeypatch)
+    request = HTTPRaw().first_request("http://a.example/blob", "sha1")
+    assert request is not None
+    sent = []
+    for since in (None, now.now - 29.9):
+        request.sent_at = since
+        steps = send(request, Retry(first_delay=1.0, longest_delay=1.0, budget=30.0), TransferCounts())
+        assert next(steps) is request
+        try:
+            steps.throw(TransferError(7, "refused"))
+            sent.append("again")
+        except TransferError:
+            sent.append("no more")
+    assert sent == ["again", "no more"]
+
+
+class Hashing:
+    """A transport that has one answer, and what it says is the digest of the body."""
+
+    answer = Response(200, b"", {}, 0.0)
+
+    @staticmethod
+    def perform(request: Request, timeout: float | None) -> Performed:
+        assert request.hash_with == "sha1"
+        return Performed(Hashing.answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "found"),
+    [
+        (b"blob", None, True),
+        (b"blob", sha1(b"blob"), True),
+        (b"blob", sha1(b"other"), True),  # the steps look at the bytes themselves
+        (b"other", None, False),
+        (b"other", sha1(b"other"), False),
+        (b"not looked at", sha1(b"blob"), True),
+    ],
+)
+def test_the_digest_of_a_transport_is_compared(
+    body: bytes, said: str | None, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitstore._transport.transports._KINDS", (Hashing,))
+    monkeypatch.setattr(Hashing, "answer", Response(200, body, {}, 0.0, said))
+    composite = Sha1Composite()
+    composite.append_source(Sha1Store(HTTPRaw(), "http://a.example/", verify=True), name="one")
+    if found:
+        assert composite.get(sha1(b"blob")) == body
+    else:
+        assert type(outcome(lambda: composite.get(sha1(b"blob")))) is LookupFailed
+    stats = composite.stats()["one"]
+    assert (stats.requests, stats.hits, stats.invalid) == (1, int(found), int(not found))
+
+
+calls: list[str] = []
+
+
+def _overridden(owner: type, name: str) -> type:
+    """A subclass of `owner` with a method of its own, which notes that it was called."""
+    original = getattr(owner, name)
+
+    def own(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(name)
+        return original(self, *args, **options)
+
+    return type(f"Own{owner.__name__}", (owner,), {name: own})
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Sha1Composite, "canonical"),
+        (Sha1Composite, "get_steps"),
+        (Sha1Composite, "key_steps"),
+        (Sha1Composite, "_walk"),
+        (Sha1Store, "get"),
+        (Sha1Store, "get_steps"),
+        (Sha1Store, "is_valid"),
+        (Sha1Store, "_verify_data"),
+        (HTTPRaw, "get"),
+        (HTTPRaw, "get_steps"),
+        (HTTPRaw, "_ask"),
+        (HTTPRaw, "_place"),
+        (HTTPRaw, "_send"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@pytest.mark.parametrize("how", ["subclass", "object", "class"])
+def test_what_a_user_overrides_is_called(
+    owner: type, name: str, how: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a subclass, in one object or in the class itself: as often as by the steps."""
+    if how == "class" and name.startswith("_"):
+        pytest.skip("what is private is not for others to replace")
+    [(digest, data)] = blobs(1, salt="overridden").items()
+    shelves.held[f"one/{digest}"] = data
+    counts = []
+    for by_steps in (True, False):
+        classes: dict[type, Any] = {each: each for each in (Sha1Composite, Sha1Store, HTTPRaw)}
+        if how == "subclass":
+            classes[owner] = _overridden(owner, name)
+        with monkeypatch.context() as patch:
+            if by_steps:
+                patch.setattr(Sha1Composite, "takes_express", False)
+            if how == "class":
+                patch.setattr(owner, name, vars(_overridden(owner, name))[name])
+            raw = classes[HTTPRaw]()
+            store = classes[Sha1Store](raw, f"{shelves.url}/one/", verify=True)
+            composite = with_tiers(classes[Sha1Composite](), store)
+            assert composite.get(digest) == data
+            if how == "object":
+                part: Any = dict(zip(classes, (composite, store, raw), strict=True))[owner]
+                setattr(part, name, vars(_overridden(owner, name))[name].__get__(part))
+            calls.clear()
+            assert composite.get(digest) == data
+            assert [blob.data for blob in composite.get_many([digest])] == [data]
+            counts.append(Counter(calls))
+    assert counts[0] == counts[1]
+    assert counts[0] or (how, name) == ("class", "get")  # which is found once for each class

@@ -27,14 +27,15 @@ logger = logging.getLogger("bitstore")
 
 # What a subclass may have of its own without changing how lookups are asked.
 _HARMLESS = frozenset({"URI_HINT", "_abc_impl", "algorithm", "logger", "verify"})
+_METHODS = ("canonical", "get", "get_steps", "is_valid", "key_steps")  # by which stores are asked
 _ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may change it
 
 
 def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
-    if composite._watch is not None or not _speaks(composite.__class__, "takes_express"):
+    if composite._watch is not None or not _plan(composite, composite._live()).ways:
         return None
-    return partial(Express, composite) if _plan(composite, composite._live()).ways else None
+    return partial(Express, composite)
 
 
 def _plan(composite: Any, live: Live) -> Plan:
@@ -44,15 +45,22 @@ def _plan(composite: Any, live: Live) -> Plan:
     return plan
 
 
-@lru_cache(maxsize=1024)
 def _speaks(cls: Any, name: str) -> bool:
     """Whether `cls` has something as `name`, and its lookups are those of the class that wrote it there."""
     bases = cls.__mro__
     owner = next((base for base in bases if name in vars(base)), None)
     if owner is None or not vars(owner)[name]:
         return False
-    methods = {name for name in dir(owner) if not name.startswith("__")} - _HARMLESS | _ACCESS
-    return all(methods.isdisjoint(vars(base)) for base in bases[: bases.index(owner)])
+    if any(getattr(owner, method, owner).__module__.partition(".")[0] != "bitstore" for method in _METHODS):
+        return False  # a method was put into a class of this library
+    names = _names(owner)
+    return all(names.isdisjoint(vars(base)) for base in bases[: bases.index(owner)])
+
+
+@lru_cache(maxsize=64)
+def _names(owner: Any) -> set[str]:
+    """What a subclass of `owner` must not have of its own."""
+    return {name for name in dir(owner) if not name.startswith("__")} - _HARMLESS | _ACCESS
 
 
 class _Way(NamedTuple):
@@ -86,7 +94,8 @@ class Plan:
         ways: list[_Way] = []
         parts: list[Any] = [composite]
         algorithm: Any = getattr(composite, "algorithm", None)
-        for position, (tier, keepers) in enumerate(self.chain):
+        chain = self.chain if _speaks(composite.__class__, "takes_express") else ()
+        for position, (tier, keepers) in enumerate(chain):
             if not tier.read:
                 continue
             store: Any = tier.store
