@@ -315,7 +315,7 @@ def test_a_breaker_that_opens_meanwhile_changes_no_answer(kind: str, answer: str
 
 
 @pytest.mark.parametrize("answer", LATE)
-def test_what_is_appended_meanwhile_is_for_later_lookups(answer: str, shelves: Shelves) -> None:
+def test_a_tier_appended_meanwhile_is_for_later_lookups(answer: str, shelves: Shelves) -> None:
     assert len({str(_late("HTTP", answer, cls, shelves, _append)) for cls in (BySteps, Sha1Composite)}) == 1
 
 
@@ -421,7 +421,7 @@ def test_a_lookup_that_is_given_up_holds_nothing_up(how: str, cls: type[Sha1Comp
 
 
 @pytest.mark.parametrize("how", ["log", "on_answer", "latencies"])
-def test_who_looks_on_sees_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_and_observers_are_told_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
     script = Script(4, TIERS)
     seen: dict[type, Any] = {}
     for cls in (BySteps, Sha1Composite):
@@ -514,32 +514,37 @@ def _overridden(owner: type, name: str) -> type:
     return type(f"Own{owner.__name__}", (owner,), {name: own})
 
 
+METHODS = [
+    (Sha1Composite, "canonical"),
+    (Sha1Composite, "get_steps"),
+    (Sha1Composite, "key_steps"),
+    (Sha1Composite, "_walk"),
+    (Sha1Store, "get"),
+    (Sha1Store, "get_steps"),
+    (Sha1Store, "is_valid"),
+    (Sha1Store, "_verify_data"),
+    (HTTPRaw, "get"),
+    (HTTPRaw, "get_steps"),
+    (HTTPRaw, "_ask"),
+    (HTTPRaw, "_place"),
+    (HTTPRaw, "_send"),
+]
+
+
 @pytest.mark.parametrize(
-    ("owner", "name"),
+    ("owner", "name", "how"),
     [
-        (Sha1Composite, "canonical"),
-        (Sha1Composite, "get_steps"),
-        (Sha1Composite, "key_steps"),
-        (Sha1Composite, "_walk"),
-        (Sha1Store, "get"),
-        (Sha1Store, "get_steps"),
-        (Sha1Store, "is_valid"),
-        (Sha1Store, "_verify_data"),
-        (HTTPRaw, "get"),
-        (HTTPRaw, "get_steps"),
-        (HTTPRaw, "_ask"),
-        (HTTPRaw, "_place"),
-        (HTTPRaw, "_send"),
+        (owner, name, how)
+        for owner, name in METHODS
+        for how in ("subclass", "object", "class")
+        if how != "class" or not name.startswith("_")  # which is not for others to replace
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-@pytest.mark.parametrize("how", ["subclass", "object", "class"])
-def test_what_a_user_overrides_is_called(
+def test_methods_of_a_user_are_called_all_the_same(
     owner: type, name: str, how: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a subclass, in one object or in the class itself: as often as by the steps."""
-    if how == "class" and name.startswith("_"):
-        pytest.skip("what is private is not for others to replace")
     [(digest, data)] = blobs(1, salt="overridden").items()
     shelves.held[f"one/{digest}"] = data
     counts = []
