@@ -448,7 +448,7 @@ def test_logs_and_observers_are_told_the_same(how: str, shelves: Shelves, caplog
 
 def test_pauses_and_tries_count_from_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     now = Virtual(monkeypatch)
-    request = HTTPRaw().first_request("http://a.example/blob", "sha1")
+    request = HTTPRaw().first_request("http://a.example/", "blob", "sha1")
     assert request is not None
     sent = []
     for since in (None, now.now - 29.9):

@@ -221,8 +221,11 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
             return None
         if self._membership is not None and self.denial(digest) is not None:
             return None  # the steps of the composite put it off
+        template = key_template(self.prefix)
+        if not template.is_plain:
+            return None
         request: Request | None = self.base_store.first_request(  # type: ignore[attr-defined]
-            key_template(self.prefix).url(digest), self.algorithm
+            template.start, template.rest(digest), self.algorithm
         )
         return request
 

@@ -20,6 +20,7 @@ __all__ = ["KeyTemplate", "check_fits", "key_template", "note_absent", "note_fou
 logger = logging.getLogger("bitstore")
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
 _SLICE = re.compile(r"digest(?:\[([0-9]*):([0-9]*)\])?")
 
 
@@ -78,6 +79,10 @@ class KeyTemplate:
         # Number of the group that is the whole digest in the regular expression; None: there are slices alone.
         fields_of = [part for part in self._parts if isinstance(part, slice)]
         self._whole = fields_of.index(slice(None)) + 1 if slice(None) in fields_of else None
+        # What the URLs of all blobs begin with.
+        self.start = self._parts[0] if isinstance(self._parts[0], str) else ""
+        # Whether nothing behind the start needs percent-encoding, in whatever store.
+        self.is_plain = all(isinstance(part, slice) or _PLAIN(part) for part in self._parts[1:])
         # By far the most templates are a plain prefix, and this is done for every blob at every tier.
         self._prefix = text if fields == 0 else None
         # A plain prefix whose end looks like the name of a folder, and to which digests are appended as it is.
@@ -107,10 +112,9 @@ class KeyTemplate:
             return self._prefix + digest
         return "".join([part if isinstance(part, str) else digest[part] for part in self._parts])
 
-    @property
-    def start(self) -> str:
-        """What the URLs of all blobs begin with."""
-        return self._parts[0] if self._parts and isinstance(self._parts[0], str) else ""
+    def rest(self, digest: str) -> str:
+        """What follows the start in the URL of `digest`."""
+        return digest if self._prefix is not None else self.url(digest)[len(self.start) :]
 
     def digest_of(self, url: str, length: int) -> str | None:
         """The digest of `length` characters that has this URL; None: no digest has.

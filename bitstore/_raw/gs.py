@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -124,11 +125,11 @@ class GSRaw(BucketStore[_State]):
         match = self._match(uri)
         return match[1], match[2]
 
-    def first_request(self, uri: str, hash_with: str) -> Request | None:
-        state = self._state()
-        if not self._has_express or state.token.fresh_until <= time.monotonic():
+    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+        state, path = self._state(), _path_of_start(start)
+        if path is None or not self._has_express or state.token.fresh_until <= time.monotonic():
             return None
-        url = state.endpoint + self._path(Asked(self._place(uri)))
+        url = f"{state.endpoint}{path}{rest.replace('/', '%2F')}?alt=media{self._billing()}"
         return Request(self._signed(state, state.token.value), url, hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
@@ -265,6 +266,13 @@ class GSRaw(BucketStore[_State]):
     def _shown_arguments(self) -> list[str]:
         credentials = [] if self._credentials is None else [show(self._credentials)]
         return [*credentials, *super()._shown_arguments()]
+
+
+@lru_cache(maxsize=256)
+def _path_of_start(start: str) -> str | None:
+    """What the paths of objects begin with whose URLs begin so; None: the bucket may go on behind the start."""
+    match = GSRaw._URLS.fullmatch(f"{start}0")
+    return None if match is None else f"/storage/v1/b/{match[1]}/o/{quote(match[2][:-1], safe='')}"
 
 
 def _multipart(key: str, body: bytes | FileBody, boundary: str) -> bytes | FileBody:

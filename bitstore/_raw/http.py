@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -109,8 +110,11 @@ class HTTPRaw(WireStore[State]):
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
 
-    def first_request(self, uri: str, hash_with: str) -> Request | None:
-        return Request(self._state().own, self._place(uri), hash_with=hash_with) if self._has_express else None
+    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+        begins = _in_ascii(start)
+        if begins is None or not self._has_express:
+            return None
+        return Request(self._state().own, begins + rest, hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
         return _of_no_bucket_service(answer) and plain_problem(answer).missing
@@ -212,6 +216,13 @@ def _of_no_bucket_service(response: Response) -> bool:
     headers = response.headers
     kind = headers.get("content-type", "")
     return "xml" not in kind and "json" not in kind and not any(map(_BUCKET_SERVICE.match, headers))
+
+
+@lru_cache(maxsize=256)
+def _in_ascii(start: str) -> str | None:
+    """What URLs that begin so begin with, as they are asked for; None: the host may go on behind the start."""
+    match = is_web_url(start)
+    return None if match is None or not match[3] else start if start.isascii() else percent_encoded(match)
 
 
 def percent_encoded(match: re.Match[str]) -> str:

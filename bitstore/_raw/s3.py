@@ -10,6 +10,7 @@ import os
 import re
 import time
 from binascii import b2a_base64
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bitstore._lookup.retry import send
@@ -195,14 +196,14 @@ class S3Raw(BucketStore[Routes]):
             answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
 
-    def first_request(self, uri: str, hash_with: str) -> Request | None:
-        match = _URL(uri)
-        if match is None or match[2] is None or not self._has_express:
+    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+        place = _plain_start(start)
+        if place is None or not self._has_express:
             return None
-        route = self._state().remembered.get(match[1])
+        route = self._state().remembered.get(place[0])
         if route is None or route.doubt or route.fresh_until <= time.monotonic():
             return None
-        return Request(route.profile, route.prefix + match[2], hash_with=hash_with)
+        return Request(route.profile, route.prefix + place[1] + rest, hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and s3_problem(answer).missing
@@ -285,6 +286,13 @@ class S3Raw(BucketStore[Routes]):
         told = [show(entry) if entry is not None else "None" for entry in self._credentials]
         credentials = [] if self._credentials == [None] else [told[0] if len(told) == 1 else f"[{', '.join(told)}]"]
         return [*credentials, *super()._shown_arguments()]
+
+
+@lru_cache(maxsize=256)
+def _plain_start(start: str) -> tuple[str, str] | None:
+    """Bucket and first part of the key, where URLs that begin so need no percent-encoding; else None."""
+    match = _URL(f"{start}0")
+    return None if match is None or match[2] is None else (match[1], match[2][:-1])
 
 
 def _sha256(body: bytes) -> bytes:

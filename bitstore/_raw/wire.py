@@ -161,10 +161,17 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _new_state(self) -> S: ...
 
     @abstractmethod
-    def first_request(self, uri: str, hash_with: str) -> Request | None:
-        """The request that `get_steps` would begin with; None: it begins otherwise.
+    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+        """The request that the `get_steps` of a URL would begin with; None: they begin otherwise.
 
         For the express lane: an answer to it with status 200 has the blob as its body.
+
+        Parameters
+        ----------
+        start, rest
+            The two parts of the URL. All blobs of a store have the same start; the rest needs no percent-encoding.
+        hash_with
+            That of the request.
         """
 
     @abstractmethod
