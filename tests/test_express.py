@@ -451,7 +451,7 @@ def test_pauses_and_tries_count_from_the_first_request(monkeypatch: pytest.Monke
     request = HTTPRaw().first_request("http://a.example/", "blob", "sha1")
     assert request is not None
     sent = []
-    for since in (None, now.now - 29.9):
+    for since in (None, now.now - 30.0):
         request.sent_at = since
         steps = send(request, Retry(first_delay=1.0, longest_delay=1.0, budget=30.0), TransferCounts())
         assert next(steps) is request
