@@ -90,6 +90,16 @@ def test_a_malware_corpus_keeps_to_its_quota() -> None:
     ]
 
 
+def test_an_index_saves_the_requests_for_what_the_bucket_lacks() -> None:
+    assert run("index_of_a_bucket.py", "unused") == [
+        "without an index: 900 found by 1000 + 900 requests",
+        "with an index: 900 found by 200 + 900 requests",
+        "recheck=False: 900 found by 100 + 900 requests",
+        "mirror: asked just now",
+        "archive: not in the index",
+    ]
+
+
 def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
     told = run("build_cache.py", address)
     assert told[0] == "301 entries, 301 different digests"
