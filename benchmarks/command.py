@@ -11,7 +11,19 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.bench import Bench
-from benchmarks.cases import cluster, cluster_growth, consumer, disk, growth, headline, large, latency, single, walk
+from benchmarks.cases import (
+    cluster,
+    cluster_growth,
+    consumer,
+    disk,
+    growth,
+    headline,
+    index,
+    large,
+    latency,
+    single,
+    walk,
+)
 from benchmarks.envs import HERE
 from benchmarks.origin import find_nginx
 from benchmarks.results import Result, machine
@@ -32,6 +44,7 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     "consumer": consumer.run,
     "growth": growth.run,
     "misses": growth.misses,
+    "index": index.run,
     "cluster": cluster.run,
     "cluster-second-pass": cluster.second_pass,
     "cluster-growth": cluster_growth.run,
