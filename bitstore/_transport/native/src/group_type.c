@@ -1,0 +1,289 @@
+/* `Group` of `_core`. While a group works, the GIL is released. */
+#include "python.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void release_token(void *pointer) {
+    struct token *token = pointer;
+    Py_XDECREF(token->exchange);
+    Py_XDECREF(token->sheet);
+    Py_XDECREF(token->body);
+    free(token);
+}
+
+static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"response", "headers", "interpret", NULL};
+    PyObject *response, *headers, *interpret;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO", names, &PyType_Type, &response, &headers, &interpret))
+        return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)response, &PyTuple_Type)) {
+        PyErr_SetString(PyExc_TypeError, "response: expected a type of named tuples");
+        return NULL;
+    }
+    Group *self = (Group *)type_allocate(type);
+    if (!self)
+        return NULL;
+    Py_INCREF(self->response = response);
+    Py_INCREF(self->headers = headers);
+    Py_INCREF(self->interpret = interpret);
+    self->group = group_new();
+    if (!self->group) {
+        Py_DECREF(self);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return (PyObject *)self;
+}
+
+static void group_dealloc(PyObject *self) {
+    if (((Group *)self)->group)
+        group_free(((Group *)self)->group, release_token);
+    Py_XDECREF(((Group *)self)->response);
+    Py_XDECREF(((Group *)self)->headers);
+    Py_XDECREF(((Group *)self)->interpret);
+    free(((Group *)self)->jobs);
+    free(((Group *)self)->unused);
+    type_deallocate(self);
+}
+
+/* A number for a job that is about to begin; 0: no memory. */
+static unsigned long long new_number(Group *self) {
+    if (!self->unused_count) {
+        size_t places = self->places ? 2 * self->places : 256;
+        struct job **jobs = realloc(self->jobs, places * sizeof *jobs);
+        if (jobs)
+            self->jobs = jobs;
+        unsigned *unused = realloc(self->unused, places * sizeof *unused);
+        if (unused)
+            self->unused = unused;
+        if (!jobs || !unused || places > UINT_MAX)
+            return 0;
+        for (size_t place = self->places; place < places; place++) {
+            jobs[place] = NULL;
+            unused[self->unused_count++] = (unsigned)place;
+        }
+        self->places = places;
+    }
+    if (!++self->serial)
+        self->serial = 1;
+    return (unsigned long long)self->serial << 32 | self->unused[--self->unused_count];
+}
+
+static void free_number(Group *self, unsigned long long number) {
+    unsigned place = (unsigned)number;
+    self->jobs[place] = NULL;
+    self->unused[self->unused_count++] = place;
+}
+
+static struct job *job_of(Group *self, unsigned long long number) {
+    unsigned place = (unsigned)number;
+    struct job *job = place < self->places ? self->jobs[place] : NULL;
+    return job && ((struct token *)job->token)->number == number ? job : NULL;
+}
+
+static bool enter(Group *self) {
+    if (!group_is_entered(self->group))
+        return true;
+    PyErr_SetString(PyExc_RuntimeError, "the group is in use in another thread");
+    return false;
+}
+
+static PyObject *group_begin_(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    PyObject *exchange, *origin, *sheet;
+    const char *text;
+    Py_ssize_t size;
+    int algorithm;
+    if (!PyArg_ParseTuple(args, "OO!s#Oi", &exchange, origin_type, &origin, &text, &size, &sheet, &algorithm))
+        return NULL;
+    if (sheet != Py_None && !PyObject_TypeCheck(sheet, sheet_type)) {
+        PyErr_SetString(PyExc_TypeError, "sheet: expected a Sheet or None");
+        return NULL;
+    }
+    if (algorithm < 0 || algorithm >= ALGORITHMS) {
+        PyErr_Format(PyExc_ValueError, "algorithm: expected 0 to %d, not %d", ALGORITHMS - 1, algorithm);
+        return NULL;
+    }
+    if (!enter(self))
+        return NULL;
+    struct job job = {.origin = ((Origin *)origin)->origin,
+                      .message_size = (size_t)size,
+                      .algorithm = (enum algorithm)algorithm,
+                      .sheet = sheet == Py_None ? NULL : ((Sheet *)sheet)->sheet};
+    struct token *token = calloc(1, sizeof *token);
+    struct job *begun = NULL;
+    job.message = malloc(size ? (size_t)size : 1);
+    if (token && job.message) {
+        memcpy(job.message, text, (size_t)size);
+        job.token = token;
+        token->number = new_number(self);
+        begun = token->number ? group_begin(self->group, &job) : NULL;
+    }
+    if (!begun) {
+        if (token && token->number)
+            free_number(self, token->number);
+        free(token);
+        free(job.message);
+        return PyErr_NoMemory();
+    }
+    Py_INCREF(exchange);
+    token->exchange = exchange;
+    if (job.sheet) {
+        Py_INCREF(sheet);
+        token->sheet = sheet;
+    }
+    self->jobs[(unsigned)token->number] = begun;
+    return PyLong_FromUnsignedLongLong(token->number);
+}
+
+static PyObject *group_abandon_(PyObject *object, PyObject *number) {
+    Group *self = (Group *)object;
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (PyErr_Occurred() || !enter(self))
+        return NULL;
+    struct job *job = job_of(self, value);
+    if (!job) {
+        PyErr_SetObject(PyExc_KeyError, number);
+        return NULL;
+    }
+    struct token *token = job->token;
+    free_number(self, value);
+    group_abandon(self->group, job);
+    release_token(token);
+    Py_RETURN_NONE;
+}
+
+/* Give memory to the large bodies that want it. */
+static void feed(struct group *group) {
+    struct job *job;
+    while ((job = group_wanting(group))) {
+        struct token *token = job->token;
+        size_t size = job_wants(job);
+        if (size > PY_SSIZE_T_MAX) {
+            group_decline(group, job);
+            continue;
+        }
+        PyObject *body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+        if (!body) {
+            PyErr_Clear(); /* libcurl asks again, and reports that there is no memory */
+            group_decline(group, job);
+            continue;
+        }
+        char *large = PyBytes_AsString(body);
+        if (job->large)
+            memcpy(large, job->large, job->body);
+        Py_XDECREF(token->body);
+        token->body = body;
+        job->large = large;
+        job->large_size = size;
+        group_resume(group, job);
+    }
+}
+
+static PyObject *results(Group *self) {
+    struct group *group = self->group;
+    PyObject *list = PyList_New(0);
+    struct job *job;
+    while (list && (job = group_ended(group))) {
+        PyObject *result = result_of(self, job);
+        free_number(self, ((struct token *)job->token)->number);
+        release_token(job->token);
+        job_free(group, job);
+        if (!result || PyList_Append(list, result))
+            Py_CLEAR(list);
+        Py_XDECREF(result);
+    }
+    return list;
+}
+
+static PyObject *group_turn(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    Py_ssize_t limit, most, portion;
+    double patience;
+    if (!PyArg_ParseTuple(args, "nnnd", &limit, &most, &portion, &patience) || !enter(self))
+        return NULL;
+    group_enter(self->group, true);
+    Py_BEGIN_ALLOW_THREADS
+    group_step(self->group, limit < 0 ? 0 : (size_t)limit, most < 0 ? 0 : (size_t)most, portion < 1 ? 1 : (size_t)portion,
+               patience, 0.0);
+    Py_END_ALLOW_THREADS
+    feed(self->group);
+    group_enter(self->group, false);
+    return results(self);
+}
+
+#define SLICE 0.1 /* seconds between two looks for signals, and for time limits */
+
+static PyObject *group_perform(PyObject *object, PyObject *args) {
+    Group *self = (Group *)object;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "d", &seconds) || !enter(self))
+        return NULL;
+    struct group *group = self->group;
+    double until = group_now() + seconds;
+    bool ended = false, late = false;
+    group_enter(self->group, true);
+    while (!ended && !late && !PyErr_CheckSignals()) {
+        double left = until - group_now();
+        Py_BEGIN_ALLOW_THREADS
+        group_step(group, 1, 1, 1, 0.0, left < 0.0 ? 0.0 : left < SLICE ? left : SLICE);
+        Py_END_ALLOW_THREADS
+        feed(group);
+        ended = group_has_ended(group);
+        late = left <= 0.0;
+    }
+    group_enter(self->group, false);
+    if (PyErr_Occurred())
+        return NULL;
+    return results(self);
+}
+
+static PyObject *group_busy_(PyObject *object, PyObject *Py_UNUSED(none_)) {
+    return PyBool_FromLong(group_busy(((Group *)object)->group));
+}
+
+static PyObject *group_fileno(PyObject *object, PyObject *Py_UNUSED(none_)) {
+    return PyLong_FromLong(group_fd(((Group *)object)->group));
+}
+
+static PyObject *group_trim_(PyObject *object, PyObject *number) {
+    Group *self = (Group *)object;
+    Py_ssize_t most = PyLong_AsSsize_t(number);
+    if ((most == -1 && PyErr_Occurred()) || !enter(self))
+        return NULL;
+    group_trim(self->group, most < 0 ? 0 : (size_t)most);
+    Py_RETURN_NONE;
+}
+
+static PyObject *connections_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_connections(((Group *)object)->group));
+}
+
+static PyObject *queued_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_queued(((Group *)object)->group));
+}
+
+static PyObject *carried_get(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSize_t(group_carried(((Group *)object)->group));
+}
+
+static PyMethodDef group_methods[] = {{"begin", group_begin_, METH_VARARGS, NULL},
+                                      {"abandon", group_abandon_, METH_O, NULL},
+                                      {"turn", group_turn, METH_VARARGS, NULL},
+                                      {"perform", group_perform, METH_VARARGS, NULL},
+                                      {"busy", group_busy_, METH_NOARGS, NULL},
+                                      {"fileno", group_fileno, METH_NOARGS, NULL},
+                                      {"trim", group_trim_, METH_O, NULL},
+                                      {NULL, NULL, 0, NULL}};
+static PyGetSetDef group_properties[] = {{"connections", connections_get, NULL, NULL, NULL},
+                                         {"queued", queued_get, NULL, NULL, NULL},
+                                         {"carried", carried_get, NULL, NULL, NULL},
+                                         {NULL, NULL, NULL, NULL, NULL}};
+static PyType_Slot group_slots[] = {{Py_tp_new, group_make},
+                                    {Py_tp_dealloc, group_dealloc},
+                                    {Py_tp_methods, group_methods},
+                                    {Py_tp_getset, group_properties},
+                                    {0, NULL}};
+PyType_Spec group_spec = {"bitstore._transport.native._core.Group", sizeof(Group), 0, Py_TPFLAGS_DEFAULT,
+                                 group_slots};

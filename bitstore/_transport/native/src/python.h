@@ -1,0 +1,53 @@
+/* The types of `_core`, for the files that know Python: module.c, origin_type.c, group_type.c and results.c.
+
+   All of Python is there; nothing else of this folder knows it. */
+#ifndef BITSTORE_PYTHON_H
+#define BITSTORE_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "group.h"
+
+typedef struct {
+    PyObject_HEAD
+    SSL_CTX *trust;
+} Trust;
+
+typedef struct {
+    PyObject_HEAD
+    struct origin *origin;
+} Origin;
+
+typedef struct {
+    PyObject_HEAD
+    struct sheet *sheet;
+} Sheet;
+
+typedef struct {
+    PyObject_HEAD
+    struct group *group;
+    struct job **jobs; /* by the lower half of their numbers; NULL: free */
+    size_t places;
+    unsigned *unused;  /* places that are free */
+    size_t unused_count;
+    unsigned serial;   /* the upper half of the next number: so that an old number is known as such */
+    PyObject *response, *headers, *interpret; /* see `Group` in _core.pyi */
+} Group;
+
+/* What a job's token refers to. */
+struct token {
+    PyObject *exchange, *sheet, *body;
+    unsigned long long number;
+};
+
+extern PyTypeObject *trust_type, *origin_type, *sheet_type;
+extern PyType_Spec trust_spec, origin_spec, sheet_spec, group_spec;
+
+PyObject *type_allocate(PyTypeObject *type);
+void type_deallocate(PyObject *self);
+
+/* (exchange, outcome) of a job that has ended. NULL: an error is set. */
+PyObject *result_of(Group *self, struct job *job);
+
+#endif
