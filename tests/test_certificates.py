@@ -7,7 +7,6 @@ import re
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,10 +17,9 @@ from cryptography.x509 import IPAddress, NameConstraints, ObjectIdentifier, Unre
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from bitstore._transport import transports
-from bitstore._transport.budget import SocketBudget
-from bitstore._transport.poller import Poller
-from bitstore._transport.transport import Declined, Ended, Exchange
+from bitstore._transport.transport import Declined
 from bitstore.steps import Profile, Request, Response, TransferError
+from tests.asker import Asker
 from tests.certificates import Certificate
 from tests.raw_server import RawServer
 from tests.sockets import TRANSPORTS, only_by
@@ -119,16 +117,10 @@ def carried(name: str, request: Request, address: tuple[str, int]) -> bool:
             if re.search("(?i)certificate|SSL", str(error)):
                 return False
             raise
-    poller = Poller()
-    [kind] = TRANSPORTS[name]
-    own = kind(poller, SocketBudget(8))
-    own.learn(request, *address)
-    exchange = Exchange("owner", request, None)
-    assert own.begin(exchange)
-    ended: list[Ended] = []
-    while not ended:
-        ended = list(own.turn(poller.wait(min(own.patience(), 1.0)), time.monotonic()))
-    [(_, outcome)] = ended
+    asker = Asker(name, request.profile)
+    asker.begin(request, address)
+    outcome = asker.outcome()
+    asker.close()
     assert isinstance(outcome, (Response, Declined)), outcome
     return isinstance(outcome, Response)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import socket
 from collections.abc import Iterator
@@ -12,12 +14,16 @@ from typing import Any
 import pytest
 
 from bitstore._lookup.retry import TRANSIENT_CODES
-from bitstore._transport.sockets.connection import Connection
 from bitstore._transport.sockets.http1 import Answer, Unclear, read_head
+from bitstore._transport.sockets.transport import Sockets
+from bitstore._transport.transport import Declined
 from bitstore._transport.transports import perform
 from bitstore.steps import Profile, Request, Response, TransferError
+from tests.asker import Asker
+from tests.fuzz.mutate import mutants
 from tests.raw_server import RawServer
-from tests.sockets import asking
+from tests.soak_report import record
+from tests.sockets import OWN, only_by
 
 PROFILE = Profile(proxy="")
 URL = "http://127.0.0.1:1/blob"
@@ -76,51 +82,140 @@ CLOSED = {
 }
 
 
+SPLICES = [
+    b"Content-Length: 3\r\n", b"content-length:\t5\r\n", b"Content-Length : 5\r\n", b"Content-Length: +5\r\n",
+    b"\r\n\r\n", b"Content-Length: 5, 5\r\n", b"Content-Length: 0x5\r\n", b"Content-Length: 5 \t\r\n",
+    b"Content-Length:\r\n", b"\n\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding: chunked, chunked\r\n",
+    b"TRANSFER-ENCODING:\tChUnKeD \r\n", b"Connection: close\r\n", b" \r\n", b"Connection: keep-alive, close\r\n",
+    b"HTTP/1.0 ", b"HTTP/1.2 ", b"HTTP/2 200\r\n", b"204", b"304", b"206", b"99", b"1000", b"Location: /a\r\n",
+    b"Retry-After: 9\r\n", b"Trailer: x\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"000000000000000000005",
+    b"ffffffffffffffff\r\n", b"7fffffffffffffff\r\n", b";a=b", b"\r", b"\t", b"\x0b", b"\x0c", b"\x85", b"\xa0",
+]  # fmt: skip
+
+
 # What our own connections take; of the others they say that they are for libcurl.
-CLEAR = {*list(ANSWERS)[: list(ANSWERS).index("busy") + 1], "until the end", "1.0", "1.0 with length"}
+CLEAR = {*list(ANSWERS)[: list(ANSWERS).index("busy") + 1], "1.0 with length"}
 CLEAR |= {"redirect to nowhere", "said to be closed", "too short", "too few chunks", "no head", "half a head"}
+UNTIL_CLOSE = {"until the end", "1.0"}  # which only the Python sockets take
 
 
-def heard(connection: Connection) -> Any:
-    """The answer, or the error, that a connection comes to."""
-    buffer = bytearray(100_000)
-    try:
-        while True:
-            response = connection.hear(buffer, memoryview(buffer))
-            if response is not None:
-                return response
-    except (TransferError, Unclear) as error:
-        return error
-    finally:
-        connection.close()
+class Reference:
+    """What libcurl makes of answers: a server that says what it was last told, and ends the connection."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.stays = False
+        self._server = RawServer(self._serve)
+        self._stack = contextlib.ExitStack()
+
+    def _serve(self, peer: socket.socket, _: bytes, __: int) -> bool:
+        peer.sendall(self.answer)
+        return self.stays
+
+    def __enter__(self) -> Reference:
+        self._stack.enter_context(self._server)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def outcome(self, answer: bytes, *, stays: bool = False) -> Response | TransferError:
+        """Response or error."""
+        self.answer, self.stays = answer, stays
+        try:
+            # libcurl needs the fields to know an empty answer without a length from one that was cut.
+            return perform(Request(PROFILE, f"{self._server.url}/blob", want_headers=True))
+        except TransferError as error:
+            return error
+
+
+@pytest.fixture(autouse=True)
+def _libcurl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libcurl alone is the reference."""
+    only_by("libcurl", monkeypatch)
+
+
+@pytest.fixture
+def reference() -> Iterator[Reference]:
+    with Reference() as running:
+        yield running
+
+
+@pytest.fixture(params=OWN)
+def asker(request: pytest.FixtureRequest) -> Iterator[Asker]:
+    asker = Asker(request.param, PROFILE)
+    yield asker
+    asker.close()
+
+
+def differs(answer: bytes, ours: Any, expected: Response | TransferError) -> bool:
+    """Whether an outcome is another one than libcurl's, and not left to libcurl."""
+    if isinstance(ours, Declined):
+        return False
+    if isinstance(ours, TransferError):
+        if b"\r\n\r\n" not in answer:  # libcurl takes an error by its status alone
+            return ours.code not in TRANSIENT_CODES
+        return not (isinstance(expected, TransferError) and {ours.code, expected.code} <= TRANSIENT_CODES)
+    if not isinstance(expected, Response) or (ours.status, ours.body) != (expected.status, expected.body):
+        return True
+    places = [each.headers.get("location", "") for each in (ours, expected)] if 300 <= ours.status < 400 else [""]
+    return len(set(places)) > 1 or (ours.status in (429, 503) and abs(ours.retry_after - expected.retry_after) > 2)
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
-def test_answers_over_our_sockets_equal_those_of_libcurl(name: str) -> None:
+def test_answers_over_our_sockets_equal_those_of_libcurl(name: str, asker: Asker, reference: Reference) -> None:
+    answer = ANSWERS.get(name, CLOSED.get(name, b""))
+    expected = reference.outcome(answer, stays=name in ANSWERS)
+    ours = asker.answered([answer])
+    taken = name in CLEAR or (name in UNTIL_CLOSE and isinstance(asker.own, Sockets))
+    assert isinstance(ours, Declined) == (not taken), ours
+    assert not differs(answer, ours, expected), (ours, expected)
+
+
+def test_answers_that_end_early_are_as_for_libcurl(asker: Asker, reference: Reference) -> None:
+    """Whichever byte is the last one to come."""
+    for answer in (HELLO, ANSWERS["capital chunks"], ANSWERS["missing"], ANSWERS["nothing"]):
+        for end in range(len(answer)):
+            ours, expected = asker.answered([answer[:end]]), reference.outcome(answer[:end])
+            assert not differs(answer[:end], ours, expected), (answer[:end], ours, expected)
+
+
+@pytest.mark.parametrize("name", [*ANSWERS, *CLOSED])
+def test_an_answer_over_a_socket_reads_the_same_in_whatever_pieces_it_comes(name: str, asker: Asker) -> None:
     answer = ANSWERS.get(name, CLOSED.get(name, b""))
 
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        peer.sendall(answer)
-        return name in ANSWERS
+    def outcome(cuts: list[int]) -> Any:
+        ended = asker.answered(answer[start:end] for start, end in pairwise([0, *cuts, len(answer)]))
+        return ended if isinstance(ended, Response) else type(ended)
 
-    expected: Any
-    with RawServer(serve) as server:
-        try:
-            # libcurl needs the fields to know an empty answer without a length from one that was cut.
-            expected = perform(Request(PROFILE, f"{server.url}/blob", want_headers=True))
-        except TransferError as error:
-            expected = error
-    connection, far = asking(PROFILE)
-    with far:
-        far.sendall(answer)
-        far.shutdown(socket.SHUT_WR)
-        ours = heard(connection)
-    assert isinstance(ours, Unclear) == (name not in CLEAR)
-    if isinstance(ours, Response):
-        told = {name: value for name, value in expected.headers.items() if name == "location"}
-        assert ours == expected._replace(headers=told)
-    elif isinstance(ours, TransferError):
-        assert {ours.code, expected.code} <= TRANSIENT_CODES
+    expected = outcome([])
+    assert all(outcome([cut]) == expected for cut in range(1, len(answer)))
+    assert outcome(list(range(1, len(answer)))) == expected
+
+
+@pytest.mark.parametrize("count", [1500, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])])
+def test_changed_answers_are_read_as_by_libcurl_or_left_to_it(count: int) -> None:
+    """Each in turn by all transports, in one piece and in several."""
+    chance = random.Random(count)
+    taken = dict.fromkeys(OWN, 0)
+    askers = {name: Asker(name, PROFILE) for name in OWN}
+    changed = mutants([*ANSWERS.values(), *CLOSED.values(), *SPLICES], count)
+    for _ in range(count // 500):
+        with Reference() as reference:
+            for answer in itertools.islice(changed, 500):
+                expected = reference.outcome(answer)
+                cuts = sorted(chance.choices(range(len(answer) + 1), k=chance.choice((0, 0, 1, 3))))
+                pieces = [answer[start:end] for start, end in pairwise([0, *cuts, len(answer)])]
+                for name, asker in askers.items():
+                    ours = asker.answered(pieces)
+                    assert not differs(answer, ours, expected), (name, pieces, ours, expected)
+                    taken[name] += isinstance(ours, Response)
+    for asker in askers.values():
+        asker.close()
+    assert all(number > count // 20 for number in taken.values()), taken
+    if count > 1500:
+        record("changed answers", answers=count, **{f"{name}_took": number for name, number in taken.items()})
 
 
 def whole(answer: bytes, pieces: Iterator[bytes]) -> Any:
