@@ -36,6 +36,7 @@ _LONGEST_LINE = 8 * 1024  # of a chunk's size, or of what follows the last chunk
 _LINES = re.compile(rb"[^\r\n\0]*\r\n(?:[!-9;-~]+:[^\r\n\0]*\r\n)*").fullmatch
 _ABSOLUTE = re.compile(rb"[a-z][a-z0-9]*://[a-z0-9._-]+(:[1-9][0-9]{0,4})?/[!-~]*").fullmatch
 _PATH = re.compile(rb"/(?!/)[!-~]*").fullmatch
+_NUMBER = re.compile(rb"[0-9]+").match
 _LONGEST_PAUSE = 21600.0  # seconds; as libcurl reads Retry-After
 
 
@@ -72,7 +73,11 @@ def read_head(text: bytes, request: Request) -> Head:
     )
     length = _field(text, lower, b"\r\ncontent-length:")
     if b"\r\ntransfer-encoding:" in lower:
-        if length or version == b"HTTP/1.0 " or _field(text, lower, b"\r\ntransfer-encoding:").lower() != b"chunked":
+        if (
+            b"\r\ncontent-length:" in lower
+            or version == b"HTTP/1.0 "
+            or _field(text, lower, b"\r\ntransfer-encoding:").lower() != b"chunked"
+        ):
             raise Unclear
         size = _IN_CHUNKS
     elif length.isdigit() and len(length) <= 18:
@@ -190,6 +195,8 @@ class Answer:
                 # Fields may follow, which are not used here, and an empty line.
                 end = text.find(b"\r\n\r\n", at)
                 if end < 0:
+                    if text.count(b"\n", at) != text.count(b"\r\n", at):
+                        raise Unclear
                     self._wait_for_line(text[at:])
                     return None
                 if not _LINES(text[at : end + 2]):
@@ -252,8 +259,8 @@ def _resolved(url: str, location: bytes) -> str:
 
 
 def _seconds(value: bytes) -> float:
-    if value.isdigit():
-        return min(float(value), _LONGEST_PAUSE)
+    if number := _NUMBER(value):  # whatever follows it, as for libcurl, for which one above 63 bits is none
+        return min(float(number[0]), _LONGEST_PAUSE) if len(number[0]) <= 18 else 0.0
     try:
         moment = parsedate_to_datetime(value.decode("ascii")).timestamp()
     except (ValueError, TypeError, OverflowError):

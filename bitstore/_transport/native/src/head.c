@@ -114,7 +114,8 @@ enum reading head_read(const char *text, size_t size, struct head *head) {
 }
 
 /* Places in a chunked body. */
-enum { SIZE, EXTENSION, SIZE_FEED, DATA, DATA_RETURN, DATA_FEED, TRAILER, TRAILER_TEXT, TRAILER_FEED, LAST_FEED };
+enum { SIZE, EXTENSION, SIZE_FEED, DATA, DATA_RETURN, DATA_FEED };
+enum { TRAILER = DATA_FEED + 1, TRAILER_NAME, TRAILER_TEXT, TRAILER_FEED, LAST_FEED };
 
 static int hexadecimal(char c) {
     if (is_digit(c))
@@ -180,8 +181,14 @@ enum reading chunks_take(struct chunks *chunks, char *data, size_t size, size_t 
                 chunks->place = LAST_FEED;
             else {
                 bad = !in_name(c);
-                chunks->place = TRAILER_TEXT;
+                chunks->place = TRAILER_NAME;
             }
+            break;
+        case TRAILER_NAME:
+            if (c == ':')
+                chunks->place = TRAILER_TEXT;
+            else
+                bad = !in_name(c) || ++chunks->digits > HEAD_LONGEST;
             break;
         case TRAILER_TEXT:
             if (c == '\r')
