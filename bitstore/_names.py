@@ -48,6 +48,11 @@ from bitstore._packs.source import DigestReferences as DigestReferences
 from bitstore._packs.source import Md5References as Md5References
 from bitstore._packs.source import Sha1References as Sha1References
 from bitstore._packs.source import Sha256References as Sha256References
+from bitstore._planning.interval import Interval as Interval
+from bitstore._planning.plan import Beside as Beside
+from bitstore._planning.plan import MoneyRange as MoneyRange
+from bitstore._planning.plan import Plan as Plan
+from bitstore._planning.plan import PlannedTier as PlannedTier
 from bitstore._raw.file import FileRaw as FileRaw
 from bitstore._raw.fsspec_raw import FsspecRaw as FsspecRaw
 from bitstore._raw.gs import GSRaw as GSRaw

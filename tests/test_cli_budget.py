@@ -141,6 +141,6 @@ def test_buckets_of_amazon_have_a_price_and_those_of_others_have_none(monkeypatc
         (S3Raw(endpoint_url="http://h"), None),
         (S3Raw(price="free"), Price()),
     ):
-        assert raw._known_price() == known
+        assert raw.known_price() == known
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://h")
-    assert S3Raw()._known_price() is None
+    assert S3Raw().known_price() is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._limits.budget import Budget
@@ -17,6 +18,9 @@ from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed
 from bitstore.observe._answer import OnAnswer
 from bitstore.steps import Call, Found, Steps
 from bitstore.store import Store
+
+if TYPE_CHECKING:
+    from bitstore._planning.plan import Plan
 
 __all__ = ["DigestComposite"]
 
@@ -87,6 +91,42 @@ class DigestComposite(DigestFormatMixin, Composite):
         if digest is None:
             raise InvalidURI(self, self._text(uri), hint=self.URI_HINT or self._hint())
         return digest
+
+    def plan(
+        self,
+        digests: Iterable[Any],
+        *,
+        sample: int = 1000,
+        seed: int | None = None,
+        timeout: float | None = None,
+        in_flight: int | None = None,
+    ) -> Plan:
+        """What looking up `digests` will come to: hits of each tier, requests, bytes and money, with bounds.
+
+        It is found out from what costs nothing (caches of this machine, membership indexes, ledgers of misses), from a
+        random sample that is looked for in free tiers without its bytes, and for paid tiers, which are never asked,
+        from the lookups that this process has made. The bounds hold for 95 of 100 plans; they do not foresee tries
+        again, nor blobs that come or go meanwhile.
+
+        Parameters
+        ----------
+        digests
+            What will be looked up; entries that are no digests are counted.
+        sample
+            How many digests are looked for, at most; 0: none, and no request is made.
+        seed
+            Of the random numbers that choose the sample; None: any.
+        timeout, in_flight
+            As for `get_many`, for the lookups of the sample.
+
+        Raises
+        ------
+        ValueError
+            `sample` is not a number of digests.
+        """
+        from bitstore._planning.planner import plan
+
+        return plan(self, digests, sample=sample, seed=seed, timeout=timeout, in_flight=in_flight)
 
     def _bring(self, store: Store, key: Any, partial: Partial) -> Steps[Found]:
         def look() -> Steps[Found]:

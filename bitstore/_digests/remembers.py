@@ -285,6 +285,11 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
             return None
         return stored
 
+    def remembers_steps(self, digest: str) -> Steps[bool]:
+        """Whether a miss of `digest` is known that counts, so that a lookup does not ask the source."""
+        known = None if self.recheck else (yield from self._look(self._raw(digest)))
+        return known is not None and known.counts and known.at is not None
+
     def put_steps(self, digest: str, data: Any, write: Write) -> Steps[None]:
         base = self.base_store
         if getattr(type(base), "put", Store.put) is Store.put and not methods_of(base).put_steps:

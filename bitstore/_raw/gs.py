@@ -221,7 +221,7 @@ class GSRaw(BucketStore[_State]):
 
     # ------------------------------------------------------------------ configuration
 
-    def _known_price(self) -> Price | None:
+    def known_price(self) -> Price | None:
         named = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST")
         if self.price is not None or named or self._credentials == ANONYMOUS:
             return self.price  # requests without a token, or to another service, are not on a bill of Google

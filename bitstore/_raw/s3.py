@@ -271,7 +271,7 @@ class S3Raw(BucketStore[Routes]):
             routes.checksums = self.request_checksum_calculation == "when_supported"
         return routes
 
-    def _known_price(self) -> Price | None:
+    def known_price(self) -> Price | None:
         named = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if self.price is not None or named or self._credentials == [ANONYMOUS]:
             return self.price  # unsigned requests, and those to another service, are not on a bill of Amazon

@@ -323,12 +323,16 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     def pay_from(self, budget: Any, name: str) -> None:
         """Count all requests against `budget` (a `Budget`; None: against none), as those of the tier `name`."""
-        self._till = None if budget is None else budget.till(name, self._known_price(), paid=False)
+        self._till = None if budget is None else budget.till(name, self.known_price(), paid=False)
         self._tally.till = self._till
 
-    def _known_price(self) -> Price | None:
+    def known_price(self) -> Price | None:
         """The price of requests: the one given, else what the service is known to ask; None: nothing is known."""
         return self.price
+
+    def splits_at(self) -> tuple[int, bool]:
+        """Bytes above which a blob is fetched in parts, and whether it is at all."""
+        return self._sizes.first or 0, self._sizes.splits
 
     # ------------------------------------------------------------------ state and configuration
 
