@@ -144,3 +144,34 @@ def test_buckets_of_amazon_have_a_price_and_those_of_others_have_none(monkeypatc
         assert raw.known_price() == known
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://h")
     assert S3Raw().known_price() is None
+
+
+def test_a_plan_tells_money_and_whether_a_budget_will_do(scene: Scene) -> None:
+    words = ["plan", "many", "--config", "priced.toml"]
+    (scene.root / "many").write_text("\n".join([BOUGHT, *ABSENT, "no digest"]))
+    code, out, err = scene(*words, "--budget", "1USD", "--rate", "10")
+    assert (code, err) == (0, "") and "31 different digests, 31 of them sampled" in out
+    assert "money: 0.31 USD" in out and "not a digest: 1" in out and "hours: 0.00 (0.00 to 0.00)" in out
+    code, out, _ = scene(*words, "--budget", "0.30 USD", "--json")
+    line = json.loads(out)
+    assert (code, line["exit_code"], line["type"]) == (1, 1, "plan")
+    assert (line["money"], line["currency"], line["invalid"]) == (["0.31"] * 3, "USD", 1)
+    assert [tier["name"] for tier in line["tiers"]] == ["disk", "packed", "shelf", "api"]
+    assert "the budget of 30 calls will not do: 31 are expected" in scene(*words, "--budget", "30calls")[1]
+    assert calls(scene) == 0  # what is paid for is never asked
+    for wrong, told in ((["--rate", "0"], "--rate 0.0: must be more than 0"), (["--sample", "-1"], "--sample")):
+        code, _, err = scene(*words, *wrong)
+        assert code == 3 and told in err
+    assert scene("plan", "none", "--config", "priced.toml")[0] == 3
+    assert scene(*words, "--sample", "0")[0] == 0
+
+
+def test_a_fetch_with_a_plan_ends_with_the_fact_beside_it(scene: Scene) -> None:
+    words = ["fetch", "many", "-o", "out", "--config", "priced.toml", "--plan"]
+    code, _, err = scene(*words)
+    assert code == 1 and "31 different digests" in err
+    line = next(line for line in err.splitlines() if line.startswith("api ") and " money " in line)
+    assert line.split() == ["api", "money", "0.3100", "0.3100", "+0.0%"]
+    report = json.loads(scene(*words, "--json")[1].splitlines()[-1])
+    assert {"tier": "api", "what": "calls", "planned": 30, "fact": 30} in report["planned"]  # one is there
+    assert scene("fetch", "-", *words[2:])[0] == 3

@@ -92,6 +92,8 @@ COMMANDS = [
     (f"get {ABSENT} -o one --config b.toml", 1, ["error"]),
     ("fetch list -o out --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
     ("fetch none -o out --config b.toml", 3, ["error"]),
+    ("plan list --config b.toml", 0, ["plan"]),
+    ("plan none --config b.toml", 3, ["error"]),
     ("warm list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
     ("warm list --dry-run --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),
     ("exists list --config b.toml", 1, ["outcome", "outcome", "outcome", "report"]),

@@ -100,6 +100,14 @@ def test_an_index_saves_the_requests_for_what_the_bucket_lacks() -> None:
     ]
 
 
+def test_a_job_is_planned_and_stops_before_its_budget() -> None:
+    planned, stopped, *told = run("money.py", "unused")
+    assert planned.startswith("planned: 0.8")
+    assert stopped.startswith("stopped: 0.4955 USD, 99 calls, ") and stopped.endswith(" of 0.5 USD")
+    assert told[0] == "found 2000 of 2000" and ", 2,001 requests, " in told[1]  # one was asked again
+    assert told[2] == "shop: 0.955 USD, 191 calls"
+
+
 def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
     told = run("build_cache.py", address)
     assert told[0] == "301 entries, 301 different digests"
@@ -121,5 +129,5 @@ def test_the_examples_of_the_page_are_short_and_there() -> None:
     page = (ROOT / "docs" / "examples.md").read_text()
     named = set(re.findall(r"\.\./examples/(\w+\.py)", page))
     assert named == {path.name for path in (ROOT / "examples").glob("*.py")}, "docs/examples.md names each program"
-    for name in ("source_files", "malware_corpus", "build_cache", "web_service", "torch_dataset"):
+    for name in ("source_files", "malware_corpus", "build_cache", "web_service", "torch_dataset", "money"):
         assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 80

@@ -61,7 +61,7 @@ def report(**changes: Any) -> Report:
         "seconds": 0.0, "exit_code": 0, "complete": True, "entries": 0, "found": 0, "there": 0, "missing": 0,
         "failed": 0, "invalid": 0, "bytes": 0, "by_tier": {}, "tiers": None, "sizes": [], "stopped": None,
         "timeline": [{"seconds": 0.0, "answered": 0, "bytes": 0}, {"seconds": 0.0, "answered": 0, "bytes": 0}],
-        "causes": [], "spent": None, "resume": None,
+        "causes": [], "spent": None, "planned": None, "resume": None,
     }  # fmt: skip
     return Report(**{**empty, **changes})
 

@@ -12,11 +12,13 @@ from bitstore._cli.fetching import run, summary
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.outputs import Existing, Folder, Output, OutputError, output
+from bitstore._cli.plan import beside_lines, beside_rows, made
 from bitstore._cli.reports import ReportOptions, fetch_line, show_outcome
 from bitstore._cli.runs import RunReport
 from bitstore._cli.spending import BudgetOptions, receipt_lines
 from bitstore._cli.terminal import refusing
-from bitstore._digests.hash_list import ListError
+from bitstore._digests.hash_list import HashList, ListError
+from bitstore._limits.budget import Budget
 from bitstore._support.atomic import is_special
 from bitstore._support.redact import redact_url
 
@@ -41,6 +43,9 @@ def fetch(
         str | None,
         typer.Option(metavar="FAILED.tsv", help="Resume with the failures of an earlier run, instead of HASHES."),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Plan first, as `bitstore plan` does, and tell at the end how good that was.")
+    ] = False,
     fan_out: Annotated[
         int, typer.Option(metavar="N", min=0, max=4, help="Spread files over folders of the first N characters.")
     ] = 0,
@@ -63,6 +68,8 @@ def fetch(
         reports.check()
         if output_path in (None, "", "-"):
             raise OutputError("say where the blobs go: --output DIR, or --output FILE.parquet")
+        if plan and "-" in (hashes, retry):
+            raise ListError("--plan reads the list twice, and standard input can be read once: name a file")
         if (hashes is None) == (retry is None):
             raise ListError("give either a list of hashes, or --retry with the failed.tsv of an earlier run")
         if existing not in ("skip", "check", "replace"):
@@ -72,6 +79,17 @@ def fetch(
         budget = spending.give(composite)
         target = output(Path(output_path or ""), algorithm=entries.algorithm, fan_out=fan_out, existing=policy)
         listings = _listings(target, retry)
+    planned = None
+    if plan:
+        with refusing():
+            source, algorithm = retry or hashes or "", entries.algorithm.name
+            again = HashList(source, column=listed.column, algorithm=algorithm, failures=retry is not None)
+            planned = made(
+                composite, (entry for entry in again if entry.digest is None or not target.has(entry.digest))
+            )
+        reporting.tell(str(planned))
+        if budget is None:
+            budget = composite.budget = Budget()
     report = run(
         composite,
         entries,
@@ -91,11 +109,21 @@ def fetch(
     elif report.failed:
         # A Parquet file cannot be added to.
         where = target.path if isinstance(target, Folder) else target.path.with_name("more.parquet")
-        again = ["bitstore", "fetch", "--retry", str(listings.failed.path), "-o", str(where), *stores.arguments()]
-        again += ["--fan-out", str(fan_out)] if fan_out else []
-        resume = f"resume with the failures: {redact_url(shlex.join(again))}"
-    line = fetch_line("fetch", report, resume=resume, tiers=composite.stats().values(), budget=budget)
-    told = [summary(report, composite, listings), *receipt_lines(budget), report.advice(stores), resume]
+        words = ["bitstore", "fetch", "--retry", str(listings.failed.path), "-o", str(where), *stores.arguments()]
+        words += ["--fan-out", str(fan_out)] if fan_out else []
+        resume = f"resume with the failures: {redact_url(shlex.join(words))}"
+    rows = [] if planned is None or budget is None else beside_rows(planned, composite, budget)
+    planned_keys = None if planned is None else [row._asdict() for row in rows]
+    line = fetch_line(
+        "fetch", report, resume=resume, tiers=composite.stats().values(), budget=budget, planned=planned_keys
+    )
+    told = [
+        summary(report, composite, listings),
+        *receipt_lines(budget),
+        *(beside_lines(rows) if rows else ()),
+        report.advice(stores),
+        resume,
+    ]
     reports.end(line, "\n".join(filter(None, told)), reporting)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "MissSource",
     "Outcome",
     "Pass",
+    "Plan",
     "Put",
     "Report",
     "Run",
@@ -145,6 +146,7 @@ class Report(Run, tag="report"):
     by_tier: dict[str, int]
     tiers: list[dict[str, str | int]] | None
     spent: list[dict[str, Any]] | None
+    planned: list[dict[str, Any]] | None
 
 
 class Verification(Run, tag="verification"):
@@ -157,6 +159,24 @@ class Verification(Run, tag="verification"):
     gone: int
     no_digest: int
     seed: int | None
+
+
+class Plan(Line, tag="plan"):
+    """What looking up a list will come to. Numbers are lists of three: the least, the expected, the most."""
+
+    digests: int
+    invalid: int
+    sampled: int
+    missing: list[float]
+    requests: list[float]
+    bytes: list[float] | None
+    money: list[str] | None
+    currency: str | None
+    hours: list[float] | None
+    limited_to: list[float]
+    tiers: list[dict[str, Any]]
+    notes: list[str]
+    exit_code: int
 
 
 class Cache(Line, tag="cache"):

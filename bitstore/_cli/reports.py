@@ -100,6 +100,7 @@ def fetch_line(
     resume: str | None,
     tiers: Iterable[TierStats] | None = None,
     budget: Budget | None = None,
+    planned: list[dict[str, Any]] | None = None,
 ) -> lines.Report:
     """The report of a run that goes through a list once as an object; see `report_line`."""
     return report_line(
@@ -112,6 +113,7 @@ def fetch_line(
         resume=resume,
         tiers=tiers,
         budget=budget,
+        planned=planned,
     )
 
 
@@ -126,6 +128,7 @@ def report_line(
     resume: str | None,
     tiers: Iterable[TierStats] | None,
     budget: Budget | None = None,
+    planned: list[dict[str, Any]] | None = None,
 ) -> lines.Report:
     """The report of a run through a list as an object; for the other parameters see `run_keys`.
 
@@ -139,6 +142,8 @@ def report_line(
         What each tier did; None: unknown here.
     budget
         What was paid from; None: nothing was counted.
+    planned
+        What was planned beside what it came to; None: there was no plan.
     """
     return lines.Report(
         entries=entries,
@@ -149,6 +154,7 @@ def report_line(
         by_tier=dict(tally.by_tier),
         tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
         spent=spent_keys(budget),
+        planned=planned,
         **run_keys(command, tally, exit_code=exit_code, complete=complete, resume=resume),
     )
 

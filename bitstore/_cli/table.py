@@ -77,6 +77,16 @@ COMMANDS = {
             "bitstore exists hashes.txt -o report --store s3://bucket/prefix/",
         ),
     ),
+    "plan": Command(
+        "plan",
+        "plan",
+        "Tell what looking up a list will come to: hits of each tier, requests, bytes and money, with bounds.",
+        (
+            "bitstore plan hashes.txt",
+            "bitstore plan hashes.parquet --column sha1 --sample 5000 --rate 200 --budget 25USD",
+            "bitstore plan hashes.txt --sample 0 --json | jq .money",
+        ),
+    ),
     "fetch": Command(
         "fetch",
         "fetch",
@@ -85,6 +95,7 @@ COMMANDS = {
             "bitstore fetch hashes.txt -o blobs",
             "bitstore fetch hashes.csv --column sha256 -o blobs.parquet --store https://host/{digest[:2]}/{digest}",
             "bitstore fetch hashes.txt -o blobs --store s3://bucket/files/ --profile team --cache /tmp/cache",
+            "bitstore fetch hashes.txt -o blobs --plan --budget 25USD --budget-file spent.sqlite",
             "bitstore fetch hashes.parquet -o blobs --report report.html --report report.json",
             "bitstore fetch --retry blobs/failed.tsv -o blobs",
             "bitstore fetch hashes.txt -o blobs --json | jq -r 'select(.kind == \"missing\") | .digest'",

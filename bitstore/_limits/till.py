@@ -112,13 +112,10 @@ class Till(KeepsPerProcess):
             size = len(response.body) + (0 if sink is None else sink.taken)
             spent = NOTHING._replace(requests=1, bytes=size) if free else self._cost(request, size)
         except TransferError as error:
-            size = len(error.partial) + (0 if sink is None else sink.taken) + _ON_ITS_WAY
-            if error.code in _NEVER_SENT:
-                spent = NOTHING._replace(requests=1)
-            elif self._by_size:
-                spent = self._cost(request, min(size, held.bytes + (0 if sink is None else sink.held.bytes)))
-            else:
-                spent = self._cost(request, size - _ON_ITS_WAY)
+            size = len(error.partial) + (0 if sink is None else sink.taken)
+            if self._by_size and error.status in (200, 206):
+                size = min(size + _ON_ITS_WAY, held.bytes + (0 if sink is None else sink.held.bytes))
+            spent = NOTHING._replace(requests=1) if error.code in _NEVER_SENT else self._cost(request, size)
             if sink is not None and sink.refused is not None:
                 raise sink.refused from error
             if error.code == TOO_LARGE and most is not None and most != bound:

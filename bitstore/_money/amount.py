@@ -61,4 +61,4 @@ def units_of(money: Money | None) -> int:
 
 def money_of(units: int, currency: str) -> Money:
     """The money of so many parts."""
-    return Money(Decimal(units).scaleb(-_PLACES, _UP), currency)
+    return Money(Decimal(units).scaleb(-_PLACES, _UP).normalize(_UP), currency)

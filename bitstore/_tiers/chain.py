@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from bitstore._support.fingerprint import set_or_drop
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import Stats
+from bitstore.errors import StoreNotAvailable
 from bitstore.location import Location
 from bitstore.observe._answer import OnAnswer, check_callback
 from bitstore.observe._watch import Observer, Watch
@@ -148,7 +150,11 @@ class Chain(KeepsPerProcess, Store):
     def budget(self, budget: Budget | None) -> None:
         for tier in self.tiers:
             pay_from(tier.store, budget, tier.name)
+        before = self._budget
         set_or_drop(self, "_budget", budget)
+        if before is not None and before is not budget:
+            with contextlib.suppress(StoreNotAvailable):  # what it has set aside counts as spent then
+                before.settle()
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
