@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pretend import Answer, service
+from pretend import Answer, service  # type: ignore[import-not-found]
 
 import bitstore
 from bitstore import Budget, Price, Sha1APISource, Sha1Composite, Sha1Store

@@ -154,13 +154,18 @@ def test_public_classes_with_options_are_compared() -> None:
     bases |= {"SteppedStore", "Store", "VerifyDigestMixin", "Sha1FormatMixin", "VerifySha1Mixin", "Sha1Cache"}
     bases |= {f"{name}{part}" for name in ("Md5", "Sha256") for part in ("APISource", "Cache", "Composite", "Store")}
     returned = {
+        "Beside",
         "Blob",
         "Evidence",
+        "Interval",
         "Location",
         "Miss",
         "MissSource",
         "Money",
+        "MoneyRange",
         "Outline",
+        "Plan",
+        "PlannedTier",
         "SampleCheck",
         "Spent",
         "Stats",
