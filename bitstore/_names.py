@@ -44,6 +44,7 @@ from bitstore._misses.ledger import MissLedger as MissLedger
 from bitstore._misses.share import SharedMisses as SharedMisses
 from bitstore._money.money import Money as Money
 from bitstore._money.price import Price as Price
+from bitstore._packs.cache import PackCache as PackCache
 from bitstore._packs.source import DigestReferences as DigestReferences
 from bitstore._packs.source import Md5References as Md5References
 from bitstore._packs.source import Sha1References as Sha1References

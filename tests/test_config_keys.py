@@ -27,6 +27,7 @@ from bitstore import (
     MemoryCache,
     MissLedger,
     ObstoreRaw,
+    PackCache,
     Price,
     RateLimit,
     RemembersMisses,
@@ -43,6 +44,7 @@ from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
 from bitstore.config._foreign import FsspecTier, ObstoreTier
 from bitstore.config._money import BudgetTable, PriceTable
+from bitstore.config._packs import PacksTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
 from bitstore.config._schema import schema, schema_file
@@ -91,6 +93,7 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     PriceTable: (Price,),
     BudgetTable: (Budget,),
     MissesTable: (RemembersMisses, MissLedger, SharedMisses),
+    PacksTable: (PackCache,),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -104,6 +107,10 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "Sha1Store.base_store": ("url", ""),
     "Sha1Store.prefix": ("url", ""),
     "DiskCache.folder": ("path", ""),
+    "PackCache.raw": (None, "that of the tier"),
+    "PackCache.prefix": (None, "the url of the tier"),
+    "PackCache.verify": (None, "that of the tier"),
+    "PackCache.algorithm": (None, "that of the file"),
     "Sha1References.base_url": (None, "the url of the tier"),
     "Sha1References.raw": (None, "that of the tier"),
     "Sha1References.verify": (None, "that of the tier"),
@@ -254,9 +261,16 @@ KEYS: dict[type[Table], tuple[str, dict[str, str]]] = {
             "misses_billed": "false",
         },
     ),
+    PacksTable: (
+        'url = "s3://b/f/"\ncache = true\npacks = { pack_size = 7',
+        {
+            "folder": '"{tmp}/m"', "publish_after": "7", "refresh": "8", "sync": "true", "max_waiting": "9",
+            "read_ahead": "0",
+        },
+    ),
     ReferencesTable: (
         'url = "https://h/f/"\nreferences = { table = "{tmp}/t"',
-        {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7"},
+        {"columns": '{ url = "where" }', "sql_table": '"x"', "compiled": '"{tmp}/c"', "gap": "7", "read_ahead": "0"},
     ),
     MissesTable: (
         'url = "https://h/f/"\nmisses = { path = "{tmp}/m"',
@@ -284,7 +298,7 @@ NEEDED = {"name", "url", "python", "client"}
 
 def keys_of(kind: type[Table]) -> tuple[str, dict[str, str]]:
     begin, keys = KEYS[kind]
-    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable, MissesTable):
+    if begin.startswith("url") and kind not in (RetryTable, ReferencesTable, PriceTable, MissesTable, PacksTable):
         keys = {**keys, **ANY_URL, **({} if kind in (FileTier, FsspecTier, ObstoreTier) else ANY_WIRE)}
     if kind is LFSTier:  # which refuses it
         del keys["references"]
@@ -311,6 +325,7 @@ def test_each_key_acts_and_the_schema_takes_it(kind: type[Table], place: Callabl
     inner = " }" if "{ " in begin else ""
     untold = {"cache"} if kind in (DiskTier, MemoryTier) else {"read", "cache"}
     untold |= {"references"} if kind is LFSTier else {"table", "path"}
+    untold |= {"packs", "pack_size"}  # of caches alone, whose table is among KEYS
     assert {*kind.__struct_fields__} - {*keys} - NEEDED - untold <= {"attempts", "like", "per_second"}
     without = state_of(place(tier(begin + inner)))
     for key, value in keys.items():

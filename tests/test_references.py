@@ -43,6 +43,7 @@ from bitstore import (
     config,
 )
 from bitstore._lookup.run import run
+from bitstore._packs.gather import Gather
 from bitstore._raw import parts
 from bitstore.references import DamagedReferences, Reference, ReferenceTable, archive_members, write_references
 from bitstore.steps import RangesInSteps
@@ -247,9 +248,44 @@ def test_near_parts_of_a_batch_come_by_few_requests(behind: Bucket) -> None:
     found = list(behind.source().get_many(digests, in_flight=50, errors="raise"))
     assert {blob.data for blob in found} == set(BLOBS)
     together = len(behind.proxy.requests)
-    behind.proxy.requests.clear()
-    list(behind.source(gap=0).get_many(digests, in_flight=50, errors="raise"))
-    assert together <= 5 and len(behind.proxy.requests) > 40
+    list(behind.source(gap=0, read_ahead=0).get_many(digests, in_flight=50, errors="raise"))
+    assert together <= 5 and len(behind.proxy.requests) > together + 40
+
+
+def test_lookups_one_after_another_are_served_from_what_was_read_ahead(behind: Bucket) -> None:
+    source = behind.source()
+    assert [source.get(row[0]) for row in ROWS] == BLOBS
+    assert [request.headers["range"] for request in behind.proxy.requests][1:] == ["bytes=0-1048575"]
+    source = behind.source(read_ahead=0)
+    assert [source.get(row[0]) for row in ROWS] == BLOBS
+    assert len(behind.proxy.requests) == 2 + len(ROWS)
+
+
+def test_bytes_that_were_read_ahead_and_do_not_match_are_read_again(behind: Bucket, s3: SeaweedS3) -> None:
+    source = behind.source()
+    bucket = behind.url[5:-1]
+    s3.put(bucket, "pack.bin", bytes(len(PACK)))
+    for row in ROWS[:3]:
+        with pytest.raises(InvalidDataFound):
+            source.get(row[0])
+    s3.put(bucket, "pack.bin", PACK)
+    assert [source.get(row[0]) for row in ROWS[:3]] == BLOBS[:3]
+
+
+def test_memory_of_what_is_read_ahead_is_bounded(tmp_path: Path) -> None:
+    blobs = [RANDOM.randbytes(300_000) for _ in range(20)]  # some lie in two blocks
+    (tmp_path / "o").write_bytes(b"".join(blobs))
+    as_table(
+        tmp_path / "t", [(sha1(blob), f"file://{tmp_path}/o", 300_000 * at, 300_000) for at, blob in enumerate(blobs)]
+    )
+    gather = Gather(0, 3 << 20)
+    raw, url = FileRaw(), f"file://{tmp_path}/o"
+    for _ in range(3):
+        for at in RANDOM.sample(range(20), 20):
+            assert run(gather.read(raw, url, 300_000 * at, 300_000 * at + 300_000)) == blobs[at]
+    assert 0 < gather.held <= 3 << 20
+    gather.forget(raw, url)
+    assert gather.held == 0
 
 
 @pytest.mark.parametrize("action", [Answer(503), s3_error(403, "AccessDenied")], ids=["outage", "refusal"])

@@ -1,19 +1,25 @@
-"""Reads of parts that lie near each other in one object, put together into one request."""
+"""Reads of parts of objects: those that lie near each other come by one request, and what comes with them is kept."""
 
 from __future__ import annotations
 
 import copy
 import threading
+from collections import OrderedDict
 from typing import Any
 
-from bitstore._lookup.asking import steps_of_range
+from bitstore._lookup.asking import label_of, steps_of_range
 from bitstore._lookup.event import Event
+from bitstore._support.redact import redact_url
 from bitstore.errors import StoreNotAvailable
 from bitstore.steps import Sleep, Steps, Together, Wait
 
-__all__ = ["Gather"]
+__all__ = ["BLOCK", "Gather"]
 
-_MOST = 8 * 1024 * 1024  # bytes of one request for several parts
+BLOCK = 1 << 20  # bytes: what is read ahead at least, and kept, once several lookups have asked for parts of it
+_MOST = 8 * BLOCK  # bytes of one request for several parts
+_TOUCHED = 4096  # blocks of which it is remembered that a lookup has asked for a part of them
+
+_Key = tuple[int, str]  # a store by its identity, and the URL of an object
 
 
 class _Want(Event):
@@ -33,22 +39,47 @@ class _Want(Event):
         self._drain()
 
 
+class _Span:
+    """What one request reads: from `start` up to `end`, for all of `wants`, which may grow until it has landed."""
+
+    __slots__ = ("end", "start", "wants")
+
+    def __init__(self, start: int, end: int, wants: list[_Want]) -> None:
+        self.start = start
+        self.end = end
+        self.wants = wants
+
+
 class Gather:
-    """The parts that lookups of one process wait for, by object.
+    """The parts that lookups of one process wait for, by object, and the blocks of objects that were read last.
 
     The first lookup that wants a part of an object lets those that begin at the same time say theirs, and then reads
-    for all of them.
+    for all of them. A block of `BLOCK` bytes is read as a whole once a second lookup wants a part of it, or where the
+    block before it is there.
 
     Parameters
     ----------
     gap
         The most bytes between two parts that are read along with them, to save a request.
+    room
+        Bytes of blocks that are kept; 0: nothing is read ahead or kept.
     """
 
-    def __init__(self, gap: int) -> None:
-        self.gap = gap
+    def __init__(self, gap: int, room: int) -> None:
+        self._gap = gap
+        self._room = room
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[int, str], list[_Want]] = {}
+        self._waiting: dict[_Key, list[_Want]] = {}
+        self._coming: dict[tuple[_Key, int], _Span] = {}  # the read that is under way, by block
+        self._blocks: OrderedDict[tuple[_Key, int], bytes] = OrderedDict()
+        self.held = 0  # bytes of these
+        self._touched: OrderedDict[tuple[_Key, int], None] = OrderedDict()
+
+    def forget(self, store: Any, url: str) -> None:
+        """Drop what is kept of an object, such as because it does not match."""
+        with self._lock:
+            for place in [place for place in self._blocks if place[0] == (id(store), url)]:
+                self.held -= len(self._blocks.pop(place))
 
     def read(self, store: Any, url: str, start: int, end: int) -> Steps[bytes]:
         """The bytes from `start` up to `end` of the object at `url`. Raises what the store raises.
@@ -60,13 +91,20 @@ class Gather:
         """
         key = (id(store), url)
         while True:
-            want = _Want(start, end)
+            leads = False
             with self._lock:
-                group = self._waiting.get(key)
-                leads = group is None
-                if group is None:
-                    self._waiting[key] = group = []
-                group.append(want)
+                part = self._part(key, start, end)
+                if part is not None:
+                    return part
+                want = _Want(start, end)
+                span = self._coming.get((key, start // BLOCK))
+                if span is not None and end <= span.end:
+                    span.wants.append(want)
+                elif (group := self._waiting.get(key)) is not None:
+                    group.append(want)
+                else:
+                    self._waiting[key] = [want]
+                    leads = True
             if leads:
                 yield from self._lead(store, key)
             else:
@@ -76,64 +114,131 @@ class Gather:
             if want.error is not None:
                 raise _own(want.error)
 
-    def _lead(self, store: Any, key: tuple[int, str]) -> Steps[None]:
+    # What follows but `_lead` and `_read` is called with the lock held.
+
+    def _part(self, key: _Key, start: int, end: int) -> bytes | None:
+        """A part of one or two blocks that are kept; None: they are not."""
+        if not self._room:
+            return None
+        first, last = start // BLOCK, (end - 1) // BLOCK
+        block = self._blocks.get((key, first))
+        if block is None or last > first + 1:
+            return None
+        begin = start - first * BLOCK
+        part = block[begin : begin + end - start]
+        if last > first:
+            following = self._blocks.get((key, last))
+            if following is None:
+                return None
+            part += following[: end - last * BLOCK]
+        if len(part) != end - start:  # the object ends before: what it is now, the store must say
+            return None
+        self._blocks.move_to_end((key, first))
+        return part
+
+    def _lead(self, store: Any, key: _Key) -> Steps[None]:
         group: list[_Want] = []
+        spans: list[_Span] = []
         try:
             yield Sleep(0.0)
             with self._lock:
                 group = self._waiting.pop(key)
-            spans = self._spans(group)
+                spans = self._spans(key, group)
             if len(spans) == 1:
-                yield from _read_span(store, key[1], spans[0])
+                yield from self._read(store, key, spans[0])
             else:
-                yield Together([_read_span(store, key[1], span) for span in spans])
+                yield Together([self._read(store, key, span) for span in spans])
         finally:
-            # Those that still wait, where this lookup was given up, read for themselves.
-            if not group:
-                with self._lock:
+            # Lookups that still wait, where this one was given up, read for themselves.
+            with self._lock:
+                if not group:
                     group = self._waiting.pop(key, [])
-            for want in group:
+                for span in spans:
+                    self._came(key, span)
+            for want in [*group, *(want for span in spans for want in span.wants)]:
                 if not want.landed:
                     want.land()
 
-    def _spans(self, wants: list[_Want]) -> list[list[_Want]]:
+    def _spans(self, key: _Key, wants: list[_Want]) -> list[_Span]:
         """The parts in order, in groups that one request reads each."""
         wants.sort(key=lambda want: want.start)
-        spans: list[list[_Want]] = []
-        start = end = -1
+        spans: list[_Span] = []
         for want in wants:
-            if spans and want.start <= end + self.gap and max(end, want.end) - start <= max(_MOST, end - start):
-                spans[-1].append(want)
-                end = max(end, want.end)
+            start, end = self._widened(key, want, wants)
+            last = spans[-1] if spans else None
+            if (
+                last is not None
+                and start <= last.end + self._gap
+                and max(last.end, end) - last.start <= max(_MOST, last.end - last.start)
+            ):
+                last.wants.append(want)
+                last.end = max(last.end, end)
             else:
-                spans.append([want])
-                start, end = want.start, want.end
+                spans.append(_Span(start, end, [want]))
+        for span in spans:
+            for block in range(-(-span.start // BLOCK), span.end // BLOCK):
+                self._coming[key, block] = span
         return spans
 
+    def _widened(self, key: _Key, want: _Want, wants: list[_Want]) -> tuple[int, int]:
+        """What is read for a part: it, or the blocks in which it lies."""
+        if not self._room or want.end - want.start >= BLOCK or want.end == want.start:
+            return want.start, want.end
+        first, last = want.start // BLOCK, (want.end - 1) // BLOCK
+        dense = (key, first) in self._touched or (key, first - 1) in self._blocks or (key, first) in self._blocks
+        for block in (first, last):
+            self._touched[key, block] = None
+            self._touched.move_to_end((key, block))
+        while len(self._touched) > _TOUCHED:
+            self._touched.popitem(last=False)
+        if not dense:
+            return want.start, want.end
+        return first * BLOCK, (last + 1) * BLOCK
 
-def _read_span(store: Any, url: str, wants: list[_Want]) -> Steps[None]:
-    start, end = wants[0].start, max(want.end for want in wants)
-    try:
-        data = (yield from steps_of_range(store, url, start, end)) if end > start else b""
-    except Exception as error:  # of any kind: it is the answer to each of the lookups that wait
-        for want in wants:
-            want.error = error
+    def _came(self, key: _Key, span: _Span) -> None:
+        for block in range(-(-span.start // BLOCK), span.end // BLOCK):
+            if self._coming.get((key, block)) is span:
+                del self._coming[key, block]
+
+    def _keep(self, key: _Key, span: _Span, data: bytes) -> None:
+        """Keep the blocks of what came, the last one of an object too."""
+        if not self._room:
+            return
+        for block in range(-(-span.start // BLOCK), span.end // BLOCK):
+            begin = block * BLOCK - span.start
+            kept = data[begin : begin + BLOCK]
+            if kept:
+                self.held += len(kept) - len(self._blocks.pop((key, block), b""))
+                self._blocks[key, block] = kept
+        while self.held > self._room:
+            self.held -= len(self._blocks.popitem(last=False)[1])
+
+    def _read(self, store: Any, key: _Key, span: _Span) -> Steps[None]:
+        start, end = span.start, span.end
+        error: Exception | None = None
+        data = b""
+        try:
+            if end > start:
+                data = yield from steps_of_range(store, key[1], start, end)
+        except Exception as raised:  # of any kind: it is the answer to each of the lookups that wait
+            error = raised
+        with self._lock:
+            self._came(key, span)  # from now on no other lookup joins
+            if error is None:
+                self._keep(key, span, data)
+        for want in span.wants:
+            part = data[want.start - start : want.end - start]
+            if error is not None:
+                want.error = error
+            elif len(part) == want.end - want.start:
+                want.data = part
+            else:
+                want.error = _cut(store, key[1], start + len(data), want)
             want.land()
-        return
-    whole = len(wants) == 1 and len(data) == end - start
-    for want in wants:
-        part = data if whole else data[want.start - start : want.end - start]
-        if len(part) == want.end - want.start:
-            want.data = part
-        else:
-            want.error = _cut(store, url, start + len(data), want)
-        want.land()
 
 
 def _cut(store: Any, url: str, end: int, want: _Want) -> StoreNotAvailable:
-    from bitstore._support.redact import redact_url
-
-    failure = StoreNotAvailable(store, f"{redact_url(url)} ends at byte {end}, before byte {want.end}")
+    failure = StoreNotAvailable(label_of(store), f"{redact_url(url)} ends at byte {end}, before byte {want.end}")
     failure.definite = True
     return failure
 

@@ -40,8 +40,8 @@ _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfe
 class _State:
     """What one process has."""
 
-    def __init__(self, gap: int) -> None:
-        self.gather = Gather(gap)
+    def __init__(self, gap: int, room: int) -> None:
+        self.gather = Gather(gap, room)
         self.opening = Flights()
         self.opened: OpenedTable | None = None
 
@@ -77,6 +77,9 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
     gap
         The most bytes between two parts that are read along with them, to save a request: a number or a size.
+    read_ahead
+        Memory for what is read ahead: an object of which several lookups want near parts is read by blocks of 1 MiB.
+        0: only what is wanted is read. A number or a size.
     max_blob_size
         Bytes beyond which nothing is expanded: a number or a size.
 
@@ -98,6 +101,7 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
         verify: bool = True,
         algorithm: str | None = None,
         gap: int | str = "64KiB",
+        read_ahead: int | str = "64MiB",
         max_blob_size: int | str = "5TiB",
     ) -> None:
         if algorithm is not None:
@@ -113,6 +117,7 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
         self.compiled = None if compiled is None else Path(os.path.abspath(compiled))  # noqa: PTH100
         self.verify = verify
         self._gap = parse_size(gap, name="gap")
+        self._room = parse_size(read_ahead, name="read_ahead")
         self._max_blob_size = parse_size(max_blob_size, name="max_blob_size")
         self._states: PerProcess[_State] = PerProcess()
 
@@ -171,9 +176,13 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
             raise self._definite(f"{key} lies at {redact_url(url)} as the table says, and {gone}") from error
         if not self.verify:
             return Found(data, self.label)
-        if len(data) <= _HASH_INLINE:
-            return Found(self._matching(data, key), self.label)
-        return Found((yield Call(self._matching, data, key)), self.label)
+        try:
+            if len(data) <= _HASH_INLINE:
+                return Found(self._matching(data, key), self.label)
+            return Found((yield Call(self._matching, data, key)), self.label)
+        except InvalidDataFound:
+            self._gather().forget(store, url)  # another lookup gets what is there then
+            raise
 
     def _matching(self, data: bytes, digest: str) -> bytes:
         try:
@@ -202,7 +211,7 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
     def _found(self, digest: str) -> Steps[Reference | None]:
         """Where the blob of a digest lies. None: the table that is there now does not name it."""
         key = self._text(digest).lower()
-        state = self._states.get() or self._states.set_once(_State(self._gap))
+        state = self._states.get() or self._states.set_once(_State(self._gap, self._room))
         while True:
             opened = state.opened
             if opened is None:
@@ -240,7 +249,7 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
                 state.opening.land(None, outcome)
 
     def _gather(self) -> Gather:
-        return (self._states.get() or self._states.set_once(_State(self._gap))).gather
+        return (self._states.get() or self._states.set_once(_State(self._gap, self._room))).gather
 
     def _object(self, place: Reference) -> tuple[Store, str]:
         url = place.url

@@ -33,6 +33,10 @@ class ReferencesTable(Table, kw_only=True):
         int | str, about("The most bytes between two parts that are read along with them.", pattern=SIZE)
     ] = "64KiB"
 
+    read_ahead: Annotated[
+        int | str, about("Memory for what is read ahead; 0: only what is wanted is read.", pattern=SIZE)
+    ] = "64MiB"
+
     def store(self, context: Context, url: str, options: dict[str, Any]) -> DigestReferences:
         """The source, of which relative URLs are appended to `url`."""
         return _KINDS[context.algorithm](
@@ -42,5 +46,6 @@ class ReferencesTable(Table, kw_only=True):
             sql_table=self.sql_table,
             compiled=None if self.compiled is None else context.path(self.compiled, "references.compiled"),
             gap=self.gap,
+            read_ahead=self.read_ahead,
             **options,
         )

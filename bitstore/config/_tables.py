@@ -12,6 +12,7 @@ from bitstore._support.redact import redact_url
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._foreign import CLIENTS
 from bitstore.config._money import BudgetTable, PriceTable
+from bitstore.config._packs import PacksTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
 from bitstore.config._tier import MissesTable, Table, Tier
@@ -27,6 +28,7 @@ _INNER: dict[str, type[Table]] = {
     "price": PriceTable,
     "budget": BudgetTable,
     "misses": MissesTable,
+    "packs": PacksTable,
 }
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)

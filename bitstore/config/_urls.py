@@ -22,6 +22,7 @@ from bitstore._raw.s3 import S3Raw
 from bitstore._support.redact import redact_url
 from bitstore.config._expand import expand_home, expand_variables
 from bitstore.config._money import PRICE, PriceTable, price_of
+from bitstore.config._packs import PacksTable
 from bitstore.config._references import ReferencesTable
 from bitstore.config._tier import SIZE, Context, ReadTier, Table, about
 from bitstore.store import Store
@@ -75,6 +76,10 @@ class URLTier(ReadTier, kw_only=True):
         bool | None,
         about("`false`: what the index proves to be absent is missing without a request, unless a paid tier follows."),
     ] = None
+    packs: Annotated[
+        PacksTable | None,
+        about("Of a cache: blobs are kept in packs, many of them in one object; `url` is the folder of the packs."),
+    ] = None
 
     def raw_options(self, context: Context) -> dict[str, Any]:
         """Keyword arguments of the raw store: those that the file gives."""
@@ -96,6 +101,8 @@ class URLTier(ReadTier, kw_only=True):
         limit: dict[str, Any] = {} if self.max_blob_size is None else {"max_blob_size": self.max_blob_size}
         if self.references is not None:
             return self._by_references(self.references, raw, context, limit)
+        if self.packs is not None:
+            return self._in_packs(self.packs, raw, context)
         limit |= self._index_options(context)
         family = FAMILIES[context.algorithm]
         make: type[DigestStore] = family.cache if self.cache else family.store
@@ -108,6 +115,7 @@ class URLTier(ReadTier, kw_only=True):
             (self.index, "index excludes references: the table itself says what is there"),
             (self.compression, "compression excludes references: what lies there is expanded where it has to be"),
             ("{" in url, "url: with references it is no key template, but what relative URLs are appended to"),
+            (self.packs, "references and packs exclude each other"),
             (isinstance(raw, LFSRaw), "references: a Git LFS server gives whole blobs by their digests alone"),
         ):
             if given:
@@ -121,6 +129,17 @@ class URLTier(ReadTier, kw_only=True):
         index = None if self.index is None else context.path(self.index, "index")
         options = {"index": index, "index_max_age": self.index_max_age, "recheck": self.recheck}
         return {key: value for key, value in options.items() if value is not None}
+
+    def _in_packs(self, table: PacksTable, raw: Store, context: Context) -> Store:
+        for given, why in (
+            (not self.cache, "packs belong to a cache (cache = true); a source of packs is one by references"),
+            (self.index, "index excludes packs: each pack has an index of its own"),
+            (self.compression, "compression excludes packs: blobs lie in them as they are"),
+            (self.max_blob_size, "max_blob_size excludes packs: a pack takes what it is given"),
+        ):
+            if given:
+                raise ValueError(why)
+        return table.store(context, raw, self.prefix(context), verify=self.verify)
 
 
 class FileTier(URLTier, kw_only=True):

@@ -241,6 +241,7 @@ class ReferenceTable:
         self._numbers = file.section(self._numbers_at, self._numbers_at + 4 * self._count, "I")
         self._ends = file.section(self._ends_at, self._text_at, "Q")
         self._last_url = (-1, "")
+        self._urls: list[str] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -308,6 +309,12 @@ class ReferenceTable:
         digest = bytes(self._file.view[start : start + self._size]).hex()
         url = self._url(self._numbers[row])
         return Reference(digest, url, self._offsets[row], None if length == WHOLE else length)
+
+    def urls(self) -> list[str]:
+        """All URLs, also those of no digest. Raises `DamagedReferences`."""
+        if self._urls is None:
+            self._urls = [self._url(number) for number in range(len(self._ends))]
+        return self._urls
 
     def _url(self, number: int) -> str:
         last, url = self._last_url

@@ -1,0 +1,555 @@
+"""A cache that keeps blobs in packs: many blobs by one request, each of them durable on this machine before."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import logging
+import os
+import re
+import threading
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bitstore._caches.root import absolute, default_folder
+from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
+from bitstore._lookup.asking import counts_of
+from bitstore._lookup.run import run
+from bitstore._packs.catalog import Catalog
+from bitstore._packs.gather import Gather
+from bitstore._packs.journal import Neighbours
+from bitstore._packs.listing import fetch_steps, list_packs, rebuilt
+from bitstore._packs.writer import Writer
+from bitstore._support import clock
+from bitstore._support.checks import ChecksOptions, check_seconds
+from bitstore._support.digests import algorithm as digest_algorithm
+from bitstore._support.once import warn_once
+from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._support.redact import redact_url
+from bitstore._support.sizes import format_size, parse_size
+from bitstore._tiers.single_flight import Flights
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
+from bitstore.outline import Outline
+from bitstore.references._table import DamagedReferences, Reference
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Steps, Stored, Wait, Write
+from bitstore.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["PackCache"]
+
+logger = logging.getLogger("bitstore")
+
+_INLINE = 1024 * 1024  # bytes; reading or hashing more than this holds up the transfers of others for milliseconds
+_GAP = 64 * 1024  # bytes between two parts that are read along with them
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds after a pack could not be published
+_PACK = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{12}\.tar").fullmatch
+
+
+class _State:
+    """What one process has of a cache."""
+
+    def __init__(self, cache: PackCache, folder: Path) -> None:
+        self.writer = Writer(
+            cache.raw,
+            cache.prefix,
+            folder,
+            cache.algorithm,
+            pack_size=cache.pack_size,
+            max_waiting=cache.max_waiting,
+            publish_after=cache.publish_after,
+            sync=cache.sync,
+        )
+        self.catalog = Catalog(folder / "tables", cache.algorithm)
+        self.catalog.reload()
+        self.neighbours = Neighbours(self.writer.journals)
+        self.gather = Gather(_GAP, cache.read_ahead)
+        self.flights = Flights()
+        self.listed = float("-inf")  # when the packs were listed last, on the monotonic clock
+        self.bad: set[str] = set()  # digests whose copy does not match
+        self.lock = threading.Lock()
+        self.thread: threading.Thread | None = None
+        self.hits = self.misses = self.written = self.present = 0
+
+
+class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestMixin, Store):
+    """A cache for many small blobs: they are written into packs of about 64 MB, each of them one object.
+
+    A blob that was put is in a file of this machine when `put` returns: it survives the end of the process, however
+    that ends, and is found by all processes of the machine. A thread publishes packs in the background; others see
+    those when they list them. What a killed process has left is published by the next one that writes. A pack is a tar
+    file; its index, beside it, is a table of references, which can be made again of the pack.
+
+    Parameters
+    ----------
+    raw
+        A store addressed by URL that can list: `S3Raw`, `GSRaw` or `FileRaw`.
+    prefix
+        URL prefix of the packs, such as `"s3://bucket/packs/"`. Nothing else should lie there.
+    folder
+        Of this machine, on a local file system: journals, and the tables of all packs. None: beside the folder of
+        `DiskCache`, asked again wherever the cache is unpickled.
+    pack_size
+        Bytes above which a pack is published: a number or a size.
+    publish_after
+        Seconds after which a pack is published although it is smaller.
+    refresh
+        Seconds after which a digest that is not found lets the packs be listed again.
+    verify
+        Check that the bytes match their digest, on get and put.
+    algorithm
+        `"sha1"`, `"sha256"` or `"md5"`. A digest store's composite tells the cache by itself.
+    sync
+        Wait for the disk at each blob, so that it survives a power cut, too.
+    max_waiting
+        Bytes that may wait on this machine to be published, above which `put` fails: a number or a size.
+    read_ahead
+        Memory for what is read ahead; 0: only what is wanted is read. A number or a size.
+
+    Raises
+    ------
+    TypeError
+        `raw` is no store, or cannot list.
+    ValueError
+        `prefix` is no URL of `raw` or does not end in a slash, or a number makes no sense.
+    """
+
+    bytes_only = True
+
+    def __init__(
+        self,
+        raw: Store,
+        prefix: str,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        pack_size: int | str = "64MB",
+        publish_after: float = 300.0,
+        refresh: float = 60.0,
+        verify: bool = True,
+        algorithm: str | None = None,
+        sync: bool = False,
+        max_waiting: int | str = "10GB",
+        read_ahead: int | str = "64MiB",
+    ) -> None:
+        if not callable(getattr(raw, "list_steps", None)):
+            raise TypeError(f"raw={raw!r}: packs are found by listing, which S3Raw, GSRaw and FileRaw can")
+        given: Any = prefix
+        url = isinstance(given, str) and given.endswith("/") and "{" not in given
+        if not (url and raw.is_valid(f"{given}x.tar")):
+            shown = redact_url(given) if isinstance(given, str) else given
+            raise ValueError(
+                f"prefix={shown!r}: expected a URL of {type(raw).__name__} that ends in '/', and no template"
+            )
+        check_seconds("publish_after", publish_after)
+        check_seconds("refresh", refresh, or_zero=True)
+        self.raw, self.prefix = raw, prefix
+        self._given = None if folder is None else absolute(folder)
+        self.pack_size = parse_size(pack_size, name="pack_size")
+        self.max_waiting = parse_size(max_waiting, name="max_waiting")
+        self.read_ahead = parse_size(read_ahead, name="read_ahead")
+        if not self.pack_size:
+            raise ValueError("pack_size 0 leaves no room for a blob: give a size such as '64MB'")
+        self.publish_after, self.refresh = publish_after, refresh
+        self.verify, self.sync = verify, sync
+        self._told: str | None = None  # the algorithm that was given
+        if algorithm is not None:
+            self.use_algorithm(algorithm)
+        self._states: PerProcess[_State] = PerProcess()
+
+    def use_algorithm(self, name: str) -> None:
+        """Take the keys for digests of the algorithm `name`. ValueError: unknown, or another than before."""
+        name = digest_algorithm(name).name
+        if self._told not in (None, name):
+            raise ValueError(f"{self!r} holds {self._told} digests: make another PackCache for {name}")
+        self._told = self.algorithm = name
+
+    @property
+    def label(self) -> str:
+        """`packs:` and the prefix."""
+        return f"packs:{redact_url(self.prefix)}"
+
+    @property
+    def folder(self) -> Path:
+        """The folder on this machine, absolute. Raises StoreNotAvailable where the process has none."""
+        if self._given is not None:
+            return Path(self._given)
+        root, trouble = default_folder()
+        if trouble is not None:
+            raise StoreNotAvailable(self.label, f"there is no folder for its journals: {trouble}; name one (folder)")
+        return Path(f"{root}-packs") / hashlib.sha256(self.prefix.encode()).hexdigest()[:16]
+
+    def counts(self) -> RequestCounts | None:
+        """The counts of the raw store."""
+        return counts_of(self.raw)
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of `digest`.
+
+        Raises
+        ------
+        InvalidURI
+            `digest` is not one.
+        NotFoundInStore
+            No pack has it, as of the last listing; `InvalidDataFound` if what is there does not match.
+        StoreNotAvailable
+            The raw store or the disk could not say.
+        """
+        self._check_valid(digest)
+        data: bytes = run(self.get_steps(digest)).data
+        return data
+
+    def exists(self, digest: str) -> bool:
+        """Whether a journal or a pack has `digest`. Raises what `get` raises, except `NotFoundInStore`."""
+        self._check_valid(digest)
+        return run(self.exists_steps(digest))
+
+    def get_steps(self, digest: str) -> Steps[Found]:
+        key = self._text(digest).lower()
+        state = self._states.get() or self._start()
+        data = self._here(state, key)
+        if data is None:
+            place = self._known(state, key)
+            if place is None:
+                place, data = yield from self._found_late(state, key)
+            if place is not None:
+                data = yield from self._fetched(state, place)
+        if data is None:
+            state.misses += 1
+            raise NotFoundInStore(self, key)
+        if self.verify:
+            try:
+                if len(data) <= _INLINE:
+                    self._verify_data(data, key)
+                else:
+                    yield Call(self._verify_data, data, key)
+            except InvalidDataFound:
+                state.bad.add(key)  # the next put replaces it
+                if place is not None:
+                    state.gather.forget(self.raw, self.prefix + place.url)
+                raise
+        state.hits += 1
+        return Found(data, self.label)
+
+    def exists_steps(self, digest: str) -> Steps[bool]:
+        return (yield from self.describe_steps(digest)) is not None
+
+    def describe_steps(self, digest: str) -> Steps[Stored | None]:
+        key = self._text(digest).lower()
+        state = self._states.get() or self._start()
+        data = self._here(state, key)
+        if data is None:
+            place = self._known(state, key)
+            if place is None:
+                place, data = yield from self._found_late(state, key)
+            if place is not None:
+                return Stored(redact_url(self.prefix + place.url), place.length)
+        return None if data is None else Stored(size=len(data))
+
+    def _here(self, state: _State, key: str) -> bytes | None:
+        """A blob that is in a journal of this process."""
+        held = state.writer.find(key)
+        if held is None:
+            return None
+        journal, member = held
+        try:
+            data = journal.read(member.offset, member.size)
+        except OSError as error:
+            raise self._failed(error) from error
+        if len(data) != member.size:
+            raise StoreNotAvailable(self.label, f"{journal.path} was cut by another program")
+        return data
+
+    def _known(self, state: _State, key: str) -> Reference | None:
+        try:
+            return state.catalog.find(key)
+        except DamagedReferences as error:
+            # It is fetched again.
+            with state.lock:
+                state.catalog.drop(error)
+            state.listed = float("-inf")
+            return None
+
+    def _found_late(self, state: _State, key: str) -> Steps[tuple[Reference | None, bytes | None]]:
+        """Where a blob lies that nothing is known of: in a journal of another process, or in a new pack."""
+        for listed in (False, True):
+            data = self._at_neighbours(state, key)
+            if data is not None:
+                return None, data
+            place = self._known(state, key)  # a neighbour may have published it
+            if place is not None or listed or clock.monotonic() - state.listed < self.refresh:
+                return place, None
+            yield from self._list(state)
+        raise AssertionError  # the second round returns
+
+    def _at_neighbours(self, state: _State, key: str) -> bytes | None:
+        try:
+            with state.lock:
+                if state.neighbours.look(state.writer.own()):
+                    state.catalog.reload()  # the table of a pack comes before its journal goes
+                found = state.neighbours.find(key)
+            return None if found is None else found[0].read(found[1])
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _fetched(self, state: _State, place: Reference) -> Steps[bytes | None]:
+        url = self.prefix + place.url
+        try:
+            return (yield from state.gather.read(self.raw, url, place.offset, place.offset + (place.length or 0)))
+        except NotFoundInStore:
+            state.catalog.gone.add(place.url)  # the pack was deleted, and all of its blobs with it
+            return None
+
+    # ------------------------------------------------------------------ packs of others
+
+    def _list(self, state: _State) -> Steps[None]:
+        """List the packs, once for all lookups that wait for it, and fetch the tables of new ones."""
+        flight = state.flights.lead(None)
+        if flight is not None:
+            yield Wait(flight)
+            flight.result  # noqa: B018 - raises what the listing has raised
+            return
+        outcome: Exception | Found | None = None
+        try:
+            begun = clock.monotonic()
+            names = [name for name in (yield from list_packs(self.raw, self.prefix)) if _PACK(name)]
+            with state.lock:
+                state.catalog.reload()
+                new = [name for name in names if name not in state.catalog.packs]
+                state.catalog.gone = state.catalog.packs - set(names)
+            yield from fetch_steps(self.raw, self.prefix, new, state.catalog.folder, self.algorithm)
+            yield Call(self._reloaded, state)
+            state.listed = begun
+            outcome = Found(None, self.label)
+        except OSError as error:
+            if isinstance(error, StoreNotAvailable):
+                outcome = error
+                raise
+            outcome = self._failed(error)
+            raise outcome from error
+        except Exception as error:
+            outcome = error
+            raise
+        finally:
+            state.flights.land(None, outcome)
+
+    def _reloaded(self, state: _State) -> None:
+        with state.lock:
+            state.catalog.reload()
+            state.catalog.compact()
+
+    def rebuild(self) -> int:
+        """Make the tables of all packs again, of the packs alone, here and beside the packs; returns how many.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The raw store could not give a pack, or take a table; the disk fails.
+        InvalidDataFound
+            A pack is damaged. The others are done.
+        """
+        state = self._states.get() or self._start()
+        names = [name for name in run(list_packs(self.raw, self.prefix)) if _PACK(name)]
+        try:
+            with state.lock:
+                state.catalog.clear()
+                broken = rebuilt(self.raw, self.prefix, names, state.catalog.folder, self.algorithm)
+                state.catalog.reload()
+        except StoreNotAvailable:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+        if broken:
+            raise InvalidDataFound(self, broken[0], f"{len(broken)} packs are damaged")
+        return len(names)
+
+    # ------------------------------------------------------------------ writing
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep `data` under `digest`: it survives the end of this process when this returns.
+
+        Raises
+        ------
+        InvalidURI
+            `digest` is not one.
+        TypeError
+            `data` is not bytes.
+        InvalidDataFound
+            With `verify`: the bytes do not match.
+        StoreNotAvailable
+            The disk does not take it, or too much waits there to be published.
+        """
+        self._check_valid(digest)
+        self._put(digest, data)
+
+    def put_steps(self, digest: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
+        if self.sync or len(data) > _INLINE:
+            yield Call(self._put, digest, data)
+        else:
+            self._put(digest, data)
+
+    def _put(self, digest: str, data: bytes) -> None:
+        if type(data) is not bytes:
+            if not isinstance(data, bytes):
+                raise TypeError(f"{type(self).__name__} holds bytes only, not {type(data).__name__} (for '{digest}')")
+            data = bytes(memoryview(data))
+        key = self._text(digest).lower()
+        if self.verify:
+            self._verify_data(data, key)
+        state = self._states.get() or self._start()
+        bad = key in state.bad
+        if not bad and self._known(state, key) is not None:
+            state.present += 1
+            return
+        try:
+            kept = state.writer.append(key, data, again=bad)
+        except OSError as error:
+            raise self._failed(error) from error
+        if bad:
+            state.bad.discard(key)
+        if kept:
+            state.written += 1
+        else:
+            state.present += 1
+        if state.thread is None:
+            self._start_publishing(state)
+
+    def flush(self) -> None:
+        """Publish all blobs that wait on this machine: those of this process, and of processes that are gone.
+
+        Raises
+        ------
+        StoreNotAvailable
+            The raw store did not take a pack, or the disk fails: the blobs stay where they are, for another try.
+        """
+        state = self._states.get() or self._start()
+        self._publish(state, everything=True)
+
+    def _publish(self, state: _State, *, everything: bool) -> None:
+        try:
+            state.writer.publish(everything=everything, published=lambda: self._reload(state))
+        except StoreNotAvailable:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _reload(self, state: _State) -> None:
+        with state.lock:
+            state.catalog.reload()
+
+    def _start_publishing(self, state: _State) -> None:
+        with state.lock:
+            if state.thread is None:
+                _writing.add(self)
+                state.thread = threading.Thread(
+                    target=_publisher,
+                    args=(weakref.ref(self, lambda _: state.writer.wake.set()), state.writer.wake),
+                    name="bitstore-packs",
+                    daemon=True,
+                )
+                state.thread.start()
+
+    def publish_what_is_due(self) -> float:
+        """Publish full packs, and those that have waited long enough; returns the seconds until the next one is due.
+
+        Raises
+        ------
+        StoreNotAvailable
+            As `flush` does.
+        """
+        state = self._states.get() or self._start()
+        self._publish(state, everything=False)
+        due = state.writer.due()
+        return self.publish_after if due is None else due
+
+    def finish(self) -> None:
+        """`flush` at the end of the process, where this process has written: what fails is logged."""
+        state = self._states.get()
+        if state is not None:
+            state.writer.publish_all(lambda: self._reload(state))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    # ------------------------------------------------------------------ state
+
+    def stats(self) -> dict[str, int | None]:
+        """Counters of this process, and what waits on this machine.
+
+        `hits`, `misses`; `written`, `present` (was there already); `packs` and `blobs` that this process has published;
+        `waiting` (bytes of all processes that are not published yet; None: the disk does not say).
+        """
+        state = self._states.get() or self._start()
+        try:
+            waiting: int | None = state.writer.waiting()
+        except OSError:
+            waiting = None
+        return {
+            "hits": state.hits,
+            "misses": state.misses,
+            "written": state.written,
+            "present": state.present,
+            "packs": state.writer.packs,
+            "blobs": state.writer.blobs,
+            "waiting": waiting,
+        }
+
+    def _start(self) -> _State:
+        try:
+            return self._states.set_once(_State(self, self.folder))
+        except StoreNotAvailable:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StoreNotAvailable:
+        where = f"{error.filename}: " if error.filename else ""
+        return StoreNotAvailable(self.label, f"{where}{error.strerror or error}")
+
+    def outline(self) -> Outline:
+        """Where the packs lie, and how large they are."""
+        facts: dict[str, Any] = {
+            "packs": redact_url(self.prefix),
+            "pack size": format_size(self.pack_size),
+            "verify": bool(self.verify),
+        }
+        return Outline(self.label, type(self).__name__, facts=facts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.raw!r}, {redact_url(self.prefix)!r})"
+
+
+_writing: weakref.WeakSet[PackCache] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_writing.clear)
+
+
+@atexit.register
+def _finish_all() -> None:
+    for cache in list(_writing):
+        cache.finish()
+
+
+def _publisher(of: weakref.ref[PackCache], wake: threading.Event) -> None:
+    """Publish what is due, until the cache is gone."""
+    pause = 0.0
+    while (cache := of()) is not None:
+        try:
+            due = cache.publish_what_is_due()
+            pause = 0.0
+        except Exception as error:  # of any kind: the blobs are on the disk, and the next try may succeed
+            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            due = pause
+            text = "%r could not publish a pack: %s; its blobs wait on this machine"
+            warn_once(logger, ("publish", cache.label, type(error)), text, cache, described(error))
+        del cache
+        wake.wait(due)
+        wake.clear()

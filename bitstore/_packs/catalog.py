@@ -1,0 +1,160 @@
+"""The tables of all packs that a machine knows: files in a folder, which its processes share.
+
+There is a table for each pack, of which small ones are put together, so that few must be asked for a digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bitstore._packs.tar import Member
+from bitstore.references._table import DamagedReferences, Reference, ReferenceTable, write_columns
+
+__all__ = ["SUFFIX", "Catalog", "write_index"]
+
+SUFFIX = ".bitrefs"
+_MANY = 12  # tables above which small ones are put together
+_LARGE = 1_000_000  # digests of a table that stays as it is
+_MOST_PACKS = 500  # of one table
+
+
+def write_index(path: Path, name: str, members: Iterable[Member], algorithm: str) -> None:
+    """Write the table of one pack, the later one of two members of one digest. Raises OSError."""
+    last = {bytes.fromhex(member.digest): member for member in members}
+    keys = sorted(last)
+    write_columns(
+        path,
+        algorithm,
+        b"".join(keys),
+        array("Q", [last[key].offset for key in keys]),
+        array("Q", [last[key].size for key in keys]),
+        array("I", bytes(4 * len(keys))),
+        [f"{name}.tar".encode()],
+        {"source": "pack"},
+    )
+
+
+class Catalog:
+    """What the tables in a folder say.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    algorithm
+        Of the digests.
+
+    Attributes
+    ----------
+    packs
+        File names of the packs that the tables know.
+    gone
+        File names of packs that were deleted.
+    """
+
+    def __init__(self, folder: Path, algorithm: str) -> None:
+        self.folder = folder
+        self._algorithm = algorithm
+        self._tables: dict[str, ReferenceTable] = {}
+        self._order: list[ReferenceTable] = []  # those of the latest packs first
+        self.packs: set[str] = set()
+        self.gone: set[str] = set()
+
+    def find(self, digest: str) -> Reference | None:
+        """Where the blob of a digest lies; None: in no pack that is known. Raises DamagedReferences."""
+        for table in self._order:
+            found = table.lookup(digest)
+            if found is not None and found.url not in self.gone:
+                return found
+        return None
+
+    def reload(self) -> None:
+        """Open what has come into the folder, also by other processes. Raises OSError where the disk fails."""
+        try:
+            names = {entry.name for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
+        except FileNotFoundError:
+            names = set()
+        tables = {name: table for name, table in self._tables.items() if name in names}
+        for name in names - tables.keys():
+            try:
+                table = ReferenceTable(self.folder / name)
+                if table.algorithm == self._algorithm:
+                    tables[name] = table
+            except FileNotFoundError:
+                continue  # put together with others meanwhile
+            except DamagedReferences:
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()  # it is fetched again
+        self._tables = tables
+        self._order = [tables[name] for name in sorted(tables, reverse=True)]
+        self.packs = {pack for table in tables.values() for pack in table.urls()}
+
+    def drop(self, table: DamagedReferences) -> None:
+        """Delete a table that turned out to be damaged: its packs count as new at the next listing."""
+        with contextlib.suppress(OSError):
+            Path(table.path).unlink()
+        self.reload()
+
+    def clear(self) -> None:
+        """Delete all tables. Raises OSError."""
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            path.unlink(missing_ok=True)
+        self.gone.clear()
+        self.reload()
+
+    def compact(self) -> None:
+        """Put small tables together where there are many. One process of the machine does it at a time."""
+        if len(self._tables) <= _MANY:
+            return
+        with open(self.folder / "lock", "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return
+            self.reload()
+            chosen: list[str] = []
+            rows = packs = 0
+            for name in sorted(self._tables, key=lambda name: len(self._tables[name])):
+                table = self._tables[name]
+                rows += len(table)
+                packs += len(table.urls())
+                if rows > _LARGE or packs > _MOST_PACKS:
+                    break
+                chosen.append(name)
+            if len(chosen) > 1:
+                self._merge(chosen)
+                self.reload()
+
+    def _merge(self, names: Sequence[str]) -> None:
+        latest = sorted(names, reverse=True)
+        urls: dict[str, int] = {}
+        rows: dict[bytes, tuple[int, int, int]] = {}
+        for name in latest:
+            table = self._tables[name]
+            for url in table.urls():
+                if url not in self.gone:
+                    urls.setdefault(url, len(urls))
+            for digest, url, offset, length in table:
+                if url not in self.gone:
+                    rows.setdefault(bytes.fromhex(digest), (urls[url], offset, length or 0))
+        keys = sorted(rows)
+        # Its name is that of its latest pack with another ending, which keeps the order.
+        target = self.folder / f"{latest[0].partition('.')[0]}.{secrets.token_hex(4)}{SUFFIX}"
+        write_columns(
+            target,
+            self._algorithm,
+            b"".join(keys),
+            array("Q", [rows[key][1] for key in keys]),
+            array("Q", [rows[key][2] for key in keys]),
+            array("I", [rows[key][0] for key in keys]),
+            [url.encode() for url in urls],
+            {"source": "packs"},
+        )
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
