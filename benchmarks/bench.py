@@ -59,6 +59,10 @@ class Bench:
         """
         return self._job("small", 8000 if self.quick else 10000, 16 * 1024)
 
+    def tiny(self, count: int) -> dict[str, Any]:
+        """A job over a bucket of 4 KB blobs."""
+        return self._job("tiny", count, 4096)
+
     def large(self) -> dict[str, Any]:
         """A job over the bucket of 4 MB blobs."""
         return self._job("large", 100 if self.quick else 200, 4 * 1000 * 1000)

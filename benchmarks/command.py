@@ -21,6 +21,7 @@ from benchmarks.cases import (
     index,
     large,
     latency,
+    packs,
     single,
     walk,
 )
@@ -41,6 +42,8 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     "disk-writes": disk.writes,
     "disk-crowd": disk.crowded,
     "memory": disk.memory,
+    "packs-writes": packs.writes,
+    "packs-reads": packs.reads,
     "consumer": consumer.run,
     "growth": growth.run,
     "misses": growth.misses,

@@ -42,11 +42,12 @@ from bitstore import (
     StoreNotAvailable,
     config,
 )
+from bitstore._lookup.event import Event
 from bitstore._lookup.run import run
 from bitstore._packs.gather import Gather
 from bitstore._raw import parts
 from bitstore.references import DamagedReferences, Reference, ReferenceTable, archive_members, write_references
-from bitstore.steps import RangesInSteps
+from bitstore.steps import RangesInSteps, Steps, Wait
 from bitstore.testing import check_store
 from tests.servers import FakeGCS, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Hold, s3_error
@@ -259,6 +260,47 @@ def test_lookups_one_after_another_are_served_from_what_was_read_ahead(behind: B
     source = behind.source(read_ahead=0)
     assert [source.get(row[0]) for row in ROWS] == BLOBS
     assert len(behind.proxy.requests) == 2 + len(ROWS)
+
+
+def test_an_object_that_is_gone_through_in_order_is_read_ahead_in_growing_steps(
+    behind: Bucket, s3: SeaweedS3, tmp_path: Path
+) -> None:
+    size, count = 40_000, 500  # 20 MB
+    data = RANDOM.randbytes(size * count)
+    s3.put(behind.url[5:-1], "large.bin", data)
+    parts_of = [data[at : at + size] for at in range(0, len(data), size)]
+    as_table(
+        tmp_path / "t", [(sha1(part), f"{behind.url}large.bin", at * size, size) for at, part in enumerate(parts_of)]
+    )
+    digests = [sha1(part) for part in parts_of]
+    for batch in (False, True):
+        before = len(behind.proxy.requests)
+        source = Sha1References(tmp_path / "t", raw=behind.raw)
+        found = source.get_many(digests, errors="raise", ordered=True) if batch else ()
+        assert ([blob.data for blob in found] or [source.get(digest) for digest in digests]) == parts_of
+        asked = [request.headers["range"].removeprefix("bytes=") for request in behind.proxy.requests[before:]]
+        assert len(asked) <= 20
+        ends = [tuple(map(int, each.split("-"))) for each in asked]
+        assert max(end - start for start, end in ends) >= 4 << 20
+        assert sum(min(end, len(data)) - start for start, end in ends) < 1.2 * len(data)
+
+
+def test_a_lookup_whose_time_is_up_while_it_reads_ahead_has_its_part(tmp_path: Path) -> None:
+    class Slow(Shelf):
+        def is_valid(self, uri: Any) -> bool:
+            return True
+
+        def range_steps(self, uri: Any, start: int, end: int) -> Steps[bytes]:
+            if start >= 2 << 20:
+                yield Wait(Event())  # for ever
+            yield from ()
+            return bytes(end - start)
+
+    gather = Gather(0, 64 << 20)
+    raw = Slow()
+    for at in (0, 10, (1 << 20) + 5):
+        assert run(gather.read(raw, "x://o", at, at + 5), timeout=0.2) == bytes(5)
+    assert run(gather.read(raw, "x://o", (1 << 20) + 50, (1 << 20) + 55), timeout=0.2) == bytes(5)
 
 
 def test_bytes_that_were_read_ahead_and_do_not_match_are_read_again(behind: Bucket, s3: SeaweedS3) -> None:

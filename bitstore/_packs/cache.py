@@ -383,7 +383,6 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         StoreNotAvailable
             The disk does not take it, or too much waits there to be published.
         """
-        self._check_valid(digest)
         self._put(digest, data)
 
     def put_steps(self, digest: str, data: bytes, write: Write = OVERWRITE) -> Steps[None]:
@@ -394,12 +393,17 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
 
     def _put(self, digest: str, data: bytes) -> None:
         if type(data) is not bytes:
+            self._check_valid(digest)
             if not isinstance(data, bytes):
                 raise TypeError(f"{type(self).__name__} holds bytes only, not {type(data).__name__} (for '{digest}')")
             data = bytes(memoryview(data))
-        key = self._text(digest).lower()
-        if self.verify:
-            self._verify_data(data, key)
+        kind = digest_algorithm(self.algorithm)
+        given: Any = digest
+        if not isinstance(given, str) or not kind.is_digest(given):
+            self._check_valid(given)
+        key = self._text(given).lower()
+        if self.verify and (actual := kind.of(data)) != key:
+            self._verify_digest(actual, key)
         state = self._states.get() or self._start()
         bad = key in state.bad
         if not bad and self._known(state, key) is not None:

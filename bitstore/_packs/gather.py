@@ -11,7 +11,7 @@ from bitstore._lookup.asking import label_of, steps_of_range
 from bitstore._lookup.event import Event
 from bitstore._support.redact import redact_url
 from bitstore.errors import StoreNotAvailable
-from bitstore.steps import Sleep, Steps, Together, Wait
+from bitstore.steps import Cancelled, Sleep, Steps, Together, Wait
 
 __all__ = ["BLOCK", "Gather"]
 
@@ -50,12 +50,23 @@ class _Span:
         self.wants = wants
 
 
+class _Run:
+    """How far an object is read ahead, in blocks, while lookups go through it in order."""
+
+    __slots__ = ("count", "following")
+
+    def __init__(self, following: int) -> None:
+        self.following = following  # the first block that was not asked for yet
+        self.count = 2  # blocks of the next request, which doubles
+
+
 class Gather:
     """The parts that lookups of one process wait for, by object, and the blocks of objects that were read last.
 
     The first lookup that wants a part of an object lets those that begin at the same time say theirs, and then reads
     for all of them. A block of `BLOCK` bytes is read as a whole once a second lookup wants a part of it, or where the
-    block before it is there.
+    block before it is there. Where lookups go through an object in order, one of them reads the blocks that follow,
+    more each time, before the others come there.
 
     Parameters
     ----------
@@ -73,11 +84,14 @@ class Gather:
         self._coming: dict[tuple[_Key, int], _Span] = {}  # the read that is under way, by block
         self._blocks: OrderedDict[tuple[_Key, int], bytes] = OrderedDict()
         self.held = 0  # bytes of these
+        self._runs: dict[_Key, _Run] = {}
+        self._ends: dict[_Key, int] = {}  # the first block behind an object's end, where that was seen
         self._touched: OrderedDict[tuple[_Key, int], None] = OrderedDict()
 
     def forget(self, store: Any, url: str) -> None:
         """Drop what is kept of an object, such as because it does not match."""
         with self._lock:
+            self._ends.pop((id(store), url), None)
             for place in [place for place in self._blocks if place[0] == (id(store), url)]:
                 self.held -= len(self._blocks.pop(place))
 
@@ -95,16 +109,28 @@ class Gather:
             with self._lock:
                 part = self._part(key, start, end)
                 if part is not None:
-                    return part
-                want = _Want(start, end)
-                span = self._coming.get((key, start // BLOCK))
-                if span is not None and end <= span.end:
-                    span.wants.append(want)
-                elif (group := self._waiting.get(key)) is not None:
-                    group.append(want)
+                    ahead = self._ahead(key, start // BLOCK)
+                    if ahead is None:
+                        return part
                 else:
-                    self._waiting[key] = [want]
-                    leads = True
+                    want = _Want(start, end)
+                    span = self._coming.get((key, start // BLOCK))
+                    if span is not None and end <= span.end:
+                        span.wants.append(want)
+                    elif (group := self._waiting.get(key)) is not None:
+                        group.append(want)
+                    else:
+                        self._waiting[key] = [want]
+                        leads = True
+            if part is not None:
+                assert ahead is not None
+                try:
+                    yield from self._read(store, key, ahead)
+                except Cancelled:
+                    return part  # its own part is here in time
+                finally:
+                    self._end(key, [ahead], ahead.wants)
+                return part
             if leads:
                 yield from self._lead(store, key)
             else:
@@ -114,7 +140,7 @@ class Gather:
             if want.error is not None:
                 raise _own(want.error)
 
-    # What follows but `_lead` and `_read` is called with the lock held.
+    # What follows but `_lead`, `_end` and `_read` is called with the lock held.
 
     def _part(self, key: _Key, start: int, end: int) -> bytes | None:
         """A part of one or two blocks that are kept; None: they are not."""
@@ -136,8 +162,26 @@ class Gather:
         self._blocks.move_to_end((key, first))
         return part
 
+    def _ahead(self, key: _Key, block: int) -> _Span | None:
+        """What a lookup in `block` reads ahead; None: others are far enough from the end of what is there."""
+        run = self._runs.get(key)
+        if run is None or not 0 < run.following - block <= run.count:
+            return None
+        first = run.following
+        last = min(first + run.count, self._ends.get(key, first + run.count))
+        if first >= last or any(
+            (key, each) in self._blocks or (key, each) in self._coming for each in (first, last - 1)
+        ):
+            return None
+        span = _Span(first * BLOCK, last * BLOCK, [])
+        for each in range(first, last):
+            self._coming[key, each] = span
+        run.following = last
+        run.count = max(1, min(2 * run.count, _MOST // BLOCK, self._room // (4 * BLOCK)))
+        return span
+
     def _lead(self, store: Any, key: _Key) -> Steps[None]:
-        group: list[_Want] = []
+        group: list[_Want] | None = None
         spans: list[_Span] = []
         try:
             yield Sleep(0.0)
@@ -146,25 +190,34 @@ class Gather:
                 spans = self._spans(key, group)
             if len(spans) == 1:
                 yield from self._read(store, key, spans[0])
-            else:
+            elif spans:
                 yield Together([self._read(store, key, span) for span in spans])
         finally:
             # Lookups that still wait, where this one was given up, read for themselves.
-            with self._lock:
-                if not group:
-                    group = self._waiting.pop(key, [])
-                for span in spans:
-                    self._came(key, span)
-            for want in [*group, *(want for span in spans for want in span.wants)]:
-                if not want.landed:
-                    want.land()
+            if group is None:
+                with self._lock:
+                    group = self._waiting.pop(key)
+            self._end(key, spans, [*group, *(want for span in spans for want in span.wants)])
+
+    def _end(self, key: _Key, spans: list[_Span], wants: list[_Want]) -> None:
+        with self._lock:
+            for span in spans:
+                self._came(key, span)
+        for want in list(wants):
+            if not want.landed:
+                want.land()
 
     def _spans(self, key: _Key, wants: list[_Want]) -> list[_Span]:
         """The parts in order, in groups that one request reads each."""
         wants.sort(key=lambda want: want.start)
         spans: list[_Span] = []
-        for want in wants:
-            start, end = self._widened(key, want, wants)
+        for want in list(wants):
+            coming = self._coming.get((key, want.start // BLOCK))
+            if coming is not None and want.end <= coming.end:  # another read has begun since it began to wait
+                coming.wants.append(want)
+                wants.remove(want)
+                continue
+            start, end = self._widened(key, want)
             last = spans[-1] if spans else None
             if (
                 last is not None
@@ -180,7 +233,7 @@ class Gather:
                 self._coming[key, block] = span
         return spans
 
-    def _widened(self, key: _Key, want: _Want, wants: list[_Want]) -> tuple[int, int]:
+    def _widened(self, key: _Key, want: _Want) -> tuple[int, int]:
         """What is read for a part: it, or the blocks in which it lies."""
         if not self._room or want.end - want.start >= BLOCK or want.end == want.start:
             return want.start, want.end
@@ -193,7 +246,16 @@ class Gather:
             self._touched.popitem(last=False)
         if not dense:
             return want.start, want.end
-        return first * BLOCK, (last + 1) * BLOCK
+        if (key, first - 1) in self._blocks:  # in order
+            run = self._runs.get(key)
+            if run is None or not first <= run.following <= last + 1:
+                self._runs[key] = _Run(last + 1)
+            else:
+                run.following = last + 1
+        # What is there, or on its way, is not read again.
+        start = want.start if (key, first) in self._blocks or (key, first) in self._coming else first * BLOCK
+        end = want.end if (key, last) in self._blocks or (key, last) in self._coming else (last + 1) * BLOCK
+        return start, end
 
     def _came(self, key: _Key, span: _Span) -> None:
         for block in range(-(-span.start // BLOCK), span.end // BLOCK):
@@ -207,9 +269,16 @@ class Gather:
         for block in range(-(-span.start // BLOCK), span.end // BLOCK):
             begin = block * BLOCK - span.start
             kept = data[begin : begin + BLOCK]
+            if len(kept) < BLOCK:
+                self._ends[key] = block + (len(kept) > 0)
             if kept:
                 self.held += len(kept) - len(self._blocks.pop((key, block), b""))
                 self._blocks[key, block] = kept
+            if len(kept) < BLOCK:
+                break
+        for table in (self._runs, self._ends):
+            while len(table) > _TOUCHED:
+                table.pop(next(iter(table)))
         while self.held > self._room:
             self.held -= len(self._blocks.popitem(last=False)[1])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from bitstore._support.digests import ALGORITHMS
@@ -27,6 +28,8 @@ _BEHIND = (
 )
 _FIXED = sum(_BEFORE) + sum(_TIME) + sum(_BEHIND) - ord(" ") + 8 * ord(" ")  # the checksum counts as blanks
 
+_UNNAMED = [bytes(100 - used) for used in range(101)]  # what fills the field of the name
+
 
 class Member(NamedTuple):
     """A blob in a pack."""
@@ -38,18 +41,18 @@ class Member(NamedTuple):
 
 def head_of(digest: str, size: int) -> bytes:
     """The head of a member. ValueError: a blob of that size has no place in a tar."""
+    name = digest.encode()
+    middle, fixed = _middle_of(size)
+    return b"%b%b%b%06o\0%b" % (name, _UNNAMED[len(name)], middle, fixed + sum(name), _BEHIND)
+
+
+@lru_cache(maxsize=1024)
+def _middle_of(size: int) -> tuple[bytes, int]:
+    """What stands between the name and the checksum, and the sum of all bytes but the name's."""
     if size > _MOST:
         raise ValueError(f"a blob of {size} bytes is too large for a pack: the most are {_MOST}")
-    name = digest.encode()
     length = b"%011o\0" % size
-    return b"%b%b%b%b%06o\0%b" % (
-        name.ljust(100, b"\0"),
-        _BEFORE,
-        length,
-        _TIME,
-        _FIXED + sum(name) + sum(length),
-        _BEHIND,
-    )
+    return _BEFORE + length + _TIME, _FIXED + sum(length)
 
 
 def padding_of(size: int) -> int:
