@@ -200,7 +200,8 @@ def test_changed_answers_are_read_as_by_libcurl_or_left_to_it(count: int) -> Non
     chance = random.Random(count)
     taken = dict.fromkeys(OWN, 0)
     askers = {name: Asker(name, PROFILE) for name in OWN}
-    changed = mutants([*ANSWERS.values(), *CLOSED.values(), *SPLICES], count)
+    clear = [answer for name, answer in ANSWERS.items() if name in CLEAR]
+    changed = mutants([*ANSWERS.values(), *CLOSED.values(), *clear * 4, *SPLICES], count)
     for _ in range(count // 500):
         with Reference() as reference:
             for answer in itertools.islice(changed, 500):
@@ -213,7 +214,7 @@ def test_changed_answers_are_read_as_by_libcurl_or_left_to_it(count: int) -> Non
                     taken[name] += isinstance(ours, Response)
     for asker in askers.values():
         asker.close()
-    assert all(number > count // 20 for number in taken.values()), taken
+    assert all(number > count // 50 for number in taken.values()), taken
     if count > 1500:
         record("changed answers", answers=count, **{f"{name}_took": number for name, number in taken.items()})
 
