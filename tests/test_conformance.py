@@ -27,7 +27,9 @@ from bitstore import (
     Md5Composite,
     Md5Store,
     MemoryCache,
+    MissLedger,
     NotFoundInStore,
+    RemembersMisses,
     Retry,
     S3Raw,
     Sha1APISource,
@@ -194,6 +196,16 @@ class Paid(Sha1APISource):
             return self.web.get(f"{self.url}/blob/{digest}")
         except NotFoundInStore:
             return None
+
+
+def test_a_source_with_a_ledger_keeps_the_store_contract(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+
+    def source(folder: str = "blobs") -> RemembersMisses:
+        store = Sha1Store(FileRaw(), f"file://{tmp_path}/{folder}/", verify=True)
+        return RemembersMisses(store, MissLedger(tmp_path / "misses.sqlite"), name=folder)
+
+    check_store(source, "sha1", unreachable=lambda: source("none"))
 
 
 def test_an_api_source_keeps_the_store_contract(api: CountedAPI) -> None:

@@ -18,8 +18,10 @@ import pytest
 
 from bitstore import (
     FileRaw,
+    GSRaw,
     HTTPRaw,
     InvalidDataFound,
+    InvalidURI,
     MemoryCache,
     MissLedger,
     NotFoundInStore,
@@ -489,6 +491,26 @@ class TestShare:
         parts = list((tmp_path / "share").iterdir())
         assert len(parts) == 1  # earlier versions of a part are deleted
 
+    @pytest.mark.parametrize("service", ["s3", "gcs"])
+    def test_buckets_are_shares(self, service: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+        server = request.getfixturevalue(service)
+        name = server.create_bucket()
+        raw: Any = (
+            S3Raw(server.admin.session, endpoint_url=server.endpoint_url)
+            if service == "s3"
+            else GSRaw("anonymous", endpoint_url=server.url)
+        )
+        share = SharedMisses(raw, f"{'s3' if service == 's3' else 'gs'}://{name}/misses/")
+        for node in ("a", "b"):
+            source = folder_source(tmp_path / "blobs", MissLedger(tmp_path / node, share=share))
+            for digest in DIGESTS[:20]:
+                missed(source, digest)
+            assert source.counts().remembered == (20 if node == "b" else 0)  # type: ignore[attr-defined]
+        assert len(share.names()) == 1
+        source.put(sha1(b"0"), b"0")
+        other = folder_source(tmp_path / "blobs", MissLedger(tmp_path / "c", share=share))
+        assert other.get(sha1(b"0")) == b"0" and len(other.remembered(DIGESTS[:20])) == 19
+
     def test_misses_from_before_there_was_a_share_are_sent(self, api: CountedAPI, tmp_path: Path, path: Path) -> None:
         run(job(api.url, MissLedger(path)), DIGESTS[140:])
         run(job(api.url, MissLedger(path, share=shared_in(tmp_path / "share"))), DIGESTS[140:141])
@@ -649,6 +671,14 @@ class TestWrapped:
     ) -> None:
         with pytest.raises(error, match=text):
             make(MissLedger(path))
+
+    def test_a_source_says_which_digests_its_ledger_knows(self, path: Path) -> None:
+        source = RemembersMisses(API({}), MissLedger(path), name="api")
+        missed(source, DIGESTS[0])
+        assert source.remembered([DIGESTS[0].upper(), DIGESTS[1]]) == {DIGESTS[0]}
+        with pytest.raises(InvalidURI):
+            source.remembered(["abc"])
+        assert source.base_store.calls == DIGESTS[:1]  # type: ignore[attr-defined]
 
     def test_a_source_without_put_cannot_be_put_into(self, path: Path) -> None:
         source = RemembersMisses(API({}), MissLedger(path), name="api")

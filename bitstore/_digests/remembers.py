@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -193,6 +193,23 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         twin = copy.copy(self)
         twin.base_store, twin._live = asked, self._live
         return twin
+
+    def remembered(self, digests: Iterable[Any]) -> set[str]:
+        """Those of `digests` (in lower case) that the ledger knows to be missing, so that the source is not asked.
+
+        Raises
+        ------
+        InvalidURI
+            One of them is no digest.
+        StoreNotAvailable
+            The ledger cannot be read.
+        """
+        place = self._place()
+        return {
+            digest
+            for digest in map(self.canonical, digests)
+            if self.ledger.look(self._source, place, self.lifetime, bytes.fromhex(digest)).counts
+        }
 
     def counts(self) -> RequestCounts:
         """The requests of the source, and the lookups that the ledger has answered."""
