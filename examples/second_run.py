@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pretend import Answer, service  # type: ignore[import-not-found]
 
-from bitstore import FileRaw, MissLedger, RemembersMisses, Sha1APISource, Sha1Cache, Sha1Composite
+from bitstore import FileRaw, MissLedger, NotFoundInStore, RemembersMisses, Sha1APISource, Sha1Cache, Sha1Composite
 
 BLOBS = {hashlib.sha1(data).hexdigest(): data for data in (f"blob {n}".encode() for n in range(200))}
 SOLD = dict(list(BLOBS.items())[:140])
@@ -67,4 +67,6 @@ with tempfile.TemporaryDirectory() as scratch, service(pretend) as address:
     assert calls == 200
     store = night(address, folder)
     assert calls == 200, "the second night pays for nothing"
-    print(next(blob.error for blob in store.get_many(list(BLOBS)[140:])))
+    [unknown] = store.get_many(list(BLOBS)[-1:])
+    assert isinstance(unknown.error, NotFoundInStore)
+    print(unknown.error.why)

@@ -108,6 +108,13 @@ def test_a_job_is_planned_and_stops_before_its_budget() -> None:
     assert told[2] == "shop: 0.955 USD, 191 calls"
 
 
+def test_the_second_night_of_a_job_pays_for_no_miss() -> None:
+    first, second, why = run("second_run.py", "unused")
+    assert first == "60 missing, 200 calls in all, 0 answered by the ledger"
+    assert second == "60 missing, 200 calls in all, 60 answered by the ledger"
+    assert re.fullmatch(r"API said so on [0-9-]{10}, remembered for 30 days", why)
+
+
 def test_a_build_cache_is_asked_once_for_each_output(address: str) -> None:
     told = run("build_cache.py", address)
     assert told[0] == "301 entries, 301 different digests"
