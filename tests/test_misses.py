@@ -492,7 +492,7 @@ class TestShare:
         assert len(parts) == 1  # earlier versions of a part are deleted
 
     @pytest.mark.parametrize("service", ["s3", "gcs"])
-    def test_buckets_are_shares(self, service: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    def test_buckets_serve_as_shares(self, service: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         server = request.getfixturevalue(service)
         name = server.create_bucket()
         raw: Any = (
