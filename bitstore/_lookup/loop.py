@@ -188,14 +188,16 @@ class Loop:
             self._finish(task, None, error)
             return
         try:
-            self._begin(task, step)
+            if type(step) is Request:
+                self.scheduler.begin(task, step, task.until)
+            else:
+                self._begin(task, step)
         except Exception as error:  # no step, or one that cannot be performed: the lookup is told, others go on
             self._advance(task, task.steps.throw, error)
 
     def _begin(self, task: Task, step: Any) -> None:
-        if type(step) is Request:
-            self.scheduler.begin(task, step, task.until)
-        elif type(step) is Call:
+        """Begin what is no request."""
+        if type(step) is Call:
             ticket = task.ticket
             job = self.workers.submit(
                 step.function,
@@ -248,10 +250,11 @@ class Loop:
         task.error = error
         task.finished = True
         self._tasks.discard(task)
-        if task.deliver in self._finished:
-            self._finished[task.deliver].append(task)
-        else:
+        together = self._finished.get(task.deliver)
+        if together is None:
             self._finished[task.deliver] = [task]
+        else:
+            together.append(task)
 
     def _deliver(self) -> None:
         """Hand over what finished in this round, all at once: waking a consumer per blob costs more than the blob."""

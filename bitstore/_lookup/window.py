@@ -28,6 +28,7 @@ _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blo
 # A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
 # mostly copies bytes, which several do at the same time.
 _LARGE = 1024 * 1024
+_NEVER = float("-inf")  # before all times
 
 
 class _Lookup(Task):
@@ -43,7 +44,7 @@ class _Lookup(Task):
         self.inputs = [first]  # position and text of each input that asks for it
         self.size = 0  # bytes of the blob, when it is here
         self.tries = 0  # tries that failed although others were answered
-        self.failed_at = float("-inf")  # when the last try failed, on the clock of this process
+        self.failed_at = _NEVER  # when the last try failed, on the clock of this process
 
 
 class _Key:
@@ -279,28 +280,24 @@ class Window:
         position = (self._read, uri)
         self._read += 1  # from here on the input has an answer, whatever it does
         try:
-            return self._lookup_of(position)
+            key = self._canonical(uri)
+            shared: Any = key if type(key) is str else _known_by(key)
+            same = self._lookups.get(shared)
+            if same is not None:
+                same.inputs.append(position)
+                return None
+            steps = steps_of_get(self._store, uri) if self._of_key is None else self._of_key(key)
+            if self._spread > 1:
+                self.loop = loop(self._read % self._spread)
         except Exception as error:  # a bad input is an answer of its own, not the end of the batch
             lookup = _Lookup(None, position, self, _nothing())
             lookup.error = error
             lookup.finished = True
             self.queue.put([lookup])
             return None
-
-    def _lookup_of(self, position: tuple[int, Any]) -> _Lookup | None:
-        uri = position[1]
-        key = self._canonical(uri)
-        shared: Any = key if type(key) is str else _known_by(key)
-        same = self._lookups.get(shared)
-        if same is not None:
-            same.inputs.append(position)
-            return None
-        steps = steps_of_get(self._store, uri) if self._of_key is None else self._of_key(key)
         lookup = _Lookup(key, position, self, steps)
         lookup.shared = shared
         self._lookups[shared] = lookup
-        if self._spread > 1:
-            self.loop = loop(self._read % self._spread)
         return lookup
 
     def answer(self, lookup: _Lookup, index: int, uri: Any) -> Blob:
