@@ -82,6 +82,10 @@ class Bench:
         """The same job with a latency; None where this nginx cannot do so."""
         return None if self.origin.slow_url is None else {**job, "url": self.origin.slow_url}
 
+    def secure(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The same job over TLS."""
+        return {**job, "url": self.origin.tls_url, "authority": str(self.origin.authority)}
+
     @staticmethod
     def ours(job: dict[str, Any], name: str = "bitstore", **more: Any) -> Contestant:
         """A contestant that is bitstore, on `job`."""

@@ -15,6 +15,7 @@ from benchmarks.cases import (
     cluster,
     cluster_growth,
     consumer,
+    cores,
     disk,
     growth,
     headline,
@@ -23,6 +24,7 @@ from benchmarks.cases import (
     latency,
     packs,
     single,
+    tls,
     walk,
 )
 from benchmarks.envs import HERE
@@ -34,6 +36,7 @@ __all__ = ["CASES", "main"]
 
 CASES: dict[str, Callable[[Bench], Result]] = {
     "headline": headline.run,
+    "tls": tls.run,
     "latency": latency.run,
     "walk": walk.run,
     "single": single.run,
@@ -45,6 +48,7 @@ CASES: dict[str, Callable[[Bench], Result]] = {
     "packs-writes": packs.writes,
     "packs-reads": packs.reads,
     "consumer": consumer.run,
+    "cores": cores.run,
     "growth": growth.run,
     "misses": growth.misses,
     "index": index.run,

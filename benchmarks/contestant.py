@@ -78,7 +78,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=None if "BENCHMARKS_DEBUG" in os.environ else subprocess.DEVNULL,
             text=True,
-            env=_environment(self.job.get("url", "http://127.0.0.1:9"), ours=self.env is None),
+            env=_environment(self.job, ours=self.env is None),
         )
         self.versions = self._ask(self.job)["versions"]
 
@@ -128,8 +128,12 @@ class Contestant:
         return Failed(f"{self.name}: {why}")
 
 
-def _environment(url: str, *, ours: bool) -> dict[str, str]:
-    """What a worker sees: made-up keys, no configuration of the user's, no proxy, nothing that calls home."""
+def _environment(job: dict[str, Any], *, ours: bool) -> dict[str, str]:
+    """What a worker sees: made-up keys, no configuration of the user's, no proxy, nothing that calls home.
+
+    Of the job, `authority` is the file of the only authority that is trusted, and `native` False keeps bitstore from
+    its native transport.
+    """
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -141,7 +145,7 @@ def _environment(url: str, *, ours: bool) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_ENDPOINT_URL_S3": job.get("url", "http://127.0.0.1:9"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_GCE_CHECK": "true",
         "GCE_METADATA_HOST": "127.0.0.1:9",
@@ -150,5 +154,9 @@ def _environment(url: str, *, ours: bool) -> dict[str, str]:
         "DAFT_ANALYTICS_ENABLED": "0",
         "DAFT_PROGRESS_BAR": "0",
     }
+    if "authority" in job:
+        made |= {name: job["authority"] for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")}
+    if job.get("native") is False:
+        made["BITSTORE_NATIVE"] = "0"
     # The other environments must not see the checkout: its `epic` has the name of a contestant.
     return {**kept, **made, **({"PYTHONPATH": str(Path(HERE).parent)} if ours else {})}

@@ -16,6 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.certificates import Certificate
+
 __all__ = ["LATENCY_SECONDS", "Origin", "find_nginx", "write_blobs"]
 
 LATENCY_SECONDS = 0.03
@@ -52,8 +54,8 @@ http {{
 
 _SERVER = """\
   server {{
-    listen 127.0.0.1:{port} backlog=4096; root {root};
-    {delay}
+    listen 127.0.0.1:{port} {tls} backlog=4096; root {root};
+    {special}
     error_page 404 @missing;
     location = /requests {{ stub_status; }}
     location = / {{ default_type application/xml; return 200 '{buckets}'; }}
@@ -78,6 +80,8 @@ class Origin:
         Answers at once.
     slow_url
         Answers after `LATENCY_SECONDS`; None where this nginx cannot do so.
+    tls_url
+        Answers at once, over TLS, with a certificate of the authority in the file `authority`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,21 +93,28 @@ class Origin:
         self._asked = 0
         self.url = ""
         self.slow_url: str | None = None
+        self.tls_url = ""
+        self.authority = folder / "authority.pem"
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises `RuntimeError` with what nginx says if it does not."""
         nginx = find_nginx()
         modules = _lua(nginx)
-        ports = _free_ports(2)
+        ports = _free_ports(3)
         delay = f"rewrite_by_lua_block {{ ngx.sleep({LATENCY_SECONDS}) }}"
         answers = {"root": self.root, "buckets": _LIST_BUCKETS, "missing": _NO_SUCH_KEY}
         # A worker inherits this limit, and answers 500 where it has no descriptor left for a file.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files == resource.RLIM_INFINITY:
             files = 1 << 20
-        servers = [_SERVER.format(port=ports[0], delay="", **answers)]
+        certificate = self._certificate()
+        secured = f"ssl_certificate {certificate}; ssl_certificate_key {certificate};"
+        servers = [
+            _SERVER.format(port=ports[0], tls="", special="", **answers),
+            _SERVER.format(port=ports[1], tls="ssl", special=secured, **answers),
+        ]
         if modules is not None:
-            servers.append(_SERVER.format(port=ports[1], delay=delay, **answers))
+            servers.append(_SERVER.format(port=ports[2], tls="", special=delay, **answers))
         config = self._folder / "nginx.conf"
         config.write_text(
             _CONFIG.format(
@@ -116,8 +127,11 @@ class Origin:
                 servers="".join(servers),
             )
         )
+        # Where there are cores enough, none of them is the client's in the case that counts cores.
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        pinned = ["taskset", "-c", ",".join(map(str, cores[2:]))] if len(cores) >= 4 and shutil.which("taskset") else []
         self._process = subprocess.Popen(
-            [nginx, "-c", str(config), "-p", str(self._folder), "-e", str(self._folder / "error.log")],
+            [*pinned, nginx, "-c", str(config), "-p", str(self._folder), "-e", str(self._folder / "error.log")],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the driver, which then stops it
@@ -125,7 +139,17 @@ class Origin:
         for port in ports[: len(servers)]:
             self._wait_for(port)
         self.url = f"http://127.0.0.1:{ports[0]}"
-        self.slow_url = f"http://127.0.0.1:{ports[1]}" if modules is not None else None
+        self.tls_url = f"https://127.0.0.1:{ports[1]}"
+        self.slow_url = f"http://127.0.0.1:{ports[2]}" if modules is not None else None
+
+    def _certificate(self) -> Path:
+        """The file of a new certificate with its key."""
+        root = Certificate(None, "authority of the benchmarks", authority=True, identified=True)
+        own = Certificate(root, "origin", authority=False, addresses=("127.0.0.1",), identified=True)
+        self.authority.write_bytes(root.pem)
+        path = self._folder / "origin.pem"
+        path.write_bytes(own.with_key())
+        return path
 
     def stop(self) -> None:
         """Stop it."""

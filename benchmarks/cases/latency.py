@@ -32,7 +32,7 @@ def run(bench: Bench) -> Result:
     through = rounds.run(everybody, rounds=bench.rounds, seconds=2 * bench.seconds)
     result.add(through, ours)
     result.left_out(everybody)
-    result.verdicts = [_verdict(ours, obstore, through, 1.1), _verdict(ours, boto, through, 12)]
+    result.verdicts = [_verdict(ours, obstore, through, 1.5), _verdict(ours, boto, through, 12)]
     result.notes.append("Each contestant has found its pace in the warm-up: connections are made, blobs are flowing.")
     return result
 

@@ -16,7 +16,10 @@ def run(bench: Bench) -> Result:
     epic = Contestant("epic-bitstore 1.1.0 get, ultimap, 16 threads", "epic", job, "epic")
     nothing = bench.ours(job, "ultimap of a function that does nothing", how="nothing")
     yielding = bench.ours(job, "ultimap of time.sleep(0)", how="yielding")
-    everybody = [ours, epic, looping, nothing, yielding]
+    one = {**job, "threads": 1}
+    alone = bench.ours(one, "bitstore get, one thread", how="threads")
+    obstore = Contestant("obstore get, one thread", "obstore_threads", one)
+    everybody = [ours, epic, looping, nothing, yielding, alone, obstore]
     through = rounds.run(everybody, rounds=bench.rounds, seconds=bench.seconds)
     result = Result("single", 4, "One get at a time in 16 threads, verified")
     result.add(through, ours)
@@ -24,7 +27,10 @@ def run(bench: Bench) -> Result:
     result.notes.append("What releases the GIL once per item, as all I/O does, is bounded by ultimap of time.sleep(0).")
     if epic in through:
         ratio = rounds.rate_ratio(ours, epic)
-        result.verdicts = [Verdict("blobs/s in ultimap, times epic-bitstore", ratio, least=15)]
+        result.verdicts = [Verdict("blobs/s in ultimap, times epic-bitstore", ratio, least=6)]
     else:
         result.verdicts = [Verdict("epic-bitstore could not take part", None)]
+    if obstore in through:
+        ratio = rounds.cpu_ratio(alone, obstore)
+        result.verdicts.append(Verdict("CPU per blob in one thread, times obstore", ratio, most=0.4))
     return result
