@@ -155,7 +155,7 @@ def _environment(job: dict[str, Any], *, ours: bool) -> dict[str, str]:
         "DAFT_PROGRESS_BAR": "0",
     }
     if "authority" in job:
-        made |= {name: job["authority"] for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")}
+        made |= dict.fromkeys(("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), job["authority"])
     if job.get("native") is False:
         made["BITSTORE_NATIVE"] = "0"
     # The other environments must not see the checkout: its `epic` has the name of a contestant.
