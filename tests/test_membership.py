@@ -20,6 +20,7 @@ import pytest
 
 import bitstore
 from bitstore import (
+    Composite,
     FileRaw,
     HTTPRaw,
     MemoryCache,
@@ -39,7 +40,7 @@ from tests.stores import API, as_cache, as_source, blobs, composed, outcome, sha
 
 HELD = blobs(5, salt="held")
 OTHER = blobs(5, salt="other")
-LOST = sha1(b"lost")
+LOST, OTHER_LOST = sha1(b"lost"), sha1(b"also lost")
 NOW = datetime.now(timezone.utc)
 
 
@@ -87,11 +88,12 @@ WAYS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+@pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("way", ["get", "get_many", "exists", "open"])
 def test_a_source_that_surely_lacks_a_blob_is_not_asked_while_another_has_it(
-    server: WebFolder, index: Path, way: str
+    server: WebFolder, index: Path, way: str, verify: bool
 ) -> None:
-    store = composed(as_source(at(server, "a", index=index), "a"), at(server, "b"))
+    store = composed(as_source(at(server, "a", index=index, verify=verify), "a"), at(server, "b", verify=verify))
     for digest in [*OTHER, *HELD]:
         WAYS[way](store, digest)
     assert asked(server) == {"a": len(HELD), "b": len(OTHER)}
@@ -202,6 +204,12 @@ def _damaged_record(path: Path) -> None:
     place_of(path).write_bytes(data)
 
 
+def _linked(path: Path) -> None:
+    place_of(path).rename(place_of(path.with_name("real.idx")))
+    path.rename(path.with_name("real.idx"))
+    path.symlink_to("real.idx")
+
+
 OLD = {"covers_up_to": NOW - timedelta(days=3)}
 NO_PROOF: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[Path], object], str]] = {
     "too old": ({}, {"index_max_age": 1e-6}, lambda path: time.sleep(0.001), "seconds ago"),
@@ -214,6 +222,7 @@ NO_PROOF: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[Path], objec
     "another file": ({}, {}, lambda path: place_of(path).write_bytes(b"hello"), "move it away"),
     "a cut head": ({}, {}, lambda path: os.truncate(place_of(path), 20), "is damaged"),
     "a damaged record": ({}, {}, _damaged_record, "a record is damaged"),
+    "by a link": ({}, {}, _linked, "its name is a link"),
 }
 
 
@@ -366,6 +375,43 @@ def test_a_new_index_takes_over_what_was_noted_and_keeps_what_it_lacks(server: W
     assert not reader.exists(LOST) and asked(server)["a"] == asked_before + len(fresh)
 
 
+def test_an_older_index_that_comes_back_is_no_proof(server: WebFolder, tmp_path: Path) -> None:
+    begun = Path(tmp_path, "a.idx")
+    at(server, "a", index=begun).put(LOST, b"lost")  # begins the notes
+    build(begun, HELD)
+    assert at(server, "a", index=begun, recheck=False).exists(LOST), "it is noted"
+    old = begun.read_bytes()
+    build(begun, [*HELD, LOST])
+    assert place_of(begun).stat().st_size == HEAD.size, "the new index has it"
+    store = at(server, "a", index=begun, recheck=False)
+    before = asked(server)["a"]
+    assert store.exists(OTHER_LOST) is False and asked(server)["a"] == before
+    begun.write_bytes(old)
+    assert store.get(LOST) == b"lost"
+    assert store.exists(OTHER_LOST) is False and asked(server)["a"] == before + 2
+    assert "the index covers less" in str(store.outline())
+
+
+def test_keys_of_any_form_are_looked_up_in_an_index(server: WebFolder, index: Path) -> None:
+    store = Composite()
+    store.append_source(at(server, "a", index=index, recheck=False), name="a")
+    store.append_source(at(server, "b"), name="b")
+    for key in (LOST, LOST.upper(), bytes.fromhex(LOST), LOST.encode()):
+        assert {each.tier for each in outcome(lambda key=key: store.get(key)).evidence} == {"a", "b"}  # type: ignore[misc, attr-defined]
+    assert asked(server) == {"b": 4}
+
+
+def test_a_cache_that_holds_what_its_index_denies_keeps_it(server: WebFolder, index: Path) -> None:
+    digest = next(iter(OTHER))
+    server.files[f"/a/{digest}"] = OTHER[digest]  # by another program
+    cache = Sha1Cache(HTTPRaw(), f"{server.url}/a/", index=index)
+    store = composed(as_cache(cache, "cache"), as_source(at(server, "b"), "b"))
+    for _ in range(2):
+        assert store.get(digest) == OTHER[digest]
+    stats = store.stats()
+    assert (stats["cache"].hits, stats["cache"].write_failures, stats["b"].hits) == (1, 0, 1), stats
+
+
 def test_an_index_that_is_lost_or_comes_late_costs_no_proof_for_ever(server: WebFolder, tmp_path: Path) -> None:
     path = tmp_path / "a.idx"
     store = at(server, "a", index=path, recheck=False)  # there is no index yet
@@ -385,6 +431,28 @@ def test_the_first_index_of_a_bucket_is_a_proof_as_writes_are_noted_before_it_is
     place_of(scene.root / "x.idx").write_bytes(b"hello")
     code, out, err = scene("index", "build", url, "-o", "x.idx", "--algorithm", "sha1")
     assert code in (0, 1) and "move it away" in out and "the index will prove no absence" in err
+
+
+def test_verify_and_put_ask_the_store_whatever_an_index_of_the_configuration_says(scene: Scene) -> None:
+    url = (scene.root / "shelf").as_uri() + "/"
+    (scene.root / "shelf" / sha1(b"there")).write_bytes(b"there")
+    index = build(scene.root / "x.idx", [LOST])
+    (scene.root / "i.toml").write_text(
+        f'algorithm = "sha1"\n[[tier]]\nname = "shelf"\nurl = "{url}"\nindex = "x.idx"\nrecheck = false\n'
+    )
+    (scene.root / "list").write_text(sha1(b"there"))
+    words = ["--config", "i.toml"]
+    assert scene("exists", "list", *words)[0] == 1, "the index is wrong, and has the last word"
+    code, out, err = scene("verify", *words, "--tier", "shelf")
+    assert code == 0, out + err
+    (scene.root / "blob").write_bytes(b"new")
+    code, out, err = scene("put", "blob", *words, "--tier", "shelf")
+    assert code == 0, out + err
+    assert "written since: 1 digests" in scene("index", "show", str(index))[1]
+    (scene.root / "list").write_text(sha1(b"new"))
+    assert scene("exists", "list", *words)[0] == 0
+    code, out, err = scene("get", sha1(b"there"), *words)
+    assert code == 1 and "is missing (shelf not in the index of" in err, err
 
 
 # ---------------------------------------------------------------------- races

@@ -53,8 +53,10 @@ def get(
         else:
             show_bytes(data)
     except NotFoundInStore as error:
-        why = f"; {error.why}" if error.why else ""
-        fail(1, f"{digest} is missing (asked: {', '.join(composite.stats())}{why})")
+        known = {each.tier for each in error.evidence if each.how != "asked"}
+        asked = ", ".join(name for name in composite.stats() if name not in known)
+        told = [f"asked: {asked}"] if asked else []
+        fail(1, f"{digest} is missing ({'; '.join([*told, *([error.why] if error.why else [])])})")
     except StoreNotAvailable as error:
         fail(2, f"could not look up {digest}: {reason_of(error)}", advice=stores.advice(digest))
     except (BitstoreError, TypeError) as error:

@@ -223,6 +223,7 @@ def verify_all(
     """
     checking = copy.copy(store)
     checking.verify = True
+    checking.recheck = True  # what was listed is read, whatever an index says
     under_way: deque[_Object] = deque()  # in the order of the listing; the first one is not done
     asked: deque[_Object] = deque()  # those of them that are looked up together, whose answers come in this order
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bitstore._digests.template import key_template
+from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.sizes import format_size
 from bitstore.errors import NotFoundInStore, StoreNotAvailable, described
 from bitstore.evidence import Evidence
@@ -64,14 +65,15 @@ class Indexed:
         """What is known of the index now; None: the store has none."""
         return None if self._membership is None else self._membership.state(self._pattern, self.index_max_age)
 
-    def denial(self, digest: str) -> Denial | None:
-        """What makes the lower-case `digest` surely absent; None: the store has to be asked.
+    def denial(self, digest: Any) -> Denial | None:
+        """What makes `digest` surely absent; None: the store has to be asked.
 
         It is a proof only where the store may leave it at that (`recheck=False`).
         """
         if self._membership is None:
             return None
-        denial = self._membership.denial(digest, self._pattern, self._index_max_age)
+        text = digest if isinstance(digest, str) else digest_algorithm(self.algorithm).text(digest)
+        denial = self._membership.denial(text, self._pattern, self._index_max_age)
         return denial._replace(is_proof=False) if denial is not None and self.recheck else denial
 
     def without_index(self) -> Self:

@@ -93,6 +93,8 @@ class _Opened:
         self.covers_up_to = index.info.covers_up_to
         self.covers = index.info.covers_up_to.timestamp()
         self.why_not = why_no_proof(index.info, self.noted)
+        if path.is_symlink():  # where it leads may change, and the notes with it
+            self.why_not = "its name is a link: name the file itself, in all stores"
         if self.why_not is None and identity is not None and identity != self.noted.identity:
             self.why_not = "the process that this store comes from notes its writes in another file"
 

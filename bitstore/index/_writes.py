@@ -8,7 +8,7 @@ record is in this file; and mostly in both. All numbers are little-endian:
     10   2  bytes of a record: 48
     12   4  generation: how often records were taken out
     16   8  inode of the file: a copy has another one, and knows nothing of what the original is told later
-    24   8  microseconds since 1970: from then on, all writes are in here
+    24   8  microseconds since 1970: all writes from then on are in here, or in each index that covers up to then
     32  16  identity: stays when records are taken out
     48  12  0
     60   4  CRC-32 of the bytes before
@@ -28,7 +28,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,8 @@ _MAGIC = b"BITADDED"
 _VERSION = 1
 _LONGEST_PUT = 3600 * 24 * 1_000_000  # microseconds after which a write that was noted has ended, one way or the other
 _SETTLED = 3600 * 1_000_000  # microseconds after which no write goes on that only a lost file knew
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
 _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 
@@ -77,7 +79,7 @@ class Head(NamedTuple):
 
     generation: int
     inode: int
-    # Microseconds since 1970: from then on, all writes are noted.
+    # Microseconds since 1970: all writes from then on are noted here, or are in each index that covers up to then.
     begins: int
     identity: bytes
 
@@ -172,7 +174,8 @@ def prune(index: Path, holds: Callable[[bytes], bool], covers_up_to: datetime) -
     path = place_of(index)
     if _fcntl is None or not path.exists():
         return
-    oldest = int(covers_up_to.timestamp() * 1_000_000) - _LONGEST_PUT
+    covers = (covers_up_to - _EPOCH) // _MICROSECOND
+    oldest = covers - _LONGEST_PUT
     with _locked(path, index) as file:
         head = head_of(os.pread(file, HEAD.size, 0), path)
         data = _all_of(file)
@@ -185,7 +188,9 @@ def prune(index: Path, holds: Callable[[bytes], bool], covers_up_to: datetime) -
             _replace(path, b"", _now() + _SETTLED, secrets.token_bytes(16), 0)
             return
         if len(kept) < len(data):
-            _replace(path, bytes(kept), head.begins, head.identity, head.generation + 1)
+            # An earlier index, should it come back, does not hold what was taken out.
+            begins = max(head.begins, covers)
+            _replace(path, bytes(kept), begins, head.identity, head.generation + 1)
 
 
 def head_of(raw: bytes, path: Path) -> Head:
@@ -210,7 +215,7 @@ def digests_of(data: bytes, path: Path) -> Iterator[tuple[bytes, int]]:
 
 def moment_of(microseconds: int) -> datetime:
     """The moment as a date with its time zone."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, timezone.utc)
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 @contextmanager
