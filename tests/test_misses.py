@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import random
 import signal
 import sqlite3
 import subprocess
@@ -376,6 +377,50 @@ class TestTrouble:
         api = API({DIGEST: DATA})
         error = missed(RemembersMisses(api, MissLedger(path), name="api"), DIGEST)
         assert isinstance(error, StoreNotAvailable) and str(path) in str(error) and api.calls == []
+
+    def test_random_damage_makes_no_miss_of_what_is_there(self, path: Path) -> None:
+        """Blobs that the source has, of which some were missing once: an answer, or an error that names the file."""
+        held = blobs(40)
+        api = API({})
+        source = RemembersMisses(api, MissLedger(path), name="api")
+        for digest in [*list(held)[:20], *DIGESTS]:
+            missed(source, digest)
+        for digest in list(held)[:20]:
+            source.ledger.withdraw(source._source, bytes.fromhex(digest), must=True)
+        for file in (source.ledger._here().reading, source.ledger._here().writing):
+            file.close()
+        whole, chance, wrong = path.read_bytes(), random.Random(7), 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for _ in range(chance.choice((1, 8, 64))):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            for beside in path.parent.iterdir():
+                beside.unlink()
+            path.write_bytes(damaged)
+            store = RemembersMisses(API(held), MissLedger(path), name="api")
+            for digest in chance.sample(list(held), 8):
+                try:
+                    assert store.get(digest) == held[digest]
+                except NotFoundInStore as error:
+                    pytest.fail(f"damage made a miss: {error}")
+                except StoreNotAvailable as error:
+                    wrong += str(path) in str(error)
+        assert wrong > 20
+
+    def test_a_withdrawal_in_the_place_of_misses_is_damage(self, path: Path) -> None:
+        """Such as after a bit of the number of a page has turned."""
+        clock, api = HandClock(), API({DIGEST: DATA})
+        source = RemembersMisses(api, MissLedger(path, clock=clock), name="api")
+        missed(source, DIGESTS[0])
+        source.ledger.withdraw(source._source, bytes.fromhex(DIGEST), must=True)
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            pages = "(SELECT rootpage FROM sqlite_master WHERE name = 'void')"
+            db.execute(f"UPDATE sqlite_master SET rootpage = {pages} WHERE name = 'miss'")
+        db.close()
+        clock.now += 2 * DAY
+        error = missed(RemembersMisses(api, MissLedger(path, clock=clock), name="api"), DIGEST)
+        assert isinstance(error, StoreNotAvailable) and "is damaged" in str(error)
 
     def test_two_sources_under_one_name_are_told_apart(self, path: Path) -> None:
         class Other(API):

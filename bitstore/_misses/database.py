@@ -103,14 +103,16 @@ class Database:
         with self._lock:
             try:
                 yield
-            except (sqlite3.Error, OSError) as error:
+            # UnicodeError: sqlite3 makes a text of what it finds in a damaged file.
+            except (sqlite3.Error, OSError, UnicodeError) as error:
                 if isinstance(error, StoreNotAvailable):
                     raise
                 text = str(error)
                 kind: type[StoreNotAvailable] = StoreNotAvailable if what == "read" else Unwritten
                 if "full" in text or "No space" in text:
                     kind = Full
-                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                damaged = isinstance(error, (sqlite3.DatabaseError, UnicodeError))
+                if damaged and not isinstance(error, sqlite3.OperationalError):
                     text += "; move it away, and what it knew is asked for again"
                 raise self.failure(f"cannot be {what}: {text}", kind=kind) from error
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitstore._misses.database import Database
 from bitstore._misses.entries import EVERY, Entry, Miss, MissSource, SourceName, moment
+from bitstore.errors import StoreNotAvailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,8 +79,11 @@ class MissFile:
             if number is None:
                 return None
             query = "SELECT at, reason FROM miss WHERE source = ? AND digest = ?"
-            row: tuple[int, str] | None = db.execute(query, (number, digest)).fetchone()
-            return row
+            row: Any = db.execute(query, (number, digest)).fetchone()
+            if row is not None and not (isinstance(row[0], int) and isinstance(row[1], str)):
+                raise self._damaged("a miss has no time or no reason")
+            found: tuple[int, str] | None = row
+            return found
 
     def introduce(self, source: SourceName, place: str, lifetime: float) -> None:
         """Note what a source is. Raises also where another source has that name."""
@@ -199,7 +203,10 @@ class MissFile:
         with self._database.read() as db:
             told = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if told != "ok":
-            raise self._database.failure(f"is damaged: {told}; move it away, and what it knew is asked for again")
+            raise self._damaged(told)
+
+    def _damaged(self, how: str) -> StoreNotAvailable:
+        return self._database.failure(f"is damaged: {how}; move it away, and what it knew is asked for again")
 
     def _oldest(self, lifetime: float) -> float:
         """The moment (in microseconds since 1970) before which misses of this lifetime do not count."""

@@ -144,6 +144,8 @@ class SharedMisses(ChecksOptions):
                 raise ValueError(f"it is no part of a ledger of misses of version {_VERSION}")
             columns = [table.column(column) for column in _COLUMNS]
             columns[3] = columns[3].cast(pa.int64())
+            if any(columns[number].null_count for number in (0, 1, 3)):
+                raise ValueError("a row has no source, no algorithm or no time")
             return [
                 Entry(SourceName(source, algorithm), EVERY if digest is None else bytes.fromhex(digest), at, reason)
                 for source, algorithm, digest, at, reason in zip(*(each.to_pylist() for each in columns), strict=True)
