@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,33 @@ def test_an_acknowledged_blob_is_found_by_others_before_it_is_published(place: S
         place.cache("elsewhere").get(digest)
     cache.flush()
     assert place.cache("elsewhere").get(digest) == data == other.get(digest)
+
+
+def test_a_blob_that_another_process_has_published_meanwhile_is_found_without_a_listing(place: Scene) -> None:
+    reader = place.cache(refresh=3600)
+    assert not reader.exists("0" * 40)
+    for digest, data in list(BLOBS.items())[:5]:
+        with place.cache() as writer:
+            writer.put(digest, data)
+        assert reader.get(digest) == data
+
+
+def test_lookups_list_again_where_the_one_that_lists_is_given_up(behind: Any) -> None:
+    proxy, make = behind
+    with make() as cache:
+        fill(cache, BLOBS)
+    hold = Hold()
+    listing = proxy.rules.add(hold, method="GET", times=1)
+    reader = make("elsewhere")
+    (digest, data), (other, _) = list(BLOBS.items())[:2]
+    late: list[Any] = []
+    first = threading.Thread(target=lambda: late.extend(reader.get_many([other], timeout=0.5, patience=0)))
+    first.start()
+    listing.wait_hits()
+    assert reader.get(digest) == data
+    hold.release()
+    first.join()
+    assert late[0].error is None or isinstance(late[0].error, StoreNotAvailable)
 
 
 def test_a_blob_is_kept_once_however_often_it_is_put(place: Scene) -> None:

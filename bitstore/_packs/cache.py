@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import logging
 import os
-import re
 import threading
-import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,23 +13,17 @@ from bitstore._caches.root import absolute, default_folder
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.asking import counts_of
 from bitstore._lookup.run import run
-from bitstore._packs.catalog import Catalog
-from bitstore._packs.gather import Gather
-from bitstore._packs.journal import Neighbours
-from bitstore._packs.listing import fetch_steps, list_packs, rebuilt
+from bitstore._packs import publisher
+from bitstore._packs.finder import Finder, failed
 from bitstore._packs.writer import Writer
-from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore._support.digests import algorithm as digest_algorithm
-from bitstore._support.once import warn_once
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore._support.redact import redact_url
 from bitstore._support.sizes import format_size, parse_size
-from bitstore._tiers.single_flight import Flights
-from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable, described
+from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline
-from bitstore.references._table import DamagedReferences, Reference
-from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Steps, Stored, Wait, Write
+from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Steps, Stored, Write
 from bitstore.store import Store
 
 if TYPE_CHECKING:
@@ -41,16 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PackCache"]
 
-logger = logging.getLogger("bitstore")
-
 _INLINE = 1024 * 1024  # bytes; reading or hashing more than this holds up the transfers of others for milliseconds
-_GAP = 64 * 1024  # bytes between two parts that are read along with them
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds after a pack could not be published
-_PACK = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{12}\.tar").fullmatch
 
 
 class _State:
     """What one process has of a cache."""
+
+    __slots__ = ("finder", "hits", "lock", "misses", "present", "thread", "writer", "written")
 
     def __init__(self, cache: PackCache, folder: Path) -> None:
         self.writer = Writer(
@@ -63,13 +50,9 @@ class _State:
             publish_after=cache.publish_after,
             sync=cache.sync,
         )
-        self.catalog = Catalog(folder / "tables", cache.algorithm)
-        self.catalog.reload()
-        self.neighbours = Neighbours(self.writer.journals)
-        self.gather = Gather(_GAP, cache.read_ahead)
-        self.flights = Flights()
-        self.listed = float("-inf")  # when the packs were listed last, on the monotonic clock
-        self.bad: set[str] = set()  # digests whose copy does not match
+        self.finder = Finder(
+            cache.label, cache.raw, cache.prefix, folder, self.writer, cache.algorithm, cache.refresh, cache.read_ahead
+        )
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
         self.hits = self.misses = self.written = self.present = 0
@@ -211,13 +194,13 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
     def get_steps(self, digest: str) -> Steps[Found]:
         key = self._text(digest).lower()
         state = self._states.get() or self._start()
-        data = self._here(state, key)
+        data = state.finder.here(key)
         if data is None:
-            place = self._known(state, key)
+            place = state.finder.known(key)
             if place is None:
-                place, data = yield from self._found_late(state, key)
+                place, data = yield from state.finder.found_late(key)
             if place is not None:
-                data = yield from self._fetched(state, place)
+                data = yield from state.finder.fetched(place)
         if data is None:
             state.misses += 1
             raise NotFoundInStore(self, key)
@@ -228,9 +211,9 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
                 else:
                     yield Call(self._verify_data, data, key)
             except InvalidDataFound:
-                state.bad.add(key)  # the next put replaces it
+                state.finder.bad.add(key)  # the next put replaces it
                 if place is not None:
-                    state.gather.forget(self.raw, self.prefix + place.url)
+                    state.finder.forget(place)
                 raise
         state.hits += 1
         return Found(data, self.label)
@@ -241,106 +224,14 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
     def describe_steps(self, digest: str) -> Steps[Stored | None]:
         key = self._text(digest).lower()
         state = self._states.get() or self._start()
-        data = self._here(state, key)
+        data = state.finder.here(key)
         if data is None:
-            place = self._known(state, key)
+            place = state.finder.known(key)
             if place is None:
-                place, data = yield from self._found_late(state, key)
+                place, data = yield from state.finder.found_late(key)
             if place is not None:
                 return Stored(redact_url(self.prefix + place.url), place.length)
         return None if data is None else Stored(size=len(data))
-
-    def _here(self, state: _State, key: str) -> bytes | None:
-        """A blob that is in a journal of this process."""
-        held = state.writer.find(key)
-        if held is None:
-            return None
-        journal, member = held
-        try:
-            data = journal.read(member.offset, member.size)
-        except OSError as error:
-            raise self._failed(error) from error
-        if len(data) != member.size:
-            raise StoreNotAvailable(self.label, f"{journal.path} was cut by another program")
-        return data
-
-    def _known(self, state: _State, key: str) -> Reference | None:
-        try:
-            return state.catalog.find(key)
-        except DamagedReferences as error:
-            # It is fetched again.
-            with state.lock:
-                state.catalog.drop(error)
-            state.listed = float("-inf")
-            return None
-
-    def _found_late(self, state: _State, key: str) -> Steps[tuple[Reference | None, bytes | None]]:
-        """Where a blob lies that nothing is known of: in a journal of another process, or in a new pack."""
-        for listed in (False, True):
-            data = self._at_neighbours(state, key)
-            if data is not None:
-                return None, data
-            place = self._known(state, key)  # a neighbour may have published it
-            if place is not None or listed or clock.monotonic() - state.listed < self.refresh:
-                return place, None
-            yield from self._list(state)
-        raise AssertionError  # the second round returns
-
-    def _at_neighbours(self, state: _State, key: str) -> bytes | None:
-        try:
-            with state.lock:
-                if state.neighbours.look(state.writer.own()):
-                    state.catalog.reload()  # the table of a pack comes before its journal goes
-                found = state.neighbours.find(key)
-            return None if found is None else found[0].read(found[1])
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _fetched(self, state: _State, place: Reference) -> Steps[bytes | None]:
-        url = self.prefix + place.url
-        try:
-            return (yield from state.gather.read(self.raw, url, place.offset, place.offset + (place.length or 0)))
-        except NotFoundInStore:
-            state.catalog.gone.add(place.url)  # the pack was deleted, and all of its blobs with it
-            return None
-
-    # ------------------------------------------------------------------ packs of others
-
-    def _list(self, state: _State) -> Steps[None]:
-        """List the packs, once for all lookups that wait for it, and fetch the tables of new ones."""
-        flight = state.flights.lead(None)
-        if flight is not None:
-            yield Wait(flight)
-            flight.result  # noqa: B018 - raises what the listing has raised
-            return
-        outcome: Exception | Found | None = None
-        try:
-            begun = clock.monotonic()
-            names = [name for name in (yield from list_packs(self.raw, self.prefix)) if _PACK(name)]
-            with state.lock:
-                state.catalog.reload()
-                new = [name for name in names if name not in state.catalog.packs]
-                state.catalog.gone = state.catalog.packs - set(names)
-            yield from fetch_steps(self.raw, self.prefix, new, state.catalog.folder, self.algorithm)
-            yield Call(self._reloaded, state)
-            state.listed = begun
-            outcome = Found(None, self.label)
-        except OSError as error:
-            if isinstance(error, StoreNotAvailable):
-                outcome = error
-                raise
-            outcome = self._failed(error)
-            raise outcome from error
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            state.flights.land(None, outcome)
-
-    def _reloaded(self, state: _State) -> None:
-        with state.lock:
-            state.catalog.reload()
-            state.catalog.compact()
 
     def rebuild(self) -> int:
         """Make the tables of all packs again, of the packs alone, here and beside the packs; returns how many.
@@ -353,19 +244,15 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
             A pack is damaged. The others are done.
         """
         state = self._states.get() or self._start()
-        names = [name for name in run(list_packs(self.raw, self.prefix)) if _PACK(name)]
         try:
-            with state.lock:
-                state.catalog.clear()
-                broken = rebuilt(self.raw, self.prefix, names, state.catalog.folder, self.algorithm)
-                state.catalog.reload()
+            count, broken = state.finder.rebuild()
         except StoreNotAvailable:
             raise
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.label, error) from error
         if broken:
             raise InvalidDataFound(self, broken[0], f"{len(broken)} packs are damaged")
-        return len(names)
+        return count
 
     # ------------------------------------------------------------------ writing
 
@@ -405,16 +292,16 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         if self.verify and (actual := kind.of(data)) != key:
             self._verify_digest(actual, key)
         state = self._states.get() or self._start()
-        bad = key in state.bad
-        if not bad and self._known(state, key) is not None:
+        bad = key in state.finder.bad
+        if not bad and state.finder.known(key) is not None:
             state.present += 1
             return
         try:
             kept = state.writer.append(key, data, again=bad)
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.label, error) from error
         if bad:
-            state.bad.discard(key)
+            state.finder.bad.discard(key)
         if kept:
             state.written += 1
         else:
@@ -435,27 +322,16 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
 
     def _publish(self, state: _State, *, everything: bool) -> None:
         try:
-            state.writer.publish(everything=everything, published=lambda: self._reload(state))
+            state.writer.publish(everything=everything, published=state.finder.reload)
         except StoreNotAvailable:
             raise
         except OSError as error:
-            raise self._failed(error) from error
-
-    def _reload(self, state: _State) -> None:
-        with state.lock:
-            state.catalog.reload()
+            raise failed(self.label, error) from error
 
     def _start_publishing(self, state: _State) -> None:
         with state.lock:
             if state.thread is None:
-                _writing.add(self)
-                state.thread = threading.Thread(
-                    target=_publisher,
-                    args=(weakref.ref(self, lambda _: state.writer.wake.set()), state.writer.wake),
-                    name="bitstore-packs",
-                    daemon=True,
-                )
-                state.thread.start()
+                state.thread = publisher.start(self, state.writer.wake)
 
     def publish_what_is_due(self) -> float:
         """Publish full packs, and those that have waited long enough; returns the seconds until the next one is due.
@@ -474,7 +350,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         """`flush` at the end of the process, where this process has written: what fails is logged."""
         state = self._states.get()
         if state is not None:
-            state.writer.publish_all(lambda: self._reload(state))
+            state.writer.publish_all(state.finder.reload)
 
     def __enter__(self) -> Self:
         return self
@@ -513,11 +389,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         except StoreNotAvailable:
             raise
         except OSError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: OSError) -> StoreNotAvailable:
-        where = f"{error.filename}: " if error.filename else ""
-        return StoreNotAvailable(self.label, f"{where}{error.strerror or error}")
+            raise failed(self.label, error) from error
 
     def outline(self) -> Outline:
         """Where the packs lie, and how large they are."""
@@ -530,30 +402,3 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.raw!r}, {redact_url(self.prefix)!r})"
-
-
-_writing: weakref.WeakSet[PackCache] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_writing.clear)
-
-
-@atexit.register
-def _finish_all() -> None:
-    for cache in list(_writing):
-        cache.finish()
-
-
-def _publisher(of: weakref.ref[PackCache], wake: threading.Event) -> None:
-    """Publish what is due, until the cache is gone."""
-    pause = 0.0
-    while (cache := of()) is not None:
-        try:
-            due = cache.publish_what_is_due()
-            pause = 0.0
-        except Exception as error:  # of any kind: the blobs are on the disk, and the next try may succeed
-            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-            due = pause
-            text = "%r could not publish a pack: %s; its blobs wait on this machine"
-            warn_once(logger, ("publish", cache.label, type(error)), text, cache, described(error))
-        del cache
-        wake.wait(due)
-        wake.clear()

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = ["SUFFIX", "Catalog", "write_index"]
 SUFFIX = ".bitrefs"
 _MANY = 12  # tables above which small ones are put together
 _LARGE = 1_000_000  # digests of a table that stays as it is
+_COARSE = 2_000_000_000  # nanoseconds between two moments of a file system's clock, at most
 _MOST_PACKS = 500  # of one table
 
 
@@ -63,6 +65,8 @@ class Catalog:
         self._algorithm = algorithm
         self._tables: dict[str, ReferenceTable] = {}
         self._order: list[ReferenceTable] = []  # those of the latest packs first
+        self._mark = 0
+        self._unsure = True
         self.packs: set[str] = set()
         self.gone: set[str] = set()
 
@@ -74,8 +78,21 @@ class Catalog:
                 return found
         return None
 
+    def has_changed(self) -> bool:
+        """Whether a file may have come or gone since `reload`. Raises OSError where the disk fails."""
+        return self._marked() != self._mark or self._unsure
+
+    def _marked(self) -> int:
+        try:
+            return os.stat(self.folder).st_mtime_ns  # noqa: PTH116 - at each absence
+        except FileNotFoundError:
+            return 0
+
     def reload(self) -> None:
         """Open what has come into the folder, also by other processes. Raises OSError where the disk fails."""
+        self._mark = self._marked()
+        # The clock of a file system is coarse: what comes within the same moment does not show.
+        self._unsure = abs(time.time_ns() - self._mark) < _COARSE
         try:
             names = {entry.name for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
         except FileNotFoundError:

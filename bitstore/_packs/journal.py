@@ -232,17 +232,13 @@ class Neighbours:
         self._folder = folder
         self._files: dict[str, _Read] = {}
 
-    def look(self, own: set[str]) -> bool:
-        """Read what was written since; `own` are file names to leave out. True: a file that was known is published.
-
-        Raises OSError where the disk fails.
-        """
+    def look(self, own: set[str]) -> None:
+        """Read what was written since; `own` are file names to leave out. Raises OSError where the disk fails."""
         try:
             found = {entry.name: entry for entry in os.scandir(self._folder) if entry.name.endswith(".tar")}
         except FileNotFoundError:
             found = {}
-        published = [name for name in self._files if name not in found]
-        for name in published:
+        for name in [name for name in self._files if name not in found]:
             del self._files[name]
         for name, entry in found.items():
             if name in own:
@@ -253,7 +249,6 @@ class Neighbours:
             except FileNotFoundError:
                 continue  # published meanwhile
             self._files[name] = read
-        return bool(published)
 
     def find(self, digest: str) -> tuple[_Read, Member] | None:
         """The file that has a blob, and where in it."""

@@ -1,0 +1,69 @@
+"""The thread that publishes the packs of a cache in the background, and the end of a process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from typing import Protocol
+
+from bitstore._support.once import warn_once
+from bitstore.errors import described
+
+__all__ = ["Publishes", "start"]
+
+logger = logging.getLogger("bitstore")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds after a pack could not be published
+
+
+class Publishes(Protocol):
+    """A cache with packs to publish."""
+
+    @property
+    def label(self) -> str:
+        """A short name."""
+
+    def publish_what_is_due(self) -> float:
+        """Publish; returns the seconds until the next pack is due."""
+
+    def finish(self) -> None:
+        """Publish all, at the end of the process; never raises."""
+
+
+_writing: weakref.WeakSet[Publishes] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_writing.clear)
+
+
+@atexit.register
+def _finish_all() -> None:
+    for cache in list(_writing):
+        cache.finish()
+
+
+def start(cache: Publishes, wake: threading.Event) -> threading.Thread:
+    """Start the thread of a cache, which publishes at once what is due, and whenever `wake` is set."""
+    _writing.add(cache)
+    reference = weakref.ref(cache, lambda _: wake.set())
+    thread = threading.Thread(target=_publisher, args=(reference, wake), name="bitstore-packs", daemon=True)
+    thread.start()
+    return thread
+
+
+def _publisher(of: weakref.ref[Publishes], wake: threading.Event) -> None:
+    """Publish what is due, until the cache is gone."""
+    pause = 0.0
+    while (cache := of()) is not None:
+        try:
+            due = cache.publish_what_is_due()
+            pause = 0.0
+        except Exception as error:  # of any kind: the blobs are on the disk, and the next try may succeed
+            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            due = pause
+            text = "%r could not publish a pack: %s; its blobs wait on this machine"
+            warn_once(logger, ("publish", cache.label, type(error)), text, cache, described(error))
+        del cache
+        wake.wait(due)
+        wake.clear()
