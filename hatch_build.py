@@ -85,7 +85,7 @@ def build(folder: Path) -> Path:
     """The extension module, built in `folder`. Raises `NotBuilt`."""
     if sys.implementation.name != "cpython" or os.name != "posix":
         raise NotBuilt("it is for CPython on Linux and macOS")
-    told = [os.environ["CC"]] if os.environ.get("CC") else [sysconfig.get_config_var("CC") or "cc", "cc"]
+    told = [named] if (named := os.environ.get("CC", "").strip()) else [sysconfig.get_config_var("CC") or "cc", "cc"]
     compiler = next((each for each in told if shutil.which(shlex.split(each)[0])), None)
     if compiler is None:
         raise NotBuilt(f"there is no C compiler ({told[-1]})")
@@ -141,7 +141,7 @@ def probe(compiler: str, flags: list[str]) -> None:
     own = [option for name in ("CPPFLAGS", "CFLAGS") for option in shlex.split(os.environ.get(name, ""))]
     command = [*shlex.split(compiler), *own, *flags, *folders, "-fsyntax-only", "-x", "c", "-"]
     for code, reason in PROBES:
-        done = subprocess.run(command, input=code, text=True, capture_output=True, check=False)
+        done = subprocess.run(command, input=code, text=True, errors="replace", capture_output=True, check=False)
         if done.returncode:
             print(done.stderr, file=sys.stderr)
             raise NotBuilt(reason.format(cc=compiler))
@@ -154,7 +154,7 @@ def place(built: Path | None) -> None:
     if built is None:
         where.unlink(missing_ok=True)
         return
-    spare = where.with_name(f"{name}.new")
+    spare = where.with_name(f"{name}.{os.getpid()}.new")
     shutil.copy(built, spare)
     spare.replace(where)
 

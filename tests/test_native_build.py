@@ -10,6 +10,7 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ Build = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """What a build reads; the C code is a module with a version alone, which takes no time to compile."""
+    tmp_path = tmp_path / "a folder"
+    tmp_path.mkdir()
     for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("bitstore/__init__.py", "ray_integration/__init__.py", "epic/bitstore/__init__.py"):
@@ -185,6 +188,29 @@ def test_a_build_in_place_replaces_the_file_and_not_its_content(copy: Path, buil
         assert held.read() == before
     assert sorted(path.name for path in place.parent.iterdir()) == ["__init__.py", MODULE, "src"]
     assert version_of(place) == "not available"
+
+
+@needs_compiler
+def test_a_free_threaded_python_gets_a_module_of_its_own(copy: Path, build: Build) -> None:
+    """Pretended: the code of the checkout is compiled for this Python alone."""
+    shutil.rmtree(copy / NATIVE / "src")
+    shutil.copytree(ROOT / NATIVE / "src", copy / NATIVE / "src")
+    code = """if True:
+        import runpy, sysconfig
+        sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
+        runpy.run_path("hatch_build.py", run_name="__main__")
+    """
+    name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    assert build("-c", code).stdout == f"native transport: built ({name})\n"
+    assert version_of(copy / NATIVE / name).startswith("OpenSSL ")
+
+
+@needs_compiler
+def test_builds_in_place_at_once_do_not_meet(copy: Path, build: Build) -> None:
+    with ThreadPoolExecutor() as several:
+        done = list(several.map(lambda _: build(*IN_PLACE, CC=" "), range(3)))
+    assert [each.stdout for each in done] == [f"native transport: built ({MODULE})\n"] * 3, done
+    assert sorted(path.name for path in (copy / NATIVE).iterdir()) == ["__init__.py", MODULE, "src"]
 
 
 @needs_compiler
