@@ -18,7 +18,7 @@ from bitstore._support.per_process import KeepsPerProcess, PerProcess
 from bitstore.errors import described
 from bitstore.index._file import DamagedIndex
 from bitstore.index._index import Index, IndexInfo
-from bitstore.index._noted import Noted
+from bitstore.index._noted import Noted, identity_of
 from bitstore.index._writes import note, place_of
 
 __all__ = ["Denial", "Membership", "MembershipState", "why_no_proof"]
@@ -217,7 +217,7 @@ class Membership(KeepsPerProcess):
     def __getstate__(self) -> dict[str, Any]:
         identity = self._identity
         with contextlib.suppress(OSError):
-            identity = identity or Noted(place_of(self.path)).identity
+            identity = identity or identity_of(place_of(self.path))
         return {**self.__dict__, "_here": PerProcess(), "_identity": identity}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bitstore.index._file import DamagedIndex
 from bitstore.index._writes import HEAD, RECORD, can_be_shared, digests_of, head_of, moment_of
 
-__all__ = ["Noted"]
+__all__ = ["Noted", "identity_of"]
 
 _OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _UNREADABLE = b"?"  # in place of a head
@@ -110,3 +110,14 @@ class Noted:
             self._digests.update(digest for digest, _ in digests_of(data, self.path))
             self._end += len(data)
         return True
+
+
+def identity_of(path: Path) -> bytes | None:
+    """The identity of a file of writes; None: there is none, or it cannot be read."""
+    if not can_be_shared():
+        return None
+    try:
+        with open(path, "rb") as file:
+            return head_of(file.read(HEAD.size), path).identity
+    except (DamagedIndex, OSError):
+        return None
