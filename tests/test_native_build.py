@@ -10,7 +10,6 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,9 +206,17 @@ def test_a_free_threaded_python_gets_a_module_of_its_own(copy: Path, build: Buil
 
 @needs_compiler
 def test_builds_in_place_at_once_do_not_meet(copy: Path, build: Build) -> None:
-    with ThreadPoolExecutor() as several:
-        done = list(several.map(lambda _: build(*IN_PLACE, CC=" "), range(3)))
-    assert [each.stdout for each in done] == [f"native transport: built ({MODULE})\n"] * 3, done
+    """The second one begins and ends while the first has its file half in place."""
+    code = """if True:
+        import runpy, shutil, subprocess, sys
+        def copy(*paths, original=shutil.copy):
+            original(*paths)
+            subprocess.run([sys.executable, "hatch_build.py"], check=True, stdout=subprocess.DEVNULL)
+        shutil.copy = copy
+        runpy.run_path("hatch_build.py", run_name="__main__")
+    """
+    done = build("-c", code, CC=" ")
+    assert done.stdout == f"native transport: built ({MODULE})\n", done.stderr
     assert sorted(path.name for path in (copy / NATIVE).iterdir()) == ["__init__.py", MODULE, "src"]
 
 
