@@ -125,8 +125,8 @@ class Store(FrameMethods, ABC):
             repeated failures) for which lookups wait and try again: so a short outage does not turn a data set
             into failures. 0: what fails has failed.
         threads
-            How many threads transfer, 1 to 16; None: one for small blobs, whose lookups are mostly Python, and for
-            large ones as many as there are cores, 4 at most.
+            How many threads transfer, 1 to 16; None: one for small blobs, whose lookups are mostly Python (two from
+            4 cores on), and for large ones as many as there are cores, 8 at most.
 
         Yields
         ------

@@ -173,14 +173,14 @@ class TestStopping:
         assert len(store._live().flights) == 0
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
 
-    def test_closing_a_batch_of_large_blobs_ends_both_transfer_threads(self, api: CountedAPI) -> None:
+    def test_closing_a_batch_of_large_blobs_ends_all_transfer_threads(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=16)
         store = composed(Sha1Store(HTTPRaw(), api.blob_url("")))
         api.blobs = blobs(40, size=3_000_000)
         answers = store.get_many(api.blobs, in_flight=8)
         assert [next(answers).found for _ in range(16)] == [True] * 16
         rule.wait_hits(6)
-        assert [each.name for each in threading.enumerate()].count("bitstore-transfer") == 2
+        assert [each.name for each in threading.enumerate()].count("bitstore-transfer") >= 2
         answers.close()  # type: ignore[attr-defined]
         assert len(store._live().flights) == 0
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bitstore._lookup.asking import canonical_of, label_of, size_of, steps_of_get, steps_of_key
-from bitstore._lookup.loops import loop, threads_for_large
+from bitstore._lookup.loops import loop, useful_threads
 from bitstore._lookup.options import LookupOptions
 from bitstore._lookup.task import Task
 from bitstore._lookup.workers import taken
@@ -25,9 +25,7 @@ _PER_TRANSFER = 2  # lookups in the window for each transfer that may be under w
 _SPARE = 64  # further lookups in the window: answers that the consumer has yet to take must not hold up transfers
 _TRIES = 2  # further tries of a lookup that failed although others were answered
 _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
-# A transfer thread mostly runs Python for each small blob, and a second one would only wait for it; of large blobs it
-# mostly copies bytes, which several do at the same time.
-_LARGE = 1024 * 1024
+_LARGE = 1024 * 1024  # bytes of a blob, from which on several threads help whatever else there is
 _NEVER = float("-inf")  # before all times
 
 
@@ -108,6 +106,7 @@ class Window:
         self._bytes_in = 0  # bytes of the blobs of those lookups; written by the transfer threads
         self._bytes_out = 0  # bytes of the blobs yielded
         self._threads = options.threads
+        self._useful = useful_threads(large=False), useful_threads(large=True)
         self._spread = options.threads or 1  # transfer threads that have lookups of this window
         self._portion = 1  # inputs that are read at a time, once the window has been full
 
@@ -267,7 +266,7 @@ class Window:
         # Blobs that are here count by their size, those to come by the mean of what has come so far.
         mean = self._bytes_in / self._answered
         if self._threads is None:
-            self._spread = threads_for_large() if mean >= _LARGE else 1
+            self._spread = self._useful[mean >= _LARGE]
             if self._spread == 1:
                 self.loop = self._first_loop
         held = self._bytes_in - self._bytes_out
