@@ -86,7 +86,7 @@ class Columns:
 
     def _begin_chunk(self) -> None:
         self._buffer: bytearray | None = None
-        self._whole: bytes | None = None  # the only blob of a chunk, as the store returned it
+        self._whole: bytes | memoryview | None = None  # the only blob of a chunk, as the store returned it
         self._end = 0  # bytes of the blobs in the chunk
         self._ends = array("q", [0])
         self._found: list[bool] = []
@@ -119,7 +119,7 @@ class Columns:
         self.rows = self.size = 0
         return columns
 
-    def _copy(self, data: bytes) -> None:
+    def _copy(self, data: bytes | memoryview) -> None:
         start = self._end
         self._end = end = start + len(data)
         self.size += len(data)

@@ -22,8 +22,9 @@ _LONGEST_KEY = 200  # characters of a key in an error's text
 class RowAnswer:
     """What goes into the new columns of one row."""
 
-    # The blob, and the name of the store or tier that had it; None unless found.
-    data: bytes | None = None
+    # The blob (from a node store: a part of the piece in which it came), and the name of the store or tier that had it;
+    # None unless found.
+    data: bytes | memoryview | None = None
     source: str | None = None
     # Why there is no blob, as an error and as the text of the row's error column; None if found.
     error: Exception | None = None

@@ -77,6 +77,8 @@ def answers(keys: list[Any], take: Callable[[], RowAnswer], *, raises: bool) -> 
             answer = held.pop(key) if key in held else take()
             uses[key] -= 1
             if uses[key]:
+                if isinstance(answer.data, memoryview):  # it would keep all of its piece
+                    answer.data = bytes(answer.data)
                 held[key] = answer
         if answer.error is not None and raises:
             raise answer.error

@@ -14,8 +14,9 @@ from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
 from ray_integration._fetch.own_disks import OwnDisks
-from ray_integration._node.node_store import Piece, needs_paid
+from ray_integration._node.node_store import needs_paid
 from ray_integration._node.own_disk import OwnDisk
+from ray_integration._node.pieces import Piece
 from ray_integration._node.usable import usable_part
 from ray_integration._pool.members import Members
 from ray_integration._pool.node_calls import NodeCall, NodeCalls, brief
@@ -27,6 +28,7 @@ logger = logging.getLogger("bitstore")
 _FIRST = 32  # lookups under way before anything is known of the blobs' sizes
 _CALL = 4096  # digests in one call at most
 _GROUP = 64  # digests that are sought on the node's own disk before it is decided whether to go on there
+_IN_PLACE_BYTES = 64 << 20  # bytes of blobs that wait for their turn in the object store; more wait in copies
 _FREE_TRIES = 3  # node stores that are asked before the caller fetches by itself
 _PAID_TRIES = 6  # calls to owners before a row is given up
 
@@ -203,9 +205,13 @@ class _Batch(NodeCalls[int]):
     # -- receiving
 
     def _take(self, call: NodeCall[int], piece: Piece) -> None:
-        for index, data, source, text, error in piece.rows:
-            self._answer(call.keys[index], RowAnswer(data, source, error, text))
-            call.open.discard(call.keys[index])
+        copied = self._held > _IN_PLACE_BYTES
+        for index, data, source in piece.blobs():
+            self._answer(call.keys[index], RowAnswer(bytes(data) if copied else data, source))
+        for index, text, error in piece.others:
+            self._answer(call.keys[index], RowAnswer(error=error, text=text))
+        call.open.difference_update([call.keys[index] for index in piece.found])
+        call.open.difference_update([call.keys[index] for index, _, _ in piece.others])
         unpaid = [call.keys[index] for index in piece.unpaid]
         self._unpaid.setdefault(call, []).extend(unpaid)
         call.open.difference_update(unpaid)

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from bitstore import __version__
+from bitstore._frames.buffers import BufferPool
 from bitstore._frames.row_answer import answer_of
 from bitstore._tiers.stats import TierStats
 from bitstore._tiers.views import free_part
@@ -22,16 +23,13 @@ from ray_integration._node.gc_freeze import freeze_after_imports
 from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._node.own_disk import DiskPlace, OwnDisk, Reads
+from ray_integration._node.pieces import Packer, Piece
 from ray_integration._node.usable import usable_part
 from ray_integration._own_code import changed_code
 
-__all__ = ["Description", "NodeStore", "Piece", "Row", "VersionMismatch", "check_code", "needs_paid"]
+__all__ = ["Description", "NodeStore", "VersionMismatch", "check_code", "needs_paid"]
 
-_PIECE_BYTES = 16 << 20
-_PIECE_ROWS = 1024
 _HELD_BYTES = 64 << 20
-
-Row: TypeAlias = "tuple[int, bytes | None, str | None, str | None, Exception | None]"
 
 
 class VersionMismatch(BitstoreError, RuntimeError):
@@ -60,15 +58,6 @@ class VersionMismatch(BitstoreError, RuntimeError):
                 "bring the same to all nodes (runtime_env's working_dir or py_modules does) and make the pool again"
             )
         super().__init__(message, where, found, expected, module)
-
-
-class Piece(NamedTuple):
-    """Some of the answers to a call of `NodeStore.fetch`."""
-
-    # (position, data, source, text, error), as in `RowAnswer`; `error` only where the caller wants it.
-    rows: list[Row]
-    # Positions that only a paid source may answer, which the call was not to ask.
-    unpaid: list[int]
 
 
 @dataclass(frozen=True)
@@ -111,6 +100,7 @@ class NodeStore:
         self._notes: list[str] = []
         self._store = self._free = None
         self._disk: OwnDisk | None = None
+        self._buffers = BufferPool()
         try:
             if version != __version__:
                 raise VersionMismatch(f"node {self._node_id}", __version__, version)
@@ -184,12 +174,12 @@ class NodeStore:
         freeze_after_imports()
         store = self._store if ask_paid else self._free
         if store is None:
-            yield Piece([], list(range(len(digests))))
+            packer = Packer(self._buffers)
+            packer.unpaid = list(range(len(digests)))
+            yield packer.take()
             return
         may_pay = not ask_paid and self._free is not self._store
-        rows: list[Row] = []
-        unpaid: list[int] = []
-        size = 0
+        packer = Packer(self._buffers)
         blobs: Any = Store.get_many(
             store,
             digests,
@@ -202,18 +192,19 @@ class NodeStore:
         with closing(blobs):
             for blob in blobs:
                 if may_pay and needs_paid(self._store, blob):
-                    unpaid.append(blob.index)
+                    packer.unpaid.append(blob.index)
                     continue
                 answer = answer_of(blob)
-                if rows and (size + answer.size > _PIECE_BYTES or len(rows) >= _PIECE_ROWS):
+                if not packer.has_room(answer.size):
                     self._metrics.report()
-                    yield Piece(rows, unpaid)
-                    rows, unpaid, size = [], [], 0
-                error = _portable(answer.error) if with_errors and answer.error is not None else None
-                rows.append((blob.index, answer.data, answer.source, answer.text, error))
-                size += answer.size
+                    yield packer.take()
+                if answer.data is not None:
+                    packer.add(blob.index, answer.data, str(answer.source))
+                else:
+                    error = _portable(answer.error) if with_errors and answer.error is not None else None
+                    packer.add_other((blob.index, str(answer.text), error))
         self._metrics.report()
-        yield Piece(rows, unpaid)
+        yield packer.take()
 
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
         """Fill caches (see `bitstore._warming`); some outcomes at a time, and no blob, come back.
