@@ -19,7 +19,7 @@ import ray
 import ray.data
 
 from bitstore import S3Raw, Sha1Store
-from ray_integration import CannotBePlaced, fetch_blobs
+from ray_integration import CannotBePlaced, FetchBlobs, NodePool, fetch_blobs
 from tests.ray_cluster import local_ray, on_ray
 from tests.ray_stores import MadeStore
 from tests.servers import SeaweedS3
@@ -82,6 +82,22 @@ def test_five_gigabytes_pass_an_object_store_of_one(machine: None, s3: SeaweedS3
         blocks=len(sizes),
         largest_block_megabytes=max(sizes) / 1e6,
     )
+
+
+def test_the_memory_of_a_node_store_stays_bounded(machine: None) -> None:
+    """Three gigabytes pass through it: what it has under way, and what it keeps to use again, are bounded."""
+    megabytes = []
+    store = MadeStore(MEGABYTE)
+    with NodePool(store, private=True) as pool:
+        (node,) = pool.nodes()
+        for number in range(6):
+            fetch = FetchBlobs(store, pool=pool)
+            asked = [digest_of(f"{number} {row}".encode()) for row in range(512)]
+            assert sum(piece.num_rows for piece in fetch(pyarrow.table({"sha1": asked}))) == 512
+            status = Path(f"/proc/{node.pid}/status").read_text()
+            megabytes.append(int(status.partition("RssAnon:")[2].split()[0]) / 1024)
+    assert max(megabytes) < 600
+    record("memory of a node store, 3 GB through it", largest_megabytes=max(megabytes), last_megabytes=megabytes[-1])
 
 
 class Hog:
