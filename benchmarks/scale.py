@@ -53,7 +53,7 @@ class Units:
     digest_bytes
         Of a SHA-1 in memory.
     metric_series
-        Time series of one process and tier: 11 counters, a gauge, a histogram of 13 buckets with sum and count.
+        Time series of one process and tier: 13 counters, a gauge, a histogram of 13 buckets with sum and count.
     tiers
         Of the composite.
     """
@@ -77,7 +77,7 @@ class Units:
     egress: float = 0.09
     bucket_rate: int = 5_500
     digest_bytes: int = 20
-    metric_series: int = 27
+    metric_series: int = 29
     tiers: int = 4
 
 
