@@ -12,18 +12,12 @@ from typing import Any
 
 import pytest
 
-from bitstore import (
-    Budget,
-    DiskCache,
-    HTTPRaw,
-    MissLedger,
-    Price,
-    RemembersMisses,
-    Sha1Store,
-)
+from bitstore import Budget, CallLimit, DiskCache, HTTPRaw, MissLedger, Price, RemembersMisses, Sha1Store
+from bitstore._planning.interval import of_mean, of_others, of_share
+from bitstore.index import IndexBuilder
 from tests.limit_workers import LimitedAPI
 from tests.servers import CountedAPI
-from tests.stores import as_cache, as_source, composed, sha1
+from tests.stores import API, Shelf, as_cache, as_source, composed, down, sha1
 
 BUCKET = Price(per_1000_reads="0.4 USD", egress_per_gb="90 USD", per_1000_writes="5 USD")
 GOOGLE = Price(per_1000_reads="0.5 USD", egress_per_gb="120 USD", misses_billed=False)
@@ -128,3 +122,88 @@ def test_a_plan_is_within_a_tenth_of_the_fact(job: Any, servers: list[CountedAPI
     assert {row.what for row in beside} >= {"hits", "requests", "bytes", "money"}
     json.loads(plan.as_json())
     assert f"{len(digests):,} different digests" in str(plan)
+
+
+def test_an_index_makes_a_plan_exact_without_a_request(servers: list[CountedAPI], tmp_path: Path) -> None:
+    blobs = made(600, 5)
+    servers[0].blobs, servers[1].blobs = split(blobs, 0.5, 0.9)
+    paths = []
+    for number, server in enumerate(servers[:2]):
+        with IndexBuilder("sha1") as builder:
+            builder.add(server.blobs)
+            builder.write(tmp_path / f"{number}.idx", source=f"{server.url}/blob/")
+        paths.append(tmp_path / f"{number}.idx")
+    api = LimitedAPI(servers[2].url, None, price="0.02 USD")
+    first = Sha1Store(HTTPRaw(price=BUCKET), f"{servers[0].url}/blob/", index=paths[0])
+    second = Sha1Store(HTTPRaw(price=BUCKET), f"{servers[1].url}/blob/", index=paths[1])
+    store = composed(as_source(first, "first"), as_source(second, "second"), as_source(api, "api"))
+    plan = store.plan(blobs, sample=0)
+    assert not any(server.requests for server in servers)
+    assert all(tier.asked.is_exact and tier.basis != "nothing is known" for tier in plan.tiers[:2])
+    store.budget = Budget()
+    list(store.get_many(blobs))
+    for tier in plan.tiers[:2]:  # a tier that is denied is asked before anything is paid for, and so it is planned
+        assert tier.requests == (spent := store.budget.receipt()[tier.name].requests,) * 3, (tier, spent)
+        assert tier.hits.expected == store.stats()[tier.name].hits
+    assert plan.tiers[2].calls == (store.budget.receipt()["api"].calls,) * 3
+
+
+def test_what_is_not_known_is_said_and_never_asked_for_money() -> None:
+    api = API({})
+    api.limit = CallLimit("api", per_day=10, budget=15)
+    store = composed(as_source(down(), "down"), as_source(api, "api"))
+    digests = [sha1(str(number).encode()) for number in range(40)]
+    plan = store.plan([*digests, *map(str.upper, digests), "no digest", b"\xff"], sample=40)
+    assert api.calls == [] and (plan.digests, plan.invalid, plan.sampled) == (40, 2, 40)
+    assert plan.tiers[1].asked == plan.tiers[1].calls == (40, 40, 40)
+    assert plan.tiers[1].hits.low == 0 and plan.tiers[1].hits.high == 40 and plan.money is None
+    told = "\n".join(plan.notes)
+    assert "down could not say for 40 of the sample, which count as missing there" in told
+    assert (
+        "api needs about 40 calls, and its limit allows 15" in told
+        and "api costs money or quota, and has no price" in told
+    )
+    assert plan.hours(per_second=1000) == (40 * 8640 / 3600,) * 3  # four days, whatever the rate
+    empty = store.plan([])
+    assert (empty.digests, empty.missing, empty.hours(1)) == (0, (0, 0, 0), (0, 0, 0))
+    assert "0 different digests" in str(empty) and empty.as_dict()["money"] is None
+    for wrong in (-1, True):
+        with pytest.raises(ValueError, match="sample="):
+            store.plan(digests, sample=wrong)
+    for rate in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="per_second="):
+            plan.hours(rate)
+
+
+def test_tiers_of_a_composite_within_a_composite_are_planned_by_their_names(tmp_path: Path) -> None:
+    held = {sha1(bytes([n])): bytes([n]) for n in range(50)}
+    api = API(held)
+    api.price = "1 USD"
+    cache = DiskCache(tmp_path / "cache", "1GB", algorithm="sha1")
+    inner = composed(as_source(Shelf({}), "shelf"), as_source(api, "api"))
+    store = composed(as_cache(cache, "disk"), as_source(inner, "inner"))
+    cache.put(next(iter(held)), bytes([0]))
+    plan = store.plan(held)
+    assert [tier.name for tier in plan.tiers] == ["disk", "inner/shelf", "inner/api"]
+    assert plan.tiers[2].calls == (49, 49, 49) and str(plan.money) == "49.00 USD"
+    assert api.calls == []
+
+
+def test_shares_and_means_have_the_bounds_of_their_sources() -> None:
+    # Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", 2001: 10 of 50.
+    low, expected, high = of_share(10, 50)
+    assert (round(low, 4), expected, round(high, 4)) == (0.1124, 0.2, 0.3304)
+    assert of_share(0, 0) == (0.0, 0.5, 1.0) and of_share(3, 4, 4) == (0.75, 0.75, 0.75)
+    assert of_share(0, 50).low == 0.0 and of_share(50, 50).high == 1.0
+    half = of_share(500, 1000)
+    assert of_share(500, 1000, 2000).high < half.high < of_others(500, 1000, 100).high <= 1.0
+    assert of_mean([2.0, 4.0, 6.0]).expected == 4.0 and of_mean([5.0]) == (0.0, 5.0, 10.0)
+    assert of_mean([1.0, 3.0], 2) == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="a mean needs values"):
+        of_mean([])
+    dice, inside = random.Random(8), 0
+    for _ in range(400):
+        population = [dice.random() < 0.3 for _ in range(300)]
+        share = of_share(sum(population[:100]), 100, 300)
+        inside += share.low <= sum(population) / 300 <= share.high
+    assert inside >= 370  # 95 %, of which chance takes or adds a few
