@@ -36,7 +36,7 @@ from bitstore._money.classes import CLASSES
 from bitstore._support.fingerprint import fingerprint
 from tests.budget_workers import cause_of, fetch_until_used_up, pay_until_used_up, priced_api, priced_server
 from tests.limit_workers import LimitedAPI, TimedAPI, digest_of
-from tests.servers import Answer, CountedAPI, FakeGCS, MakeProxy, SeaweedS3
+from tests.servers import Answer, CountedAPI, FakeGCS, Hang, MakeProxy, SeaweedS3
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
@@ -202,6 +202,29 @@ def test_requests_use_up_a_cap_in_money_and_never_pass_it(web: CountedAPI, many:
         assert Money(most) - served(web) < Money("0.0004 USD") + Money("90 USD") * (Decimal(65536) / 2**30)
 
 
+def test_lookups_wait_for_what_is_set_aside_and_not_needed(web: CountedAPI) -> None:
+    need = sum(map(len, web.blobs.values())) + 65536  # for all, and what is set aside for one of them besides
+    store = priced_server(web.url, "free", Budget(bytes=need), max_blob_size="64KiB")
+    assert all(blob.found for blob in store.get_many(web.blobs, in_flight=16))
+
+
+def test_a_request_that_is_given_up_counts_as_all_that_it_might_have_cost(web: CountedAPI) -> None:
+    store = priced_server(web.url, EGRESS, Budget("1 USD"), max_blob_size="64KiB")
+    web.rules.add(Hang(), times=1)
+    with pytest.raises(LookupFailed):
+        store.get(next(iter(web.blobs)), timeout=0.2)
+    assert store.budget is not None and store.budget.spent[2:] == (1, 65536)
+
+
+def test_a_budget_that_is_replaced_gives_back_what_it_has_not_spent(web: CountedAPI, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    store = priced_server(web.url, EGRESS, Budget("5 USD", state=state))
+    list(store.get_many(web.blobs))
+    first, store.budget = store.budget, Budget("6 USD", state=state)
+    assert store.budget is not None and store.budget.spent.money == served(web)
+    assert first is not None and first.spent == store.budget.spent
+
+
 @pytest.mark.parametrize("kind", ["s3", "gs", "http"])
 def test_every_request_to_a_bucket_is_on_the_receipt(
     kind: str, s3: SeaweedS3, gcs: FakeGCS, fault_proxy: MakeProxy
@@ -217,7 +240,7 @@ def test_every_request_to_a_bucket_is_on_the_receipt(
     else:
         raw, prefix = HTTPRaw(**options), f"{proxy.url}/{s3.create_bucket(public=True)}/"
     store = Sha1Composite()
-    store.append_source(Sha1Store(raw, prefix), name="bucket")
+    store.append_source(Sha1Store(raw, prefix, True), name="bucket")  # the express lane would take it
     budget = Budget()
     store.budget = budget
     held = blobs(5, 1000)
