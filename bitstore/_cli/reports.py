@@ -112,7 +112,7 @@ def fetch_line(
         complete=report.complete,
         resume=resume,
         tiers=tiers,
-        budget=budget,
+        spent=spent_keys(budget),
         planned=planned,
     )
 
@@ -127,7 +127,7 @@ def report_line(
     complete: bool,
     resume: str | None,
     tiers: Iterable[TierStats] | None,
-    budget: Budget | None = None,
+    spent: list[dict[str, Any]] | None = None,
     planned: list[dict[str, Any]] | None = None,
 ) -> lines.Report:
     """The report of a run through a list as an object; for the other parameters see `run_keys`.
@@ -140,8 +140,8 @@ def report_line(
         How many of them were not asked for, because they are there from before.
     tiers
         What each tier did; None: unknown here.
-    budget
-        What was paid from; None: nothing was counted.
+    spent
+        What was spent at each tier; None: nothing was counted.
     planned
         What was planned beside what it came to; None: there was no plan.
     """
@@ -153,7 +153,7 @@ def report_line(
         invalid=tally.invalid,
         by_tier=dict(tally.by_tier),
         tiers=None if tiers is None else [tier.as_dict() for tier in tiers],
-        spent=spent_keys(budget),
+        spent=spent,
         planned=planned,
         **run_keys(command, tally, exit_code=exit_code, complete=complete, resume=resume),
     )

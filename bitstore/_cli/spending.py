@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Any
 
 import typer
@@ -46,8 +47,15 @@ class BudgetOptions:
             caps[kind] = cap
         return caps
 
-    def give(self, composite: DigestComposite) -> Budget | None:
+    def give(self, composite: DigestComposite, *, for_cluster: bool = False) -> Budget | None:
         """The budget that `composite` pays from: what the options say, else what its configuration does; None: none.
+
+        Parameters
+        ----------
+        composite
+            The stores.
+        for_cluster
+            Whether the processes of a Ray cluster will pay, all of them from one budget.
 
         Raises
         ------
@@ -57,18 +65,31 @@ class BudgetOptions:
         caps, configured = self.caps(), composite.budget
         if self.budget_file is not None and not self.budget_file.strip():
             raise ConfigError("--budget-file is empty: name a file, or leave it out")
-        if not caps and self.budget_file is None:
+        if not caps and self.budget_file is None and (configured is None or not for_cluster):
             return configured
         if configured is not None and not caps:
             caps = {kind: cap for kind in ("most", "calls", "requests", "bytes") if (cap := getattr(configured, kind))}
         where: dict[str, Any] = {} if configured is None else {"name": configured.name, "state": configured.state}
         if self.budget_file is not None:
             where["state"] = Path(self.budget_file).expanduser().absolute()
+        kind: type[Budget] = Budget
+        if for_cluster:
+            kind = _cluster_budget()
+            # Without a file, nothing that other commands have spent counts.
+            where["name"] = where.get("name") or (f"warm {token_hex(6)}" if where.get("state") is None else "budget")
         try:
-            composite.budget = Budget(**caps, **where)
+            composite.budget = kind(**caps, **where)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"--budget: {error}") from error
         return composite.budget
+
+
+def _cluster_budget() -> type[Budget]:
+    try:
+        from ray_integration import ClusterBudget
+    except ImportError as error:
+        raise ConfigError(f"--ray: {error}; pip install 'epic-bitstore[ray]'") from error
+    return ClusterBudget
 
 
 def _cap(text: str) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ import typer
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.reports import ReportOptions, report_line, show_outcome
-from bitstore._cli.spending import BudgetOptions, receipt_lines
+from bitstore._cli.spending import BudgetOptions, receipt_lines, spent_keys
 from bitstore._cli.terminal import above, refuse, refusing, say_plainly
 from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import ListError
@@ -75,7 +75,7 @@ def warm(
         meant = _target(ray, target)
         entries, composite = listed.open(hashes, stores)
         check_target(composite, meant)
-        budget = spending.give(composite)
+        budget = spending.give(composite, for_cluster=ray != "none")
         warming = Warming(
             algorithm=entries.algorithm,
             target=meant,
@@ -89,10 +89,15 @@ def warm(
             watch=show_outcome if reporting.json else None,
         )
     interrupted: int | None = None
+    receipt: list[str] = []
+    spent: list[dict[str, Any]] | None = None
     with Interrupts() as interrupts, above(warming.progress.say):
         try:
             with _filler(composite, meant, ray, dry_run, lookups) as fill:
-                warming.run(entries, fill)
+                try:
+                    warming.run(entries, fill)
+                finally:  # while the cluster is there, which has the receipt
+                    receipt, spent = receipt_lines(budget), spent_keys(budget)
         except KeyboardInterrupt:
             interrupted = interrupts.signal or signal.SIGINT
         except ListError as error:  # the list breaks off: all of it is read before anything is asked
@@ -109,9 +114,9 @@ def warm(
         complete=report.complete,
         resume=report.advice,
         tiers=composite.stats().values() if ray == "none" and not dry_run else None,
-        budget=budget,
+        spent=spent,
     )
-    reports.end(line, "\n".join([str(report), *receipt_lines(budget)]), reporting)
+    reports.end(line, "\n".join([str(report), *receipt]), reporting)
 
 
 def _target(ray: str, target: str | None) -> Target:
