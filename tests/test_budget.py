@@ -221,7 +221,7 @@ def test_a_budget_that_is_replaced_gives_back_what_it_has_not_spent(web: Counted
     store = priced_server(web.url, EGRESS, Budget("5 USD", state=state))
     list(store.get_many(web.blobs))
     first, store.budget = store.budget, Budget("6 USD", state=state)
-    assert store.budget is not None and store.budget.spent.money == served(web)
+    assert store.budget.spent.money == served(web)
     assert first is not None and first.spent == store.budget.spent
 
 
