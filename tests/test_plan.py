@@ -148,7 +148,7 @@ def test_an_index_makes_a_plan_exact_without_a_request(servers: list[CountedAPI]
     assert plan.tiers[2].calls == (store.budget.receipt()["api"].calls,) * 3
 
 
-def test_what_is_not_known_is_said_and_never_asked_for_money() -> None:
+def test_unknown_numbers_are_said_and_never_asked_for_with_money() -> None:
     api = API({})
     api.limit = CallLimit("api", per_day=10, budget=15)
     store = composed(as_source(down(), "down"), as_source(api, "api"))
