@@ -57,6 +57,15 @@ def test_the_enrichment_example_pays_once_for_each_digest(address: str) -> None:
     assert (api[1], api[3]) == (str(200 - absent), "0")  # hits, failures
 
 
+def test_the_example_of_small_files_buys_each_blob_once_and_keeps_them_in_one_pack(address: str) -> None:
+    told = run("small_files.py", address)
+    assert told[:2] == [
+        "5000 blobs, 53890 bytes, 4000 calls; objects: .bitrefs, .tar",
+        "53890 bytes of {'2025': 1000, 'packs': 4000, 'api': 0}, 4000 calls",
+    ]
+    assert told[2].startswith("4000 members")
+
+
 def test_the_example_of_a_fast_store_keeps_the_contract(address: str) -> None:
     assert run("fast_store.py", address) == ["900 found, 100 missing"]
 

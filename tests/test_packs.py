@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import random
@@ -32,6 +33,7 @@ from bitstore import (
     StoreNotAvailable,
     config,
 )
+from bitstore._packs.journal import adopted
 from bitstore._packs.tar import head_of, members, padding_of
 from bitstore.references import ReferenceTable
 from bitstore.testing import check_store
@@ -425,6 +427,33 @@ def test_a_torn_or_damaged_journal_gives_all_blobs_that_are_whole(place: Scene) 
     assert names_in(pack) == [some[at][0] for at in (0, 2, 3, 4, 5, 6, 7)]
     check(place.cache("elsewhere"), dict(some[at] for at in (0, 2, 3, 4, 5, 6, 7)))
     assert not cache.exists(some[1][0]) and not cache.exists(some[8][0]) and not place.journals()
+
+
+def test_a_journal_that_goes_while_it_is_adopted_or_made_is_let_go(
+    place: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place.local / "journals"
+    folder.mkdir(parents=True)
+    lock = fcntl.flock
+    gone: list[Path] = []
+
+    def late(fd: Any, how: int) -> None:
+        """Another process is faster: it has the file's blobs elsewhere, and deletes it."""
+        for path in folder.glob("*.tar"):
+            if not gone:
+                gone.append(path)
+                path.unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    data = head_of(sha1(b"abc"), 3) + b"abc" + bytes(509)
+    (folder / "20260101T000000000000-aaaaaaaaaaaa.tar").write_bytes(data)
+    assert list(adopted(folder)) == [] and len(gone) == 1
+    gone.clear()
+    cache = place.cache()
+    cache.put(sha1(b"x"), b"x")
+    assert len(gone) == 1 and len(place.journals()) == 1
+    assert place.cache().get(sha1(b"x")) == b"x"
 
 
 def test_journals_of_living_processes_are_left_alone(place: Scene) -> None:

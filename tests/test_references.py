@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import obstore.store
@@ -47,10 +47,10 @@ from bitstore._lookup.run import run
 from bitstore._packs.gather import Gather
 from bitstore._raw import parts
 from bitstore.references import DamagedReferences, Reference, ReferenceTable, archive_members, write_references
-from bitstore.steps import RangesInSteps, Steps, Wait
+from bitstore.steps import RangesInSteps, Sleep, Steps, Wait
 from bitstore.testing import check_store
 from tests.servers import FakeGCS, MakeProxy, SeaweedS3
-from tests.servers.faults import Answer, Hold, s3_error
+from tests.servers.faults import Answer, s3_error
 from tests.servers.web_folder import WebFolder
 from tests.stores import Shelf, outcome, sha1
 
@@ -339,15 +339,24 @@ def test_a_failed_request_is_a_failure_of_each_of_its_lookups(behind: Bucket, ac
     assert len({id(error) for error in errors}) == len(ROWS)
 
 
-def test_lookups_go_on_where_the_one_that_reads_for_them_is_given_up(behind: Bucket) -> None:
-    hold = Hold()
-    behind.proxy.rules.add(hold, times=1)
-    source = behind.source()
-    batch = source.get_many([row[0] for row in ROWS[:20]], in_flight=20, timeout=1.0)
-    late = [blob.error for blob in batch]
-    hold.release()
-    assert all(isinstance(error, StoreNotAvailable) for error in late if error is not None)
-    assert source.get(ROWS[0][0]) == BLOBS[0]
+@pytest.mark.parametrize("steps_before", [1, 2])
+def test_lookups_go_on_where_the_one_that_reads_for_them_is_given_up(steps_before: int, tmp_path: Path) -> None:
+    (tmp_path / "o").write_bytes(PACK)
+
+    class Slow(FileRaw):
+        def range_steps(self, uri: Any, start: int, end: int) -> Steps[bytes]:
+            yield Sleep(0.0)
+            return (yield from super().range_steps(uri, start, end))
+
+    gather, raw, url = Gather(64, 0), Slow(), f"file://{tmp_path}/o"
+    leader, waiting = gather.read(raw, url, 0, 5), gather.read(raw, url, 7, 20)
+    assert isinstance(next(leader), Sleep)
+    step = next(waiting)
+    for _ in range(steps_before - 1):
+        assert isinstance(leader.send(None), Sleep)
+    leader.close()
+    assert isinstance(step, Wait) and cast("Event", step.event).landed
+    assert run(waiting) == PACK[7:20]
 
 
 # --- Wrong tables, and wrong objects ----------------------------------------------------------------------------------
