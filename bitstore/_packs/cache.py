@@ -303,6 +303,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         if bad:
             state.finder.bad.discard(key)
         if kept:
+            publisher.hold(self)
             state.written += 1
         else:
             state.present += 1
@@ -332,6 +333,12 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         with state.lock:
             if state.thread is None:
                 state.thread = publisher.start(self, state.writer.wake)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether blobs that this process has put are not published yet."""
+        state = self._states.get()
+        return state is not None and state.writer.is_waiting
 
     def publish_what_is_due(self) -> float:
         """Publish full packs, and those that have waited long enough; returns the seconds until the next one is due.

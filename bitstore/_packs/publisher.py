@@ -12,7 +12,7 @@ from typing import Protocol
 from bitstore._support.once import warn_once
 from bitstore.errors import described
 
-__all__ = ["Publishes", "start"]
+__all__ = ["Publishes", "hold", "start"]
 
 logger = logging.getLogger("bitstore")
 
@@ -26,6 +26,10 @@ class Publishes(Protocol):
     def label(self) -> str:
         """A short name."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether blobs of this process are not published."""
+
     def publish_what_is_due(self) -> float:
         """Publish; returns the seconds until the next pack is due."""
 
@@ -33,7 +37,8 @@ class Publishes(Protocol):
         """Publish all, at the end of the process; never raises."""
 
 
-_writing: weakref.WeakSet[Publishes] = weakref.WeakSet()
+# Caches with blobs that are not published: they live until those are.
+_writing: set[Publishes] = set()
 os.register_at_fork(after_in_child=_writing.clear)
 
 
@@ -43,9 +48,13 @@ def _finish_all() -> None:
         cache.finish()
 
 
+def hold(cache: Publishes) -> None:
+    """Keep a cache, which has taken a blob, until that is published."""
+    _writing.add(cache)
+
+
 def start(cache: Publishes, wake: threading.Event) -> threading.Thread:
     """Start the thread of a cache, which publishes at once what is due, and whenever `wake` is set."""
-    _writing.add(cache)
     reference = weakref.ref(cache, lambda _: wake.set())
     thread = threading.Thread(target=_publisher, args=(reference, wake), name="bitstore-packs", daemon=True)
     thread.start()
@@ -64,6 +73,9 @@ def _publisher(of: weakref.ref[Publishes], wake: threading.Event) -> None:
             due = pause
             text = "%r could not publish a pack: %s; its blobs wait on this machine"
             warn_once(logger, ("publish", cache.label, type(error)), text, cache, described(error))
+        _writing.discard(cache)
+        if cache.is_waiting:
+            _writing.add(cache)
         del cache
         wake.wait(due)
         wake.clear()

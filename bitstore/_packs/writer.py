@@ -152,6 +152,11 @@ class Writer:
         if journal is not None:
             self._full.append(journal)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a journal of this process is not published."""
+        return self._journal is not None or bool(self._full)
+
     def due(self) -> float | None:
         """Seconds until the journal is to be published although it is not full; None: there is none."""
         journal = self._journal
@@ -211,7 +216,7 @@ class Writer:
 
     def publish_all(self, published: Callable[[], None]) -> None:
         """`publish` all, at the end of the process: what fails is logged."""
-        if self._journal is None and not self._full:
+        if not self.is_waiting:
             return
         try:
             self.publish(everything=True, published=published)

@@ -49,7 +49,7 @@ class SQLiteTable:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(
-                f"file:{quote(str(self._path.absolute()))}?mode=ro", uri=True, check_same_thread=False
+                f"file:{quote(os.fsencode(self._path.absolute()))}?mode=ro", uri=True, check_same_thread=False
             )
             self._query = self._made(columns, table)
         except sqlite3.Error as error:
