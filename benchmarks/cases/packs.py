@@ -27,7 +27,7 @@ def writes(bench: Bench) -> Result:
         job = {"writer": kind, "folder": str(folder), "bucket": str(bucket), "size": _SIZE}
         return Contestant(name, "packs", job, count=count, warm_up=count // 4)
 
-    ours, files = writer("PackCache", "packs", count), writer("DiskCache, a file each", "files", count // 4)
+    ours, files = writer("PackCache", "packs", count), writer("DiskCache, a file each", "files", count)
     try:
         through = rounds.run([ours, files], rounds=bench.rounds, seconds=bench.seconds)
     finally:
