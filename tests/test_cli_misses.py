@@ -104,6 +104,9 @@ def test_forgotten_misses_are_asked_for_again(words: list[str], gone: int, scene
     ("line", "text"),
     [
         ("show none.sqlite", "there is no ledger none.sqlite"),
+        ("show empty", "there is no ledger empty"),
+        ("export misses.sqlite --source none", "it has: api, other"),
+        ("export misses.sqlite -o none/m.csv", "cannot write none/m.csv: No such file"),
         ("show --config good.toml", "has no ledger of misses"),
         ("show misses.sqlite --config misses.toml", "exclude each other"),
         ("forget misses.sqlite", "nothing says what is forgotten"),
@@ -115,8 +118,9 @@ def test_forgotten_misses_are_asked_for_again(words: list[str], gone: int, scene
     ],
 )
 def test_a_mistake_of_the_caller_is_refused(line: str, text: str, scene: Scene, ledger: MissLedger) -> None:
+    Path("empty").touch()
     code, _, err = scene("misses", *line.split())
-    assert code == 3 and text in err
+    assert code == 3 and text in err and Path("empty").stat().st_size == 0
     assert sum(1 for _ in ledger.misses()) == 6
 
 

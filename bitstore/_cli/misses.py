@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from bitstore._cli import lines
 from bitstore._cli.groups import as_command
 from bitstore._cli.options import LIST, Reporting
-from bitstore._cli.terminal import epilog, fail, refuse, refusing
+from bitstore._cli.terminal import epilog, fail, refuse, refusing, show
 from bitstore._digests.hash_list import HashList
 from bitstore._digests.remembers import RemembersMisses
 from bitstore._misses.export import FORMATS, as_csv
@@ -23,6 +24,8 @@ from bitstore.config import ConfigError, load
 from bitstore.errors import StoreNotAvailable
 
 __all__ = ["app"]
+
+_PORTION = 10_000  # misses that are written together
 
 app = typer.Typer(
     add_completion=False,
@@ -40,9 +43,12 @@ Config = Annotated[
 Source = Annotated[str | None, typer.Option(metavar="NAME", help="Only the source of this name.")]
 
 
-@app.command(epilog=epilog("bitstore misses show misses.sqlite", "bitstore misses show --config bitstore.toml --json"))
+@app.command(
+    name="show",
+    epilog=epilog("bitstore misses show misses.sqlite", "bitstore misses show --config bitstore.toml --json"),
+)
 @as_command
-def show(
+def show_command(
     reporting: Reporting,
     file: File = None,
     config: Config = None,
@@ -97,15 +103,23 @@ def export(
         refuse(f"-o takes one ledger, and the configuration has {len(ledgers)}: name the one that is meant")
     try:
         if output is not None:
-            count = ledgers[0].export(output, source=source)
+            try:
+                count = ledgers[0].export(output, source=source)
+            except OSError as error:
+                refuse(f"cannot write {output}: {error.strerror or error}")
             reporting.show(lines.MissExport(file=str(output), misses=count), f"{output}: {count:,} misses")
             return
-        misses = (miss for ledger in ledgers for miss in ledger.misses() if source in (None, miss.source))
+        misses = (miss for ledger in ledgers for miss in ledger.misses(source))
         if reporting.json:
             for miss in misses:
                 lines.show_line(lines.Miss(**miss.as_dict()))
-        elif sys.stdout is not None:
-            as_csv(sys.stdout, misses)
+            return
+        head = True
+        while (some := list(islice(misses, _PORTION))) or head:
+            table = StringIO(newline="")
+            as_csv(table, some, head=head)
+            show(table.getvalue().removesuffix("\n"))
+            head = False
     except StoreNotAvailable as error:
         fail(2, error.reason)
     except ValueError as error:
@@ -169,7 +183,7 @@ def _ledgers(file: Path | None, config: Path | None) -> list[MissLedger]:
         if file is not None:
             if config is not None:
                 raise ConfigError("a ledger and --config exclude each other: leave one out")
-            if not file.is_file():
+            if not file.is_file() or not file.stat().st_size:  # an empty one would become a ledger by being opened
                 raise ConfigError(f"there is no ledger {file}")
             return [MissLedger(file)]
         store = load(config)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+from bitstore._digests.definite import Remembered, absence_in, leniency
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.asking import (
     counts_of,
@@ -45,22 +45,6 @@ __all__ = ["LIFETIME", "RemembersMisses", "unwrapped"]
 logger = logging.getLogger("bitstore")
 
 LIFETIME = "30 days"
-
-
-class RememberedCounts(NamedTuple):
-    """Requests of the source, and how many lookups the ledger has answered in their place."""
-
-    requests: int
-    retries: int
-    remembered: int
-
-
-class _Live:
-    """What one process has counted."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.remembered = 0
 
 
 class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Store):
@@ -122,7 +106,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         if not isinstance(known, str):
             raise TypeError(f"{base_store!r} does not say by which digests it is asked: give algorithm='sha256', say")
         self.algorithm = digest_algorithm(known).name
-        if (lenient := _lenient(base_store)) is not None:
+        if (lenient := leniency(base_store)) is not None:
             raise ValueError(f"{base_store!r} has {lenient}, and what it means is no definite absence to be remembered")
         self.base_store = base_store
         self.ledger = ledger
@@ -130,7 +114,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         self.lifetime = parse_span(lifetime, name="lifetime")
         self.recheck = recheck
         self._source = SourceName(name, self.algorithm)
-        self._live: PerProcess[_Live] = PerProcess()
+        self._live: PerProcess[Remembered] = PerProcess()
 
     # ------------------------------------------------------------------ what the source is
 
@@ -213,9 +197,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
 
     def counts(self) -> RequestCounts:
         """The requests of the source, and the lookups that the ledger has answered."""
-        sent = counts_of(self.base_store)
-        requests, retries = (0, 0) if sent is None else (sent.requests, sent.retries)
-        return RememberedCounts(requests, retries, self._here().remembered)
+        return self._here().beside(counts_of(self.base_store))
 
     def outline(self) -> Outline:
         """The source, and for how long its misses are remembered where."""
@@ -273,7 +255,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
     def exists_steps(self, digest: str) -> Steps[bool]:
         def ask() -> Steps[Any]:
             if not (yield from steps_of_exists(self.base_store, digest)):
-                raise _absence(self.base_store, digest)
+                raise absence_in(self.base_store, digest)
             return True
 
         try:
@@ -289,7 +271,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         def ask() -> Steps[Any]:
             stored = yield from steps_of_describe(self.base_store, digest)
             if stored is None:
-                raise _absence(self.base_store, digest)
+                raise absence_in(self.base_store, digest)
             return stored
 
         try:
@@ -323,9 +305,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         raw = self._raw(digest)
         known = yield from self._look(raw)
         if known is not None and known.counts and known.at is not None and not self.recheck:
-            here = self._here()
-            with here.lock:
-                here.remembered += 1
+            self._here().add()
             why = f"said so on {day_of(known.at)}, remembered for {format_span(self.lifetime)}"
             raise NotFoundInStore(self.base_store, digest, why=why)
         try:
@@ -333,7 +313,7 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
-            if known is not None and not error.why and _lenient(self.base_store) is None:
+            if known is not None and not error.why and leniency(self.base_store) is None:
                 yield Call(self.ledger.add, self._source, raw, known.asked, f"answered {question}")
             raise
         if known is not None and known.at is not None:
@@ -360,8 +340,8 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
         service = getattr(getattr(self.base_store, "base_store", None), "endpoint_url", None)
         return self.label if service is None else f"{self.label} at {service}"
 
-    def _here(self) -> _Live:
-        return self._live.get() or self._live.set_once(_Live())
+    def _here(self) -> Remembered:
+        return self._live.get() or self._live.set_once(Remembered())
 
     def __repr__(self) -> str:
         lifetime = "" if self.lifetime == parse_span(LIFETIME) else f", lifetime={format_span(self.lifetime)!r}"
@@ -372,19 +352,3 @@ class RemembersMisses(DigestFormatMixin, VerifyDigestMixin, KeepsPerProcess, Sto
 def unwrapped(store: Any) -> Any:
     """The source itself, for what looks after it: old misses do not matter there."""
     return unwrapped(store.base_store) if isinstance(store, RemembersMisses) else store
-
-
-def _absence(store: Any, digest: Any) -> NotFoundInStore:
-    """A store has said that it holds nothing. One that has an index may not have asked."""
-    return NotFoundInStore(store, digest, why="" if getattr(store, "index", None) is None else "not in its index")
-
-
-def _lenient(store: Any) -> str | None:
-    """The option by which `store`, or a store below it, takes for an absence what is none; None: it has none."""
-    if getattr(store, "forbidden_is_missing", False) is True:
-        return "forbidden_is_missing=True"
-    for name in ("missing_bucket", "missing_folder"):
-        if getattr(store, name, None) == "missing":
-            return f"{name}='missing'"
-    below = getattr(store, "base_store", None)
-    return None if below is None else _lenient(below)

@@ -38,10 +38,11 @@ def export(path: Path, misses: Iterable[Miss]) -> int:
     return counted.count
 
 
-def as_csv(file: TextIO, misses: Iterable[Miss]) -> None:
+def as_csv(file: TextIO, misses: Iterable[Miss], *, head: bool = True) -> None:
     """Write misses as a table of CSV (https://www.rfc-editor.org/rfc/rfc4180), with a header. Raises `OSError`."""
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(Miss._fields)
+    if head:
+        rows.writerow(Miss._fields)
     rows.writerows(miss.as_dict().values() for miss in misses)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bitstore._misses.database import Database
@@ -174,10 +174,15 @@ class MissFile:
                 found.append(MissSource(name, algorithm, place, lifetime, count, int(expired), *times))
             return found
 
-    def misses(self) -> Iterator[Miss]:
-        """All misses, by source and digest."""
+    def names(self) -> list[SourceName]:
+        """What tells the sources apart."""
         with self._database.read() as db:
-            sources = self._sources(db)
+            return [SourceName(name, algorithm) for _, name, algorithm, _, _ in self._sources(db)]
+
+    def misses(self, names: Container[str]) -> Iterator[Miss]:
+        """All misses of the sources of these names, by source and digest."""
+        with self._database.read() as db:
+            sources = [each for each in self._sources(db) if each[1] in names]
         query = f"SELECT digest, at, reason FROM miss WHERE source = ? AND digest > ? ORDER BY digest LIMIT {_ROWS}"
         for number, name, algorithm, _, lifetime in sources:
             oldest, last = self._oldest(lifetime), b""

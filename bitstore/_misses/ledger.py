@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from bitstore._misses.database import Full, Unwritten
 from bitstore._misses.entries import EVERY, Entry, Miss, MissSource, SourceName
 from bitstore._misses.export import export
 from bitstore._misses.file import MissFile
+from bitstore._misses.recording import Recorder
 from bitstore._misses.sending import Sender
 from bitstore._misses.share import SharedMisses
 from bitstore._support.checks import ChecksOptions
@@ -42,17 +42,6 @@ class Known(NamedTuple):
     asked: int
 
 
-class _Note:
-    """A record that a thread waits for."""
-
-    __slots__ = ("done", "entry", "error")
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.done = False
-        self.error: StoreNotAvailable | None = None
-
-
 class _Live:
     """What a ledger has in one process."""
 
@@ -62,10 +51,9 @@ class _Live:
         self.reading = MissFile(path, clock=clock)
         self.writing = MissFile(path, clock=clock)
         self.sender = None if share is None else Sender(share, self.writing)
+        self.recorder = Recorder(self.writing, self.sender)
+        # What the file was told of sources: their places and lifetimes.
         self.introduced: dict[SourceName, tuple[str, float]] = {}
-        self.write_lock = threading.Lock()
-        self.pending_lock = threading.Lock()
-        self.pending: list[_Note] = []
 
 
 class MissLedger(ChecksOptions, KeepsPerProcess):
@@ -121,9 +109,23 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
         """What is known of each source, by its name. Raises `StoreNotAvailable`."""
         return self._here().reading.sources()
 
-    def misses(self) -> Iterator[Miss]:
-        """All misses that the file holds, by source and digest; also expired ones. Raises `StoreNotAvailable`."""
-        return self._here().reading.misses()
+    def misses(self, source: str | None = None) -> Iterator[Miss]:
+        """All misses that the file holds, by source and digest; also expired ones.
+
+        Parameters
+        ----------
+        source
+            Name of the source; None: all sources.
+
+        Raises
+        ------
+        ValueError
+            There is no such source.
+        StoreNotAvailable
+            The ledger cannot be read.
+        """
+        names = {each.name for each in self._named(source)}
+        return self._here().reading.misses(names)
 
     def export(self, path: str | os.PathLike[str], *, source: str | None = None) -> int:
         """Write the misses to a file, which is whole or not there; returns how many there are. Expired ones are marked.
@@ -139,13 +141,13 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
         Raises
         ------
         ValueError
-            The name of the file says no format.
+            The name of the file says no format, or there is no such source.
         OSError
             It cannot be written.
         StoreNotAvailable
             The ledger cannot be read.
         """
-        return export(Path(path), (miss for miss in self.misses() if source in (None, miss.source)))
+        return export(Path(path), self.misses(source))
 
     def forget(self, digests: Iterable[Any] | None = None, *, source: str | None = None) -> None:
         """Let sources be asked again. Other processes see it at once, other nodes when they read the share again.
@@ -166,17 +168,23 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
         """
         if isinstance(digests, (str, bytes)):
             digests = [digests]
-        known = [SourceName(each.name, each.algorithm) for each in self.sources() if source in (None, each.name)]
-        if source is not None and not known:
-            names = ", ".join(sorted({each.name for each in self.sources()})) or "none"
-            raise ValueError(f"source={source!r}: the ledger {self.path} has no such source (it has: {names})")
+        known = self._named(source)
         now = self.now() - 1  # what is asked from now on counts
         if digests is None:
             entries = [Entry(each, EVERY, now, None) for each in known]
         else:
             given = list(digests)
             entries = [Entry(each, bytes.fromhex(digest), now, None) for each in known for digest in _all(each, given)]
-        self._write([_Note(entry) for entry in entries], must=True)
+        self._write(entries, must=True)
+
+    def _named(self, source: str | None) -> list[SourceName]:
+        """The sources of this name, of all algorithms; None: all sources. ValueError where there is none."""
+        known = self._here().reading.names()
+        named = [each for each in known if source in (None, each.name)]
+        if source is not None and not named:
+            names = ", ".join(sorted({each.name for each in known})) or "none"
+            raise ValueError(f"source={source!r}: the ledger {self.path} has no such source (it has: {names})")
+        return named
 
     def forget_expired(self) -> int:
         """Delete the misses whose lifetime is over; returns how many there were. Raises `StoreNotAvailable`."""
@@ -215,18 +223,18 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
         """Record that a source lacks a digest, of which it was asked at the time `asked`. Warns where that fails."""
         if self.now() < asked:
             return  # the clock was set back meanwhile: it is not known whether a put came before or after
-        self._write([_Note(Entry(source, digest, asked, reason))], must=False)
+        self._write([Entry(source, digest, asked, reason)], must=False)
 
     def withdraw(self, source: SourceName, digest: bytes, *, must: bool) -> None:
         """Record that a source has a digest, or will have it in a moment.
 
         Where that fails, it raises `StoreNotAvailable` if it `must` not, else it warns.
         """
-        self._write([_Note(Entry(source, digest, self.now() + _SKEW, None))], must=must)
+        self._write([Entry(source, digest, self.now() + _SKEW, None)], must=must)
 
     def _introduce(self, live: _Live, source: SourceName, place: str, lifetime: float) -> None:
         live.reading.find(source, EVERY)  # whether it can be read at all
-        with live.write_lock:
+        with live.recorder.lock:
             try:
                 live.writing.introduce(source, place, lifetime)
             except Unwritten as error:  # what it knows serves all the same
@@ -242,40 +250,12 @@ class MissLedger(ChecksOptions, KeepsPerProcess):
             except StoreNotAvailable as error:
                 self._warn(error)
 
-    def _write(self, notes: list[_Note], *, must: bool) -> None:
-        """Record notes together with those of other threads: one of them writes for all that wait."""
-        live = self._here()
-        with live.pending_lock:
-            live.pending += notes
-        with live.write_lock:
-            if not all(note.done for note in notes):
-                with live.pending_lock:
-                    together, live.pending = live.pending, []
-                try:
-                    error = self._record(live, [note.entry for note in together])
-                except BaseException as raised:
-                    error = StoreNotAvailable(self.path, f"it was interrupted: {raised!r}")
-                    raise
-                finally:
-                    for note in together:
-                        note.done, note.error = True, error
-        failed = next((note.error for note in notes if note.error is not None), None)
-        if failed is not None and must:
-            raise failed
-        if failed is not None:
-            self._warn(failed)
-
-    @staticmethod
-    def _record(live: _Live, entries: list[Entry]) -> StoreNotAvailable | None:
-        """Write entries to the file, and then to the share. Returns what went wrong."""
-        sender = live.sender
-        try:
-            live.writing.write(entries)
-            if sender is not None:
-                sender.send()
-        except StoreNotAvailable as error:
-            return error
-        return None
+    def _write(self, entries: list[Entry], *, must: bool) -> None:
+        error = self._here().recorder.record(entries)
+        if error is not None and must:
+            raise error
+        if error is not None:
+            self._warn(error)
 
     def _warn(self, error: StoreNotAvailable) -> None:
         text = "misses are not remembered for now: %s (said once)"
