@@ -52,7 +52,7 @@ class _Live:
         self.writing = MissFile(path, clock=clock)
         self.sender = None if share is None else Sender(share, self.writing)
         self.recorder = Recorder(self.writing, self.sender)
-        # What the file was told of sources: their places and lifetimes.
+        # Places and lifetimes of the sources that are in the file.
         self.introduced: dict[SourceName, tuple[str, float]] = {}
 
 
