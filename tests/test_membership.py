@@ -396,6 +396,16 @@ def test_an_older_index_that_comes_back_is_no_proof(server: WebFolder, tmp_path:
     assert "the index covers less" in str(store.outline())
 
 
+def test_an_index_that_says_it_is_of_the_future_takes_out_no_note(server: WebFolder, index: Path) -> None:
+    store = at(server, "a", index=index, recheck=False)
+    store.put(LOST, b"lost")
+    build(index, covers_up_to=NOW + timedelta(days=900))
+    assert place_of(index).stat().st_size == HEAD.size + RECORD.size
+    build(index)
+    assert store.get(LOST) == b"lost" and store.exists(OTHER_LOST) is False
+    assert asked(server) == {"a": 2}
+
+
 def test_keys_of_any_form_are_looked_up_in_an_index(server: WebFolder, index: Path) -> None:
     store = Composite()
     store.append_source(at(server, "a", index=index, recheck=False), name="a")

@@ -94,15 +94,15 @@ def test_the_table_of_an_empty_pool_has_the_same_columns() -> None:
     some = stats_table({"bitstore-x-aa-0": [full]}, ["bitstore-x-bb-0"])
     none = stats_table({"bitstore-x-aa-0": []})
     assert list(none.columns) == list(some.columns) == [*COUNTERS_IN_ORDER, "breaker", "node_id"]
-    assert list(none.dtypes[:12]) == list(some.dtypes[:12]) == ["int64"] * 12
+    assert list(none.dtypes[:13]) == list(some.dtypes[:13]) == ["int64"] * 13
     assert some.loc[("a", 0, "disk"), "hits"] == 3
     assert none["hits"].sum() == 0
     assert some.attrs["unanswered"] == ["bitstore-x-bb-0"]
 
 
 COUNTERS_IN_ORDER = [
-    "hits", "misses", "failures", "invalid", "skipped", "bytes", "writes", "write_failures", "conflicts", "remembered",
-    "requests", "retries",
+    "hits", "misses", "failures", "invalid", "skipped", "denied", "bytes", "writes", "write_failures", "conflicts",
+    "remembered", "requests", "retries",
 ]  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from bitstore._support.once import warn_once
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
-from bitstore.errors import described
 from bitstore.index._file import DamagedIndex
 from bitstore.index._index import Index, IndexInfo
 from bitstore.index._noted import Noted, identity_of
@@ -182,7 +181,7 @@ class Membership(KeepsPerProcess):
             if not opened.is_current(self._name):
                 opened = self._opened(pattern, stale=opened)
         except (DamagedIndex, OSError) as error:
-            return MembershipState(info=None, noted=0, bytes=0, trouble=described(error))
+            return MembershipState(info=None, noted=0, bytes=0, trouble=str(error))
         if opened.index is None:
             trouble = None if opened.trouble is None else str(opened.trouble)
             return MembershipState(info=None, noted=len(opened.noted), bytes=0, trouble=trouble)
@@ -211,7 +210,9 @@ class Membership(KeepsPerProcess):
         return opened
 
     def _warn(self, error: Exception) -> None:
-        text = str(error) if isinstance(error, FileNotFoundError | ValueError) else described(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            text = f"index {self.path}: {error.strerror}"
         warn_once(logger, ("index", self.path, type(error)), "%s; the store is asked as if it had no index", text)
 
     def __getstate__(self) -> dict[str, Any]:

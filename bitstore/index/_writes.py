@@ -174,7 +174,7 @@ def prune(index: Path, holds: Callable[[bytes], bool], covers_up_to: datetime) -
     path = place_of(index)
     if _fcntl is None or not path.exists():
         return
-    covers = (covers_up_to - _EPOCH) // _MICROSECOND
+    covers = min((covers_up_to - _EPOCH) // _MICROSECOND, _now())
     oldest = covers - _LONGEST_PUT
     with _locked(path, index) as file:
         head = head_of(os.pread(file, HEAD.size, 0), path)
