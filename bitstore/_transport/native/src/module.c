@@ -46,10 +46,9 @@ static int fill(PyObject *module) {
     return PyModule_AddIntConstant(module, "API", API);
 }
 
+/* A free-threaded Python turns the GIL on with this module, as it does with pycurl: a group relies on it where its owner
+   and the end of an origin meet. */
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill},
-#ifdef Py_GIL_DISABLED
-                                   {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
                                    {0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", NULL, 0, functions, slots, NULL, NULL, NULL};
 
