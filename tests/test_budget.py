@@ -320,6 +320,23 @@ def test_a_budget_that_could_not_hold_is_refused() -> None:
             Budget(**options)
 
 
+def test_prices_of_another_kind_and_shared_stores_are_counted_as_well(web: CountedAPI) -> None:
+    api = API({DIGESTS[0]: b"x"})
+    api.price = Price(per_1000_reads="1 USD")
+    with pytest.raises(ValueError, match="api costs money and has no price"):
+        composed(as_source(api, "api"), budget=Budget("1 USD"))
+    raw = HTTPRaw(price="0.01 USD")  # for each request
+    here, there = Sha1Store(raw, f"{web.url}/none/"), Sha1Store(raw, f"{web.url}/blob/")
+    store = composed(as_source(here, "here"), as_source(there, "there"), budget=Budget("0.2 USD"))
+    answers = list(store.get_many([*web.blobs] * 2, in_flight=8, threads=4))
+    assert sum(isinstance(cause_of(blob.error), BudgetReached) for blob in answers) >= len(answers) - 10
+    assert store.budget is not None and store.budget.receipt().keys() == {"here, there"}
+    assert store.budget.spent[:3] == (Money("0.2 USD"), 0, 20) and len(web.requests) == 20
+    wrong: Any = "25 USD"
+    with pytest.raises(TypeError, match="expected a Budget, such as"):
+        store.budget = wrong
+
+
 def test_a_budget_travels_as_its_configuration_and_is_no_part_of_the_store(tmp_path: Path) -> None:
     source = API({DIGESTS[0]: b"x"})
     source.price = "1 USD"

@@ -208,7 +208,8 @@ class Budget(KeepsPerProcess):
         ValueError
             A paid source has no price, and there is a cap in money; or the price is in another currency.
         """
-        if price is None and paid and self.most is not None:
+        unknown = price is None or (price.per_call is None and price.currency is not None)
+        if unknown and paid and self.most is not None:
             raise ValueError(
                 f"{name} costs money and has no price, so a budget of {self.most} cannot hold: give it one, as in "
                 "price='0.002 USD' (or '0 USD', if it costs only quota)"

@@ -23,7 +23,7 @@ class Price:
     Attributes
     ----------
     per_call
-        Money for one call of a paid source, whatever it answers.
+        Money for one call of a paid source, whatever it answers; of a store of a bucket or server, for one request.
     per_1000_reads
         Money for 1,000 requests that read: GET and HEAD.
     per_1000_writes
@@ -140,9 +140,8 @@ class Price:
         """What `size` bytes cost, in the parts that are counted, rounded up."""
         return -(-size * (units_of(self.per_gb) + units_of(self.egress_per_gb)) // GIB)
 
-    @staticmethod
-    def _request(per_1000: Money | None) -> int:
-        return -(-units_of(per_1000) // 1000)
+    def _request(self, per_1000: Money | None) -> int:
+        return units_of(self.per_call) - (-units_of(per_1000) // 1000)
 
     def __repr__(self) -> str:
         shown = [f"{name}={str(money)!r}" for name in _AMOUNTS if (money := getattr(self, name)) is not None]

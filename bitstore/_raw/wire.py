@@ -322,7 +322,13 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     # ------------------------------------------------------------------ what requests cost
 
     def pay_from(self, budget: Any, name: str) -> None:
-        """Count all requests against `budget` (a `Budget`; None: against none), as those of the tier `name`."""
+        """Count all requests against `budget` (a `Budget`; None: against none), as those of the tier `name`.
+
+        Tiers that share the store are on the receipt together, by all of their names.
+        """
+        if self._till is not None and self._till.budget is budget:
+            names = dict.fromkeys([*self._till.name.split(", "), *name.split(", ")])
+            name = ", ".join(names)
         self._till = None if budget is None else budget.till(name, self.known_price(), paid=False)
         self._tally.till = self._till
 

@@ -141,6 +141,8 @@ class Chain(KeepsPerProcess, Store):
 
         Raises
         ------
+        TypeError
+            It is no `Budget`.
         ValueError
             It cannot hold: a paid source has no price, or one in another currency; or a store is not counted at all.
         """
@@ -148,6 +150,8 @@ class Chain(KeepsPerProcess, Store):
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
+        if budget is not None and not callable(getattr(budget, "till", None)):
+            raise TypeError(f"budget={budget!r}: expected a Budget, such as Budget('25 USD')")
         for tier in self.tiers:
             pay_from(tier.store, budget, tier.name)
         before = self._budget

@@ -30,7 +30,9 @@ class PriceTable(Table, kw_only=True):
     what: ClassVar[str] = "a price table"
 
     like: Annotated[str | None, about("A storage class, whose prices hold where no other key says more.")] = None
-    per_call: Annotated[str | None, about("Money for one call of an API source.", pattern=MONEY)] = None
+    per_call: Annotated[
+        str | None, about("Money for one call of an API source, or one request to a server.", pattern=MONEY)
+    ] = None
     per_1000_reads: Annotated[str | None, about("Money for 1,000 GET and HEAD.", pattern=MONEY)] = None
     per_1000_writes: Annotated[str | None, about("Money for 1,000 PUT, POST and LIST.", pattern=MONEY)] = None
     per_gb: Annotated[str | None, about("Money for 2**30 bytes read from their class.", pattern=MONEY)] = None
