@@ -11,10 +11,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bitstore import FileRaw, Sha1Store
+from bitstore import FileRaw, NotFoundInStore, Sha1Store
+from bitstore.config import loads
 from tests.cli_scene import Scene
 from tests.servers import FakeGCS
 from tests.test_cli_index import HELD, OTHERS, assert_holds, objects
+from tests.test_cli_verify import fill as fill
 
 UUID = "1ac0a4ea-0000-4c7d-8e2b-5c4f2d3b5a11_2026-11-27T00:00"
 FIELDS = ["project", "bucket", "name", "size", "timeDeleted"]
@@ -138,6 +140,37 @@ def test_an_index_of_a_list_of_keys_holds_the_digest_of_each_key(scene: Scene, k
     told = objects(out)
     assert (told["index"]["source"], told["index-build"]["others"]) == (f"{template} (keys keys)", 3)
     assert_holds(scene.root / "x.idx", HELD)
+
+
+@pytest.mark.parametrize("kind", ["file", "s3", "gs"])
+@pytest.mark.parametrize("template", ["p q/", "p/{digest[:2]}/{digest}.gz"])
+def test_an_index_of_a_listing_proves_absences_in_the_store_that_was_listed(
+    fill: Any, scene: Scene, kind: str, template: str
+) -> None:
+    put, url = fill(kind)
+    name = template if "{" in template else template + "{digest}"
+    for digest in HELD[:9]:
+        put(name.replace("{digest}", digest).replace("{digest[:2]}", digest[:2]), b"x")
+    code, _, err = scene("index", "build", url + template, "-o", "x.idx", "--algorithm", "sha1")
+    assert code == 0, err
+    config = f'algorithm = "sha1"\n[[tier]]\nname = "t"\nurl = "{url + template}"\n'
+    store: Any = loads(config + f'verify = false\nindex = "{scene.root}/x.idx"\nrecheck = false\n').sources[0]
+    assert all(map(store.get, HELD[:9]))
+    with pytest.raises(NotFoundInStore, match="not in the index of"):
+        store.get(OTHERS[0])
+    plain: Any = loads(config + "verify = false\n").sources[0]
+    assert plain.index is None and plain.exists(OTHERS[0]) is False
+    store.put(OTHERS[0], b"x")
+    assert store.get(OTHERS[0]) == b"x"
+
+
+def test_an_index_of_a_folder_fits_its_store_however_its_url_is_written(scene: Scene) -> None:
+    (scene.root / "a b").mkdir()
+    (scene.root / "a b" / HELD[0]).write_bytes(b"")
+    assert scene("index", "build", "a b", "-o", "x.idx", "--algorithm", "sha1")[0] == 0
+    for url in (f"file://{scene.root}/a b/", f"file://localhost{scene.root}/a%20b/"):
+        store = Sha1Store(FileRaw(), url, index=scene.root / "x.idx", recheck=False)
+        assert [store.exists(HELD[0]), store.denial(OTHERS[0]).is_proof] == [True, True]  # type: ignore[union-attr]
 
 
 def test_an_index_of_paths_is_that_of_the_store_with_these_files(scene: Scene) -> None:

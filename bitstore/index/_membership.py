@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from bitstore._support.once import warn_once
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
@@ -25,6 +26,7 @@ __all__ = ["Denial", "Membership", "MembershipState", "why_no_proof"]
 logger = logging.getLogger("bitstore")
 
 _READ_FROM = re.compile(r" \((?:inventory|keys) .*\)$")  # what stands behind the key template of a source
+_OF_FILES = re.compile("^file://(?:localhost)?/", re.IGNORECASE)
 _TRIES = 3  # times that files which are replaced under a lookup are opened again for it
 _CLOCKS = 300.0  # seconds by which the clock that an index was made by may be ahead
 
@@ -257,4 +259,11 @@ def _misfit(info: IndexInfo, algorithm: str, pattern: str) -> str | None:
 
 
 def _same(url: str, pattern: str) -> bool:
-    return (url if "{" in url else url + "{digest}") == pattern
+    return _plain(url if "{" in url else url + "{digest}") == _plain(pattern)
+
+
+def _plain(url: str) -> str:
+    """A URL as it is compared: of files, without percent-encoding and the name of this machine."""
+    if not url.lower().startswith("file://"):
+        return url
+    return unquote(_OF_FILES.sub("file:///", url), errors="surrogateescape")
