@@ -626,6 +626,19 @@ def test_options_that_make_no_sense_are_refused_by_a_pack_cache(tmp_path: Path) 
     assert again.algorithm == "sha1" and again.folder == tmp_path and repr(again) == repr(cache)
 
 
+def test_each_prefix_of_each_service_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BITSTORE_CACHE_DIR", str(tmp_path / "blobs"))
+    places = [("s3://b/p/", None), ("s3://b/q/", None), ("s3://b/p/", "http://h")]
+    folders = [PackCache(S3Raw(endpoint_url=url), prefix).folder for prefix, url in places]
+    assert len(set(folders)) == 3 and {folder.parent for folder in folders} == {tmp_path / "blobs-packs"}
+    monkeypatch.delenv("BITSTORE_CACHE_DIR")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: name)  # as where there is no home
+    cache = PackCache(S3Raw(), "s3://b/p/", algorithm="sha1")
+    with pytest.raises(StoreNotAvailable, match="no folder for its journals"):
+        cache.put(sha1(b"x"), b"x")
+
+
 def test_packs_of_another_algorithm_are_a_failure_and_no_absence(place: Scene) -> None:
     with place.cache() as cache:
         fill(cache, BLOBS)

@@ -73,8 +73,8 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
     prefix
         URL prefix of the packs, such as `"s3://bucket/packs/"`. Nothing else should lie there.
     folder
-        Of this machine, on a local file system: journals, and the tables of all packs. None: beside the folder of
-        `DiskCache`, asked again wherever the cache is unpickled.
+        Of this machine, on a local file system: journals, and the tables of all packs. For one `prefix` of one service
+        alone. None: beside the folder of `DiskCache`, asked again wherever the cache is unpickled.
     pack_size
         Bytes above which a pack is published: a number or a size.
     publish_after
@@ -162,7 +162,9 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         root, trouble = default_folder()
         if trouble is not None:
             raise StoreNotAvailable(self.label, f"there is no folder for its journals: {trouble}; name one (folder)")
-        return Path(f"{root}-packs") / hashlib.sha256(self.prefix.encode()).hexdigest()[:16]
+        # Two services may have a bucket of one name, and neither is to get the packs of the other.
+        place = f"{getattr(self.raw, 'endpoint_url', None)} {self.prefix}"
+        return Path(f"{root}-packs") / hashlib.sha256(place.encode()).hexdigest()[:16]
 
     def counts(self) -> RequestCounts | None:
         """The counts of the raw store."""
