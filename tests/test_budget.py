@@ -23,13 +23,17 @@ from bitstore import (
     GSRaw,
     HTTPRaw,
     LookupFailed,
+    MissLedger,
     Money,
     NotFoundInStore,
+    PackCache,
     Price,
+    RemembersMisses,
     Retry,
     S3Raw,
     Sha1Composite,
     Sha1Store,
+    SharedMisses,
     StoreNotAvailable,
 )
 from bitstore._money.classes import CLASSES
@@ -256,6 +260,22 @@ def test_every_request_to_a_bucket_is_on_the_receipt(
     assert budget.spent.requests == sum(proxy.counts.values()) >= 20
     if kind != "http":
         assert budget.spent.bytes >= 5_000
+
+
+def test_packs_and_shared_ledgers_are_on_the_receipt(s3: SeaweedS3, fault_proxy: MakeProxy, tmp_path: Path) -> None:
+    proxy = fault_proxy(s3.endpoint_url)
+    place = f"s3://{s3.create_bucket()}/"
+    raw, other = (S3Raw(s3.admin.session, endpoint_url=proxy.url, price="free") for _ in range(2))
+    packs = PackCache(raw, f"{place}packs/", folder=tmp_path / "packs", algorithm="sha1")
+    ledger = MissLedger(tmp_path / "misses", share=SharedMisses(other, f"{place}misses/"))
+    api = API({DIGESTS[0]: b"x"})
+    api.price = "1 USD"
+    store = composed(as_cache(packs, "packs"), as_source(RemembersMisses(api, ledger, name="api"), "api"))
+    store.budget = Budget("3 USD")
+    assert [store.get(DIGESTS[0]), isinstance(_error(store.get, DIGESTS[1]), NotFoundInStore)] == [b"x", True]
+    assert store.budget.receipt().keys() >= {"packs", "api", "api/misses"}
+    sent = sum(proxy.counts.values())  # packs are published in the background: none is sent that is not counted
+    assert store.budget.spent.requests >= sent > 0
 
 
 def test_a_body_into_a_file_ends_where_the_budget_ends_and_resumes(web: CountedAPI, tmp_path: Path) -> None:

@@ -303,8 +303,12 @@ def pay_from(store: Any, budget: Budget | None, name: str) -> None:
         set_or_drop(store, "_budget", budget)
     elif hasattr(store, "pay_from"):
         store.pay_from(budget, name)
-    elif (below := getattr(store, "base_store", None)) is not None:
+    elif (below := getattr(store, "base_store", None) or getattr(store, "raw", None)) is not None:
         pay_from(below, budget, name)
+        # A ledger of misses that nodes share is read and written by requests as well.
+        share = getattr(getattr(store, "ledger", None), "share", None)
+        if share is not None:
+            pay_from(share.raw, budget, f"{name}/misses")
     elif budget is not None and is_paid(store):
         raise ValueError(f"{name} costs money or quota, and only calls of API sources (Sha1APISource) can be counted")
 
