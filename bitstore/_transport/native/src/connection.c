@@ -100,12 +100,13 @@ struct connection *connection_kept(struct group *group, struct origin *origin) {
 }
 
 void connection_keep_session(struct connection *connection) {
-    SSL_SESSION *session = connection->channel.ssl ? SSL_get1_session(connection->channel.ssl) : NULL;
-    if (session && SSL_SESSION_is_resumable(session)) {
-        SSL_SESSION_free(connection->origin->session);
-        connection->origin->session = session;
-    } else {
-        SSL_SESSION_free(session);
-    }
+    SSL_SESSION *session = connection->channel.ssl ? SSL_get0_session(connection->channel.ssl) : NULL;
+    if (!session || !SSL_SESSION_is_resumable(session))
+        return;
+    /* Of its own: a session whose connection ends without a goodbye would not be resumed. */
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    if (!copy)
+        return;
+    SSL_SESSION_free(connection->origin->session);
+    connection->origin->session = copy;
 }
-
