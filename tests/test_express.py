@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import gc
 import gzip
 import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bitstore import (
+    Budget,
     GSRaw,
     HTTPRaw,
     LookupFailed,
@@ -24,12 +27,13 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
 )
-from bitstore._lookup.retry import TransferCounts, send
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
+from bitstore._tiers.express import express
 from bitstore._tiers.latency import Latencies
 from bitstore._transport.transport import Performed
-from bitstore.steps import Request, Response, TransferError
+from bitstore.index import IndexBuilder
+from bitstore.steps import Request, Response, Sleep, TransferError
 from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Hold, Reset, ResetAfter, Rule, s3_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Received
@@ -101,13 +105,13 @@ def shelves() -> Iterator[Shelves]:
         yield server
 
 
-def raw_of(kind: str, server: Shelves, **options: Any) -> Any:
+def raw_of(kind: str, server: Shelves) -> Any:
     if kind == "HTTP":
-        return HTTPRaw(**{**OPTIONS, **options})
+        return HTTPRaw(**OPTIONS)
     if kind == "S3":
         keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-        return S3Raw(keys, endpoint_url=server.url, region="us-east-1", **{**OPTIONS, **options})
-    return GSRaw("anonymous", endpoint_url=server.url, **{**OPTIONS, **options})
+        return S3Raw(keys, endpoint_url=server.url, region="us-east-1", **OPTIONS)
+    return GSRaw("anonymous", endpoint_url=server.url, **OPTIONS)
 
 
 def prefix_of(kind: str, server: Shelves, tier: str) -> str:
@@ -115,11 +119,17 @@ def prefix_of(kind: str, server: Shelves, tier: str) -> str:
 
 
 def composite_of(
-    cls: type[Sha1Composite], kind: str, server: Shelves, tiers: tuple[str, ...] = ("one",), **options: Any
+    cls: type[Sha1Composite],
+    kind: str,
+    server: Shelves,
+    tiers: tuple[str, ...] = ("one",),
+    options: Mapping[str, Any] | None = None,
 ) -> Sha1Composite:
+    """A composite of tiers; `options` of the stores by tier."""
     composite = cls()
     for tier in tiers:
-        store = Sha1Store(raw_of(kind, server, **options), prefix_of(kind, server, tier), verify=True)
+        more = (options or {}).get(tier, {})
+        store = Sha1Store(raw_of(kind, server), prefix_of(kind, server, tier), verify=True, **more)
         composite.append_source(store, name=tier)
     return composite
 
@@ -217,9 +227,19 @@ class Script:
         )
 
 
-def performed(script: Script, cls: type[Sha1Composite], kind: str, server: Shelves, how: str, now: Virtual) -> Any:
+def performed(
+    script: Script,
+    cls: type[Sha1Composite],
+    kind: str,
+    server: Shelves,
+    how: str,
+    now: Virtual,
+    change: Callable[[Sha1Composite], None] = lambda composite: None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
     """What a run of the script comes to: answers, counts of the tiers, requests in their order."""
-    composite = warmed(composite_of(cls, kind, server, script.tiers), server)
+    composite = warmed(composite_of(cls, kind, server, script.tiers, options), server)
+    change(composite)
     before = composite.stats().as_dict()
     script.prepare(server)
     answers: dict[str, Any] = {}
@@ -238,6 +258,7 @@ def performed(script: Script, cls: type[Sha1Composite], kind: str, server: Shelv
             now.now += script.pauses[digest]
             for blob in composite.get_many([digest], patience=0):
                 answers[blob.uri] = (blob.data, blob.source, told(blob.error))
+    gc.collect()  # the walk that ended with an error, which refers to it, counts what it put off when it is freed
     requests = [(each.method, each.target) for each in server.requests if not script.uncounted(each.target)]
     counts = {
         tier: {name: value for name, value in values.items() if name not in ("requests", "retries") or tier in before}
@@ -289,6 +310,44 @@ def test_many_at_once_come_to_the_same(kind: str, shelves: Shelves, monkeypatch:
         assert taken[0] == by_steps[0]
         assert Counter(taken[1]) == Counter(by_steps[1])
         assert taken[2] == by_steps[2]
+
+
+@pytest.mark.parametrize("recheck", [True, False])
+def test_tiers_with_indexes_come_to_the_same(
+    recheck: bool, shelves: Shelves, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = Virtual(monkeypatch)
+    for seed in range(8):
+        script = Script(seed, TIERS)
+        options: dict[str, Any] = {}
+        for number, tier in enumerate(TIERS):
+            with IndexBuilder("sha1") as builder:
+                builder.add([sha1(f"first of {tier}".encode()), *list(script.blobs)[number::2]])
+                builder.write(tmp_path / f"{tier} {seed}")
+            if (seed + number) % 3:  # and some tiers have none
+                options[tier] = {"index": tmp_path / f"{tier} {seed}", "recheck": recheck}
+        by_steps, taken = (
+            performed(script, cls, "HTTP", shelves, "one by one", now, options=options)
+            for cls in (BySteps, Sha1Composite)
+        )
+        assert taken == by_steps, (seed, script.answers)
+
+
+def test_a_budget_comes_to_the_same(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Virtual(monkeypatch)
+    script = Script(2, TIERS)
+    receipts = []
+
+    def change(composite: Sha1Composite) -> None:
+        composite.budget = budget
+
+    runs = []
+    for cls in (BySteps, Sha1Composite):
+        budget = Budget(requests=30)
+        runs.append(performed(script, cls, "S3", shelves, "one by one", now, change))
+        receipts.append(sum(spent.requests for spent in budget.receipt().values()))
+    assert runs[0] == runs[1]
+    assert receipts == [30, 30]
 
 
 def test_a_plain_tier_is_asked_without_steps(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,21 +505,36 @@ def test_logs_and_observers_are_told_the_same(how: str, shelves: Shelves, caplog
     assert any(seen[BySteps])
 
 
-def test_pauses_and_tries_count_from_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0, 300])
+def test_pauses_and_tries_count_from_the_first_request(
+    seconds: float, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget of tries is 200 seconds."""
     now = Virtual(monkeypatch)
-    request = HTTPRaw().first_request("http://a.example/", "blob", "sha1")
-    assert request is not None
-    sent = []
-    for since in (None, now.now - 30.0):
-        request.sent_at = since
-        steps = send(request, Retry(first_delay=1.0, longest_delay=1.0, budget=30.0), TransferCounts())
-        assert next(steps) is request
-        try:
+    begin = express(composite_of(Sha1Composite, "HTTP", shelves))
+    assert begin is not None
+    steps = begin(sha1(b"blob"))
+    assert type(steps.send(None)) is Request
+    now.now += seconds
+    if seconds:
+        with pytest.raises(LookupFailed):
             steps.throw(TransferError(7, "refused"))
-            sent.append("again")
-        except TransferError:
-            sent.append("no more")
-    assert sent == ["again", "no more"]
+    else:
+        assert type(steps.throw(TransferError(7, "refused"))) is Sleep
+        steps.close()
+
+
+def test_an_observer_that_comes_during_a_batch_is_told_of_later_lookups(shelves: Shelves) -> None:
+    data = blobs(6, salt="observed")
+    shelves.held |= {f"one/{digest}": blob for digest, blob in data.items()}
+    for cls in (BySteps, Sha1Composite):
+        composite = warmed(composite_of(cls, "HTTP", shelves), shelves)
+        answers: list[Any] = []
+        batch = composite.get_many(data, in_flight=1)
+        next(batch)
+        composite.on_answer = answers.append
+        assert len(list(batch)) == 5
+        assert len(answers) >= 4  # one may have been under way
 
 
 class Hashing:
