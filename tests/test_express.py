@@ -480,7 +480,7 @@ def test_a_lookup_that_is_given_up_holds_nothing_up(how: str, cls: type[Sha1Comp
 
 
 @pytest.mark.parametrize("how", ["log", "on_answer", "latencies"])
-def test_logs_and_observers_are_told_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_and_observers_see_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
     script = Script(4, TIERS)
     seen: dict[type, Any] = {}
     for cls in (BySteps, Sha1Composite):
@@ -524,7 +524,7 @@ def test_pauses_and_tries_count_from_the_first_request(
         steps.close()
 
 
-def test_an_observer_that_comes_during_a_batch_is_told_of_later_lookups(shelves: Shelves) -> None:
+def test_observers_set_during_a_batch_see_later_lookups(shelves: Shelves) -> None:
     data = blobs(6, salt="observed")
     shelves.held |= {f"one/{digest}": blob for digest, blob in data.items()}
     for cls in (BySteps, Sha1Composite):
