@@ -1,4 +1,4 @@
-"""Prices of storage classes as they were published at a date, for stores that say nothing else. Data alone.
+"""Prices of storage classes as they were known at a date, for stores that say nothing else. Data alone.
 
 All are list prices in USD, without discounts and free tiers. Those of Amazon S3 are of the region us-east-1, those of
 Google Cloud Storage of a single region. Egress is to the internet, at the price of the first 10 TB (Amazon) or the
@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["CLASSES", "DATED", "StorageClass"]
 
 DATED = date(2026, 11, 27)
-"""When the prices were looked up."""
+"""When these prices were noted. The pages of the services say what holds now."""
 
 _S3 = "https://aws.amazon.com/s3/pricing/"
 _GS = "https://cloud.google.com/storage/pricing"

@@ -37,7 +37,7 @@ class Price:
     source
         Where the price is published; "": it is the user's own.
     dated
-        When it was read there; None: it is the user's own.
+        When it was noted; None: it is the user's own.
 
     Raises
     ------
