@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-__all__ = ["EVERY", "Entry", "Miss", "MissSource", "SourceName", "day_of", "moment"]
+__all__ = ["COLUMNS", "EVERY", "Entry", "Miss", "MissSource", "SourceName", "day_of", "moment"]
 
 EVERY = b""  # the digest of a void that means all of its source
 
@@ -58,6 +58,10 @@ class Miss(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """The values by name; the time as text (ISO 8601)."""
         return {**self._asdict(), "at": self.at.isoformat()}
+
+
+COLUMNS = Miss._fields
+"""Names of what a miss consists of."""
 
 
 class MissSource(NamedTuple):

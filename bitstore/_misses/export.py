@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from bitstore._misses.entries import Miss
+from bitstore._misses.entries import COLUMNS, Miss
 from bitstore._support.atomic import Draft
 
 __all__ = ["FORMATS", "as_csv", "export"]
@@ -42,7 +42,7 @@ def as_csv(file: TextIO, misses: Iterable[Miss], *, head: bool = True) -> None:
     """Write misses as a table of CSV (https://www.rfc-editor.org/rfc/rfc4180), with a header. Raises `OSError`."""
     rows = csv.writer(file, lineterminator="\n")
     if head:
-        rows.writerow(Miss._fields)
+        rows.writerow(COLUMNS)
     rows.writerows(miss.as_dict().values() for miss in misses)
 
 
@@ -67,7 +67,7 @@ def _parquet(path: Path, misses: Iterable[Miss]) -> None:
         raise ValueError("a .parquet file needs pyarrow: pip install 'epic-bitstore[cli]'") from error
     text: Any = pa.string()
     kinds = {"at": pa.timestamp("us", "UTC"), "expired": pa.bool_()}
-    schema = pa.schema([(name, kinds.get(name, text)) for name in Miss._fields])
+    schema = pa.schema([(name, kinds.get(name, text)) for name in COLUMNS])
     left = iter(misses)
     with path.open("xb") as opened, pq.ParquetWriter(opened, schema, compression="zstd") as writer:
         while some := list(islice(left, _ROWS)):
