@@ -60,7 +60,7 @@ class Miss(NamedTuple):
         return {**self._asdict(), "at": self.at.isoformat()}
 
 
-COLUMNS = Miss._fields
+COLUMNS = tuple(Miss.__annotations__)
 """Names of what a miss consists of."""
 
 
