@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from bitstore._transport.budget import SocketBudget
@@ -10,7 +11,7 @@ from bitstore._transport.native.choice import chosen
 from bitstore._transport.poller import Poller
 from bitstore._transport.sockets.transport import Sockets
 from bitstore._transport.transport import Transport
-from bitstore.steps import REFUSED, Request, Response, TransferError
+from bitstore.steps import REFUSED, TIMED_OUT, Request, Response, TransferError
 
 if TYPE_CHECKING:
     from bitstore._transport.native.transport import Native
@@ -52,9 +53,13 @@ def perform(request: Request, timeout: float | None = None) -> Response:
     TransferError
         No whole answer came within `timeout` seconds, or within the limits of the request's profile.
     """
+    until = None if timeout is None else time.monotonic() + timeout
+    left = timeout
     for kind in _KINDS or kinds():
-        performed = kind.perform(request, timeout)
+        performed = kind.perform(request, left)
         if performed is None:
+            if until is not None and (left := until - time.monotonic()) <= 0:
+                raise TransferError(TIMED_OUT, f"no answer within {timeout:g} seconds")
             continue
         if performed.peer is not None:
             for other in _KINDS:

@@ -97,6 +97,11 @@ bool waiter_add(struct group *group, struct connection *connection) {
     return next() != 255;
 }
 
+void waiter_remove(struct group *group, struct connection *connection) {
+    (void)group;
+    CHECK(connection->channel.fd >= 0);
+}
+
 static int waits; /* that may still be fruitful in this step */
 
 int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], double seconds) {

@@ -24,7 +24,13 @@ REPLACED = {"channel.c", "waiter.c", "module.c", "results.c", "group_type.c", "o
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 FLAGS = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", *SANITIZERS]
 # The tests whose requests go over the native transport.
-TESTS = ["test_http1.py", "test_own_connections.py", "test_odd_servers.py", "test_certificates.py", "test_native*.py"]
+TESTS = [
+    "test_http1.py",
+    "test_own_connections.py",
+    "test_odd_servers.py",
+    "test_certificates.py",
+    "test_native_choice.py",
+]
 FOLDERS = ["bitstore", "ray_integration", "epic", "tests"]
 
 

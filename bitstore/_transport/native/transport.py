@@ -9,6 +9,7 @@ from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from bitstore._support.per_process import PerProcess, hold_after_fork
+from bitstore._transport.bars import Bars
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.native.connections import STALE_SECONDS, Connections
 from bitstore._transport.poller import Poller
@@ -94,8 +95,11 @@ class _Blocking:
         self.idle: deque[Connections] = deque(maxlen=64)
         # By profile and origin: address, port, and the second on `time.monotonic()` up to which they hold.
         self._known: WeakKeyDictionary[Profile, dict[str, tuple[str, int, float]]] = WeakKeyDictionary()
+        self._bars = Bars()
 
     def learn(self, request: Request, address: str, port: int) -> None:
+        if self._bars.any and self._bars.hold(0, request, time.monotonic()):
+            return
         known = self._known.get(request.profile)
         if known is None:
             known = self._known.setdefault(request.profile, {})
@@ -128,7 +132,12 @@ class _Blocking:
         outcome = ended[0][1]
         if isinstance(outcome, BaseException):
             raise outcome
-        return None if isinstance(outcome, Declined) else Performed(outcome)
+        if not isinstance(outcome, Declined):
+            return Performed(outcome)
+        if outcome.seconds:  # else libcurl's answer would teach the same address again, and each request go out twice
+            self._bars.add(0, request, time.monotonic() + outcome.seconds)
+            self._known.get(request.profile, {}).pop(request.origin, None)
+        return None
 
 
 _processes: PerProcess[_Blocking] = PerProcess()

@@ -25,6 +25,7 @@ void connection_idle(struct connection *connection) {
 
 void connection_shut(struct group *group, struct connection *connection) {
     idle_remove(connection);
+    waiter_remove(group, connection);
     channel_close(&connection->channel);
     *(connection->before ? &connection->before->next : &group->connections) = connection->next;
     if (connection->next)

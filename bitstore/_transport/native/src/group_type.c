@@ -186,8 +186,8 @@ static PyObject *results(Group *self) {
     PyObject *list = PyList_New(0);
     struct job *job;
     while (list && (job = group_ended(group))) {
+        free_number(self, ((struct token *)job->token)->number); /* first: Python code may run, and abandon it */
         PyObject *result = result_of(self, job);
-        free_number(self, ((struct token *)job->token)->number);
         release_token(job->token);
         job_free(group, job);
         if (!result || PyList_Append(list, result))

@@ -25,7 +25,8 @@ struct connection {
 };
 
 struct group {
-    int waiter; /* of epoll; -1: there is none */
+    int waiter;    /* of epoll; -1: there is none */
+    pid_t process; /* that has opened it */
     struct jobs queue, ended, wanting;
     size_t carried, count; /* jobs, connections */
     struct connection *connections, *speaking, *closed;
@@ -46,7 +47,9 @@ struct group {
 
 bool waiter_open(struct group *group);
 void waiter_close(struct group *group);
-bool waiter_add(struct group *group, struct connection *connection); /* until its socket is closed */
+bool waiter_add(struct group *group, struct connection *connection);
+/* To be called before its socket is closed. */
+void waiter_remove(struct group *group, struct connection *connection);
 /* Wait until connections have something new, for at most so many seconds; returns how many are in `heard`. */
 int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], double seconds);
 

@@ -14,7 +14,10 @@ static int milliseconds(double seconds) {
 
 #include <sys/epoll.h>
 
-bool waiter_open(struct group *group) { return (group->waiter = epoll_create1(EPOLL_CLOEXEC)) >= 0; }
+bool waiter_open(struct group *group) {
+    group->process = getpid();
+    return (group->waiter = epoll_create1(EPOLL_CLOEXEC)) >= 0;
+}
 
 void waiter_close(struct group *group) {
     if (group->waiter >= 0)
@@ -25,6 +28,14 @@ bool waiter_add(struct group *group, struct connection *connection) {
     /* Once for all: the kernel tells each change once. */
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = connection}};
     return !epoll_ctl(group->waiter, EPOLL_CTL_ADD, connection->channel.fd, &event);
+}
+
+void waiter_remove(struct group *group, struct connection *connection) {
+    /* Closing is not enough: while a forked child has the socket, the kernel would tell of memory that was freed. And
+       a child has the waiter itself in common with its parent. */
+    struct epoll_event event = {0};
+    if (group->process == getpid())
+        epoll_ctl(group->waiter, EPOLL_CTL_DEL, connection->channel.fd, &event);
 }
 
 int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], double seconds) {
@@ -50,6 +61,11 @@ bool waiter_add(struct group *group, struct connection *connection) {
     (void)group;
     (void)connection;
     return true;
+}
+
+void waiter_remove(struct group *group, struct connection *connection) {
+    (void)group;
+    (void)connection;
 }
 
 int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], double seconds) {
