@@ -22,7 +22,7 @@ from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline
 from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Stored, Write
 
-__all__ = ["DiskCache", "Verified"]
+__all__ = ["DiskCache", "Verified", "find_here"]
 
 
 class Verified(NamedTuple):
@@ -490,3 +490,18 @@ class DiskCache(LocalCache):
         if not self.verify:
             options += ", verify=False"
         return f"{type(self).__name__}({options})"
+
+
+def find_here(cache: DiskCache, digest: str) -> bytes | None:
+    """The blob of a digest from the files of `cache`; None: they lack it, or it is for the tiers below to judge.
+
+    Raises
+    ------
+    BitstoreError
+        The files cannot be read; `InvalidDataFound` for bytes that do not match.
+    """
+    try:
+        place, data = cache._find(digest, None, cache.verify, True)
+    except NotFoundInStore:
+        return None
+    return None if is_unmatched(place) else data

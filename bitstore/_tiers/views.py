@@ -1,4 +1,4 @@
-"""A store without some of its tiers, such as those that cost money."""
+"""A composite as other packages see it: without some of its tiers, watched or not, with what others count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bitstore._tiers.chain import Chain, Tier, is_paid
 
-__all__ = ["free_part", "without"]
+__all__ = ["count_hits", "free_part", "is_watched", "without"]
 
 
 def free_part(store: Any) -> Any | None:
@@ -35,3 +35,21 @@ def without(store: Any, unwanted: Callable[[Any], bool], *, free: bool = False) 
         return store
     left = any(tier.read for tier, inner in inside.items() if inner is not None)
     return store.view(change, free_part=free) if left else None
+
+
+def is_watched(chain: Chain) -> bool:
+    """Whether observers or a callback see the lookups of `chain`."""
+    return chain._watch is not None
+
+
+def count_hits(chain: Chain, tier: str, *, hits: int, size: int, invalid: int) -> None:
+    """Count lookups of `chain` that another process has answered from the store of a tier.
+
+    Parameters
+    ----------
+    tier
+        Name of the tier.
+    hits, size, invalid
+        Blobs found, their bytes, and blobs that did not match.
+    """
+    chain._live().counts[tier].add(hits=hits, bytes=size, invalid=invalid)

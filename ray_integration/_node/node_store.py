@@ -13,7 +13,7 @@ from bitstore import __version__
 from bitstore._frames.buffers import BufferPool
 from bitstore._frames.row_answer import answer_of
 from bitstore._tiers.stats import TierStats
-from bitstore._tiers.views import free_part
+from bitstore._tiers.views import count_hits, free_part
 from bitstore._warming.outcome import Outcome
 from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
@@ -138,7 +138,7 @@ class NodeStore:
         """Count what another process of this node read from `own_disk`, as lookups here."""
         store: Any = self._store
         if self._disk is not None:
-            store._live().counts[self._disk.tier].add(hits=reads.hits, bytes=reads.bytes, invalid=reads.invalid)
+            count_hits(store, self._disk.tier, hits=reads.hits, size=reads.bytes, invalid=reads.invalid)
             self._metrics.report()
 
     def fetch(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bitstore._caches.disk import DiskCache
-from bitstore._caches.folder import is_unmatched
+from bitstore._caches.disk import DiskCache, find_here
 from bitstore._tiers.composite import Composite
+from bitstore._tiers.views import is_watched
 from bitstore.errors import BitstoreError, InvalidDataFound
 
 __all__ = ["DiskPlace", "OwnDisk", "Reads"]
@@ -48,7 +48,6 @@ class OwnDisk:
     def __init__(self, tier: str, cache: DiskCache) -> None:
         self.tier = tier
         self._cache = cache
-        self._verify = cache.verify
         self._hits = self._bytes = self._invalid = 0
 
     @classmethod
@@ -57,7 +56,7 @@ class OwnDisk:
 
         Classes of the user's may do more at a hit, and so may callbacks and observers.
         """
-        if not isinstance(store, Composite) or store._watch is not None:
+        if not isinstance(store, Composite) or is_watched(store):
             return None
         if type(store).__module__.partition(".")[0] != "bitstore" or "get" in vars(store):
             return None
@@ -78,13 +77,13 @@ class OwnDisk:
     def read(self, digest: str) -> bytes | None:
         """The blob; None unless the cache has it and its bytes are right. A failure is the node store's to report."""
         try:
-            place, data = self._cache._find(digest, None, self._verify, True)
+            data = find_here(self._cache, digest)
         except InvalidDataFound:
             self._invalid += 1
             return None
         except BitstoreError:
             return None
-        if is_unmatched(place):  # whether such bytes are an answer depends on the tiers below
+        if data is None:
             return None
         self._hits += 1
         self._bytes += len(data)
