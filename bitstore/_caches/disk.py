@@ -493,15 +493,12 @@ class DiskCache(LocalCache):
 
 
 def find_here(cache: DiskCache, digest: str) -> bytes | None:
-    """The blob of a digest from the files of `cache`; None: they lack it, or it is for the tiers below to judge.
+    """The blob of a digest from the files of `cache`; None: whether its bytes are an answer depends on the tiers below.
 
     Raises
     ------
     BitstoreError
-        The files cannot be read; `InvalidDataFound` for bytes that do not match.
+        As `DiskCache.get`.
     """
-    try:
-        place, data = cache._find(digest, None, cache.verify, True)
-    except NotFoundInStore:
-        return None
+    place, data = cache._find(digest, None, cache.verify, True)
     return None if is_unmatched(place) else data
