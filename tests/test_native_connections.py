@@ -1,11 +1,16 @@
-"""Native connections at their edges: forks, servers that are left to libcurl, time limits."""
+"""Native connections at their edges: forks, what is left to libcurl, time limits, broken pipes, sessions of TLS."""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+import ssl
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,7 @@ from bitstore import HTTPRaw, Retry
 from bitstore._transport import transports
 from bitstore._transport.transport import Performed
 from bitstore.steps import TIMED_OUT, Profile, Request, Response, TransferError
+from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer, said
 from tests.sockets import TRANSPORTS, only_by
 
@@ -27,10 +33,20 @@ def _native(monkeypatch: pytest.MonkeyPatch) -> None:
     only_by("native", monkeypatch)
 
 
-def test_a_connection_that_a_forked_child_still_holds_is_not_heard_of_once_it_is_closed() -> None:
-    """Its memory is free by then; the kernel drops what it watches only where the last copy of a socket is closed."""
+def asked(server: RawServer) -> tuple[Any, Any]:
+    """A group that has an answer of `server`, and its origin."""
     from bitstore._transport.native._core import Group, Origin
 
+    group = Group(Response, {}, lambda *_: None)
+    origin = Origin(None, "", 30.0, 30.0, 0)
+    origin.reached("127.0.0.1", server.port, 60.0)
+    group.begin("exchange", origin, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, 0)
+    assert [exchange for exchange, _ in group.perform(30.0)] == ["exchange"]
+    return group, origin
+
+
+def test_a_connection_that_a_forked_child_still_holds_is_not_heard_of_once_it_is_closed() -> None:
+    """Its memory is free by then; the kernel drops what it watches only where the last copy of a socket is closed."""
     peers: list[socket.socket] = []
 
     def serve(peer: socket.socket, _: bytes, __: int) -> None:
@@ -38,11 +54,7 @@ def test_a_connection_that_a_forked_child_still_holds_is_not_heard_of_once_it_is
         peer.sendall(HELLO)
 
     with RawServer(serve) as server:
-        group = Group(Response, {}, lambda *_: None)
-        origin = Origin(None, "", 30.0, 30.0, 0)
-        origin.reached("127.0.0.1", server.port, 60.0)
-        group.begin("exchange", origin, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, 0)
-        assert group.perform(30.0)[0][1].body == b"hello"
+        group, origin = asked(server)
         read_end, write_end = os.pipe()
         child = os.fork()
         if not child:
@@ -88,3 +100,87 @@ def test_a_request_that_is_declined_late_has_no_more_than_its_time(monkeypatch: 
         transports.perform(request, 0.01)
     assert caught.value.code == TIMED_OUT and given == [0.01]
     assert transports.perform(request).status == 200 and given == [0.01, None, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 0),
+        (b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 0),
+    ],
+)
+def test_a_connection_on_which_a_body_may_follow_that_does_not_belong_is_closed(answer: bytes, kept: int) -> None:
+    with RawServer(said(answer)) as server:
+        group, origin = asked(server)
+        assert group.connections == kept
+        del origin
+
+
+HANGING_UP = """
+import signal, sys
+from bitstore import HTTPRaw, Retry, StoreNotAvailable
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+store = HTTPRaw(retry=Retry(attempts=1), ca_bundle=sys.argv[2])
+def said(ask):
+    try:
+        return ask()
+    except StoreNotAvailable:
+        return None
+print([said(lambda: store.get(sys.argv[1])) for _ in range(3)])
+print([[blob.found for blob in store.get_many([sys.argv[1]], patience=0)] for _ in range(3)])
+"""
+
+
+def test_a_server_that_hangs_up_ends_no_process_that_has_the_usual_action_of_sigpipe(tmp_path: Path) -> None:
+    """Within the handshake: what is sent next finds a broken pipe."""
+    bundle, mine = issued(tmp_path)
+    tls = server_tls(mine)
+
+    def serve(listener: socket.socket) -> None:
+        for number in range(100):
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                if number in (0, 4):  # the first request of each kind of thread, by libcurl
+                    with tls.wrap_socket(peer, server_side=True) as wrapped:
+                        wrapped.recv(65536)
+                        wrapped.sendall(HELLO)
+                    continue
+                heard, says = ssl.MemoryBIO(), ssl.MemoryBIO()
+                heard.write(peer.recv(65536))
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls.wrap_bio(heard, says, server_side=True).do_handshake()
+                peer.sendall(says.read())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        command = [sys.executable, "-c", HANGING_UP, f"https://127.0.0.1:{listener.getsockname()[1]}/key", str(bundle)]
+        environment = {**os.environ, "BITSTORE_NATIVE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["[b'hello', None, None]", "[[True], [False], [False]]"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_new_connection_resumes_the_session_of_one_that_was_closed(version: ssl.TLSVersion, tmp_path: Path) -> None:
+    resumed: list[bool | None] = []
+
+    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
+        assert isinstance(peer, ssl.SSLSocket)
+        resumed.append(peer.session_reused)
+        peer.sendall(HELLO)
+        return False
+
+    bundle, mine = issued(tmp_path)
+    tls = server_tls(mine)
+    tls.maximum_version = version
+    with RawServer(serve, tls=tls) as server:
+        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
+        assert [store.get(f"{server.url}/key") for _ in range(4)] == [b"hello"] * 4
+    assert resumed == [False, False, True, True]  # the first one is of libcurl

@@ -38,9 +38,65 @@ bool address_read(struct address *address, const char *text, int port) {
     return false;
 }
 
+/* What TLS is sent and received by. OpenSSL's own writes without MSG_NOSIGNAL: where a program has not ignored SIGPIPE, a
+   server that hangs up would end its process. */
+
+static int carrier_write(BIO *carrier, const char *data, int size) {
+    struct channel *channel = BIO_get_data(carrier);
+    BIO_clear_retry_flags(carrier);
+    ssize_t sent = send(channel->fd, data, (size_t)size, MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        BIO_set_retry_write(carrier);
+    return (int)sent;
+}
+
+static int carrier_read(BIO *carrier, char *data, int size) {
+    struct channel *channel = BIO_get_data(carrier);
+    BIO_clear_retry_flags(carrier);
+    ssize_t got = recv(channel->fd, data, (size_t)size, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        BIO_set_retry_read(carrier);
+    if (!got && size)
+        channel->over = true;
+    return (int)got;
+}
+
+static long carrier_control(BIO *carrier, int what, long number, void *pointer) {
+    (void)number, (void)pointer;
+    if (what == BIO_CTRL_EOF)
+        return ((struct channel *)BIO_get_data(carrier))->over;
+    return what == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *carrier_method; /* made with the first trust, under the GIL */
+
+static bool carrier_known(void) {
+    if (carrier_method)
+        return true;
+    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "a socket without signals");
+    if (method && BIO_meth_set_write(method, carrier_write) && BIO_meth_set_read(method, carrier_read) &&
+        BIO_meth_set_ctrl(method, carrier_control)) {
+        carrier_method = method;
+        return true;
+    }
+    BIO_meth_free(method);
+    return false;
+}
+
+/* Give a carrier to TLS. */
+static bool carried(SSL *ssl, struct channel *channel) {
+    BIO *carrier = BIO_new(carrier_method);
+    if (!carrier)
+        return false;
+    BIO_set_data(carrier, channel);
+    BIO_set_init(carrier, 1);
+    SSL_set_bio(ssl, carrier, carrier); /* which frees it */
+    return true;
+}
+
 SSL_CTX *trust_new(const char *file, const char *folder) {
     static const unsigned char protocols[] = "\x08http/1.1";
-    SSL_CTX *trust = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *trust = carrier_known() ? SSL_CTX_new(TLS_client_method()) : NULL;
     if (!trust)
         return NULL;
     /* As libcurl: any certificate of the bundle is trusted, a root or not, and X.509 is not taken strictly. */
@@ -66,7 +122,7 @@ static bool is_address(const char *name) {
 }
 
 /* TLS for a server of this name. NULL: it cannot be had. */
-static SSL *secured(int fd, SSL_CTX *trust, const char *name, SSL_SESSION *session) {
+static SSL *secured(struct channel *channel, SSL_CTX *trust, const char *name, SSL_SESSION *session) {
     SSL *ssl = SSL_new(trust);
     if (!ssl)
         return NULL;
@@ -81,7 +137,7 @@ static SSL *secured(int fd, SSL_CTX *trust, const char *name, SSL_SESSION *sessi
     }
     if (done && session)
         SSL_set_session(ssl, session); /* that it is resumed is not needed */
-    if (done && SSL_set_fd(ssl, fd)) {
+    if (done && carried(ssl, channel)) {
         SSL_set_connect_state(ssl);
         return ssl;
     }
@@ -105,7 +161,7 @@ bool channel_dial(struct channel *channel, const struct address *address, SSL_CT
 #endif
     if (connect(channel->fd, (const struct sockaddr *)&address->socket, address->size) && errno != EINPROGRESS)
         goto fail;
-    if (trust && !(channel->ssl = secured(channel->fd, trust, server_name, session)))
+    if (trust && !(channel->ssl = secured(channel, trust, server_name, session)))
         goto fail;
     return true;
 fail:
@@ -183,7 +239,8 @@ bool channel_quiet(struct channel *channel) {
 
 void channel_close(struct channel *channel) {
     if (channel->ssl) {
-        SSL_set_quiet_shutdown(channel->ssl, 1);
+        /* Else OpenSSL takes the connection for cut, and its session for one that must not be resumed. */
+        SSL_set_shutdown(channel->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
         SSL_free(channel->ssl);
         channel->ssl = NULL;
     }

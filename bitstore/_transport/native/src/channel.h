@@ -27,10 +27,11 @@ struct channel {
     int fd;   /* -1: closed */
     SSL *ssl; /* NULL: plain HTTP */
     bool connected;
+    bool over; /* whether the server has ended what TLS is carried by */
     int error; /* of the system, behind the last CHANNEL_ERROR; 0: TLS failed */
 };
 
-/* Begin to connect. `server_name`: in the certificate; `session`: to be resumed, or NULL. False: no connection. */
+/* Begin to connect; `channel` stays where it is. `server_name`: in the certificate; `session`: to be resumed, or NULL. False: no connection. */
 bool channel_dial(struct channel *channel, const struct address *address, SSL_CTX *trust, const char *server_name,
                   SSL_SESSION *session);
 

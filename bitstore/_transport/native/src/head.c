@@ -106,9 +106,10 @@ enum reading head_read(const char *text, size_t size, struct head *head) {
             return READING_UNCLEAR;
         head->length = BODY_CHUNKED;
     }
-    if (head->status == 204 || head->status == 304)
+    if (head->status == 204 || head->status == 304) {
+        head->last |= head->length != 0; /* a body may follow all the same, and is no answer to the next request */
         head->length = 0;
-    else if (!said.length && !said.chunked)
+    } else if (!said.length && !said.chunked)
         return READING_UNCLEAR; /* the body ends with the connection */
     return READING_WHOLE;
 }
