@@ -1,4 +1,4 @@
-"""Native connections at their edges: forks, what is left to libcurl, time limits, broken pipes, sessions of TLS."""
+"""Native connections at their edges: forks, what is left to libcurl, time limits, broken pipes."""
 
 from __future__ import annotations
 
@@ -165,22 +165,3 @@ def test_a_server_that_hangs_up_ends_no_process_that_has_the_usual_action_of_sig
         server.join()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["[b'hello', None, None]", "[[True], [False], [False]]"]
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_new_connection_resumes_the_session_of_one_that_was_closed(version: ssl.TLSVersion, tmp_path: Path) -> None:
-    resumed: list[bool | None] = []
-
-    def serve(peer: socket.socket, _: bytes, __: int) -> bool:
-        assert isinstance(peer, ssl.SSLSocket)
-        resumed.append(peer.session_reused)
-        peer.sendall(HELLO)
-        return False
-
-    bundle, mine = issued(tmp_path)
-    tls = server_tls(mine)
-    tls.maximum_version = version
-    with RawServer(serve, tls=tls) as server:
-        store = HTTPRaw(retry=ONCE, ca_bundle=bundle)
-        assert [store.get(f"{server.url}/key") for _ in range(4)] == [b"hello"] * 4
-    assert resumed == [False, False, True, True]  # the first one is of libcurl

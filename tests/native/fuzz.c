@@ -2,7 +2,7 @@
 
    The group of connections is the real one; in place of sockets, the input says what each call comes to: its first bytes
    are decisions, again and again, and what follows is received, answer by answer (ANSWER_END ends each). What is claimed
-   of each answer is checked at its end. */
+   of each answer is checked at its end, and the accounts of the group after each step. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +43,7 @@ int channel_ready(struct channel *channel) {
 
 ssize_t channel_send(struct channel *channel, const char *data, size_t size) {
     unsigned what = next();
-    CHECK(channel->fd >= 0 && data && size);
+    CHECK(channel->fd >= 0 && data && size > 4 && !memcmp(data, "GET /", 5) && !memcmp(data + size - 2, "\r\n", 2));
     return what == 253 ? (ssize_t)size / 2 : what == 254 ? CHANNEL_WAIT : what == 255 ? CHANNEL_ERROR : (ssize_t)size;
 }
 
@@ -115,6 +115,16 @@ int waiter_wait(struct group *group, struct connection *heard[WAITER_MOST], doub
 
 /* What is claimed */
 
+static void check_accounts(struct group *group) {
+    size_t count = 0, carried = 0;
+    for (struct connection *each = group->connections; each; each = each->next) {
+        CHECK(each->channel.fd >= 0 && (!each->job || each->job->connection == each) && (each->job || each->state == IDLE));
+        count++;
+        carried += each->job != NULL;
+    }
+    CHECK(count == group->count && carried == group->carried && !group->closed);
+}
+
 static void check(struct group *group, const struct job *job) {
     CHECK(!job->connection && !job->list);
     if (job->outcome != ANSWERED)
@@ -146,6 +156,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     decision = 0;
     struct group *group = group_new();
     struct origin *origin = origin_new(NULL, "server");
+    static const char *const texts[] = {"canonical", "text", " before", "after\r\n"};
+    static const size_t sizes[] = {9, 4, 7, 7};
+    struct sheet *sheet = sheet_new(texts, sizes, (const unsigned char *)"a key of thirty-two bytes, no more", 32);
+    bool used = true; /* whether a request to the origin may still come */
+    CHECK(group && origin && sheet);
     unsigned flags = next();
     origin->address.size = sizeof(struct sockaddr_in);
     origin->known_until = 1e18;
@@ -153,8 +168,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     origin->stall_timeout = flags & 2 ? 0.0 : 1e9;
     origin->most = flags & 4 ? 100000 : 0;
     for (int i = 0; i < JOBS; i++) {
-        struct job job = {.token = &bodies[i], .origin = origin, .message_size = 5, .algorithm = next() % ALGORITHMS};
-        job.message = strdup("GET /");
+        struct job job = {.token = &bodies[i], .origin = origin, .algorithm = next() % ALGORITHMS};
+        job.sheet = flags & 16 && i % 2 ? sheet : NULL;
+        job.message = strdup(job.sheet ? "/path" : "GET /\r\n");
+        job.message_size = strlen(job.message);
         jobs[i] = group_begin(group, &job);
         CHECK(jobs[i]);
     }
@@ -163,6 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             group->watch_at = 0.0; /* time limits are looked at */
         waits = 20;
         group_step(group, 1 + next() % 4, 1 + next() % 4, 1 + next() % 3, 0.0, 0.0);
+        check_accounts(group);
         for (struct job *job; (job = group_wanting(group));) {
             char **body = job->token;
             size_t wanted = job_wants(job);
@@ -183,6 +201,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             job_free(group, job);
             ended++;
         }
+        if (used && next() == 255) { /* the origin ends, between two steps or within one */
+            used = false;
+            group_enter(group, flags & 8);
+            group_retire(origin);
+            group_enter(group, false);
+            CHECK(flags & 8 || !origin->idle);
+        }
         if (next() == 255) { /* somebody has no use for an answer any more */
             int i = (int)(next() % JOBS);
             if (jobs[i]) {
@@ -192,9 +217,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             }
         }
     }
-    origin->unused = flags & 8;
+    if (used && flags & 32)
+        group_retire(origin);
     origin_drop(origin);
     group_free(group, NULL);
+    sheet_free(sheet);
     for (int i = 0; i < JOBS; i++)
         free(bodies[i]);
     return 0;

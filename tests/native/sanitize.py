@@ -51,7 +51,15 @@ def fuzz(seconds: int) -> int:
     write_seeds(corpus)
     sources = [str(path) for path in sorted(SOURCES.glob("*.c")) if path.name not in REPLACED]
     fuzzer = BUILD / "fuzz"
-    command = ["clang", *FLAGS, "-fsanitize=fuzzer", f"-I{SOURCES}", str(ROOT / "tests/native/fuzz.c"), *sources]
+    command = [
+        "clang",
+        *FLAGS,
+        "-fsanitize=fuzzer",
+        "-DFIRST_LARGE=80000",
+        f"-I{SOURCES}",
+        str(ROOT / "tests/native/fuzz.c"),
+        *sources,
+    ]
     subprocess.run([*command, "-lssl", "-lcrypto", "-o", str(fuzzer)], check=True)
     limits = [f"-max_total_time={seconds}", "-max_len=100000", "-len_control=0", "-timeout=20", "-print_final_stats=1"]
     return subprocess.run([fuzzer, *limits, f"-artifact_prefix={BUILD}/", corpus], check=False).returncode

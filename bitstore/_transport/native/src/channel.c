@@ -15,6 +15,10 @@
 #define MSG_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE, below */
 #endif
 
+#ifndef SOCK_CLOEXEC
+#define SOCK_CLOEXEC 0 /* macOS: FD_CLOEXEC, below */
+#endif
+
 #define SECURITY 2 /* no keys below 112 bits, no SHA-1: releases of OpenSSL differ, and libcurl may have the newest */
 
 bool address_read(struct address *address, const char *text, int port) {
@@ -149,7 +153,7 @@ static SSL *secured(struct channel *channel, SSL_CTX *trust, const char *name, S
 bool channel_dial(struct channel *channel, const struct address *address, SSL_CTX *trust, const char *server_name,
                   SSL_SESSION *session) {
     int one = 1;
-    *channel = (struct channel){.fd = socket(address->socket.ss_family, SOCK_STREAM, 0)};
+    *channel = (struct channel){.fd = socket(address->socket.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (channel->fd < 0)
         return false;
     if (fcntl(channel->fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(channel->fd, F_SETFL, O_NONBLOCK) < 0)
@@ -239,8 +243,7 @@ bool channel_quiet(struct channel *channel) {
 
 void channel_close(struct channel *channel) {
     if (channel->ssl) {
-        /* Else OpenSSL takes the connection for cut, and its session for one that must not be resumed. */
-        SSL_set_shutdown(channel->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+        SSL_set_quiet_shutdown(channel->ssl, 1);
         SSL_free(channel->ssl);
         channel->ssl = NULL;
     }

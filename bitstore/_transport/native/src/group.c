@@ -5,7 +5,9 @@
 #include <string.h>
 #include <time.h>
 
+#ifndef FIRST_LARGE /* the fuzzer has less */
 #define FIRST_LARGE (256 * 1024 * 1024) /* bytes of memory for a body, before so many have come */
+#endif
 #define TRICKLE 100                     /* bytes a second: less is no progress */
 #define LONGEST_STEP 0.02               /* seconds: the caller has other things to do, however much comes */
 #define WATCH 0.5                       /* seconds between two looks at the time limits */
