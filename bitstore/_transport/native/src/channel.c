@@ -57,6 +57,7 @@ static int carrier_write(BIO *carrier, const char *data, int size) {
 static int carrier_read(BIO *carrier, char *data, int size) {
     struct channel *channel = BIO_get_data(carrier);
     BIO_clear_retry_flags(carrier);
+    errno = 0; /* else OpenSSL 1.1 reports the last one where the server has ended the connection */
     ssize_t got = recv(channel->fd, data, (size_t)size, 0);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         BIO_set_retry_read(carrier);
