@@ -30,6 +30,7 @@ TESTS = [
     "test_odd_servers.py",
     "test_certificates.py",
     "test_native_choice.py",
+    "test_native_connections.py",
 ]
 FOLDERS = ["bitstore", "ray_integration", "epic", "tests"]
 
