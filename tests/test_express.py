@@ -22,6 +22,7 @@ from bitstore import (
     HTTPRaw,
     LookupFailed,
     LookupTimedOut,
+    MemoryCache,
     Retry,
     S3Raw,
     Sha1Composite,
@@ -361,6 +362,20 @@ def test_a_plain_tier_is_asked_without_steps(shelves: Shelves, monkeypatch: pyte
             assert {blob.uri: blob.data for blob in composite.get_many(data)} == data
             assert composite.get(next(iter(data))) == next(iter(data.values()))
         assert [composite.stats()[tier].misses for tier in TIERS] == [len(data) + 3, len(data) + 2, 0]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_cache_above_keeps_what_plain_tiers_return(read: bool, shelves: Shelves) -> None:
+    data = blobs(20, salt="kept")
+    shelves.held |= {f"one/{digest}": blob for digest, blob in data.items()}
+    cache = MemoryCache()
+    composite = Sha1Composite()
+    composite.append_cache(cache, read=read)
+    composite.append_source(Sha1Store(raw_of("HTTP", shelves), prefix_of("HTTP", shelves, "one"), verify=True))
+    first, *others = data
+    assert composite.get(first) == data[first]
+    assert all(blob.found for blob in composite.get_many(others))
+    assert {digest: cache.get(digest) for digest in data} == data
 
 
 LATE: dict[str, bytes | Answer | None] = {"good": b"late", "missing": None, "500": Answer(500), "wrong": b"wrong"}
