@@ -35,10 +35,9 @@ _ANSWERED, _DECLINED, _UNREACHABLE, _UNCLEAR, _TOO_LARGE, _CUT_OFF, _BROKEN, _ST
 class _Way:
     """An origin, and how requests to it are written."""
 
-    __slots__ = ("_host", "_moment", "_sheet", "_signer", "messages", "origin", "usable", "where")
+    __slots__ = ("_host", "_moment", "_sheet", "_signer", "messages", "origin", "usable")
 
     def __init__(self, profile: Profile, prefix: str) -> None:
-        self.where: tuple[str, int] | None = None  # the address that was last learned
         self.messages = messages = Messages(profile, prefix)
         self.usable = messages.usable
         self._host = prefix[prefix.index("//") + 2 :]
@@ -88,6 +87,7 @@ class Connections:
         self._latest: tuple[Any, str, _Way] | None = None  # reference to the profile, prefix, way
         self._profile_ended = partial(_forget_latest, ref(self))
         self._ways: WeakKeyDictionary[Profile, dict[str, _Way]] = WeakKeyDictionary()
+        self.known: object = None  # the entry of the user's own table from which it has learned last
 
     def begin(self, exchange: Exchange, request: Request) -> int | None:
         """Take a plain GET; returns its number in the group, or None: it is declined."""
@@ -131,7 +131,6 @@ class Connections:
             if len(ways) >= _MOST_ORIGINS:
                 del ways[next(iter(ways))]
             ways[prefix] = way
-        way.where = address, port
         way.origin.reached(address, port, seconds)
 
 

@@ -80,7 +80,7 @@ class Native:
             return None
         blocking = _blocking()
         where = blocking.where(request)
-        return None if where is None else blocking.perform(request, timeout, *where)
+        return None if where is None else blocking.perform(request, timeout, where)
 
     @staticmethod
     def reached(request: Request, address: str, port: int) -> None:
@@ -110,14 +110,15 @@ class _Blocking:
         where = None if known is None else known.get(request.origin)
         return None if where is None or where[2] < time.monotonic() else where
 
-    def perform(
-        self, request: Request, timeout: float | None, address: str, port: int, until: float
-    ) -> Performed | None:
+    def perform(self, request: Request, timeout: float | None, where: tuple[str, int, float]) -> Performed | None:
         try:
             connections = self.idle.pop()
         except IndexError:  # no look before: another thread may take the last one in between
             connections = Connections()
-        connections.learn(request, address, port, until - time.monotonic())
+        if connections.known is not where:
+            address, port, until = where
+            connections.learn(request, address, port, until - time.monotonic())
+            connections.known = where
         number = connections.begin(Exchange(None, request, None), request)
         if number is None:
             self.idle.append(connections)
