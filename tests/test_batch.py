@@ -45,7 +45,7 @@ def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Compos
 
 
 def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("bitstore-")]
+    return [thread.name for thread in threading.enumerate() if thread.name in ("bitstore-transfer", "bitstore-worker")]
 
 
 @pytest.fixture(autouse=True)
