@@ -31,15 +31,15 @@ from bitstore._lookup.loops import loop
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Hang, Stall
 from tests.stores import API, Shelf, as_cache, blobs, composed
-from tests.test_batch import over, own_threads
-from tests.waiting import wait_until
+from tests.test_batch import over
+from tests.waiting import lookup_threads, wait_until
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     yield
     gc.collect()
-    wait_until(lambda: own_threads() == [] and loop().scheduler.active == 0)
+    wait_until(lambda: lookup_threads() == [] and loop().scheduler.active == 0)
 
 
 async def collected(answers: AsyncIterator[Any]) -> list[Any]:
@@ -54,7 +54,7 @@ def test_a_thousand_lookups_at_once_share_one_thread(api: CountedAPI) -> None:
     async def all_of_them() -> list[bytes]:
         tasks = [asyncio.ensure_future(store.aget(digest)) for digest in api.blobs]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        threads.add(len(own_threads()))
+        threads.add(len(lookup_threads()))
         return list(await asyncio.gather(*tasks))
 
     assert asyncio.run(all_of_them()) == [*api.blobs.values()]
@@ -137,7 +137,7 @@ def test_an_event_loop_that_ends_leaves_no_lookup_under_way(api: CountedAPI) -> 
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     events.close()
     task.get_coro().close()
-    wait_until(lambda: own_threads() == [])  # long before the server's silence would end it
+    wait_until(lambda: lookup_threads() == [])  # long before the server's silence would end it
 
 
 def test_lookups_of_one_digest_share_one_paid_call_with_threads(api: CountedAPI) -> None:

@@ -35,7 +35,7 @@ from bitstore._transport.libcurl.pool import process_pool
 from tests.servers import CountedAPI
 from tests.servers.faults import Answer, Cut, Hang, Hold, Reset
 from tests.stores import API, Shelf, as_cache, blobs, composed
-from tests.waiting import wait_until
+from tests.waiting import lookup_threads, wait_until
 
 QUICK = Retry(attempts=3, first_delay=0.01)
 
@@ -44,15 +44,11 @@ def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Compos
     return composed(Sha1Store(HTTPRaw(retry=retry, **options), api.blob_url(""), verify=True))
 
 
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name in ("bitstore-transfer", "bitstore-worker")]
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     yield
     gc.collect()
-    wait_until(lambda: own_threads() == [])
+    wait_until(lambda: lookup_threads() == [])
 
 
 class TestAnswers:
@@ -109,7 +105,7 @@ class TestAnswers:
 
         def look() -> None:
             wait_until(lambda: len(api.requests) == 16)
-            transferring.extend(name for name in own_threads() if name == "bitstore-transfer")
+            transferring.extend(name for name in lookup_threads() if name == "bitstore-transfer")
             hold.release()
 
         threading.Thread(target=look).start()
@@ -272,7 +268,7 @@ class TestWindow:
         answers = over(api).get_many(api.blobs, max_bytes="10MB", in_flight=100)
         first = [next(answers) for _ in range(100)]
         assert all(blob.found for blob in first)
-        wait_until(lambda: own_threads() == [])  # all that was begun has ended
+        wait_until(lambda: lookup_threads() == [])  # all that was begun has ended
         # The first portion goes out before any size is known; after that about 10 blobs fit.
         assert len(api.requests) <= 100 + 40
         assert sum(1 for _ in answers) == 100
@@ -287,7 +283,7 @@ class TestStopping:
         for _ in range(10):
             next(answers)
         answers.close()  # type: ignore[attr-defined]
-        assert own_threads() == [] or wait_until(lambda: own_threads() == []) is None
+        assert lookup_threads() == [] or wait_until(lambda: lookup_threads() == []) is None
         assert len(store._live().flights) == 0
         api.rules.clear()
         assert store.get(next(iter(api.blobs)))
@@ -431,7 +427,7 @@ class TestSingleFlight:
 
 
 def _child(store: Sha1Composite, digests: list[str], out: Any) -> None:
-    out.put((store.get(digests[0]), sorted(blob.data or b"" for blob in store.get_many(digests)), own_threads()))
+    out.put((store.get(digests[0]), sorted(blob.data or b"" for blob in store.get_many(digests)), lookup_threads()))
 
 
 class TestProcesses:

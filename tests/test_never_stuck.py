@@ -50,7 +50,7 @@ from tests.servers import Answer, CountedAPI, Hang, MakeProxy, SeaweedS3, Stall,
 from tests.servers.http import FaultyServer
 from tests.sockets import open_sockets
 from tests.stores import as_cache, as_source, blobs, composed
-from tests.waiting import wait_until
+from tests.waiting import lookup_threads, wait_until
 
 ONCE = Retry(attempts=1)
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -171,7 +171,7 @@ class TestStopping:
         answers.close()  # type: ignore[attr-defined]
         assert sockets(api) <= 1  # the one whose exchange was over is kept
         assert len(store._live().flights) == 0
-        wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
+        wait_until(lambda: lookup_threads() == [])
 
     def test_closing_a_batch_of_large_blobs_ends_all_transfer_threads(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang(), skip=16)
@@ -183,7 +183,7 @@ class TestStopping:
         assert [each.name for each in threading.enumerate()].count("bitstore-transfer") >= 2
         answers.close()  # type: ignore[attr-defined]
         assert len(store._live().flights) == 0
-        wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith("bitstore")])
+        wait_until(lambda: lookup_threads() == [])
 
     def test_ctrl_c_leaves_no_connection_and_no_thread(self, api: CountedAPI) -> None:
         rule = api.rules.add(Hang())

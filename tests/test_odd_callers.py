@@ -18,6 +18,7 @@ from tests.raw_server import RawServer
 from tests.servers import CountedAPI, Hang, Hold
 from tests.sockets import open_sockets
 from tests.stores import Shelf, blobs, composed
+from tests.waiting import lookup_threads
 
 HELD = blobs(100)
 
@@ -42,7 +43,7 @@ def data(store: Store, uris: Any, **options: Any) -> list[Any]:
     asking = threading.Thread(target=look, daemon=True)
     asking.start()
     asking.join(30)
-    assert answers, ("it hangs", threads(), loop()._tasks, loop().workers.__dict__, loop().workers._jobs.qsize())
+    assert answers, ("it hangs", lookup_threads(), loop()._tasks, loop().workers.__dict__, loop().workers._jobs.qsize())
     found: list[Any] = answers[0]
     return found
 
@@ -50,12 +51,8 @@ def data(store: Store, uris: Any, **options: Any) -> list[Any]:
 def wait_until(condition: Callable[[], object]) -> None:
     limit = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < limit, (threads(), loop()._tasks, loop().workers.__dict__)
+        assert time.monotonic() < limit, (lookup_threads(), loop()._tasks, loop().workers.__dict__)
         time.sleep(0.005)
-
-
-def threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("bitstore")]
 
 
 class Asking(Store):
@@ -80,7 +77,7 @@ class TestWithin:
         outer = Asking(lambda uri: next(middle.get_many([uri])).data)
         names = [f"{number}" for number in range(100)]
         assert data(outer, names, in_flight=100) == [name.encode() for name in names]
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
 
     def test_a_batch_of_s3_that_first_needs_credentials_ends(self, server: RawServer) -> None:
         together = threading.Barrier(32)  # as many as there are threads
@@ -123,7 +120,7 @@ class TestWithin:
 class TestNeed:
     def test_no_free_thread_is_an_error_and_no_hang(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
         url, store = f"{server.url}/blob", HTTPRaw()
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError, match="can't start new thread"):
@@ -139,7 +136,7 @@ class TestNeed:
                 refuse()
             start(thread)
 
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refused)
             errors = data(store, HELD, patience=0)
@@ -151,12 +148,12 @@ class TestNeed:
         start = threading.Thread.start
 
         def refused(thread: threading.Thread) -> None:
-            if thread.name == "bitstore-worker" and threads().count(thread.name) >= 2:
+            if thread.name == "bitstore-worker" and lookup_threads().count(thread.name) >= 2:
                 refuse()
             start(thread)
 
         store = composed(Shelf(HELD))
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         monkeypatch.setattr(threading.Thread, "start", refused)
         assert data(store, HELD) == list(HELD.values())
 
@@ -171,7 +168,7 @@ class TestNeed:
             start(thread)
 
         url, store = f"{server.url}/blob", HTTPRaw()
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -227,7 +224,7 @@ class TestConsumers:
         return answers
 
     def nothing_left(self, api: CountedAPI) -> None:
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         assert open_sockets(api.port) <= 1  # the one whose exchange was over is kept
 
     def test_a_batch_that_is_dropped_leaves_nothing_under_way(self, api: CountedAPI) -> None:
@@ -275,5 +272,5 @@ class TestConsumers:
 
         with ThreadPoolExecutor(32) as pool:
             assert list(pool.map(work, range(32))) == [100] * 32
-        wait_until(lambda: not threads())
+        wait_until(lambda: not lookup_threads())
         assert not store._live().flights

@@ -112,7 +112,13 @@ STEPS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("look", LOOKS)
+# Of the long suite, as the slow steps below.
+SLOW_LOOKS = ("take_batch", "show", "all of a sample", "count of a union", "schema of a union")
+
+
+@pytest.mark.parametrize(
+    "look", [pytest.param(look, marks=pytest.mark.soak if look in SLOW_LOOKS else ()) for look in LOOKS]
+)
 def test_a_look_at_a_dataset_calls_only_for_the_rows_it_shows(calls: Calls, look: str) -> None:
     act, most = LOOKS[look]
     act(calls.fetch())
@@ -120,7 +126,7 @@ def test_a_look_at_a_dataset_calls_only_for_the_rows_it_shows(calls: Calls, look
 
 
 # Steps that Ray takes long for on two cores.
-SLOW = ("rename_columns of all", "sort after drop_columns", "random_shuffle", "randomize_block_order")
+SLOW = ("with_column", "rename_columns of all", "sort after drop_columns", "random_shuffle", "randomize_block_order")
 
 
 @pytest.mark.parametrize("step", [pytest.param(step, marks=pytest.mark.soak if step in SLOW else ()) for step in STEPS])

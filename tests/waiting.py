@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["wait_until"]
+__all__ = ["lookup_threads", "wait_until"]
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -15,3 +15,9 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
         threading.Event().wait(0.005)
+
+
+def lookup_threads() -> list[str]:
+    """Names of the threads of this process that perform lookups. Those of other kinds may be left by other tests."""
+    names = ("bitstore-transfer", "bitstore-worker")
+    return [thread.name for thread in threading.enumerate() if thread.name in names]
