@@ -201,7 +201,9 @@ def test_requests_use_up_a_cap_in_money_and_never_pass_it(web: CountedAPI, many:
         spent = budget.spent
         assert spent.money == served(web) <= Money(most)
         size = sum(len(web.blobs[request.path.removeprefix("/blob/")]) for request in web.requests)
-        assert (spent.requests, spent.bytes) == (len(web.requests), size) and spent.requests == found > 0
+        assert (spent.requests, spent.bytes) == (len(web.requests), size)
+        # In a batch, inputs that ask for the same blob at the same time are one request.
+        assert 0 < spent.requests <= found if many else spent.requests == found > 0
         # No more is left unused than what the largest answer might have cost.
         assert Money(most) - served(web) < Money("0.0004 USD") + Money("90 USD") * (Decimal(65536) / 2**30)
 
