@@ -171,6 +171,7 @@ class Store(FrameMethods, ABC):
         in_flight: int | None = None,
         max_bytes: int | str = "256MB",
         patience: float = 60.0,
+        threads: int | None = None,
     ) -> AsyncIterator[Blob]:
         """`get_many` for asyncio: `async for blob in store.aget_many(uris)`.
 
@@ -178,7 +179,7 @@ class Store(FrameMethods, ABC):
         ----------
         uris
             Any iterable; it is read in the event loop, so its `next` must not block.
-        ordered, errors, timeout, in_flight, max_bytes, patience
+        ordered, errors, timeout, in_flight, max_bytes, patience, threads
             As in `get_many`.
 
         Yields
@@ -189,7 +190,9 @@ class Store(FrameMethods, ABC):
         from bitstore._lookup.asynchronous import get_many
         from bitstore._lookup.options import LookupOptions
 
-        options = LookupOptions(timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience)
+        options = LookupOptions(
+            timeout=timeout, in_flight=in_flight, max_bytes=max_bytes, patience=patience, threads=threads
+        )
         return get_many(self, uris, options, ordered=ordered, errors=errors)
 
     def exists_many(

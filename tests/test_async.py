@@ -29,7 +29,7 @@ from bitstore import (
 )
 from bitstore._lookup.loops import loop
 from tests.servers import CountedAPI
-from tests.servers.faults import Answer, Hang, Stall
+from tests.servers.faults import Answer, Hang, Hold, Stall
 from tests.stores import API, Shelf, as_cache, blobs, composed
 from tests.test_batch import over
 from tests.waiting import lookup_threads, wait_until
@@ -248,7 +248,7 @@ class TestMany:
             yield "0" * 40
 
         store = over(api)
-        for bad in ({"errors": "shout"}, {"in_flight": 0}, {"timeout": -1}):
+        for bad in ({"errors": "shout"}, {"in_flight": 0}, {"timeout": -1}, {"threads": 17}):
             with pytest.raises(ValueError, match=next(iter(bad))):
                 store.aget_many([], **bad)
         for uris in ("0" * 40, endless()):
@@ -273,6 +273,22 @@ class TestMany:
             await answers.aclose()  # type: ignore[attr-defined]
 
         asyncio.run(some())
+
+    def test_lookups_of_aget_many_are_spread_over_the_threads_of_the_option(self, api: CountedAPI) -> None:
+        api.blobs = blobs(16)
+        hold = Hold()
+        api.rules.add(hold)
+        store = over(api)
+
+        async def counted() -> int:
+            task = asyncio.ensure_future(collected(store.aget_many(api.blobs, threads=3)))
+            await asyncio.to_thread(wait_until, lambda: len(api.requests) == 16)
+            transferring = lookup_threads().count("bitstore-transfer")
+            hold.release()
+            assert all(blob.found for blob in await task)
+            return transferring
+
+        assert asyncio.run(counted()) == 3
 
     def test_a_cancelled_consumer_gives_up_its_lookups(self, api: CountedAPI) -> None:
         api.blobs = blobs(20)
