@@ -100,6 +100,22 @@ def test_forgotten_misses_are_asked_for_again(words: list[str], gone: int, scene
     assert calls(scene) == 5 + 5 - left
 
 
+def test_a_source_is_found_in_whichever_ledger_of_a_configuration_has_it(scene: Scene, ledger: MissLedger) -> None:
+    config = (scene.root / "misses.toml").read_text()
+    first = config.replace(
+        '[[tier]]\nname = "shelf"\n', '[[tier]]\nname = "shelf"\nmisses = { path = "first.sqlite" }\n'
+    )
+    (scene.root / "two.toml").write_text(first)
+    scene("get", DIGESTS[0], "-o", "blob", "--config", "two.toml")
+    words = ["--config", "two.toml", "--source"]
+    assert scene("misses", "export", *words, "other")[1].count("\n") == 2
+    code, out, err = scene("misses", "forget", *words, "api")
+    assert (code, err) == (0, "") and out == f"{ledger.path}: 5 misses forgotten\n"
+    for command in ("forget", "export"):
+        code, _, err = scene("misses", command, *words, "none")
+        assert code == 3 and "it has: shelf" in err and "it has: api, other" in err
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import gzip
 import logging
 import random
@@ -259,7 +258,6 @@ def performed(
             now.now += script.pauses[digest]
             for blob in composite.get_many([digest], patience=0):
                 answers[blob.uri] = (blob.data, blob.source, told(blob.error))
-    gc.collect()  # the walk that ended with an error, which refers to it, counts what it put off when it is freed
     requests = [(each.method, each.target) for each in server.requests if not script.uncounted(each.target)]
     counts = {
         tier: {name: value for name, value in values.items() if name not in ("requests", "retries") or tier in before}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -27,6 +28,7 @@ from bitstore import (
     Composite,
     FileRaw,
     HTTPRaw,
+    LookupTimedOut,
     MemoryCache,
     MissLedger,
     NotFoundInStore,
@@ -36,8 +38,9 @@ from bitstore import (
     Sha256Store,
     StoreNotAvailable,
 )
-from bitstore.index import Index, IndexBuilder, merge
+from bitstore.index import Index, IndexBuilder, _writes, merge
 from bitstore.index._writes import HEAD, RECORD, place_of
+from bitstore.steps import Cancelled
 from tests.cli_scene import Scene
 from tests.servers.web_folder import WebFolder
 from tests.stores import API, as_cache, as_source, blobs, composed, outcome, sha1
@@ -103,6 +106,16 @@ def test_a_source_that_surely_lacks_a_blob_is_not_asked_while_another_has_it(
     assert asked(server) == {"a": len(HELD), "b": len(OTHER)}
     if way != "exists":
         assert store.stats()["a"].denied == len(OTHER)
+
+
+def test_a_lookup_that_runs_out_of_time_counts_at_once_what_it_put_off(server: WebFolder, index: Path) -> None:
+    [digest] = blobs(1, salt="other")
+    store = composed(as_source(at(server, "a", index=index), "a"), at(server, "b"))
+    steps = store.key_steps(digest)
+    next(steps)
+    with pytest.raises(LookupTimedOut) as caught:
+        steps.throw(Cancelled())
+    assert caught.value.failures and store.stats()["a"].denied == 1  # while the error keeps the frames of the walk
 
 
 @pytest.mark.parametrize("recheck", [True, False])
@@ -362,6 +375,19 @@ def test_a_blob_is_noted_before_it_is_sent_and_not_sent_if_it_cannot_be(server: 
     error = outcome(lambda: store.put(sha1(b"more"), b"more"))
     assert isinstance(error, StoreNotAvailable) and "is not written, because that cannot be noted" in str(error)
     assert f"/a/{sha1(b'more')}" not in server.files
+
+
+def test_a_note_waits_for_another_process_with_a_limit(
+    server: WebFolder, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_writes, "_LOCK_SECONDS", 0.05)
+    store = at(server, "a", index=index)
+    with open(place_of(index), "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        error = outcome(lambda: store.put(LOST, b"lost"))
+    assert isinstance(error, StoreNotAvailable) and f"lock of {place_of(index)}" in str(error)
+    assert f"/a/{LOST}" not in server.files
+    store.put(LOST, b"lost")
 
 
 def test_a_new_index_takes_over_what_was_noted_and_keeps_what_it_lacks(server: WebFolder, index: Path) -> None:

@@ -98,7 +98,7 @@ def export(
     source: Source = None,
 ) -> None:
     """Write the misses with their sources, times and reasons; expired ones are marked."""
-    ledgers = _ledgers(file, config)
+    ledgers = _ledgers(file, config, source)
     if output is not None and len(ledgers) != 1:
         refuse(f"-o takes one ledger, and the configuration has {len(ledgers)}: name the one that is meant")
     try:
@@ -153,7 +153,7 @@ def forget(
         refuse("nothing says what is forgotten: --source NAME, --digest HASH, --hashes LIST, --expired or --all")
     with refusing():
         wanted = [*(digest or ()), *_digests(hashes)] if digest or hashes else None
-    for ledger in _ledgers(file, config):
+    for ledger in _ledgers(file, config, source):
         try:
             before = sum(each.misses for each in ledger.sources())
             if expired:
@@ -177,8 +177,26 @@ def _digests(hashes: str | None) -> Iterator[str]:
         yield entry.digest
 
 
-def _ledgers(file: Path | None, config: Path | None) -> list[MissLedger]:
-    """The ledger that is named, or those of the configuration."""
+def _ledgers(file: Path | None, config: Path | None, source: str | None = None) -> list[MissLedger]:
+    """The ledger that is named, or those of the configuration: those that know `source`, where one is named."""
+    found = _named(file, config)
+    if source is None:
+        return found
+    try:
+        known = [sorted({each.name for each in ledger.sources()}) for ledger in found]
+    except StoreNotAvailable as error:
+        fail(2, error.reason)
+    having = [ledger for ledger, names in zip(found, known, strict=True) if source in names]
+    if not having:
+        told = "; ".join(
+            f"{ledger.path} has no such source (it has: {', '.join(names) or 'none'})"
+            for ledger, names in zip(found, known, strict=True)
+        )
+        refuse(f"--source {source}: {told}")
+    return having
+
+
+def _named(file: Path | None, config: Path | None) -> list[MissLedger]:
     with refusing():
         if file is not None:
             if config is not None:

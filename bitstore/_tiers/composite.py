@@ -218,51 +218,58 @@ class Composite(ChecksOptions, Chain):
         begun_with = None
         if begun is not None:
             chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
-        if self._indexed:
-            chain, look = asked_last(chain, key, live, said), as_asked(look)
-        for tier, keepers in chain:
-            if not tier.read:
-                continue
-            question = Question(tier, live, said, begun_with)
-            begun_with = None
-            try:
-                store = self._store_to_ask(question, key, paid_for)
-                if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):
-                    store = yield from store_worth_paying(question, store, live, keepers, key)
-                if store is None or not question.admitted():
+        late = asked_last(chain, key, live, said) if self._indexed else None
+        if late is not None:
+            chain, look = late, as_asked(look)
+        try:
+            for tier, keepers in chain:
+                if not tier.read:
                     continue
-                if (
-                    (kept or (keepers and question.kept))
-                    and isinstance(store, Composite)
-                    and cannot_keep(store._live())
-                ):
-                    found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
-                    if look is not live.look:  # a file is wanted, or bytes that are checked
-                        found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
+                question = Question(tier, live, said, begun_with)
+                begun_with = None
+                try:
+                    store = self._store_to_ask(question, key, paid_for)
+                    if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):
+                        store = yield from store_worth_paying(question, store, live, keepers, key)
+                    if store is None or not question.admitted():
+                        continue
+                    if (
+                        (kept or (keepers and question.kept))
+                        and isinstance(store, Composite)
+                        and cannot_keep(store._live())
+                    ):
+                        found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
+                        if look is not live.look:  # a file is wanted, or bytes that are checked
+                            found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
+                    else:
+                        found = yield from look(store, key)
+                    if not found.matched and tier.is_cache and self._must_match(tier):
+                        dropped(found)
+                        raise InvalidDataFound(
+                            tier.name, key, "its bytes never matched the digest, and the sources verify"
+                        )
+                except InvalidDataFound as error:
+                    question.answered_wrong(error)
+                except NotFoundInStore as error:
+                    question.answered_no(error, all_of_it=store is tier.store)
+                except Exception as error:  # whatever a user's store raises means that we do not know
+                    question.failed(error)
+                except GeneratorExit:
+                    question.abandon()
+                    raise
+                except Cancelled:
+                    raise question.out_of_time() from None
                 else:
-                    found = yield from look(store, key)
-                if not found.matched and tier.is_cache and self._must_match(tier):
-                    dropped(found)
-                    raise InvalidDataFound(tier.name, key, "its bytes never matched the digest, and the sources verify")
-            except InvalidDataFound as error:
-                question.answered_wrong(error)
-            except NotFoundInStore as error:
-                question.answered_no(error, all_of_it=store is tier.store)
-            except Exception as error:  # whatever a user's store raises means that we do not know
-                question.failed(error)
-            except GeneratorExit:
-                question.abandon()
-                raise
-            except Cancelled:
-                raise question.out_of_time() from None
-            else:
-                question.answered(found)
-                if keepers and not isinstance(found.data, Elsewhere):
-                    yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
-                return found if found.source == tier.name else found._replace(source=tier.name)
-            finally:
-                if question.trial:
-                    live.trial.leave(settled=any(keeper.name in live.written for keeper in keepers))
+                    question.answered(found)
+                    if keepers and not isinstance(found.data, Elsewhere):
+                        yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
+                    return found if found.source == tier.name else found._replace(source=tier.name)
+                finally:
+                    if question.trial:
+                        live.trial.leave(settled=any(keeper.name in live.written for keeper in keepers))
+        finally:
+            if late is not None:  # an error that is raised refers to this frame, and so it would be counted late
+                late.close()
         if said.is_empty and not self._is_free_part:
             raise self._nothing_asked(key)
         raise said.error(live, self.tiers)

@@ -55,6 +55,8 @@ RECORD = struct.Struct("<32sqII")
 _MAGIC = b"BITADDED"
 _VERSION = 1
 _LONGEST_PUT = 3600 * 24 * 1_000_000  # microseconds after which a write that was noted has ended, one way or the other
+_LOCK_SECONDS = 60.0  # that a file may be locked by others: longer than it takes to take out millions of records
+_LOOK_AGAIN = 0.001  # seconds between two tries to lock it
 _SETTLED = 3600 * 1_000_000  # microseconds after which no write goes on that only a lost file knew
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -226,7 +228,7 @@ def _locked(path: Path, index: Path) -> Iterator[int]:
         try:
             status = os.fstat(file)
             check_regular(status)
-            _fcntl.flock(file, _fcntl.LOCK_EX)
+            _lock(file, path)
             if not _has_name(status, path):
                 continue
             raw = os.pread(file, HEAD.size, 0)
@@ -250,6 +252,21 @@ def _locked(path: Path, index: Path) -> Iterator[int]:
             return
         finally:
             os.close(file)
+
+
+def _lock(file: int, path: Path) -> None:
+    """Lock the file. OSError: another process, which may be stopped, has locked it for too long."""
+    give_up = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= give_up:
+                reason = f"another process has held the lock of {path} for {_LOCK_SECONDS:g} seconds"
+                raise TimeoutError(errno.ETIMEDOUT, reason) from error
+            time.sleep(_LOOK_AGAIN)
+        else:
+            return
 
 
 def _has_name(status: os.stat_result, path: Path) -> bool:
