@@ -117,6 +117,19 @@ def test_an_inventory_report_that_is_not_whole_is_an_error(scene: Scene) -> None
     refused(3, "has no column Name", report_config={"object_metadata_report_options": {"metadata_fields": ["size"]}})
     refused(3, "is of keys below gs://data/", "s3://data/")
     refused(3, "is of keys below gs://data/", "gs://other/")
+    manifest = report(folder, "Parquet")
+    file = folder / f"{UUID}_0.parquet"
+    table = pyarrow.parquet.read_table(file)
+    for column in ("name", "bucket"):
+        hollow = table.set_column(
+            table.schema.get_field_index(column), column, [[None, *table[column].to_pylist()[1:]]]
+        )
+        pyarrow.parquet.write_table(hollow, file)
+        words = ["index", "build", str(manifest), "-o", "x.idx", "--template", "gs://data/a b/", "--algorithm", "sha1"]
+        code, _, err = scene(*words)
+        # What the manifest says of the bucket serves for rows that do not.
+        assert (code, "says no key" in err) == ((2, True) if column == "name" else (0, False)), err
+    (scene.root / "x.idx").unlink()
     names = [f"{UUID}_0.csv", f"{UUID}_9.csv"]
     refused(2, f"names {UUID}_9.csv, which is not there", report_shards_file_names=names)
 

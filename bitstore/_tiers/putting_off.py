@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeAlias
 
 from bitstore._tiers.chain import Tier, costs, has_index
@@ -17,11 +17,12 @@ Link: TypeAlias = tuple[Tier, tuple[Tier, ...]]  # a tier, and the caches that k
 Look: TypeAlias = Callable[[Any, Any], Steps[Found]]
 
 
-def asked_last(chain: Iterable[Link], key: Any, live: Live, said: Said | None = None) -> Iterator[Link]:
+def asked_last(chain: Iterable[Link], key: Any, live: Live, said: Said | None = None) -> Generator[Link, None, None]:
     """The chain in the order in which its tiers are asked for `key`.
 
     A tier whose index denies the blob is put off: until a tier that costs money would be asked, or all others have
-    been. A tier that proves it is not asked at the end, and then `said` knows how its absence is known.
+    been. A tier that proves it is not asked at the end, and then `said` knows how its absence is known. Tiers that were
+    not asked are counted when it ends or is closed.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ _MAGIC = b"BITADDED"
 _VERSION = 1
 _LONGEST_PUT = 3600 * 24 * 1_000_000  # microseconds after which a write that was noted has ended, one way or the other
 _LOCK_SECONDS = 60.0  # that a file may be locked by others: longer than it takes to take out millions of records
-_LOOK_AGAIN = 0.001  # seconds between two tries to lock it
+_LOOK_AGAIN = 0.0002  # seconds between two tries to lock it
 _SETTLED = 3600 * 1_000_000  # microseconds after which no write goes on that only a lost file knew
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
