@@ -252,7 +252,7 @@ def _current(table: Any, manifest: Manifest, *, encoded: bool) -> list[tuple[str
     """Bucket and key of current versions. `encoded`: keys are percent-encoded, with a plus for a blank."""
     columns = {_plain(name): table.column(number).to_pylist() for number, name in enumerate(table.schema.names)}
     keys: list[str] = columns[_KEYS[manifest.scheme]]
-    buckets = [each or manifest.bucket for each in columns.get("bucket") or [None] * len(keys)]
+    buckets: list[Any] = [each or manifest.bucket for each in columns.get("bucket") or [None] * len(keys)]
     if not (all(keys) and all(buckets)):  # such a row may be that of any blob
         raise InventoryError("a row of the inventory says no key, or not of which bucket it is")
     if "timedeleted" in columns:
