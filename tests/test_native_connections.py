@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -77,6 +78,24 @@ def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_b
         store = HTTPRaw(retry=ONCE)
         assert [store.get(f"{server.url}/{number}") for number in range(5)] == [b"hello"] * 5
         assert len(server.heads) == 5 + 1  # the second one showed it
+
+
+def test_what_calling_threads_know_of_servers_is_bounded_and_ends_with_the_profile() -> None:
+    from bitstore._transport.native.transport import Native, _Blocking, _blocking
+
+    def known(profile: Profile) -> list[int]:
+        blocking: _Blocking = _blocking()
+        requests = [Request(profile, f"http://{number}.example/") for number in range(1000)]
+        return [number for number, request in enumerate(requests) if blocking.where(request)]
+
+    profile = Profile()
+    for number in range(1000):
+        Native.reached(Request(profile, f"http://{number}.example/"), "127.0.0.1", 9)
+    assert known(profile) == list(range(1000 - 256, 1000))
+    entries = len(_blocking()._known)
+    del profile
+    gc.collect()
+    assert len(_blocking()._known) == entries - 1
 
 
 def test_a_request_that_is_declined_late_has_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

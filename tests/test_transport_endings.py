@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_get_of_a_server_that_hangs(
         try:
             assert HANGING.acquire(timeout=30)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "interrupted\n", "")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
-from bitstore.steps import Profile, Request
+from bitstore._transport.origins import Origins
+from bitstore.steps import Request
 
 __all__ = ["Bars"]
-
-_MOST_ORIGINS = 256  # of one profile; the oldest bar is forgotten first
 
 
 class Bars:
@@ -16,15 +13,12 @@ class Bars:
 
     def __init__(self) -> None:
         # By profile; then by the transport's level and the origin: seconds on `time.monotonic()` at which the bar ends.
-        self._until: WeakKeyDictionary[Profile, dict[tuple[int, str], float]] = WeakKeyDictionary()
+        self._until: Origins[tuple[int, str], float] = Origins()
         self.any = False  # whether there has ever been one: cheaper to look at than `hold` with each request
 
     def add(self, level: int, request: Request, until: float) -> None:
         """Bar the transport from the origin of `request` up to a time on `time.monotonic()`."""
-        ends = self._until.setdefault(request.profile, {})
-        if len(ends) >= _MOST_ORIGINS:
-            ends.pop(next(iter(ends)), None)  # calling threads share one: another may have been first
-        ends[level, request.origin] = until
+        self._until.keep(request.profile, (level, request.origin), until)
         self.any = True
 
     def hold(self, level: int, request: Request, now: float) -> bool:

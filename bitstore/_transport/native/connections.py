@@ -7,11 +7,12 @@ import os
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from bitstore._transport.certificates import authorities
 from bitstore._transport.messages import Messages
 from bitstore._transport.native._core import Group, Origin, Sheet, Trust
+from bitstore._transport.origins import Origins
 from bitstore._transport.progress import too_slow
 from bitstore._transport.sockets.http1 import Unclear, read_head
 from bitstore._transport.transport import Declined, Exchange
@@ -21,7 +22,6 @@ __all__ = ["STALE_SECONDS", "Connections"]
 
 STALE_SECONDS = 60.0  # as libcurl keeps the addresses of a name
 _BARRED_SECONDS = 60.0
-_MOST_ORIGINS = 256  # of one profile; the oldest is forgotten first
 _ALGORITHMS = {None: 0, "md5": 1, "sha1": 2, "sha256": 3, "sha512": 4}
 
 _CUT = 18  # CURLE_PARTIAL_FILE
@@ -86,7 +86,7 @@ class Connections:
         self.group = Group(Response, NO_HEADERS, _outcome)
         self._latest: tuple[Any, str, _Way] | None = None  # reference to the profile, prefix, way
         self._profile_ended = partial(_forget_latest, ref(self))
-        self._ways: WeakKeyDictionary[Profile, dict[str, _Way]] = WeakKeyDictionary()
+        self._ways: Origins[str, _Way] = Origins()
         self.known: object = None  # the entry of the user's own table from which it has learned last
 
     def begin(self, exchange: Exchange, request: Request) -> int | None:
@@ -119,18 +119,13 @@ class Connections:
         prefix = request.origin
         if not prefix or not request.plain:
             return
-        ways = self._ways.get(request.profile)
-        if ways is None:
-            ways = self._ways.setdefault(request.profile, {})
-        way = ways.get(prefix)
+        way = self._ways.get(request.profile, {}).get(prefix)
         if way is None:
             try:
                 way = _Way(request.profile, prefix)
             except Exception:  # it cannot be signed: libcurl meets the same error, and reports it
                 return
-            if len(ways) >= _MOST_ORIGINS:
-                del ways[next(iter(ways))]
-            ways[prefix] = way
+            self._ways.keep(request.profile, prefix, way)
         way.origin.reached(address, port, seconds)
 
 

@@ -6,15 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Collection
-from weakref import WeakKeyDictionary
 
 from bitstore._support.per_process import PerProcess, hold_after_fork
 from bitstore._transport.bars import Bars
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.native.connections import STALE_SECONDS, Connections
+from bitstore._transport.origins import Origins
 from bitstore._transport.poller import Poller
 from bitstore._transport.transport import Declined, Ended, Exchange, Performed
-from bitstore.steps import TIMED_OUT, Profile, Request, TransferError
+from bitstore.steps import TIMED_OUT, Request, TransferError
 
 __all__ = ["Native"]
 
@@ -94,16 +94,14 @@ class _Blocking:
     def __init__(self) -> None:
         self.idle: deque[Connections] = deque(maxlen=64)
         # By profile and origin: address, port, and the second on `time.monotonic()` up to which they hold.
-        self._known: WeakKeyDictionary[Profile, dict[str, tuple[str, int, float]]] = WeakKeyDictionary()
+        self._known: Origins[str, tuple[str, int, float]] = Origins()
         self._bars = Bars()
 
     def learn(self, request: Request, address: str, port: int) -> None:
         if self._bars.any and self._bars.hold(0, request, time.monotonic()):
             return
-        known = self._known.get(request.profile)
-        if known is None:
-            known = self._known.setdefault(request.profile, {})
-        known[request.origin] = address, port, time.monotonic() + STALE_SECONDS
+        until = time.monotonic() + STALE_SECONDS
+        self._known.keep(request.profile, request.origin, (address, port, until))
 
     def where(self, request: Request) -> tuple[str, int, float] | None:
         known = self._known.get(request.profile)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator
-from weakref import WeakKeyDictionary
 
 from bitstore._transport.budget import SocketBudget
+from bitstore._transport.origins import Origins
 from bitstore._transport.poller import Poller
 from bitstore._transport.sockets.channel import Unreachable
 from bitstore._transport.sockets.connection import Connection, Stale
 from bitstore._transport.sockets.http1 import Unclear
 from bitstore._transport.sockets.origin import Origin
 from bitstore._transport.transport import Declined, Ended, Exchange, Performed
-from bitstore.steps import Profile, Request, Response, TransferError
+from bitstore.steps import Request, Response, TransferError
 
 __all__ = ["FEW", "Sockets"]
 
@@ -24,7 +24,6 @@ FEW = 64
 _BARRED_SECONDS = 60.0
 _WATCH_SECONDS = 0.5
 _BUFFER_BYTES = 512 * 1024
-_MOST_ORIGINS = 256  # of one profile; the oldest is forgotten first
 
 
 class Sockets:
@@ -34,7 +33,7 @@ class Sockets:
         self.least: float = FEW + 1 if poller.tells else math.inf
         self.connections: dict[int, Connection] = {}  # all that are open, by the number of their socket
         self._active = 0  # connections that carry an exchange
-        self._origins: WeakKeyDictionary[Profile, dict[str, Origin]] = WeakKeyDictionary()
+        self._origins: Origins[str, Origin] = Origins()
         self._unheard: list[Connection] = []  # those that had more to say than the others could wait for
         self._buffer = bytearray(_BUFFER_BYTES)  # what comes is read into this
         self._view = memoryview(self._buffer)
@@ -192,18 +191,13 @@ class Sockets:
         prefix = request.origin
         if not prefix or not request.plain:
             return
-        origins = self._origins.get(request.profile)
-        if origins is None:
-            origins = self._origins.setdefault(request.profile, {})
-        origin = origins.get(prefix)
+        origin = self._origins.get(request.profile, {}).get(prefix)
         if origin is None:
             try:
                 origin = Origin(request.profile, prefix)
             except Exception:  # it cannot be signed: libcurl meets the same error, and reports it
                 return
-            if len(origins) >= _MOST_ORIGINS:
-                del origins[next(iter(origins))]
-            origins[prefix] = origin
+            self._origins.keep(request.profile, prefix, origin)
         origin.reached(address, port, self._now)
 
     @staticmethod
