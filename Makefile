@@ -51,13 +51,14 @@ docs: ## Build the pages into build/docs; warnings are errors
 docs-links: ## Check the links of the pages to the outside (needs the network)
 
 soak: export BITSTORE_SOAK_REPORT := $(CURDIR)/build/soak.jsonl
-soak: install-test ## Run the long tests (an hour or more), and write their figures into docs/promises.md
+soak: install-test ## Run the long tests (two hours or more), and write their figures into docs/promises.md
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 		|| echo "no atheris for this Python: the parsers are fuzzed without its guidance"
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/metrics.txt
 	@mkdir -p build && rm -f $(BITSTORE_SOAK_REPORT)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py tests/test_model_processes.py --hypothesis-profile=soak --timeout 3600 $(ARGS)
+	@$(if $(ARGS),:,$(BIN)/python -m tests.native.sanitize --where-possible --seconds 3600)
 	@$(BIN)/python -m tests.soak_table
 
 sanitize: install-test ## Prove the native transport's C code by a fuzzer and sanitizers (needs clang and gcc; ARGS='--seconds 3600')

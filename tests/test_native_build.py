@@ -239,6 +239,15 @@ def test_an_editable_install_builds_in_place(copy: Path, build: Build) -> None:
     assert not (copy / NATIVE / MODULE).exists()
 
 
+def test_sanitizers_are_left_out_with_a_word_where_that_is_allowed_and_a_compiler_is_missing(tmp_path: Path) -> None:
+    told = "the C code is not run under sanitizers: there is no clang\n"
+    for options, expected in (["--where-possible"], (0, told, "")), ([], (1, "", f"error: {told}")):
+        command = [sys.executable, "-m", "tests.native.sanitize", *options]
+        environment = {**os.environ, "PATH": str(tmp_path)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == expected
+
+
 @needs_compiler
 def test_the_code_of_the_checkout_is_compiled_and_loads(copy: Path, build: Build) -> None:
     shutil.rmtree(copy / NATIVE / "src")

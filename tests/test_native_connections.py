@@ -80,7 +80,7 @@ def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_b
         assert len(server.heads) == 5 + 1  # the second one showed it
 
 
-def test_what_calling_threads_know_of_servers_is_bounded_and_ends_with_the_profile() -> None:
+def test_addresses_that_calling_threads_know_are_bounded_and_end_with_their_profile() -> None:
     from bitstore._transport.native.transport import Native, _Blocking, _blocking
 
     def known(profile: Profile) -> list[int]:
