@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bitstore._digests.codings import looks_coded, other_forms
-from bitstore._digests.compression import BadCompression, TooLarge, codec
+from bitstore._digests.codings import looks_coded
+from bitstore._digests.compression import codec
+from bitstore._digests.expands import Expands
 from bitstore._digests.indexed import MAX_AGE, Indexed
 from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._digests.template import check_fits, key_template, note_absent, note_found
@@ -28,8 +29,8 @@ from bitstore._lookup.run import run
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._support.redact import redact_url
-from bitstore._support.sizes import format_size, parse_size
-from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
+from bitstore._support.sizes import format_size
+from bitstore.errors import InvalidDataFound, NotFoundInStore
 from bitstore.outline import Outline, outline_of
 from bitstore.steps import (
     OVERWRITE,
@@ -54,11 +55,7 @@ __all__ = ["DigestStore"]
 _HASH_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
 
 
-def _may_be_coded(data: Any) -> bool:
-    return isinstance(data, bytes) and looks_coded(data)
-
-
-class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
+class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, Store):
     """A raw store's part of blobs that are named by their digest.
 
     Parameters
@@ -107,8 +104,6 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
 
     verify: bool = False
     _scope: Scope | None = None
-    _compression: str | None = None
-    _max_blob_size: int = 5 * 1024**4
     takes_files = True  # `put_steps` takes a `FileBody` in place of bytes
     _makes_container = False  # whether the folder of the blobs is made by the first write
 
@@ -134,25 +129,6 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
         self.compression = compression
         self.max_blob_size = max_blob_size
         self._use_index(index, index_max_age, recheck)
-
-    @property
-    def compression(self) -> str | None:
-        """Name of the codec of the bucket's bytes. ValueError where it is set to an unknown one."""
-        return self._compression
-
-    @compression.setter
-    def compression(self, name: str | None) -> None:
-        codec(name)
-        self._compression = name
-
-    @property
-    def max_blob_size(self) -> int:
-        """Bytes beyond which a blob is not expanded. May be set as a text."""
-        return self._max_blob_size
-
-    @max_blob_size.setter
-    def max_blob_size(self, size: int | str) -> None:
-        self._max_blob_size = parse_size(size, name="max_blob_size")
 
     @property
     def label(self) -> str:
@@ -261,52 +237,13 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
         if template.lacks_slash:
             note_found(template)
         received = found.data
-        if not (self.verify or self.compression is not None or _may_be_coded(received)):
+        if not (self.verify or self.compression is not None or (isinstance(received, bytes) and looks_coded(received))):
             return Found(received, template.shown, found.etag, found.matched)
         if len(received) <= _HASH_INLINE:
             data = self._decoded(received, digest)
         else:
             data = yield Call(self._decoded, received, digest)
         return Found(data, template.shown, found.etag, found.matched or self.verify)
-
-    def _decoded(self, received: Any, digest: str) -> Any:
-        """The blob that was received, expanded or not: with `verify`, the form that matches the digest."""
-        data = received
-        try:
-            if self.compression is not None:
-                data = self._expand(received, digest)
-            if not self.verify and (self.compression is not None or self._matches(data, digest)):
-                return data
-            if self.verify:
-                return self._verify_data(data, digest)
-        except InvalidDataFound:
-            form = self._other_form(received, data, digest)
-            if form is None:
-                raise
-            return form
-        form = self._other_form(received, data, digest)
-        return received if form is None else form
-
-    def _other_form(self, received: Any, data: Any, digest: str) -> bytes | None:
-        if not isinstance(received, bytes):
-            return None
-        if data is received and self.compression is not None:  # it could not be expanded
-            return received if self._matches(received, digest) else None
-        forms = other_forms(received, data, self.max_blob_size)
-        return next((form for form in forms if self._matches(form, digest)), None)
-
-    def _matches(self, data: Any, digest: str) -> bool:
-        return digest_algorithm(self.algorithm).of(data) == digest.lower()
-
-    def _expand(self, data: bytes, digest: str) -> bytes:
-        expander = codec(self.compression)
-        assert expander is not None
-        try:
-            return expander.expand(data, self.max_blob_size)
-        except BadCompression as error:
-            raise InvalidDataFound(self, digest, str(error)) from error
-        except TooLarge as error:
-            raise StoreNotAvailable(self, f"'{digest}' has {error} (max_blob_size)") from error
 
     def download_steps(self, digest: str, partial: Partial) -> Steps[Found]:
         digest = self._text(digest)
@@ -357,13 +294,6 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
         except NotFoundInStore as error:
             yield from self._absent(digest)
             raise NotFoundInStore(self, digest) from error
-
-    def _form_of_file(self, partial: Partial, digest: str) -> bytes | None:
-        """The blob, where the file's bytes are not it but expand to it."""
-        if partial.digest(self.algorithm) == digest.lower():
-            return None
-        received = partial.whole()
-        return self._other_form(received, received, digest)
 
     def _absent(self, digest: str) -> Steps[None]:
         """Raise `StoreNotAvailable` where not only a blob is absent, but the folder of all of them."""
@@ -418,7 +348,7 @@ class DigestStore(Indexed, ChecksOptions, DigestFormatMixin, VerifyDigestMixin, 
         own: dict[str, Any] = {"keys": template.pattern, "verify": bool(self.verify)}
         if self.compression is not None:
             own["compression"] = self.compression
-        if self.max_blob_size != DigestStore._max_blob_size:
+        if self.max_blob_size != Expands._max_blob_size:
             own["largest blob"] = format_size(self.max_blob_size)
         own |= self._index_facts()
         facts = {**own, **{name: value for name, value in below.facts.items() if name not in own}}
