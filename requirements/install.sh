@@ -47,7 +47,9 @@ native_state() {
         cat hatch_build.py bitstore/_transport/native/src/*
         echo "${BITSTORE_BUILD_NATIVE:-}|${BITSTORE_BUILD_STRICT:-}|${CC:-}|${CPPFLAGS:-}|${CFLAGS:-}|${LDFLAGS:-}"
         for each in cc gcc clang pkg-config; do command -v "$each" || :; done
-        ls -d /usr/include/openssl/ssl.h bitstore/_transport/native/*.so || :
+        echo "${PKG_CONFIG_PATH:-}" && pkg-config --modversion openssl || :
+        headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+        ls -d "$headers/Python.h" /usr/include/openssl/ssl.h bitstore/_transport/native/*.so || :
     } 2>/dev/null | cksum
 }
 

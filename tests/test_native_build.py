@@ -239,6 +239,30 @@ def test_an_editable_install_builds_in_place(copy: Path, build: Build) -> None:
     assert not (copy / NATIVE / MODULE).exists()
 
 
+def test_a_build_in_place_is_tried_again_once_what_it_lacked_is_there(tmp_path: Path) -> None:
+    python = tmp_path / ".venv/bin/python"
+    for path in (python, tmp_path / "requirements/install.sh", tmp_path / "include/Python.h"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "requirements/install.sh", tmp_path / "requirements")
+    (tmp_path / NATIVE / "src").mkdir(parents=True)
+    for name in ("requirements/test.txt", "pyproject.toml", "hatch_build.py", f"{NATIVE}/src/module.c"):
+        (tmp_path / name).touch()
+    python.write_text(f'#!/bin/sh\ncase "$1" in hatch_build.py) echo tried;; -c) echo {tmp_path}/include;; esac\n')
+    python.chmod(0o755)
+    stamp = "cat requirements/test*.txt pyproject.toml requirements/install.sh | cksum >.venv/.installed-test"
+    subprocess.run(["sh", "-c", stamp], cwd=tmp_path, check=True)
+
+    def install(**variables: str) -> str:
+        environment = {**os.environ, "PYTHON": "", **variables}
+        command = ["sh", "requirements/install.sh", "test"]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert [install(), install()] == ["tried\n", ""]
+    (tmp_path / "include/Python.h").touch()
+    assert [install(), install()] == ["tried\n", ""]
+    assert [install(PKG_CONFIG_PATH=str(tmp_path)) for _ in range(2)] == ["tried\n", ""]
+
+
 def test_sanitizers_are_left_out_with_a_word_where_that_is_allowed_and_a_compiler_is_missing(tmp_path: Path) -> None:
     told = "the C code is not run under sanitizers: there is no clang\n"
     for options, expected in (["--where-possible"], (0, told, "")), ([], (1, "", f"error: {told}")):
