@@ -40,7 +40,7 @@ from bitstore._money.classes import CLASSES
 from bitstore._support.fingerprint import fingerprint
 from tests.budget_workers import cause_of, fetch_until_used_up, pay_until_used_up, priced_api, priced_server
 from tests.limit_workers import LimitedAPI, TimedAPI, digest_of
-from tests.servers import Answer, CountedAPI, FakeGCS, Hang, MakeProxy, SeaweedS3
+from tests.servers import Answer, CountedAPI, FakeGCS, Hang, Hold, MakeProxy, SeaweedS3
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
@@ -212,6 +212,26 @@ def test_lookups_wait_for_what_is_set_aside_and_not_needed(web: CountedAPI) -> N
     need = sum(map(len, web.blobs.values())) + 65536  # for all, and what is set aside for one of them besides
     store = priced_server(web.url, "free", Budget(bytes=need), max_blob_size="64KiB")
     assert all(blob.found for blob in store.get_many(web.blobs, in_flight=16))
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_lookup_that_gives_up_while_it_waits_leaves_nothing_set_aside(web: CountedAPI, many: bool) -> None:
+    first, second, third = [*web.blobs][:3]
+    store = priced_server(web.url, "free", Budget(bytes=65536 + 12_000), max_blob_size="64KiB")
+    hold = Hold()
+    rule = web.rules.add(hold, path=first)
+    holder = threading.Thread(target=store.get, args=(first,))
+    holder.start()
+    rule.wait_hits()
+    if many:
+        assert next(iter(store.get_many([second], timeout=0.2))).error is not None
+    else:
+        assert _error(lambda: store.get(second, timeout=0.2)) is not None
+    hold.release()
+    holder.join()
+    assert store.get(third, timeout=10) == web.blobs[third]
+    assert store.budget is not None
+    assert store.budget.spent[2:] == (2, len(web.blobs[first]) + len(web.blobs[third]))
 
 
 def test_a_request_that_is_given_up_counts_as_all_that_it_might_have_cost(web: CountedAPI) -> None:

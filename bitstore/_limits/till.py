@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -154,26 +155,37 @@ class Till(KeepsPerProcess):
             return need, size
         line = self._lines.get() or self._lines.set_once(Line())
         place = line.enter()
+        claim = _Claim()
         try:
             if not place.first:
                 yield Wait(place)
             if self.budget.cashier().at_once(self.name, need):
                 return need, size
-            held: tuple[Amount, int | None] = yield Call(self._wait_for, request, need, size)
+            held: tuple[Amount, int | None] = yield Call(self._wait_for, claim, request, need, size)
             return held
+        except BaseException:  # also GeneratorExit: the thread of the call goes on when the lookup has given up
+            self._free(claim.give_up())
+            raise
         finally:
             place.leave()
 
-    def _wait_for(self, request: Request, need: Amount, size: int | None) -> tuple[Amount, int | None]:
+    def _wait_for(
+        self, claim: _Claim, request: Request, need: Amount, size: int | None
+    ) -> tuple[Amount, int | None]:
         while True:
             left = self._grant(need, under_way=1)
             if left is None:
+                self._free(claim.keep(need))
                 return need, size
             smaller = self._affordable(left, request) if self._by_size and size else 0
             if smaller < ERROR_BYTES:
                 raise self.budget.refusal(self.name, need, left)
             size = min(smaller, size or 0)
             need = self._cost(request, size)
+
+    def _free(self, held: Amount | None) -> None:
+        if held is not None:
+            self.budget.cashier().settled(self.name, held, NOTHING)
 
     def _affordable(self, left: Caps, request: Request) -> int:
         """How many bytes an answer may have for what is left."""
@@ -203,6 +215,27 @@ class Till(KeepsPerProcess):
             return self.budget.cashier().grant(self.name, need, under_way=under_way, wait=wait)
         except AccountError as error:
             raise StoreNotAvailable(self.name, f"budget {self.budget.name!r}: {error}") from error
+
+
+class _Claim:
+    """What a thread sets aside for a lookup that may give up meanwhile: it is freed once, by the later of the two."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: Amount | None = None
+        self._given_up = False
+
+    def keep(self, amount: Amount) -> Amount | None:
+        """Keep what is set aside. Returns what is to be freed: all of it, where the lookup has given up."""
+        with self._lock:
+            self._held = amount
+            return amount if self._given_up else None
+
+    def give_up(self) -> Amount | None:
+        """The lookup has given up. Returns what is to be freed: what is set aside by now."""
+        with self._lock:
+            self._given_up = True
+            return self._held
 
 
 class _PaidSink:
