@@ -36,7 +36,7 @@ from bitstore import (
     SharedMisses,
     StoreNotAvailable,
 )
-from bitstore._money.classes import CLASSES
+from bitstore._money.classes import CLASSES, DATED
 from bitstore._support.fingerprint import fingerprint
 from tests.budget_workers import cause_of, fetch_until_used_up, pay_until_used_up, priced_api, priced_server
 from tests.limit_workers import LimitedAPI, TimedAPI, digest_of
@@ -119,6 +119,12 @@ def test_prices_are_of_calls_of_classes_or_written_out() -> None:
     standard = Price.of("s3-standard")
     assert standard.read(0).units == 4 * 10**11 and standard.write(0).units == 5 * 10**12
     assert standard.read(2**30).units - standard.read(0).units == 9 * 10**16
+    page = (Path(__file__).parent.parent / "docs" / "money.md").read_text()
+    for name, kind in CLASSES.items():
+        row = next(line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        cells = [cell.strip().removesuffix(" USD") for cell in row.strip("|").split("|")[1:]]
+        assert cells == [kind.reads, kind.writes, kind.per_gb, kind.egress] and kind.source in page
+    assert str(DATED) in page and str(DATED) in (Price.of.__doc__ or "")
     for value, told in (
         ("s3-cheap", "one of s3-standard"),
         ("0.002", "no amount of money"),
@@ -482,3 +488,13 @@ def test_a_state_that_cannot_be_read_allows_nothing(tmp_path: Path) -> None:
     with pytest.raises(LookupFailed, match="it counts money in EUR, and this process pays in USD"):
         composed(as_source(source, "api"), budget=Budget("1 USD", state=state)).get(DIGESTS[0])
     assert source.calls == []
+
+
+def test_a_state_that_is_deleted_grants_a_process_that_has_spent_nothing_more(tmp_path: Path) -> None:
+    source = API({DIGESTS[0]: b"x"})
+    store = composed(as_source(source, "api"), budget=Budget(calls=5, state=tmp_path / "state"))
+    assert store.get(DIGESTS[0]) == b"x"
+    (tmp_path / "state").unlink()
+    with pytest.raises(LookupFailed, match="what it has spent is lost, because its file is gone"):
+        store.get(DIGESTS[0])
+    assert len(source.calls) == 1 and Budget(calls=5, state=tmp_path / "state").spent.calls == 0

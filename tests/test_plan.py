@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bitstore import Budget, CallLimit, DiskCache, HTTPRaw, MissLedger, Price, RemembersMisses, Sha1Store
+from bitstore import Budget, CallLimit, DiskCache, HTTPRaw, MissLedger, Price, RemembersMisses, S3Raw, Sha1Store
+from bitstore._money.classes import DATED
 from bitstore._planning.interval import of_mean, of_others, of_share
 from bitstore.index import IndexBuilder
 from tests.limit_workers import LimitedAPI
@@ -173,6 +174,14 @@ def test_unknown_numbers_are_said_and_never_asked_for_with_money() -> None:
     for rate in (0, -1, math.nan):
         with pytest.raises(ValueError, match="per_second="):
             plan.hours(rate)
+
+
+def test_a_plan_names_the_date_and_the_page_of_list_prices() -> None:
+    listed = Sha1Store(S3Raw("anonymous", price="s3-standard-ia"), "s3://bucket/")
+    own = Sha1Store(HTTPRaw(price=BUCKET), "http://127.0.0.1:1/")
+    plan = composed(as_source(listed, "listed"), as_source(own, "own")).plan([sha1(b"x")], sample=0)
+    (note,) = [note for note in plan.notes if "list prices" in note]
+    assert note == f"listed has list prices as noted on {DATED}: compare https://aws.amazon.com/s3/pricing/"
 
 
 def test_tiers_of_a_composite_within_a_composite_are_planned_by_their_names(tmp_path: Path) -> None:

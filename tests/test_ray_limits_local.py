@@ -141,6 +141,8 @@ def test_a_cluster_budget_allows_nothing_where_its_file_is_lost(shared_ray: Any,
     store = composed(as_source(source, "api"), budget=budget)
     assert store.get(digest_of(b"x")) == b"x"
     state.unlink()
+    with pytest.raises(StoreNotAvailable, match="what it has spent is lost"):
+        store.get(digest_of(b"x"))
     keeper = ray.get_actor("bitstore-budget-lost", namespace="bitstore")
     pid: Any = ray.get(keeper.__ray_call__.remote(lambda self: os.getpid()), timeout=30)
     os.kill(pid, signal.SIGKILL)

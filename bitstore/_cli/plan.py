@@ -85,7 +85,7 @@ def plan(
 
 def made(store: DigestComposite, entries: Iterable[Entry], **options: Any) -> Plan:
     """The plan for the entries of a list. Raises what `DigestComposite.plan` does, and `ListError`."""
-    # An entry that is no digest is counted as one that is none.
+    # The text of an invalid entry is passed on, because the plan counts invalid entries as well.
     return store.plan((entry.text if entry.digest is None else entry.digest for entry in entries), **options)
 
 

@@ -79,7 +79,8 @@ class Budget(KeepsPerProcess):
         Name of the budget in errors. In one state file, equal names count together.
     state
         Path of a file (SQLite) in which all processes of this machine that name it count together, and beyond their
-        end: it is the receipt. If it is deleted, counting begins again. None: each process counts for itself.
+        end: it is the receipt. If it is deleted, counting begins again; a process that has spent by it is refused.
+        None: each process counts for itself.
 
     Raises
     ------

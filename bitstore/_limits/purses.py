@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from bitstore._limits.state import StateFile
+from bitstore._limits.state import Row, StateFile
 from bitstore._money.amount import NOTHING, Amount
 
 __all__ = ["Caps", "FilePurse", "MemoryPurse", "Purse", "Spending"]
@@ -172,41 +172,43 @@ class FilePurse:
         Name of the budget in the file.
     currency
         Tells the currency that money is counted in by now; None: no price is known yet.
+    known
+        Whether the file has known the budget before; so it has, too, once this has granted anything. A file that does
+        not know it then has lost it, and nothing more is granted.
     """
 
     shared = True
 
-    def __init__(self, path: str | os.PathLike[str], name: str, currency: Callable[[], str | None]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], name: str, currency: Callable[[], str | None], *, known: bool = False
+    ) -> None:
         self._file = StateFile(path, "budget", "spending")
         self._name = name
         self._currency = currency
-
-    def is_known(self) -> bool:
-        """Whether the file knows the budget. Raises `AccountError`."""
-        with self._file.row(self._name) as row:
-            return row.text is not None
+        self._known = known
 
     def take(self, caps: Caps, source: str, need: Amount, ahead: Amount) -> Amount | None:
         """See `Purse`."""
         with self._file.row(self._name) as row:
-            spending = _read(row.text)
+            spending = self._read(row)
             spending.in_currency(self._currency())
             granted = spending.take(caps, source, need, ahead)
             if granted is not None:
                 row.text = json.dumps(spending.as_dict())
-            return granted
+        self._known = self._known or granted is not None
+        return granted
 
     def give_back(self, source: str, amount: Amount, mark: tuple[str, int] | None = None) -> None:
         """See `Purse`; `mark`: a process, and a number that grows with each of its messages: none counts twice."""
         with self._file.row(self._name) as row:
-            spending = _read(row.text)
+            spending = self._read(row)
             if mark is not None:
                 process, number = mark
                 if spending.marks.get(process, -1) >= number:
                     return
                 spending.marks.pop(process, None)  # it comes to the end, as the last one that was heard of
                 spending.marks[process] = number
-            # Only what the file knows to be granted: it may have been deleted meanwhile.
+            # Only what the file knows to be granted: another may have been put in its place.
             had = spending.sources.get(source, NOTHING)
             spending.give_back(source, Amount(*map(min, amount, had)))
             row.text = json.dumps(spending.as_dict())
@@ -214,8 +216,11 @@ class FilePurse:
     def spending(self) -> Spending:
         """See `Purse`."""
         with self._file.row(self._name) as row:
-            return _read(row.text)
+            return self._read(row)
 
-
-def _read(text: str | None) -> Spending:
-    return Spending() if text is None else Spending.from_dict(json.loads(text))
+    def _read(self, row: Row) -> Spending:
+        if row.text is not None:
+            return Spending.from_dict(json.loads(row.text))
+        if self._known:
+            raise ValueError("what it has spent is lost, because its file is gone: give the budget another name")
+        return Spending()

@@ -169,9 +169,7 @@ class Till(KeepsPerProcess):
         finally:
             place.leave()
 
-    def _wait_for(
-        self, claim: _Claim, request: Request, need: Amount, size: int | None
-    ) -> tuple[Amount, int | None]:
+    def _wait_for(self, claim: _Claim, request: Request, need: Amount, size: int | None) -> tuple[Amount, int | None]:
         while True:
             left = self._grant(need, under_way=1)
             if left is None:

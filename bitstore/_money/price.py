@@ -37,7 +37,8 @@ class Price:
     source
         Where the price is published; "": it is the user's own.
     dated
-        When it was noted; None: it is the user's own.
+        When it was noted; None: it is the user's own. Prices of Amazon's classes are not confirmed by `source`: see
+        `of`.
 
     Raises
     ------
@@ -86,6 +87,10 @@ class Price:
         """`value` as a price: a `Price`, money for each call (`"0.002 USD"`), or the name of a storage class.
 
         The names (`"s3-standard"`, `"gs-nearline"`, ...) are those of `CLASSES`. `"free"`: nothing.
+
+        Prices of classes are list prices as noted on 2026-11-27. Google's were checked with a copy of
+        https://cloud.google.com/storage/pricing. Amazon's are not confirmed by https://aws.amazon.com/s3/pricing/, they
+        only agree with what other projects have: compare them before you rely on them.
 
         Raises
         ------

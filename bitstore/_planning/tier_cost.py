@@ -121,6 +121,10 @@ class TierCost:
             )
         if self._paid and self._price is None and self._asked.high:
             told.append(f"{self._part.name} costs money or quota, and has no price")
+        if self._price is not None and self._price.dated is not None:
+            told.append(
+                f"{self._part.name} has list prices as noted on {self._price.dated}: compare {self._price.source}"
+            )
         if self._bytes is None and self._price is not None and units_of(self._price.egress_per_gb):
             told.append(f"{self._part.name}: no size is known, so that its bytes are not in the money")
         return told

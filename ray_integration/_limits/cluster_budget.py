@@ -30,40 +30,30 @@ class BudgetKeeper:
         Name of the budget.
     state
         The file, on the node where this runs; None: one in the state folder of the user.
-    lost
-        The process that makes this has met one before; so it is, too, when Ray restarts it. Where the file then does
-        not know the budget, it was lost, and nothing more is granted.
+    known
+        Whether the process that makes this has met one before; so it is, too, when Ray restarts it. Where the file then
+        does not know the budget, it was lost, and nothing more is granted.
     """
 
-    def __init__(self, name: str, state: str | None, lost: bool) -> None:
+    def __init__(self, name: str, state: str | None, known: bool) -> None:
         from ray import get_runtime_context
 
         self._currency: str | None = None
-        self._purse = FilePurse(state or default_file(), name, lambda: self._currency)
         restarted = bool(get_runtime_context().was_current_actor_reconstructed)
-        self._met_before = lost or restarted
-        self._checked = False
+        self._purse = FilePurse(state or default_file(), name, lambda: self._currency, known=known or restarted)
 
     def take(self, caps: Caps, currency: str | None, source: str, need: Amount, ahead: Amount) -> Amount | None:
         """See `Purse`. When this returns, it is on the disk. Raises `AccountError`."""
-        self._check()
         self._currency = currency
         return self._purse.take(caps, source, need, ahead)
 
     def give_back(self, process: str, number: int, source: str, amount: Amount) -> None:
         """See `Purse`; `number` grows with each message of `process`. Raises `AccountError`."""
-        self._check()
         self._purse.give_back(source, amount, (process, number))
 
     def spending(self) -> Spending:
         """See `Purse`. Raises `AccountError`."""
-        self._check()
         return self._purse.spending()
-
-    def _check(self) -> None:
-        if self._met_before and not self._checked and not self._purse.is_known():
-            raise AccountError("what it has spent is lost, because its file is gone: give the budget another name")
-        self._checked = True
 
 
 class _KeptPurse:
