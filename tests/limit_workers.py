@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bitstore import (
@@ -22,7 +27,16 @@ from tests.servers.http import Upstream
 from tests.servers.wire import Request, Response
 from tests.stores import composed
 
-__all__ = ["Asker", "LimitedAPI", "TimedAPI", "ask_as_job", "call_until_used_up", "digest_of", "most_within"]
+__all__ = [
+    "Asker",
+    "LimitedAPI",
+    "TimedAPI",
+    "ask_as_job",
+    "call_until_used_up",
+    "digest_of",
+    "kill_at_work",
+    "most_within",
+]
 
 
 class TimedAPI(CountedAPI):
@@ -35,6 +49,30 @@ class TimedAPI(CountedAPI):
     async def _respond(self, request: Request, upstream: Upstream) -> Response:
         self.times.append(time.monotonic())
         return await super()._respond(request, upstream)
+
+
+def kill_at_work(
+    api: TimedAPI, requests: int, work: Callable[..., object], arguments: Iterable[tuple[Any, ...]]
+) -> int:
+    """Do `work` in a process for each of `arguments`, and kill them all after so many more `requests` have come.
+
+    Returns how many were killed: those that were still at work.
+    """
+    workers = [multiprocessing.get_context("fork").Process(target=work, args=args) for args in arguments]
+    wanted = len(api.times) + requests
+    for worker in workers:
+        worker.start()
+    pause = threading.Event()
+    while len(api.times) < wanted and any(worker.is_alive() for worker in workers):
+        pause.wait(0.002)
+    kills = 0
+    for worker in workers:
+        if worker.is_alive():
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            kills += 1
+        worker.join()
+    return kills
 
 
 class LimitedAPI(Sha1APISource):

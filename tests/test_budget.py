@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 import pickle
 import random
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -39,7 +37,7 @@ from bitstore import (
 from bitstore._money.classes import CLASSES, DATED
 from bitstore._support.fingerprint import fingerprint
 from tests.budget_workers import cause_of, fetch_until_used_up, pay_until_used_up, priced_api, priced_server
-from tests.limit_workers import LimitedAPI, TimedAPI, digest_of
+from tests.limit_workers import LimitedAPI, TimedAPI, digest_of, kill_at_work
 from tests.servers import Answer, CountedAPI, FakeGCS, Hang, Hold, MakeProxy, SeaweedS3
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed
 
@@ -423,7 +421,6 @@ def test_eight_processes_pay_exactly_what_the_budget_allows(timed_api: TimedAPI,
 def test_fifty_kills_leave_a_budget_that_was_never_passed(bucket: bool, tmp_path: Path) -> None:
     state, most = str(tmp_path / "budget.sqlite"), "4.5 USD"
     held = blobs(20, 5000)
-    context = multiprocessing.get_context("fork")
     dice = random.Random(5)
     kills = 0
     with TimedAPI() as api:
@@ -431,26 +428,15 @@ def test_fifty_kills_leave_a_budget_that_was_never_passed(bucket: bool, tmp_path
         round_ = 0
         while kills < 50 and round_ < 30:  # a busy machine uses up the budget before the last kills
             round_ += 1
-            workers = []
-            for number in range(5):
-                who = f"{round_}-{number}"
-                work: tuple[Any, ...] = (api.url, most, "0.01 USD", state, who)
-                if bucket:
-                    work = (api.url, list(held), most, EGRESS, state)
-                workers.append(context.Process(target=fetch_until_used_up if bucket else pay_until_used_up, args=work))
-            before = len(api.times)
-            for worker in workers:
-                worker.start()
-            wanted = before + dice.randrange(5, 30)
-            pause = threading.Event()
-            while len(api.times) < wanted and any(worker.is_alive() for worker in workers):
-                pause.wait(0.002)
-            for worker in workers:
-                if worker.is_alive():
-                    assert worker.pid is not None
-                    os.kill(worker.pid, signal.SIGKILL)
-                    kills += 1
-                worker.join()
+            work: list[tuple[Any, ...]] = [
+                (api.url, list(held), most, EGRESS, state)
+                if bucket
+                else (api.url, most, "0.01 USD", state, f"{round_}-{number}")
+                for number in range(5)
+            ]
+            kills += kill_at_work(
+                api, dice.randrange(5, 30), fetch_until_used_up if bucket else pay_until_used_up, work
+            )
         assert kills >= 10
         if bucket:
             fetch_until_used_up(api.url, list(held), most, EGRESS, state)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import random
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ from bitstore._lookup.asking import steps_of_get
 from bitstore.config import ConfigError, loads
 from bitstore.steps import Call, Sleep, Steps, Wait
 from tests.clock import HandClock
-from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, most_within
+from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, kill_at_work, most_within
 from tests.servers import Answer, FakeGCS, MakeProxy, SeaweedS3, s3_error
 from tests.stores import API, as_source, blobs, composed
 
@@ -319,27 +318,11 @@ def test_eight_processes_make_exactly_the_calls_of_the_budget(timed_api: TimedAP
 
 def test_processes_killed_at_any_moment_leave_no_more_than_the_budget(timed_api: TimedAPI, tmp_path: Path) -> None:
     state, budget = str(tmp_path / "limits.sqlite"), 300
-    context = multiprocessing.get_context("fork")
     dice = random.Random(5)
     kills = 0
     for round_ in range(8):
-        workers = [
-            context.Process(target=call_until_used_up, args=(timed_api.url, state, budget, f"{round_}-{number}"))
-            for number in range(4)
-        ]
-        before = len(timed_api.times)
-        for worker in workers:
-            worker.start()
-        wanted = before + dice.randrange(1, 25)
-        pause = threading.Event()
-        while len(timed_api.times) < wanted and any(worker.is_alive() for worker in workers):
-            pause.wait(0.002)
-        for worker in workers:
-            if worker.is_alive():
-                assert worker.pid is not None
-                os.kill(worker.pid, signal.SIGKILL)
-                kills += 1
-            worker.join()
+        work = [(timed_api.url, state, budget, f"{round_}-{number}") for number in range(4)]
+        kills += kill_at_work(timed_api, dice.randrange(1, 25), call_until_used_up, work)
     call_until_used_up(timed_api.url, state, budget, 99)
     assert kills >= 8  # on a busy machine the budget may be used up before the last rounds
     # A process that was killed may have counted a call that it did not make, and never the reverse.
