@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow
 import pytest
 
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
@@ -20,11 +21,13 @@ import ray
 import ray.data
 
 from bitstore import DiskCache, Sha1Composite
-from ray_integration import NodePool, PoolError, VersionMismatch
-from ray_integration._node.node_store import check_code
+from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch
+from ray_integration._cluster import CONTROL, NAMESPACE
+from ray_integration._node.node_store import NodeStore, check_code
 from ray_integration._own_code import _INSTALLED, own_code, stamp_of
 from tests.ray_cluster import ROOT, Caller, RayCluster, leave_nothing, on_nodes
-from tests.ray_stores import MadeStore
+from tests.ray_stores import NUMBERED, MadeStore, NumberedAPI
+from tests.stores import composed
 
 DIGESTS = [f"{number:040x}" for number in range(60)]
 
@@ -187,6 +190,31 @@ def test_a_node_that_joins_after_the_code_changed_never_answers_for_an_older_poo
         told_by_job, name_of_pool, count = done.stdout.splitlines()[-1].rsplit(maxsplit=2)
         assert (told_by_job, count) == (str([f"new {DIGESTS[0]}"]), "1")
         assert name_of_pool != pool.address.pool
+        leave_nothing()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(150)
+def test_the_paid_digests_of_a_node_store_that_could_not_be_set_up_go_to_others(
+    shared_ray: Any, tmp_path: Path
+) -> None:
+    """The keeper of a pool kills it when it has seen it; until then its name leads to it."""
+    store = composed(NumberedAPI(tmp_path / "calls"))
+    digests = list(NUMBERED)[:60]
+    with NodePool(store, workers_per_node=2) as pool:
+        names = sorted(pool._held().handles())
+    try:
+        ray.kill(ray.get_actor(names[0], namespace=NAMESPACE))
+        remote: Any = ray.remote(concurrency_groups={CONTROL: 2})  # type: ignore[call-overload]
+        actor = remote(NodeStore).options(name=names[0], namespace=NAMESPACE, num_cpus=0, max_concurrency=4)
+        broken = actor.remote(b"", "0.1", {})
+        with pytest.raises(VersionMismatch):
+            ray.get(broken.describe.remote(), timeout=60)
+        fetch = FetchBlobs(store, pool=pool, routing="owner")
+        (piece,) = fetch(pyarrow.table({"sha1": digests}))
+        assert [error for error in piece.column("error").to_pylist() if error] == []
+        assert sorted((tmp_path / "calls").read_text().split()) == sorted(digests)
+    finally:
         leave_nothing()
 
 

@@ -27,7 +27,7 @@ from ray_integration._node.pieces import Packer, Piece
 from ray_integration._node.usable import usable_part
 from ray_integration._own_code import changed_code
 
-__all__ = ["Description", "NodeStore", "VersionMismatch", "check_code", "needs_paid"]
+__all__ = ["Description", "NodeStore", "NotSetUp", "VersionMismatch", "check_code", "needs_paid"]
 
 _HELD_BYTES = 64 << 20
 
@@ -60,6 +60,10 @@ class VersionMismatch(BitstoreError, RuntimeError):
         super().__init__(message, where, found, expected, module)
 
 
+class NotSetUp(BitstoreError, RuntimeError):
+    """A node store was called whose store could not be set up on its node. It has looked up nothing."""
+
+
 @dataclass(frozen=True)
 class Description:
     """What a node store says of itself."""
@@ -82,14 +86,14 @@ class NodeStore:
         The store, pickled by Ray's pickle. Bytes, because they travel inside the actor's own description: an argument
         in the object store may be lost with a node, and the actor could not be restarted.
     version
-        Of the bitstore that wrote it.
+        The version of bitstore that pickled it.
     code
-        The sources of the store's own code where the pool was made (see `own_code`).
+        The hash of each module of the store's own code, where the pool was made (see `own_code`).
 
     Notes
     -----
-    An error of the constructor is raised by the first call, because Ray reports an actor that could not be made only
-    as text.
+    An error of the constructor is raised by `describe`, because Ray reports an actor that could not be made only as
+    text. The pool's keeper then ends the actor; until it has, callers find it by its name.
     """
 
     def __init__(self, config: bytes, version: str, code: Mapping[str, str]) -> None:
@@ -128,7 +132,14 @@ class NodeStore:
         return Description(self._node_id, os.getpid(), __version__, sys.version.split()[0], tuple(self._notes))
 
     def ping(self) -> None:
-        """RowAnswer, as a sign of life."""
+        """Answer, as a sign of life.
+
+        Raises
+        ------
+        NotSetUp
+            The process lives, but has no store.
+        """
+        self._check_set_up()
 
     def own_disk(self) -> DiskPlace | None:
         """The disk cache whose hits other processes of this node may read by themselves; None: there is none."""
@@ -169,8 +180,7 @@ class NodeStore:
         Piece
             Of bounded size, unless a single blob is larger.
         """
-        if self._broken is not None:
-            raise self._broken
+        self._check_set_up()
         freeze_after_imports()
         store = self._store if ask_paid else self._free
         if store is None:
@@ -211,12 +221,15 @@ class NodeStore:
 
         `digests` are all different, and each has one outcome, in any order.
         """
-        if self._broken is not None:
-            raise self._broken
+        self._check_set_up()
         freeze_after_imports()
         for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
             self._metrics.report()
             yield outcomes
+
+    def _check_set_up(self) -> None:
+        if self._broken is not None:
+            raise NotSetUp(f"node {self._node_id} could not set the store up: {self._broken}")
 
     def stats(self) -> list[dict[str, int | str]]:
         """The counts of each tier of a composite (see `TierStats`), and the node; none for other stores."""

@@ -110,6 +110,11 @@ class Members:
             self._probes.pop(name, None)
         self._good_until = 0.0
 
+    def give_up(self, name: str) -> None:
+        """Pass over a node store as `lose` does, also for digests that cost money anywhere else."""
+        self._given_up.add(name)
+        self.lose(name)
+
     def heard(self, name: str) -> None:
         """A node store has answered."""
         self._strikes.pop(name, None)
@@ -145,8 +150,7 @@ class Members:
             if waited_for:
                 pause.wait(0.5)
         for name in waited_for:
-            self._given_up.add(name)
-            self.lose(name)
+            self.give_up(name)
 
     def wait_for_any(self, limit: float) -> None:
         """Wait until there is any node store that may answer; at most `limit` seconds."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from bitstore._support.once import warn_once
+from ray_integration._node.node_store import NotSetUp
 from ray_integration._pool.members import Members
 
 __all__ = ["RECOVERY", "NodeCall", "NodeCalls", "brief"]
@@ -133,9 +134,12 @@ class NodeCalls(ABC, Generic[Key]):
         if error is not None:
             for member in {call.member for call in calls}:
                 warn_once(logger, ("node store", member, type(error)), "node store %s: %s", member, brief(error))
-            # An error that a method raised says nothing against its node store.
             if not isinstance(error, ray.exceptions.RayTaskError):
                 self._pass_over(calls)
+            elif isinstance(error.cause, NotSetUp):
+                for member in {call.member for call in calls}:
+                    self.members.give_up(member)  # no lookup is in progress there for which to wait
+            # Any other error that a method raised says nothing against its node store.
         for call in calls:
             self._settle(call, error)
 
