@@ -185,6 +185,12 @@ def test_indexes_of_parts_merge_into_one_of_the_whole(tmp_path: Path) -> None:
     merge([tmp_path / "all.idx", tmp_path / "other.idx"], tmp_path / "two.idx")
     with Index(tmp_path / "two.idx") as index:  # what the other has got after `early` is not known to be absent
         assert (index.info.source, index.info.covers_up_to) == ("bucket; other", early)
+    for unknown in ("", "standard input"):
+        for name, moment in (("early.idx", early), ("late.idx", late)):
+            build(tmp_path / name, new, "sorted", source=unknown, covers_up_to=moment).close()
+        merge([tmp_path / "late.idx", tmp_path / "early.idx"], tmp_path / "parts.idx")
+        with Index(tmp_path / "parts.idx") as index:  # they may be parts of a bucket
+            assert (index.info.source, index.info.covers_up_to) == (unknown, early)
     build(tmp_path / "fuse.idx", new, "fuse").close()
     build(tmp_path / "md5.idx", digests(3, algorithm="md5"), "sorted", "md5").close()
     wrong: list[list[str]] = [[], ["whole.idx", "fuse.idx"], ["whole.idx", "md5.idx"]]

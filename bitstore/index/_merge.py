@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["merge"]
 
+_UNKNOWN = ("", "standard input")  # what an index says of a source that it cannot name
 _PARTS = 256  # by their first byte: so many parts are merged one after the other
 
 
@@ -25,7 +26,8 @@ def merge(paths: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str
     """Write the digests of several indexes of layout `sorted` as one.
 
     Several indexes of one source cover what the latest of them does. Of several sources the new index names all, and
-    covers them up to the earliest of their moments: what one of them has got since is not known to be absent.
+    covers them up to the earliest of their moments: what one of them has got since is not known to be absent. Sources
+    that are not named (standard input is no name) are different ones.
 
     Parameters
     ----------
@@ -56,10 +58,11 @@ def _told(infos: list[IndexInfo]) -> dict[str, Any]:
         raise ValueError("nothing to merge: name at least one index")
     if len({info.algorithm for info in infos}) > 1 or any(info.layout != "sorted" for info in infos):
         raise ValueError("only indexes of one algorithm and of the layout 'sorted' can be merged")
-    latest: dict[str, IndexInfo] = {}  # of each source
-    for info in infos:
-        known = latest.setdefault(info.source, info)
-        latest[info.source] = max(known, info, key=lambda each: each.covers_up_to)
+    latest: dict[str | int, IndexInfo] = {}  # of each source
+    for number, info in enumerate(infos):
+        source = number if info.source in _UNKNOWN else info.source
+        known = latest.setdefault(source, info)
+        latest[source] = max(known, info, key=lambda each: each.covers_up_to)
     told = min(latest.values(), key=lambda info: info.covers_up_to).as_dict()
     del told["layout"]
     return {
