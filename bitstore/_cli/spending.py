@@ -121,7 +121,7 @@ def receipt_lines(budget: Budget | None) -> list[str]:
 
 
 def spent_keys(budget: Budget | None) -> list[dict[str, Any]] | None:
-    """What was spent at each source, for JSON; None: it was not counted."""
+    """What was spent at each source, for JSON; None: there is no budget, or it cannot be read."""
     if budget is None:
         return None
     try:
