@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import pickle
 import random
@@ -37,6 +38,7 @@ from bitstore._packs import publisher
 from bitstore._packs.journal import adopted
 from bitstore._packs.tar import head_of, members, padding_of
 from bitstore.references import ReferenceTable
+from bitstore.steps import Call
 from bitstore.testing import check_store
 from tests.servers import FakeGCS, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Hold
@@ -171,6 +173,24 @@ def test_a_blob_that_another_process_has_published_meanwhile_is_found_without_a_
         assert reader.get(digest) == data
 
 
+def test_a_pack_that_is_published_during_a_listing_is_not_taken_for_deleted(place: Scene) -> None:
+    (place.remote / "packs").mkdir()
+    published = threading.Event()
+
+    class Slow(FileRaw):
+        def list_steps(self, uri: Any, **options: Any) -> Any:
+            page = yield from super().list_steps(uri, **options)
+            if not published.is_set():
+                published.set()
+                yield Call(cache.flush)
+            return page
+
+    cache = PackCache(Slow(), place.prefix, folder=place.local, algorithm="sha1", refresh=3600)
+    fill(cache, BLOBS)
+    assert not cache.exists("0" * 40) and published.is_set() and not place.journals()
+    check(cache, BLOBS)
+
+
 def test_lookups_list_again_where_the_one_that_lists_is_given_up(behind: Any) -> None:
     proxy, make = behind
     with make() as cache:
@@ -215,6 +235,25 @@ def test_new_packs_are_seen_when_they_are_listed_again(place: Scene, monkeypatch
     assert reader.get(digest) == data
 
 
+def test_a_damaged_table_is_fetched_again_where_small_tables_are_put_together(place: Scene) -> None:
+    some = {sha1(data): data for data in (b"%d" % number for number in range(4000))}
+    with place.cache() as cache:
+        fill(cache, some)
+    reader = place.cache("elsewhere", refresh=3600)
+    assert not reader.exists("0" * 40)
+    (table,) = (place.local.with_name("elsewhere") / "tables").glob("*.bitrefs")
+    data = table.read_bytes()
+    at = data.index(bytes.fromhex(min(some)))
+    table.write_bytes(data[:at] + bytes(20) + data[at + 20 :])
+    for digest in sorted(BLOBS)[-14:]:  # these lie behind the damage
+        with place.cache() as cache:
+            cache.put(digest, BLOBS[digest])
+    reader = place.cache("elsewhere", refresh=3600)
+    with pytest.raises(StoreNotAvailable, match="the next lookup fetches it again"):
+        reader.get(digest)
+    check(reader, {**some, digest: BLOBS[digest]})
+
+
 def test_a_deleted_pack_is_an_absence_and_its_blobs_can_be_kept_again(place: Scene) -> None:
     with place.cache() as cache:
         fill(cache, BLOBS)
@@ -228,6 +267,18 @@ def test_a_deleted_pack_is_an_absence_and_its_blobs_can_be_kept_again(place: Sce
     other.put(digest, BLOBS[digest])
     other.flush()
     assert place.cache("elsewhere").get(digest) == BLOBS[digest]
+
+
+def test_a_blob_of_which_one_pack_was_deleted_is_read_from_another(place: Scene) -> None:
+    some = dict(list(BLOBS.items())[:3])
+    for machine in ("one", "two"):
+        with place.cache(machine, refresh=3600) as cache:
+            fill(cache, some)
+    reader = place.cache("elsewhere", refresh=3600)
+    assert not reader.exists("0" * 40)
+    place.names()[-1].unlink()
+    for digest, data in some.items():
+        assert reader.get(digest) == data
 
 
 def test_a_missing_bucket_is_a_failure(place: Scene, s3: SeaweedS3, tmp_path: Path) -> None:
@@ -296,6 +347,18 @@ def test_a_damaged_table_of_this_machine_is_fetched_again(place: Scene) -> None:
         (table,) = (place.local / "tables").glob("*.bitrefs")
         table.write_bytes(table.read_bytes()[:-lost] + bytes(zeros))
         check(place.cache(), BLOBS)
+
+
+def test_each_damaged_byte_of_a_table_of_this_machine_is_noticed(place: Scene) -> None:
+    some = dict(list(BLOBS.items())[:3])
+    with place.cache() as cache:
+        fill(cache, some)
+    (table,) = (place.local / "tables").glob("*.bitrefs")
+    whole = table.read_bytes()
+    for at in range(0, len(whole), 3):
+        table.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        check(place.cache(), some)
+        assert table.read_bytes() == whole
 
 
 def test_bytes_of_a_pack_that_do_not_match_are_replaced_by_the_next_put(place: Scene) -> None:
@@ -500,6 +563,17 @@ def test_the_end_of_a_process_publishes_what_it_has_written(place: Scene) -> Non
     check(place.cache("elsewhere"), {sha1(bytes.fromhex(line)): bytes.fromhex(line) for line in said})
 
 
+def test_a_cache_that_was_flushed_ends_its_thread_when_it_is_dropped(place: Scene) -> None:
+    before = set(threading.enumerate())
+    with place.cache(publish_after=3600) as cache:
+        fill(cache, BLOBS)
+        (thread,) = set(threading.enumerate()) - before
+    del cache
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 # --- A raw store that is down, a disk that is full -------------------------------------------------------------------
 
 
@@ -570,26 +644,39 @@ def test_a_put_waits_for_no_pack_on_its_way(behind: Any) -> None:
     check(make("elsewhere"), BLOBS)
 
 
-def test_a_full_disk_fails_the_put_and_keeps_what_was_there(place: Scene) -> None:
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
     import resource
 
-    cache = place.cache()
-    some = list(BLOBS.items())
-    fill(cache, dict(some[:10]))
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    (journal,) = place.journals()
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 600, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
     try:
-        with pytest.raises(StoreNotAvailable, match="File too large"):
-            cache.put(*some[10])
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_full_disk_fails_the_put_and_keeps_what_was_there(place: Scene) -> None:
+    cache = place.cache()
+    some = list(BLOBS.items())
+    fill(cache, dict(some[:10]))
+    (journal,) = place.journals()
+    with file_size_limit(journal.stat().st_size + 600), pytest.raises(StoreNotAvailable, match="File too large"):
+        cache.put(*some[10])
     fill(cache, dict(some[11:20]))
     cache.flush()
     assert not cache.exists(some[10][0])
     check(place.cache("elsewhere"), dict(some[:10] + some[11:20]))
+
+
+def test_a_put_that_has_failed_publishes_no_empty_pack(place: Scene) -> None:
+    cache = place.cache()
+    with file_size_limit(100), pytest.raises(StoreNotAvailable, match="File too large"):
+        cache.put(sha1(b"x"), b"x")
+    cache.flush()
+    assert not place.names() and not place.journals()
 
 
 def test_too_much_that_waits_is_a_failure_of_the_put(behind: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import gzip
+import hashlib
 import io
 import pickle
 import random
@@ -510,6 +511,15 @@ def test_a_table_that_has_changed_is_compiled_again(tmp_path: Path, pack: str) -
     assert len(ReferenceTable(tmp_path / "other" / "sorted")) == len(ROWS)
     with pytest.raises(StoreNotAvailable, match=r"cannot be written .*\(compiled\)"):
         Sha1References(tmp_path / "table", compiled=tmp_path / "no folder" / "sorted").exists(ROWS[7][0])
+
+
+def test_a_table_with_digests_of_two_algorithms_serves_the_classes_of_both(tmp_path: Path, pack: str) -> None:
+    table = columns_of(ROWS)
+    table["sha256"] = [hashlib.sha256(blob).hexdigest() for blob in BLOBS]
+    parquet.write_table(pyarrow.table(table), tmp_path / "table")
+    for _ in range(2):
+        assert Sha1References(tmp_path / "table", base_url=pack).get(table["sha1"][3]) == BLOBS[3]
+        assert Sha256References(tmp_path / "table", base_url=pack).get(table["sha256"][3]) == BLOBS[3]
 
 
 def test_a_sqlite_table_without_an_index_is_refused(tmp_path: Path) -> None:

@@ -196,13 +196,14 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
     def get_steps(self, digest: str) -> Steps[Found]:
         key = self._text(digest).lower()
         state = self._states.get() or self._start()
+        place = None
         data = state.finder.here(key)
         if data is None:
-            place = state.finder.known(key)
-            if place is None:
-                place, data = yield from state.finder.found_late(key)
-            if place is not None:
-                data = yield from state.finder.fetched(place)
+            place, data = yield from state.finder.fetched(key, state.finder.known(key))
+        if data is None:
+            place, data = yield from state.finder.found_late(key)
+            if data is None:
+                place, data = yield from state.finder.fetched(key, place)
         if data is None:
             state.misses += 1
             raise NotFoundInStore(self, key)
@@ -322,6 +323,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         """
         state = self._states.get() or self._start()
         self._publish(state, everything=True)
+        publisher.hold(self)
 
     def _publish(self, state: _State, *, everything: bool) -> None:
         try:

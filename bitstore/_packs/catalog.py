@@ -102,6 +102,7 @@ class Catalog:
             try:
                 table = ReferenceTable(self.folder / name)
                 if table.algorithm == self._algorithm:
+                    table.urls()
                     tables[name] = table
             except FileNotFoundError:
                 continue  # put together with others meanwhile
@@ -126,7 +127,15 @@ class Catalog:
         self.reload()
 
     def compact(self) -> None:
-        """Put small tables together where there are many. One process of the machine does it at a time."""
+        """Put small tables together where there are many. One process of the machine does it at a time.
+
+        Raises
+        ------
+        DamagedReferences
+            One of them is damaged.
+        OSError
+            The disk fails.
+        """
         if len(self._tables) <= _MANY:
             return
         with open(self.folder / "lock", "wb") as lock:

@@ -131,14 +131,21 @@ class Finder:
         except OSError as error:
             raise failed(self.label, error) from error
 
-    def fetched(self, place: Reference) -> Steps[bytes | None]:
-        """The bytes at a place; None: its pack was deleted. Raises what the raw store raises."""
-        url = self.prefix + place.url
-        try:
-            return (yield from self.gather.read(self.raw, url, place.offset, place.offset + (place.length or 0)))
-        except NotFoundInStore:
-            self.catalog.gone.add(place.url)  # the pack was deleted, and all of its blobs with it
-            return None
+    def fetched(self, key: str, place: Reference | None) -> Steps[tuple[Reference | None, bytes | None]]:
+        """The bytes at a place, or at another known one where its pack was deleted; and which place it was.
+
+        None: all packs that are known to have the blob were deleted. Raises what the raw store raises.
+        """
+        while place is not None:
+            url = self.prefix + place.url
+            try:
+                data = yield from self.gather.read(self.raw, url, place.offset, place.offset + (place.length or 0))
+            except NotFoundInStore:
+                self.catalog.gone.add(place.url)  # the pack was deleted, and all of its blobs with it
+                place = self.known(key)
+            else:
+                return place, data
+        return None, None
 
     def _list(self) -> Steps[None]:
         """List the packs, once for all lookups that wait for it, and fetch the tables of new ones."""
@@ -149,15 +156,23 @@ class Finder:
         outcome: Exception | Found | None = None
         try:
             begun = clock.monotonic()
-            names = [name for name in (yield from list_packs(self.raw, self.prefix)) if _PACK(name)]
             with self.lock:
                 self.catalog.reload()
+                before = self.catalog.packs
+            names = [name for name in (yield from list_packs(self.raw, self.prefix)) if _PACK(name)]
+            with self.lock:
                 new = [name for name in names if name not in self.catalog.packs]
-                self.catalog.gone = self.catalog.packs - set(names)
+                # A pack that was published since the listing began need not be in it.
+                self.catalog.gone = before - set(names)
             yield from fetch_steps(self.raw, self.prefix, new, self.catalog.folder, self.algorithm)
             yield Call(self.reload_and_compact)
             self.listed = begun
             outcome = Found(None, self.label)
+        except DamagedReferences as error:
+            with self.lock:
+                self.catalog.drop(error)
+            outcome = StoreNotAvailable(self.label, f"{error}; it was deleted, and the next lookup fetches it again")
+            raise outcome from error
         except OSError as error:
             if isinstance(error, StoreNotAvailable):
                 outcome = error
@@ -171,7 +186,7 @@ class Finder:
             self.flights.land(None, outcome)
 
     def reload_and_compact(self) -> None:
-        """Open what has come into the folder, and put small tables together. Raises OSError."""
+        """Open what has come into the folder, and put small tables together. Raises what `Catalog.compact` raises."""
         with self.lock:
             self.catalog.reload()
             self.catalog.compact()

@@ -70,7 +70,7 @@ def _opened(
     target = path.with_name(path.name + ".bitrefs") if compiled is None else compiled
     made_of: dict[str, Any] = {
         "source": str(path),
-        "of": [status.st_size, status.st_mtime_ns, json.dumps(dict(columns))],
+        "of": [algorithm, status.st_size, status.st_mtime_ns, json.dumps(dict(columns))],
     }
     table = _fresh(target, made_of["of"])
     if table is None:

@@ -49,8 +49,10 @@ def _finish_all() -> None:
 
 
 def hold(cache: Publishes) -> None:
-    """Keep a cache, which has taken a blob, until that is published."""
-    _writing.add(cache)
+    """Keep a cache while blobs of it are not published, and no longer."""
+    _writing.discard(cache)
+    if cache.is_waiting:  # asked after it was let go, as another thread may put a blob meanwhile
+        _writing.add(cache)
 
 
 def start(cache: Publishes, wake: threading.Event) -> threading.Thread:
@@ -73,9 +75,7 @@ def _publisher(of: weakref.ref[Publishes], wake: threading.Event) -> None:
             due = pause
             text = "%r could not publish a pack: %s; its blobs wait on this machine"
             warn_once(logger, ("publish", cache.label, type(error)), text, cache, described(error))
-        _writing.discard(cache)
-        if cache.is_waiting:
-            _writing.add(cache)
+        hold(cache)
         del cache
         wake.wait(due)
         wake.clear()

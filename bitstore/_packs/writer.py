@@ -107,10 +107,14 @@ class Writer:
         with self._lock:
             if digest in self._held and not again:
                 return False
-            journal = self._journal
-            if journal is None:
-                journal = self._journal = self._new_journal()
-            self._held[digest] = journal, journal.append(digest, data)
+            journal = self._journal or self._new_journal()
+            try:
+                self._held[digest] = journal, journal.append(digest, data)
+            except BaseException:
+                if self._journal is None:  # an empty one would be published
+                    journal.remove()
+                raise
+            self._journal = journal
             if journal.size >= self._pack_size:
                 self._end_journal()
                 self.wake.set()
