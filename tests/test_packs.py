@@ -340,6 +340,26 @@ def test_all_tables_can_be_made_again_of_the_packs_alone(place: Scene) -> None:
         other.rebuild()
 
 
+def test_what_a_damaged_pack_without_its_index_held_is_no_absence(place: Scene) -> None:
+    with place.cache() as cache:
+        fill(cache, BLOBS)
+    (pack,), (table,) = place.names(), place.names(".bitrefs")
+    pack.write_bytes(pack.read_bytes()[:-3000])
+    table.unlink()
+    first, *_, last = BLOBS
+    for machine in ("one", "two", "three"):  # the second one publishes the table that it makes
+        reader = place.cache(machine)
+        assert reader.get(first) == BLOBS[first]
+        for ask in (reader.get, reader.exists):
+            with pytest.raises(StoreNotAvailable, match=f"{pack.name} is damaged"):
+                ask(last)
+        if machine == "two":
+            with pytest.raises(InvalidDataFound):
+                reader.rebuild()
+    pack.unlink()
+    assert not reader.exists(last) and not place.cache("four").exists(last)
+
+
 def test_a_damaged_table_of_this_machine_is_fetched_again(place: Scene) -> None:
     with place.cache() as cache:
         fill(cache, BLOBS)

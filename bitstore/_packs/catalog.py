@@ -26,8 +26,11 @@ _COARSE = 2_000_000_000  # nanoseconds between two moments of a file system's cl
 _MOST_PACKS = 500  # of one table
 
 
-def write_index(path: Path, name: str, members: Iterable[Member], algorithm: str) -> None:
-    """Write the table of one pack, the later one of two members of one digest. Raises OSError."""
+def write_index(path: Path, name: str, members: Iterable[Member], algorithm: str, *, whole: bool = True) -> None:
+    """Write the table of one pack, the later one of two members of one digest. Raises OSError.
+
+    Without `whole`, the table says that the pack is damaged, and may have held more.
+    """
     last = {bytes.fromhex(member.digest): member for member in members}
     keys = sorted(last)
     write_columns(
@@ -38,7 +41,7 @@ def write_index(path: Path, name: str, members: Iterable[Member], algorithm: str
         array("Q", [last[key].size for key in keys]),
         array("I", bytes(4 * len(keys))),
         [f"{name}.tar".encode()],
-        {"source": "pack"},
+        {"source": "pack", "whole": whole},
     )
 
 
@@ -56,6 +59,8 @@ class Catalog:
     ----------
     packs
         File names of the packs that the tables know.
+    cut
+        File names of packs that are damaged, and may have held more than their tables say.
     gone
         File names of packs that were deleted.
     """
@@ -68,6 +73,7 @@ class Catalog:
         self._mark = 0
         self._unsure = True
         self.packs: set[str] = set()
+        self.cut: set[str] = set()
         self.gone: set[str] = set()
 
     def find(self, digest: str) -> Reference | None:
@@ -112,6 +118,7 @@ class Catalog:
         self._tables = tables
         self._order = [tables[name] for name in sorted(tables, reverse=True)]
         self.packs = {pack for table in tables.values() for pack in table.urls()}
+        self.cut = {pack for table in tables.values() if _is_cut(table) for pack in table.urls()}
 
     def drop(self, table: DamagedReferences) -> None:
         """Delete a table that turned out to be damaged: its packs count as new at the next listing."""
@@ -146,8 +153,8 @@ class Catalog:
             self.reload()
             chosen: list[str] = []
             rows = packs = 0
-            for name in sorted(self._tables, key=lambda name: len(self._tables[name])):
-                table = self._tables[name]
+            whole = {name: table for name, table in self._tables.items() if not _is_cut(table)}
+            for name, table in sorted(whole.items(), key=lambda item: len(item[1])):
                 rows += len(table)
                 packs += len(table.urls())
                 if rows > _LARGE or packs > _MOST_PACKS:
@@ -184,3 +191,7 @@ class Catalog:
         )
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _is_cut(table: ReferenceTable) -> bool:
+    return table.description.get("whole") is False

@@ -113,10 +113,15 @@ class Finder:
             place = self.known(key)  # a neighbour may have published it
             if listed and self.listed == float("-inf"):
                 raise StoreNotAvailable(self.label, "the tables of its packs are damaged again and again")
-            if place is not None or listed or clock.monotonic() - self.listed < self.refresh:
+            if place is not None:
                 return place, None
+            if listed or clock.monotonic() - self.listed < self.refresh:
+                break
             yield from self._list()
-        raise AssertionError  # the second round returns
+        for name in self.catalog.cut - self.catalog.gone:
+            reason = f"{name} is damaged and its index is lost, so that it may have held {key}: delete it"
+            raise StoreNotAvailable(self.label, reason)
+        return None, None
 
     def _at_neighbours(self, key: str) -> bytes | None:
         try:

@@ -132,7 +132,7 @@ def _index(data: bytes, folder: Path, stem: str, algorithm: str) -> bool:
     if any(len(member.digest) != digest_algorithm(algorithm).length for member in found):
         _refuse(stem, algorithm)
     draft = folder / f"{stem}.{os.urandom(4).hex()}.draft"
-    write_index(draft, stem, found, algorithm)
+    write_index(draft, stem, found, algorithm, whole=whole)
     draft.replace(folder / f"{stem}{SUFFIX}")
     return whole
 
