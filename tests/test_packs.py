@@ -705,6 +705,9 @@ def test_too_much_that_waits_is_a_failure_of_the_put(behind: Any) -> None:
     cache = make(pack_size=3000, max_waiting=9000)
     with pytest.raises(StoreNotAvailable, match="to be published, and no more than"):
         fill(cache, BLOBS)
+    proxy.rules.clear()
+    cache.flush()
+    assert cache.stats()["waiting"] == 0 < cache.stats()["blobs"] == cache.stats()["written"]
 
 
 # --- Options ---------------------------------------------------------------------------------------------------------
