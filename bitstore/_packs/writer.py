@@ -152,9 +152,9 @@ class Writer:
         return size
 
     def _end_journal(self) -> None:
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            self._full.append(journal)
+        if self._journal is not None:
+            self._full.append(self._journal)  # first, as `is_waiting` looks without the lock
+            self._journal = None
 
     @property
     def is_waiting(self) -> bool:
