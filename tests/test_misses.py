@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -479,6 +480,19 @@ class TestTrouble:
 
 
 class TestProcesses:
+    def test_a_new_ledger_is_made_by_many_at_once(self, tmp_path: Path) -> None:
+        """SQLite waits for no lock where it changes how a file is written."""
+        for number in range(40):
+            ledgers = [MissLedger(tmp_path / f"{number}.sqlite") for _ in range(6)]
+            start = threading.Barrier(len(ledgers))
+
+            def open_at_once(ledger: MissLedger, start: threading.Barrier = start) -> list[Any]:
+                start.wait()
+                return list(ledger.misses())
+
+            with ThreadPoolExecutor(len(ledgers)) as pool:
+                assert list(pool.map(open_at_once, ledgers)) == [[]] * len(ledgers)
+
     @pytest.mark.parametrize("shared", [False, True])
     def test_killed_processes_lose_no_miss_that_they_reported(
         self, shared: bool, api: CountedAPI, tmp_path: Path, path: Path

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from bitstore._support import clock
 from bitstore._support.atomic import check_regular
 from bitstore._support.per_process import hold_after_fork
 from bitstore.errors import StoreNotAvailable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "Full", "Unwritten"]
 
 _LOCK_SECONDS = 30.0
+_LOCK_PAUSE = 0.005  # seconds between two tries to change how the file is written
 _databases: WeakSet[Database] = WeakSet()  # of this process: a forked child must not close their connections
 hold_after_fork(lambda: list(_databases))
 
@@ -170,9 +172,14 @@ class Database:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Make the tables of a new file. Raises `StoreNotAvailable` for a file that is something else."""
-        if self._is_ours(db):
+        db.execute("BEGIN")  # one view for several questions: another process may be making the tables
+        try:
+            ours = self._is_ours(db)
+        finally:
+            db.execute("ROLLBACK")
+        if ours:
             return
-        db.execute("PRAGMA journal_mode = WAL")
+        _switch_to_log(db)
         db.execute("BEGIN IMMEDIATE")
         try:
             if not self._is_ours(db):  # asked again: another process may have made them
@@ -195,3 +202,18 @@ class Database:
         if kind or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             raise self.failure("is an SQLite file of something else: name a file of its own")
         return False
+
+
+def _switch_to_log(db: sqlite3.Connection) -> None:
+    """Let the file have a write-ahead log. SQLite itself waits for no other process here, whatever its time limit."""
+    import sqlite3
+
+    until = clock.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or clock.monotonic() >= until:
+                raise
+        clock.sleep(_LOCK_PAUSE)
