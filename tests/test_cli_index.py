@@ -154,6 +154,21 @@ def test_many_pages_are_listed_side_by_side(scene: Scene) -> None:
     assert_holds(scene.root / "x.idx", keys)
 
 
+def test_an_index_of_a_bucket_names_the_service_that_was_listed(
+    scene: Scene, gcs: FakeGCS, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(lambda asked: _listing_of(asked, HELD)) as server:
+        address = server.url.removeprefix("http://")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"{server.url}/")
+        code, out, err = scene("index", "build", "s3://bucket/", "-o", "x.idx", "--anonymous", "--json")
+        assert code == 0 and objects(out)["index"]["service"] == address, err
+    assert f"source: s3://bucket/{{digest}} at {address}\n" in scene("index", "show", "x.idx")[1]
+    gcs.put(gcs_bucket, HELD[0], b"x")
+    words = [f"gs://{gcs_bucket}/", "--anonymous", "--endpoint-url", gcs.url]
+    code, out, _ = scene("index", "build", *words, "-o", "y.idx", "--json")
+    assert code == 0 and objects(out)["index"]["service"] == gcs.url.removeprefix("http://")
+
+
 def _listing_of(asked: Any, keys: list[str], *, prefix: str | None = None, behind: str | None = None) -> Any:
     """A page of 100 keys of a bucket, as S3 gives it, or with other values than it was asked for."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(asked.target).query).items()}

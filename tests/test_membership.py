@@ -33,12 +33,13 @@ from bitstore import (
     MissLedger,
     NotFoundInStore,
     RemembersMisses,
+    S3Raw,
     Sha1Cache,
     Sha1Store,
     Sha256Store,
     StoreNotAvailable,
 )
-from bitstore.index import Index, IndexBuilder, _writes, merge
+from bitstore.index import Index, IndexBuilder, _builder, _writes, merge
 from bitstore.index._writes import HEAD, RECORD, place_of
 from bitstore.steps import Cancelled
 from tests.cli_scene import Scene
@@ -325,6 +326,51 @@ def test_an_index_of_another_store_is_refused_by_name(server: WebFolder, tmp_pat
     store = at(server, "a", index=build(tmp_path / "x.idx", source=mine), recheck=False)
     store.prefix = f"{server.url}/b/"
     assert all(map(store.get, OTHER)), "an index never speaks for another prefix"
+
+
+def test_an_index_of_a_bucket_at_one_service_proves_nothing_at_another(
+    server: WebFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(address: str, index: Path) -> Sha1Store:
+        raw = S3Raw("anonymous", endpoint_url=address, region="us-east-1")
+        return Sha1Store(raw, "s3://a/", index=index, recheck=False)
+
+    told: Any = {"source": "s3://a/{digest}", "service": server.url.removeprefix("http://")}
+    mine = build(tmp_path / "mine.idx", **told)
+    held = next(iter(HELD))
+    with caplog.at_level(logging.WARNING, "bitstore"):
+        assert not store(server.url, mine).exists(LOST) and not server.counts and not caplog.records
+        with WebFolder() as other:
+            other.files[f"/a/{LOST}"] = b"lost"
+            for _ in range(2):
+                elsewhere = store(other.url, mine)
+                assert elsewhere.get(LOST) == b"lost"
+            assert elsewhere.index_state is not None and f"the store asks {other.url[7:]}" in str(elsewhere.index_state)
+            (record,) = caplog.records
+            assert f"{told['service']} was listed, and the store asks {other.url[7:]}: until" in record.getMessage()
+            moved = store(server.url, mine)  # also where the address is changed later, and in another process
+            assert not moved.exists(LOST)
+            moved.base_store.endpoint_url = other.url  # type: ignore[attr-defined]
+            assert moved.get(LOST) == b"lost" and pickle.loads(pickle.dumps(moved)).get(LOST) == b"lost"
+            # An index of several services is one of each; with one that is not known, services are not compared.
+            theirs = build(tmp_path / "theirs.idx", **{**told, "service": other.url[7:]})
+            merge([mine, theirs], tmp_path / "both.idx")
+            of_both = [store(each, tmp_path / "both.idx") for each in (server.url, other.url, "http://127.0.0.1:9")]
+            assert ["was listed" in str(each.index_state) for each in of_both] == [False, False, True]
+            builder_tells = _builder._told
+            with monkeypatch.context() as patched:  # as files of before services were recorded
+                patched.setattr(_builder, "_told", lambda *about: without(builder_tells(*about), "service"))
+                old = build(tmp_path / "old.idx", **told)
+            with Index(old) as opened:
+                assert opened.info.service == "" and held in opened
+            merge([mine, old], tmp_path / "unsure.idx")
+            assert not store(server.url, old).exists(LOST) and not store(other.url, old).exists(LOST)
+            assert "was listed" not in str(store(other.url, tmp_path / "unsure.idx").index_state)
+
+
+def without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    assert key in values
+    return {name: value for name, value in values.items() if name != key}
 
 
 def test_a_check_asks_the_service_and_tells_age_and_size_of_the_index(server: WebFolder, index: Path) -> None:

@@ -10,6 +10,8 @@ import io
 import pickle
 import random
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -45,6 +47,7 @@ from bitstore import (
 )
 from bitstore._lookup.event import Event
 from bitstore._lookup.run import run
+from bitstore._packs import opening
 from bitstore._packs.gather import Gather
 from bitstore._raw import parts
 from bitstore.references import DamagedReferences, Reference, ReferenceTable, archive_members, write_references
@@ -511,6 +514,24 @@ def test_a_table_that_has_changed_is_compiled_again(tmp_path: Path, pack: str) -
     assert len(ReferenceTable(tmp_path / "other" / "sorted")) == len(ROWS)
     with pytest.raises(StoreNotAvailable, match=r"cannot be written .*\(compiled\)"):
         Sha1References(tmp_path / "table", compiled=tmp_path / "no folder" / "sorted").exists(ROWS[7][0])
+
+
+def test_a_table_waits_for_another_process_that_compiles_it_with_a_limit(
+    tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_LOCK_SECONDS", 0.05)
+    as_parquet(tmp_path / "table", ROWS)
+    source = Sha1References(tmp_path / "table", base_url=pack)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    lock = f"{tmp_path / 'table'}.bitrefs.lock"
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, lock], **pipes) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        error = of(source, ROWS[7][0])
+        assert isinstance(error, StoreNotAvailable) and not error.definite
+        assert f"cannot be read yet: another process has held the lock of {lock} for 0.05 seconds" in str(error)
+        other.communicate(b"\n")
+    assert source.get(ROWS[7][0]) == BLOBS[7]
 
 
 def test_a_table_with_digests_of_two_algorithms_serves_the_classes_of_both(tmp_path: Path, pack: str) -> None:

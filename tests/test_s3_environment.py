@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bitstore import GSRaw, S3Raw
 from bitstore._raw import s3_credentials
 from bitstore._raw.s3_credentials import Identity, Unusable, Where
 from bitstore._raw.s3_environment import plain
@@ -120,3 +122,37 @@ assert not {{"boto3", "botocore"}} & set(sys.modules)
     environment = {**os.environ, "AWS_ENDPOINT_URL_S3": s3.endpoint_url}
     environment |= {"AWS_ACCESS_KEY_ID": reader.access_key, "AWS_SECRET_ACCESS_KEY": reader.secret_key}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+def test_the_service_has_one_name_by_whichever_way_its_address_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*credentials: Any, **options: Any) -> str | None:
+        return S3Raw([*credentials] or None, **options).known_service()
+
+    assert asked() == asked("anonymous") == asked(region="eu-west-1") == "s3.amazonaws.com"
+    assert asked(region="cn-north-1") == "s3.amazonaws.com.cn"
+    for address, service in (
+        ("https://s3.dualstack.eu-west-1.amazonaws.com/", "s3.amazonaws.com"),
+        ("https://bucket.vpce-1a2b.s3.us-east-1.vpce.amazonaws.com", "s3.amazonaws.com"),
+        ("https://s3.us-gov-west-1.amazonaws.com", "s3.us-gov.amazonaws.com"),
+        ("https://s3.amazonaws.com.evil.example", "s3.amazonaws.com.evil.example"),
+        ("https://MinIO.example:443/", "minio.example"),
+        ("http://[::1]:9000/s3/", "[::1]:9000/s3"),
+    ):
+        assert asked(endpoint_url=address) == asked({"aws_access_key_id": "x"}, endpoint_url=address) == service
+    assert GSRaw().known_service() == S3Raw(endpoint_url="https://storage.googleapis.com").known_service()
+    assert asked(client=SimpleNamespace(meta=SimpleNamespace(endpoint_url="http://h:9"))) == "h:9"
+    config = tmp_path / "config"
+    services = "[services s]\ns3 =\n  endpoint_url = http://of-services:9000\n"
+    config.write_text(f"[profile p]\nendpoint_url = http://of-p:9000\n[profile s]\nservices = s\n{services}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    assert asked({"profile_name": "p"}) == "of-p:9000" and asked({"profile_name": "s"}) == "of-services:9000"
+    assert asked() == "s3.amazonaws.com" and asked({"profile_name": "none"}) is None
+    assert asked({"profile_name": "p"}, None) is None  # of two, either may be asked
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    assert asked() == "of-p:9000"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://of-environment:9000")
+    assert asked() == "of-environment:9000"
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert asked() == "s3.amazonaws.com"

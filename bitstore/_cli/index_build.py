@@ -149,6 +149,7 @@ def build(
                     path,
                     layout=layout,  # type: ignore[arg-type]
                     source=_names(found),
+                    service=_services(found),
                     covers_up_to=report.reading.covers_up_to,
                 )
                 workplace.clear()
@@ -226,7 +227,7 @@ def show_index(path: Path, reporting: Reporting) -> None:
         "\n".join(
             [
                 f"{path}: {told.count:,} {told.algorithm} digests, {told.layout}, {rounded_size(size)}",
-                f"  source: {told.source or 'unknown'}",
+                f"  source: {told.source or 'unknown'}{told.service and f' at {told.service}'}",
                 f"  covers up to: {shown(told.covers_up_to)}, {told.coverage}; {age / 3600:,.1f} hours ago",
                 f"  made at: {shown(told.made_at)}",
                 f"  written since: {len(noted):,} digests; {proof}",
@@ -303,6 +304,12 @@ def _names(found: list[Source]) -> str:
     text = "; ".join(names[:_NAMED])
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     return text if len(names) <= _NAMED else f"{text}; and {len(names) - _NAMED:,} more"
+
+
+def _services(found: list[Source]) -> str:
+    """The services that were listed; nothing where one of them is not known, which may be any."""
+    services = dict.fromkeys(source.service for source in found)
+    return "; ".join(name for name in services if name is not None) if None not in services else ""
 
 
 def _without_urls(stores: StoreOptions) -> StoreOptions:

@@ -47,6 +47,8 @@ class Source(ABC):
     ----------
     name
         What the index says of it; without secrets.
+    service
+        Which service was listed, where `name` does not say it; None: not known.
     algorithm
         The algorithm of its digests.
     total
@@ -60,6 +62,7 @@ class Source(ABC):
     """
 
     name: str
+    service: str | None = None
     algorithm: Algorithm
     total: int | None = None
     resumed: int = 0
@@ -121,6 +124,7 @@ class _ListingSource(Source):
         raw: Any = store.base_store
         identity = f"{self.algorithm.name} {self._template.text} {raw!r}"
         self._listing = Listing(raw, self._template, self.algorithm.length, workplace, identity)
+        self.service = _service_of(raw)
         self.resumed = self._listing.resumed
         self.started = self._listing.started
 
@@ -148,6 +152,7 @@ class _InventorySource(Source):
         self._template: KeyTemplate = key_template(options.template)
         if not self._template.start.startswith(bucket):
             raise ConfigError(f"--template {self._template.shown}: the inventory is of keys below {bucket}")
+        self.service = _service_of(raw)
         self._inventory = inventory
         self._moment = options.moment or manifest.begun
         self.name = f"{self._template.pattern} (inventory {redact_url(text)})"
@@ -156,6 +161,11 @@ class _InventorySource(Source):
     def add_to(self, builder: IndexBuilder, reading: Reading, refuse: Refuse) -> None:
         reading.covers(self._moment)
         self._inventory.add_to(builder, self._template, self.algorithm, reading)
+
+
+def _service_of(raw: Any) -> str | None:
+    known = getattr(raw, "known_service", None)  # of folders there is none
+    return None if known is None else known()
 
 
 def source_of(text: str | None, options: ReadOptions, algorithm: str | None, workplace: Workplace) -> Source:

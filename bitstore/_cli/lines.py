@@ -204,6 +204,7 @@ class IndexFile(Line, tag="index"):
     layout: str
     count: int
     source: str
+    service: str
     made_at: str
     covers_up_to: str
     coverage: str

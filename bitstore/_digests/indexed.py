@@ -19,6 +19,8 @@ from bitstore.steps import Call, Steps
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from bitstore.store import Store
+
 __all__ = ["MAX_AGE", "Indexed"]
 
 MAX_AGE = 172_800.0
@@ -26,10 +28,11 @@ MAX_AGE = 172_800.0
 
 
 class Indexed:
-    """Base of stores that may have an index. It has a `prefix` and an `algorithm`."""
+    """Base of stores that may have an index. It has a `prefix`, an `algorithm` and a `base_store`."""
 
     prefix: str
     algorithm: str
+    base_store: Store
     # What the index says; None: there is no index.
     _membership: Membership | None = None
     _index_max_age: float = MAX_AGE
@@ -41,7 +44,7 @@ class Indexed:
         self.recheck = recheck
         if index is not None:
             membership = Membership(index, self.algorithm)
-            membership.check(self._pattern)
+            membership.check(self._pattern, self.base_store)
             self._membership = membership
 
     @property
@@ -63,7 +66,9 @@ class Indexed:
     @property
     def index_state(self) -> MembershipState | None:
         """What is known of the index now; None: the store has none."""
-        return None if self._membership is None else self._membership.state(self._pattern, self.index_max_age)
+        if self._membership is None:
+            return None
+        return self._membership.state(self._pattern, self.base_store, self.index_max_age)
 
     def denial(self, digest: Any) -> Denial | None:
         """What makes `digest` surely absent; None: the store has to be asked.
@@ -73,7 +78,7 @@ class Indexed:
         if self._membership is None:
             return None
         text = digest if isinstance(digest, str) else digest_algorithm(self.algorithm).text(digest)
-        denial = self._membership.denial(text, self._pattern, self._index_max_age)
+        denial = self._membership.denial(text, self._pattern, self.base_store, self._index_max_age)
         return denial._replace(is_proof=False) if denial is not None and self.recheck else denial
 
     def without_index(self) -> Self:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bitstore._support.file_lock import lock_within
 from bitstore.references._columns import compile_columns
 from bitstore.references._sqlite import SQLiteTable
 from bitstore.references._table import MAGIC, DamagedReferences, ReferenceTable
 
 __all__ = ["OpenedTable", "mark_of", "open_table"]
+
+_LOCK_SECONDS = 600.0  # that another process may compile the table: longer than that of a hundred million rows takes
+_LOOK_AGAIN = 0.05  # seconds between two tries to lock it
 
 
 class OpenedTable(NamedTuple):
@@ -42,6 +45,8 @@ def open_table(
         The file is damaged, has no such columns, or its digests are of another algorithm.
     ImportError
         What reads a file of this kind is not installed.
+    TimeoutError
+        Another process has compiled it for too long.
     OSError
         The file cannot be read, or its compiled form not be written.
     """
@@ -87,9 +92,12 @@ def _opened(
 def _compile(
     path: Path, target: Path, algorithm: str, columns: Mapping[str, str], made_of: Mapping[str, Any]
 ) -> ReferenceTable:
-    """Compile the file, once for all processes of this machine that come at the same time."""
+    """Compile the file, once for all processes of this machine that come at the same time.
+
+    TimeoutError: another process has compiled it, or is stopped at that, for `_LOCK_SECONDS`.
+    """
     with open(f"{target}.lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_within(lock.fileno(), lock.name, _LOCK_SECONDS, pause=_LOOK_AGAIN)
         table = _fresh(target, made_of["of"])
         if table is None:
             compile_columns(path, target, algorithm, columns, made_of)

@@ -242,6 +242,9 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
                     open_table, self.table, self.algorithm, self.columns, self.sql_table, self.compiled
                 )
                 outcome = Found(None, self.label)
+            except TimeoutError as error:  # a later lookup may find it compiled
+                outcome = StoreNotAvailable(self, f"its table cannot be read yet: {error.strerror}")
+                raise outcome from error
             except (OSError, ValueError, ImportError) as error:
                 outcome = self._definite(f"its table cannot be read: {error}")
                 raise outcome from error

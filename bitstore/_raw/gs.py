@@ -22,6 +22,7 @@ from bitstore._raw.listing import Listing, gcs_listing, gcs_query
 from bitstore._raw.meanings import gcs_problem
 from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, unasked, without, without_credentials
+from bitstore._raw.service import service_of
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.steps import Call, FileBody, Profile, Request, Response, Steps, Stored, Write
@@ -220,6 +221,9 @@ class GSRaw(BucketStore[_State]):
         return gcs_listing(body, bucket)
 
     # ------------------------------------------------------------------ configuration
+
+    def known_service(self) -> str | None:
+        return None if self.client is not None else service_of(self.endpoint_url or emulator() or _ENDPOINT)
 
     def known_price(self) -> Price | None:
         named = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST")

@@ -22,8 +22,10 @@ from bitstore._raw.options import Option, endpoint, in_header, one_of
 from bitstore._raw.problems import Problem, transfer_problem
 from bitstore._raw.s3_client import S3Client
 from bitstore._raw.s3_credentials import ANONYMOUS, Credentials, Entry, Where, as_list, show
+from bitstore._raw.s3_environment import usual_endpoint
 from bitstore._raw.s3_exchange import REGION, exchange
 from bitstore._raw.s3_routes import Routes
+from bitstore._raw.service import service_of
 from bitstore._raw.wire_options import WireOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore.errors import InvalidURI
@@ -270,6 +272,17 @@ class S3Raw(BucketStore[Routes]):
         if self.request_checksum_calculation is not None:
             routes.checksums = self.request_checksum_calculation == "when_supported"
         return routes
+
+    def known_service(self) -> str | None:
+        if self.client is not None:
+            address = getattr(getattr(self.client, "meta", None), "endpoint_url", None)
+            return None if address is None else service_of(str(address))
+        try:
+            entries = self._credentials
+            found = {service_of(self.endpoint_url or usual_endpoint(entry, self.region)) for entry in entries}
+        except Exception:  # a missing profile, an unreadable config file: the first request says what is wrong
+            return None
+        return found.pop() if len(found) == 1 else None
 
     def known_price(self) -> Price | None:
         named = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

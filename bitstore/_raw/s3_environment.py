@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["DEFAULT_REGION", "Keys", "Service", "anonymous_service", "nothing_else", "plain"]
+__all__ = ["DEFAULT_REGION", "Keys", "Service", "anonymous_service", "nothing_else", "plain", "usual_endpoint"]
 
 DEFAULT_REGION = "us-east-1"
 _ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
@@ -101,6 +101,37 @@ def _endpoint_of_environment() -> str | None:
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def usual_endpoint(entry: Any, region: str | None) -> str:
+    """The address that is asked where no option names one: that of the environment or a profile, else Amazon's own.
+
+    Raises what boto3 raises for a profile that is missing, or a config file that cannot be read.
+    """
+    given = dict(entry) if isinstance(entry, Mapping) else {}
+    if address := _endpoint_of_environment():
+        return address
+    region = region or given.get("region_name")
+    if not nothing_else() or "profile_name" in given or "botocore_session" in given:
+        try:
+            import botocore.session
+            from botocore.configprovider import ConfiguredEndpointProvider
+        except ImportError:
+            return _address_of(region)  # the first request says that it is not installed
+        session = given.get("botocore_session") or botocore.session.Session(profile=given.get("profile_name"))
+        if not session.get_config_variable("ignore_configured_endpoint_urls"):
+            files, profile = session.full_config, session.get_scoped_config()
+            address = ConfiguredEndpointProvider(full_config=files, scoped_config=profile, client_name="s3").provide()
+            if address:
+                return str(address)
+        region = region or session.get_config_variable("region")
+    return _address_of(region)
+
+
+def _address_of(region: str | None) -> str:
+    """The address of Amazon's own service in a region; None: in that of the environment."""
+    region = region or _region_of_environment()
+    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
 def _checksums_of_environment() -> bool | None:

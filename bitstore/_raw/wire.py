@@ -336,6 +336,10 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         """The price of requests: the one given, else what the service is known to ask; None: nothing is known."""
         return self.price
 
+    def known_service(self) -> str | None:
+        """Name of the service that is asked, where URLs do not say it; None: they do, or it is not known."""
+        return None
+
     def splits_at(self) -> tuple[int, bool]:
         """Bytes above which a blob is fetched in parts, and whether it is at all."""
         return self._sizes.first or 0, self._sizes.splits

@@ -132,6 +132,7 @@ class IndexBuilder:
         *,
         layout: Literal["sorted", "fuse"] = "sorted",
         source: str = "",
+        service: str = "",
         covers_up_to: datetime | None = None,
         coverage: str = "whole",
     ) -> None:
@@ -148,6 +149,9 @@ class IndexBuilder:
             65,536 that is not there.
         source
             What the digests were taken from, in words or as a URL without secrets.
+        service
+            Where `source` is a bucket: which service was listed, such as `"s3.amazonaws.com"` or `"minio:9000"`. To a
+            store that asks another one the index is no proof. `""`: not known.
         covers_up_to
             A moment: what the source has got later may be missing. None: the moment of this call.
         coverage
@@ -166,7 +170,7 @@ class IndexBuilder:
         number, write = kinds[layout]
         with contextlib.suppress(OSError, DamagedIndex):  # then the index only orders, and a store says why
             begin(Path(path))
-        told = _told(self._algorithm.name, source, covers_up_to, coverage)
+        told = _told(self._algorithm.name, source, service, covers_up_to, coverage)
         with write_file(path) as out:
             out.finish(number, {**told, **write(out, self._buckets(), self.count)})
 
@@ -196,7 +200,7 @@ def write_file(path: str | os.PathLike[str]) -> Iterator[SectionWriter]:
         prune(Path(path), index.holds_raw, index.info.covers_up_to)
 
 
-def _told(algorithm: str, source: str, covers_up_to: datetime | None, coverage: str) -> dict[str, Any]:
+def _told(algorithm: str, source: str, service: str, covers_up_to: datetime | None, coverage: str) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     covers = now if covers_up_to is None else covers_up_to
     if covers.tzinfo is None:
@@ -204,6 +208,7 @@ def _told(algorithm: str, source: str, covers_up_to: datetime | None, coverage: 
     return {
         "algorithm": algorithm,
         "source": source,
+        "service": service,
         "made_at": now.isoformat(timespec="seconds"),
         # To the microsecond, because it is compared with the moment from which writes are noted.
         "covers_up_to": covers.astimezone(timezone.utc).isoformat(),

@@ -37,6 +37,8 @@ class IndexInfo:
         Different digests.
     source
         What they were taken from.
+    service
+        Which service was listed (`"s3.amazonaws.com"`, host and port), where `source` does not say it. `""`: not known.
     made_at
         When the file was made.
     covers_up_to
@@ -49,6 +51,7 @@ class IndexInfo:
     layout: Literal["sorted", "fuse"]
     count: int
     source: str
+    service: str = ""
     made_at: datetime
     covers_up_to: datetime
     coverage: str
@@ -93,6 +96,7 @@ class Index:
                 layout=layout,
                 count=told["count"],
                 source=told["source"],
+                service=str(told.get("service", "")),  # older ones have none
                 made_at=datetime.fromisoformat(told["made_at"]),
                 covers_up_to=datetime.fromisoformat(told["covers_up_to"]),
                 coverage=told["coverage"],

@@ -68,8 +68,9 @@ class MembershipState:
 class _Opened:
     """The files as they were when they were last opened."""
 
-    def __init__(self, path: Path, algorithm: str, pattern: str, identity: bytes | None) -> None:
+    def __init__(self, path: Path, algorithm: str, pattern: str, raw: Any, identity: bytes | None) -> None:
         self.pattern = pattern
+        self.address = getattr(raw, "endpoint_url", None)
         # The writes first: what was taken out of them is in the index that is opened next.
         self.noted = Noted(place_of(path))
         self.stamp = _stamp(str(path))
@@ -77,6 +78,7 @@ class _Opened:
         self.why_not: str | None = None  # why it is no proof, whatever its age
         self.trouble: Exception | None = None  # why it is not used
         self.misfit = False  # whether it is the index of another store
+        self.elsewhere: str | None = None  # why it may be the index of a store of this name at another service
         if self.stamp is None:
             self.trouble = FileNotFoundError(f"there is no index {path}: `bitstore index build` makes one")
             return
@@ -93,7 +95,8 @@ class _Opened:
         self.index = index
         self.covers_up_to = index.info.covers_up_to
         self.covers = index.info.covers_up_to.timestamp()
-        self.why_not = why_no_proof(index.info, self.noted)
+        self.elsewhere = _elsewhere(index.info, raw)
+        self.why_not = self.elsewhere or why_no_proof(index.info, self.noted)
         if path.is_symlink():  # where it leads may change, and the notes with it
             self.why_not = "its name is a link: name the file itself, in all stores"
         if self.why_not is None and identity is not None and identity != self.noted.identity:
@@ -126,16 +129,18 @@ class Membership(KeepsPerProcess):
         self._identity: bytes | None = None
         self._here: PerProcess[tuple[threading.Lock, list[_Opened]]] = PerProcess()
 
-    def check(self, pattern: str) -> None:
+    def check(self, pattern: str, raw: Any) -> None:
         """Raise ValueError if the index is that of another store; warn if there is none.
 
         Parameters
         ----------
         pattern
             The key template of the store, in full.
+        raw
+            The raw store that is asked.
         """
         try:
-            opened = self._opened(pattern)
+            opened = self._opened(pattern, raw)
         except OSError as error:
             if self.path.is_dir():
                 raise ValueError(f"index {self.path}: it is a folder: name the file of an index") from error
@@ -144,7 +149,7 @@ class Membership(KeepsPerProcess):
             if opened.misfit:
                 raise ValueError(str(opened.trouble))
 
-    def denial(self, digest: str, pattern: str, max_age: float) -> Denial | None:
+    def denial(self, digest: str, pattern: str, raw: Any, max_age: float) -> Denial | None:
         """Whether the index denies the lower-case `digest`; None: it may be there, or the index cannot say.
 
         Parameters
@@ -153,17 +158,19 @@ class Membership(KeepsPerProcess):
             The digest.
         pattern
             The key template of the store, in full.
+        raw
+            The raw store that is asked.
         max_age
             Seconds beyond which an index is no proof.
         """
-        raw = bytes.fromhex(digest)
+        key = bytes.fromhex(digest)
         try:
-            opened = self._opened(pattern)
+            opened = self._opened(pattern, raw)
             for _ in range(_TRIES):
                 # Before its memory is looked at: a file that another one was copied into may have become shorter.
                 if not opened.is_current(self._name):
-                    opened = self._opened(pattern, stale=opened)
-                elif opened.index is None or opened.index.holds_raw(raw) or raw in opened.noted:
+                    opened = self._opened(pattern, raw, stale=opened)
+                elif opened.index is None or opened.index.holds_raw(key) or key in opened.noted:
                     return None
                 else:
                     age = time.time() - opened.covers
@@ -176,12 +183,12 @@ class Membership(KeepsPerProcess):
         """Note that the blob of `digest` is written next. It may block. Raises OSError or `DamagedIndex`."""
         note(self.path, bytes.fromhex(digest))
 
-    def state(self, pattern: str, max_age: float) -> MembershipState:
+    def state(self, pattern: str, raw: Any, max_age: float) -> MembershipState:
         """What is known of the index now."""
         try:
-            opened = self._opened(pattern)
+            opened = self._opened(pattern, raw)
             if not opened.is_current(self._name):
-                opened = self._opened(pattern, stale=opened)
+                opened = self._opened(pattern, raw, stale=opened)
         except (DamagedIndex, OSError) as error:
             return MembershipState(info=None, noted=0, bytes=0, trouble=str(error))
         if opened.index is None:
@@ -196,19 +203,22 @@ class Membership(KeepsPerProcess):
         size = 0 if opened.stamp is None else opened.stamp[2]
         return MembershipState(info=opened.index.info, noted=len(opened.noted), bytes=size, trouble=trouble)
 
-    def _opened(self, pattern: str, *, stale: _Opened | None = None) -> _Opened:
+    def _opened(self, pattern: str, raw: Any, *, stale: _Opened | None = None) -> _Opened:
         """The opened files; in place of `stale`, which is not current, those that are there now."""
         here = self._here.get() or self._here.set_once((threading.Lock(), []))
         lock, held = here
-        if held and (opened := held[0]) is not stale and opened.pattern == pattern:
+        address = getattr(raw, "endpoint_url", None)
+        if held and (opened := held[0]) is not stale and opened.pattern == pattern and opened.address == address:
             return opened
         with lock:
-            if held and (opened := held[0]) is not stale and opened.pattern == pattern:
+            if held and (opened := held[0]) is not stale and opened.pattern == pattern and opened.address == address:
                 return opened
-            opened = _Opened(self.path, self._algorithm, pattern, self._identity)
+            opened = _Opened(self.path, self._algorithm, pattern, raw, self._identity)
             held[:] = [opened]
         if opened.trouble is not None:
             self._warn(opened.trouble)
+        elif opened.elsewhere is not None:
+            warn_once(logger, ("index", self.path, opened.elsewhere), "index %s: %s", self.path, opened.elsewhere)
         return opened
 
     def _warn(self, error: Exception) -> None:
@@ -234,6 +244,14 @@ def why_no_proof(info: IndexInfo, noted: Noted) -> str | None:
         since = noted.begins.isoformat(timespec="seconds")
         return f"what is written is noted since {since}, and the index covers less: build it again"
     return None
+
+
+def _elsewhere(info: IndexInfo, raw: Any) -> str | None:
+    """Why an index may be that of another service; None: it is not, or one of the two services is not known."""
+    service = getattr(raw, "known_service", None)
+    if not info.service or service is None or (asked := service()) is None or asked in info.service.split("; "):
+        return None
+    return f"{info.service} was listed, and the store asks {asked}: until it is built of that it only orders"
 
 
 def _stamp(path: str) -> tuple[int, int, int, int] | None:

@@ -58,9 +58,9 @@ def _told(infos: list[IndexInfo]) -> dict[str, Any]:
         raise ValueError("nothing to merge: name at least one index")
     if len({info.algorithm for info in infos}) > 1 or any(info.layout != "sorted" for info in infos):
         raise ValueError("only indexes of one algorithm and of the layout 'sorted' can be merged")
-    latest: dict[str | int, IndexInfo] = {}  # of each source
+    latest: dict[tuple[str, str] | int, IndexInfo] = {}  # of each source
     for number, info in enumerate(infos):
-        source = number if info.source in _UNKNOWN else info.source
+        source = number if info.source in _UNKNOWN else (info.source, info.service)
         known = latest.setdefault(source, info)
         latest[source] = max(known, info, key=lambda each: each.covers_up_to)
     told = min(latest.values(), key=lambda info: info.covers_up_to).as_dict()
@@ -68,6 +68,8 @@ def _told(infos: list[IndexInfo]) -> dict[str, Any]:
     return {
         **told,
         "source": "; ".join(dict.fromkeys(info.source for info in infos if info.source)),
+        # Of one that is not known, any service may be the one.
+        "service": "; ".join(services) if all(services := dict.fromkeys(info.service for info in infos)) else "",
         "coverage": "; ".join(dict.fromkeys(info.coverage for info in infos)),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

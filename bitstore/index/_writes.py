@@ -30,9 +30,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bitstore._support.atomic import Draft, check_regular, fitting_name, target_of
+from bitstore._support.file_lock import LOCKS, lock_within
 from bitstore.index._file import DamagedIndex
 
 __all__ = [
@@ -64,18 +65,6 @@ _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 
 
-def _locks() -> Any:
-    """The module that locks files; None: there is none on this system, where an index only orders then."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    return fcntl
-
-
-_fcntl = _locks()
-
-
 class Head(NamedTuple):
     """What the file says of itself."""
 
@@ -88,7 +77,7 @@ class Head(NamedTuple):
 
 def can_be_shared() -> bool:
     """Whether this machine can lock files, so that processes and nodes can add to one."""
-    return _fcntl is not None
+    return LOCKS is not None
 
 
 def place_of(index: Path) -> Path:
@@ -138,7 +127,7 @@ def note(index: Path, digest: bytes) -> None:
     DamagedIndex
         Another file has the name.
     """
-    if _fcntl is None:
+    if LOCKS is None:
         return
     body = struct.pack("<32sqI", digest, _now(), len(digest))
     record = body + struct.pack("<I", zlib.crc32(body))
@@ -152,7 +141,7 @@ def note(index: Path, digest: bytes) -> None:
         if os.pwrite(file, record, end) < len(record):
             os.ftruncate(file, end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place_of(index)))
-        _fcntl.flock(file, _fcntl.LOCK_UN)  # others may add while the disk takes it
+        LOCKS.flock(file, LOCKS.LOCK_UN)  # others may add while the disk takes it
         _fdatasync(file)
 
 
@@ -174,7 +163,7 @@ def prune(index: Path, holds: Callable[[bytes], bool], covers_up_to: datetime) -
         The file cannot be read or replaced: it stays as it is.
     """
     path = place_of(index)
-    if _fcntl is None or not path.exists():
+    if LOCKS is None or not path.exists():
         return
     covers = min((covers_up_to - _EPOCH) // _MICROSECOND, _now())
     oldest = covers - _LONGEST_PUT
@@ -228,7 +217,7 @@ def _locked(path: Path, index: Path) -> Iterator[int]:
         try:
             status = os.fstat(file)
             check_regular(status)
-            _lock(file, path)
+            lock_within(file, path, _LOCK_SECONDS, pause=_LOOK_AGAIN)
             if not _has_name(status, path):
                 continue
             raw = os.pread(file, HEAD.size, 0)
@@ -252,21 +241,6 @@ def _locked(path: Path, index: Path) -> Iterator[int]:
             return
         finally:
             os.close(file)
-
-
-def _lock(file: int, path: Path) -> None:
-    """Lock the file. OSError: another process, which may be stopped, has locked it for too long."""
-    give_up = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= give_up:
-                reason = f"another process has held the lock of {path} for {_LOCK_SECONDS:g} seconds"
-                raise TimeoutError(errno.ETIMEDOUT, reason) from error
-            time.sleep(_LOOK_AGAIN)
-        else:
-            return
 
 
 def _has_name(status: os.stat_result, path: Path) -> bool:
