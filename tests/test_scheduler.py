@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
+import os
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -237,6 +239,17 @@ def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -
 
 def test_our_own_connections_allow_more_requests_at_once_than_libcurl() -> None:
     assert Sockets(Poller(), SocketBudget(8)).least == FEW + 1
+
+
+def test_a_loop_that_is_dropped_closes_its_file_descriptors() -> None:
+    driver = Loop(Pace())
+    ends = driver._poller._read_end, driver._poller._write_end
+    files = [os.fstat(end).st_ino for end in ends]
+    del driver
+    gc.collect()
+    for end, file in zip(ends, files, strict=True):
+        with contextlib.suppress(OSError):  # else another thread has opened something meanwhile
+            assert os.fstat(end).st_ino != file
 
 
 # ---------------------------------------------------------------------- abandoning

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ class Poller:
         if hasattr(select, "epoll"):
             self._epoll = select.epoll()
             self._read_end, self._write_end = os.pipe()
+            # Not at the end of the process: its thread may be asleep in it.
+            weakref.finalize(self, _close, self._read_end, self._write_end).atexit = False
             os.set_blocking(self._read_end, False)
             os.set_blocking(self._write_end, False)
             self._epoll.register(self._read_end, select.EPOLLIN)
@@ -65,3 +68,8 @@ class Poller:
         if self._asleep and self._epoll is not None:
             with contextlib.suppress(BlockingIOError):  # a pipe full of calls that the sleeper has yet to hear
                 os.write(self._write_end, b"!")
+
+
+def _close(*ends: int) -> None:
+    for end in ends:
+        os.close(end)
