@@ -54,6 +54,8 @@ class Units:
         Of a SHA-1 in memory.
     metric_series
         Time series of one process and tier: 13 counters, a gauge, a histogram of 13 buckets with sum and count.
+    node_series
+        Time series of one process besides: 3 places of bytes, requests, hand-over in seconds and bytes, peer, memory.
     tiers
         Of the composite.
     """
@@ -78,6 +80,7 @@ class Units:
     bucket_rate: int = 5_500
     digest_bytes: int = 20
     metric_series: int = 29
+    node_series: int = 8
     tiers: int = 4
 
 
@@ -157,7 +160,8 @@ def report() -> Iterator[str]:
     yield row("… requests a second", *(f"{each.nodes / each.refresh:,.0f}" for each in both))
     keeper = [each.nodes / units.keeper for each in both]
     yield row("… names and nodes that a pool's keeper reads a second", *(f"{each:,.0f}" for each in keeper))
-    yield row("**Prometheus**: time series", *(f"{each.nodes * units.tiers * units.metric_series:,}" for each in both))
+    series = units.tiers * units.metric_series + units.node_series
+    yield row("**Prometheus**: time series", *(f"{each.nodes * series:,}" for each in both))
     held = f"{units.blobs * units.digest_bytes / 1e9:.0f} GB"
     yield row("**`warm()`'s process**: distinct digests in memory, at least", *same(held))
     yield ""

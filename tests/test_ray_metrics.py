@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -24,12 +25,16 @@ import pytest
 import ray
 
 from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
+from bitstore._frames.buffers import BufferPool
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.latency import Latencies
-from bitstore.observe._names import BREAKER, COUNTERS, LATENCY
-from ray_integration import FetchBlobs, NodePool
-from ray_integration._node.metrics import TAGS, TierMetrics
-from ray_integration._pool.stats_table import stats_table
+from bitstore.observe._names import BREAKER, COUNTERS, LATENCY, MEMORY, ON_RAY
+from ray_integration import FetchBlobs, NodePool, PoolError
+from ray_integration._node.metrics import PROCESS_TAGS, TAGS, TierMetrics
+from ray_integration._node.pieces import Packer
+from ray_integration._node.places import caches_of, origins_of, place_of
+from ray_integration._node.usage import Usage
+from ray_integration._pool.stats_table import COUNTS, stats_table
 from tests.ray_cluster import on_ray
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
 from tests.stores import as_cache, as_source, composed
@@ -85,7 +90,97 @@ def test_the_counts_of_a_pool_are_one_table(shared_ray: Any, tmp_path: Path) -> 
         # Both took part, and each counts for itself.
         assert stats.xs("bucket", level="tier")["hits"].between(150, 350).all()
         assert set(stats["breaker"]) == {"closed"}
+        assert stats["place"].groupby("tier").first().to_dict() == {
+            "memory": "memory", "bucket": "upstream", "api": "upstream",
+        }  # fmt: skip
         assert SECRET not in stats.to_string()
+
+
+def settled(pool: NodePool) -> Any:
+    """The usage when no call is under way: a caller has its last piece a moment before the call ends."""
+    deadline = time.monotonic() + 30
+    while (usage := pool.stats(by="node"))["under_way"].any():
+        assert time.monotonic() < deadline
+    return usage
+
+
+def test_the_usage_of_a_pool_is_what_went_through_its_node_stores(shared_ray: Any, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with NodePool(store, private=True, workers_per_node=2) as pool:
+        before = pool.stats(by="node")
+        assert before["idle"].isna().all()
+        size = sum(map(len, BLOBS.values()))
+        fetch(store, [*BLOBS, *PAID], pool=pool)
+        fetch(store, list(BLOBS), pool=pool)
+        used = settled(pool)
+        assert list(used.columns) == list(before.columns) == [*COUNTS, "node_id"]
+        assert used.index.names == ["node", "worker"]
+        assert used.attrs["unanswered"] == []
+        total = used.sum(numeric_only=True)
+        # Each blob of the bucket and of the API, and a look at the bucket for each that only the API has.
+        assert total["requests"] >= len(BLOBS) + len(PAID)
+        assert total["bytes_memory"] == size
+        paid = total["bytes_upstream"] - size
+        assert 0 < paid < 1000
+        assert total["hand_over_bytes"] == 2 * size + paid
+        assert (total["bytes_disk"], total["bytes_peer"], total["under_way"]) == (0, 0, 0)
+        assert (used["hand_over_seconds"] > 0).all()
+        assert (used["hand_over_seconds"] < used["age"]).all()
+        assert (used["memory"] > 10 << 20).all()
+        assert (used["memory_peak"] >= used["memory"]).all()
+        assert (used["idle"] < used["age"]).all()
+        with pytest.raises(ValueError, match="by='worker': choose one of 'tier', 'node'"):
+            pool.stats(by="worker")  # type: ignore[arg-type]
+    with pytest.raises(PoolError, match="closed"):
+        pool.stats(by="node")
+
+
+class CountingRaw(FileRaw):
+    """A raw store that says it has sent one request for each lookup."""
+
+    asked = 0
+
+    def counts(self) -> Any:
+        return SimpleNamespace(requests=self.asked, retries=0)
+
+
+def test_requests_upstream_are_counted_once_for_each_raw_store(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    raw = CountingRaw()
+    raw.asked = 5
+    inner = composed(as_source(Sha1Store(raw, tmp_path.as_uri() + "/a/"), "a"), as_source(MadeStore(50), "made"))
+    store = composed(
+        as_cache(MemoryCache("1MB"), "memory"), as_cache(DiskCache(tmp_path / "disk", "1MB"), "disk"),
+        as_source(Sha1Store(raw, tmp_path.as_uri() + "/b/"), "b"), as_source(inner, "inner"),
+    )  # fmt: skip
+    assert [place_of(tier.store) for tier in store.tiers] == ["memory", "disk", "upstream", "upstream"]
+    for number in range(3):
+        assert len(store.get(f"{number:040}")) == 50
+    origins = origins_of(store)
+    assert origins.requests == 5 + 3  # of the raw store that two tiers share, and of the store that counts none
+    assert origins.bytes == {"upstream": 150, "disk": 0, "memory": 0}
+    store.get(f"{0:040}")
+    assert origins_of(store).bytes == {"upstream": 150, "disk": 0, "memory": 50}
+    (memory, disk) = caches_of(store)
+    assert (memory["place"], memory["folder"], memory["bytes"], memory["max_size"]) == ("memory", None, 150, 10**6)
+    assert (disk["place"], disk["folder"], disk["max_size"]) == ("disk", str(tmp_path / "disk"), 10**6)
+    assert disk["bytes"] >= 150
+    assert origins_of(MadeStore(1)).requests == 0
+
+
+def test_bytes_for_another_node_are_counted_as_peer() -> None:
+    usage = Usage()
+    packer = Packer(BufferPool())
+    packer.add(0, b"12345", "made")
+    with usage.call():
+        assert usage.as_dict()["under_way"] == 1
+        for away in (False, True):
+            assert len(list(usage.hand_over(packer.take(), away=away))) == 1
+            packer.add(0, b"1234567", "made")
+    told = usage.as_dict()
+    assert (told["hand_over_bytes"], told["bytes_peer"], told["calls"], told["under_way"]) == (12, 7, 1, 0)
+    assert told["memory_peak"] >= told["memory"] > 1 << 20
 
 
 def test_the_table_of_an_empty_pool_has_the_same_columns() -> None:
@@ -93,7 +188,7 @@ def test_the_table_of_an_empty_pool_has_the_same_columns() -> None:
     full: dict[str, int | str] = {**dict.fromkeys(set(COUNTERS) - set(row), 0), "breaker": "open", **row}
     some = stats_table({"bitstore-x-aa-0": [full]}, ["bitstore-x-bb-0"])
     none = stats_table({"bitstore-x-aa-0": []})
-    assert list(none.columns) == list(some.columns) == [*COUNTERS_IN_ORDER, "breaker", "node_id"]
+    assert list(none.columns) == list(some.columns) == [*COUNTERS_IN_ORDER, "breaker", "place", "node_id"]
     assert list(none.dtypes[:13]) == list(some.dtypes[:13]) == ["int64"] * 13
     assert some.loc[("a", 0, "disk"), "hits"] == 3
     assert none["hits"].sum() == 0
@@ -125,10 +220,11 @@ class Told:
 def test_threads_that_report_at_once_count_each_difference_once(
     shared_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {name: Told() for name in [*COUNTERS, "gauge", "histogram"]}
+    told = {name: Told() for name in [*COUNTERS, *ON_RAY, "gauge", "histogram"]}
     monkeypatch.setattr("ray_integration._node.metrics._counter", lambda what: told[what])
     monkeypatch.setattr("ray_integration._node.metrics._gauge", lambda: told["gauge"])
     monkeypatch.setattr("ray_integration._node.metrics._histogram", lambda: told["histogram"])
+    monkeypatch.setattr("ray_integration._node.metrics._process_counter", lambda what: told[what])
     store = store_in(tmp_path)
     metrics = TierMetrics(store)
     digests = list(BLOBS)
@@ -153,6 +249,10 @@ def test_threads_that_report_at_once_count_each_difference_once(
     assert counts["misses"] == {"memory": 500}
     assert counts["writes"] == {"memory": 500}
     assert counts["bytes"] == {"bucket": sum(map(len, BLOBS.values()))}
+    assert sum(value for value, tags in told["place_bytes"].values if tags["place"] == "upstream") == sum(
+        map(len, BLOBS.values())
+    )
+    assert sum(value for value, _ in told["upstream_requests"].values) == 500
     assert Counter(tags["tier"] for _, tags in told["histogram"].values) == {"memory": 32, "bucket": 32}
     assert [value for value, _ in told["gauge"].values] == [0, 0, 0]  # at the first time only
 
@@ -299,6 +399,8 @@ EXPORTED = {
     *(f"bitstore_{what}_total" for what in COUNTERS),
     *(f"bitstore_{LATENCY}_{part}" for part in ("bucket", "sum", "count")),
     f"bitstore_{BREAKER}",
+    *(f"bitstore_{what}_total" for what in ON_RAY),
+    f"bitstore_{MEMORY}",
 }
 
 
@@ -313,7 +415,7 @@ def test_the_dashboard_shows_only_metrics_that_exist() -> None:
     # All that is exported, but the sum, the number and the buckets of one histogram, is worth a look.
     assert EXPORTED - named == {f"bitstore_{LATENCY}_sum", f"bitstore_{LATENCY}_count"}
     tags = {name for text in asked for group in re.findall(r"by \(([\w, ]+)\)", text) for name in group.split(", ")}
-    assert tags <= {*TAGS, "le"}
+    assert tags <= {*TAGS, *PROCESS_TAGS, "le"}
     assert {tag for text in asked for tag in re.findall(r"(\w+)=~", text)} == {"__name__", "store", "node"}
     for panel in board["panels"]:
         assert panel["title"]

@@ -6,7 +6,21 @@ former.
 
 from __future__ import annotations
 
-__all__ = ["BOUNDS", "BREAKER", "BREAKER_TEXT", "COUNTERS", "LATENCY", "LATENCY_TEXT", "PREFIX", "TIER", "Span"]
+__all__ = [
+    "BOUNDS",
+    "BREAKER",
+    "BREAKER_TEXT",
+    "COUNTERS",
+    "LATENCY",
+    "LATENCY_TEXT",
+    "MEMORY",
+    "MEMORY_TEXT",
+    "ON_RAY",
+    "PLACE",
+    "PREFIX",
+    "TIER",
+    "Span",
+]
 
 PREFIX = "bitstore"
 
@@ -29,6 +43,21 @@ COUNTERS = {
     "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
 }
 """The counts of `TierStats` that are exported, with what each means."""
+
+PLACE = "place"
+"""Label of the counts of bytes by place: `upstream`, `disk` or `memory`."""
+
+ON_RAY = {
+    "upstream_requests": "Requests to what is not on the nodes; each raw store is counted once",
+    "place_bytes": "Bytes of the blobs that lookups found, by where they were",
+    "hand_over_seconds": "Seconds in which node stores handed blobs to Ray's object store",
+    "hand_over_bytes": "Bytes of the blobs that node stores handed over",
+    "peer_bytes": "Bytes of the blobs that node stores handed to processes of other nodes",
+}
+"""Counts of processes on a Ray cluster, besides those of their tiers."""
+
+MEMORY = "memory_bytes"
+MEMORY_TEXT = "Bytes of memory of a node store, without what it shares with other processes"
 
 LATENCY = "lookup_seconds"
 LATENCY_TEXT = "Seconds until the tier answered"

@@ -196,6 +196,7 @@ class _Batch(NodeCalls[int]):
             in_flight=router.in_flight,
             patience=router.patience,
             with_errors=router.with_errors,
+            caller=self.members.here(),
         )
         self.under_way[pieces] = NodeCall(name, positions, pays)
 

@@ -12,11 +12,11 @@ from typing import Any
 from bitstore import __version__
 from bitstore._frames.buffers import BufferPool
 from bitstore._frames.row_answer import answer_of
-from bitstore._tiers.stats import TierStats
+from bitstore._tiers.chain import Chain
 from bitstore._tiers.views import count_hits, free_part
 from bitstore._warming.outcome import Outcome
 from bitstore.blob import Blob
-from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable
+from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable, described
 from bitstore.store import Store
 from ray_integration._cluster import node_name
 from ray_integration._node.gc_freeze import freeze_after_imports
@@ -24,8 +24,10 @@ from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._node.own_disk import DiskPlace, OwnDisk, Reads
 from ray_integration._node.pieces import Packer, Piece
+from ray_integration._node.places import caches_of, origins_of, place_of
 from ray_integration._node.usable import usable_part
-from ray_integration._own_code import changed_code
+from ray_integration._node.usage import Usage
+from ray_integration._own_code import changed_code, stamp_of
 
 __all__ = ["Description", "NodeStore", "NotSetUp", "VersionMismatch", "check_code", "needs_paid"]
 
@@ -105,6 +107,8 @@ class NodeStore:
         self._store = self._free = None
         self._disk: OwnDisk | None = None
         self._buffers = BufferPool()
+        self._usage = Usage()
+        self._code = stamp_of(code)
         try:
             if version != __version__:
                 raise VersionMismatch(f"node {self._node_id}", __version__, version)
@@ -115,7 +119,7 @@ class NodeStore:
         else:
             self._free = free_part(self._store)
             self._disk = OwnDisk.of(self._store)
-            self._metrics = TierMetrics(self._store, self._free)
+            self._metrics = TierMetrics(self._store, self._free, usage=self._usage)
 
     def describe(self) -> Description:
         """The process, its node and its versions.
@@ -149,6 +153,7 @@ class NodeStore:
         """Count what another process of this node read from `own_disk`, as lookups here."""
         store: Any = self._store
         if self._disk is not None:
+            self._usage.touch()
             count_hits(store, self._disk.tier, hits=reads.hits, size=reads.bytes, invalid=reads.invalid)
             self._metrics.report()
 
@@ -161,6 +166,7 @@ class NodeStore:
         in_flight: int | None,
         patience: float,
         with_errors: bool,
+        caller: str | None = None,
     ) -> Iterator[Piece]:
         """Look up blobs; each position of `digests` is answered once, in any order.
 
@@ -174,6 +180,8 @@ class NodeStore:
             As for `get_many`.
         with_errors
             Send the errors themselves besides their texts.
+        caller
+            Id of the caller's node, to count what leaves this one; None: unknown.
 
         Yields
         ------
@@ -182,23 +190,23 @@ class NodeStore:
         """
         self._check_set_up()
         freeze_after_imports()
+        away = caller is not None and caller != self._node_id
+        options = {"timeout": timeout, "in_flight": in_flight, "patience": patience}
+        with self._usage.call():
+            for piece in self._pieces(digests, ask_paid=ask_paid, with_errors=with_errors, **options):
+                self._metrics.report()
+                yield from self._usage.hand_over(piece, away=away)
+        self._metrics.report()
+
+    def _pieces(self, digests: Sequence[str], *, ask_paid: bool, with_errors: bool, **options: Any) -> Iterator[Piece]:
         store = self._store if ask_paid else self._free
+        packer = Packer(self._buffers)
         if store is None:
-            packer = Packer(self._buffers)
             packer.unpaid = list(range(len(digests)))
             yield packer.take()
             return
         may_pay = not ask_paid and self._free is not self._store
-        packer = Packer(self._buffers)
-        blobs: Any = Store.get_many(
-            store,
-            digests,
-            errors="return",
-            timeout=timeout,
-            in_flight=in_flight,
-            max_bytes=_HELD_BYTES,
-            patience=patience,
-        )
+        blobs: Any = Store.get_many(store, digests, errors="return", max_bytes=_HELD_BYTES, **options)
         with closing(blobs):
             for blob in blobs:
                 if may_pay and needs_paid(self._store, blob):
@@ -206,14 +214,12 @@ class NodeStore:
                     continue
                 answer = answer_of(blob)
                 if not packer.has_room(answer.size):
-                    self._metrics.report()
                     yield packer.take()
                 if answer.data is not None:
                     packer.add(blob.index, answer.data, str(answer.source))
                 else:
                     error = _portable(answer.error) if with_errors and answer.error is not None else None
                     packer.add_other((blob.index, str(answer.text), error))
-        self._metrics.report()
         yield packer.take()
 
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
@@ -223,22 +229,39 @@ class NodeStore:
         """
         self._check_set_up()
         freeze_after_imports()
-        for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
-            self._metrics.report()
-            yield outcomes
+        with self._usage.call():
+            for outcomes in keep_on_node(self._store, self._free, digests, order, node=self._node_id):
+                self._metrics.report()
+                yield outcomes
 
     def _check_set_up(self) -> None:
         if self._broken is not None:
             raise NotSetUp(f"node {self._node_id} could not set the store up: {self._broken}")
 
     def stats(self) -> list[dict[str, int | str]]:
-        """The counts of each tier of a composite (see `TierStats`), and the node; none for other stores."""
-        tell = getattr(self._store, "stats", None)
-        counts = tell() if callable(tell) else None
-        if not isinstance(counts, dict):
+        """The counts of each tier of a composite (see `TierStats`), its place and the node; none for other stores."""
+        if not isinstance(self._store, Chain):
             return []
         where = {"node": node_name(self._node_id), "node_id": self._node_id}
-        return [{**where, **tier.as_dict()} for tier in counts.values() if isinstance(tier, TierStats)]
+        counts = self._store.stats()
+        return [{**where, "place": place_of(tier.store), **counts[tier.name].as_dict()} for tier in self._store.tiers]
+
+    def usage(self) -> dict[str, Any]:
+        """What this node store is and is used for, as plain values: another version of bitstore may read them."""
+        origins = origins_of(self._store)
+        return {
+            "node": node_name(self._node_id),
+            "node_id": self._node_id,
+            "pid": os.getpid(),
+            "version": __version__,
+            "python": sys.version.split()[0],
+            "code": self._code,
+            "requests": origins.requests,
+            **{f"bytes_{place}": count for place, count in origins.bytes.items()},
+            **self._usage.as_dict(),
+            "caches": caches_of(self._store),
+            "notes": [*self._notes, *([] if self._broken is None else [f"has no store: {described(self._broken)}"])],
+        }
 
 
 def check_code(where: str, code: Mapping[str, str]) -> None:

@@ -66,9 +66,7 @@ class Members:
 
     def nearest(self) -> list[str]:
         """The node stores of this process's node; one of another node, always the same, where this node has none."""
-        import ray
-
-        here = ray.get_runtime_context().get_node_id()
+        here = self.here()
         self._refresh()
         # Only these are looked for: on a thousand nodes, finding all from everywhere would be a million questions.
         own = self._answering([name for name, node in self._nodes.items() if node == here], self._lost)
@@ -85,9 +83,13 @@ class Members:
 
     def is_here(self, name: str) -> bool:
         """Whether a node store is one of this process's node."""
+        return self._nodes.get(name) == self.here()
+
+    def here(self) -> str:
+        """Id of this process's node."""
         import ray
 
-        return self._nodes.get(name) == ray.get_runtime_context().get_node_id()
+        return str(ray.get_runtime_context().get_node_id())
 
     def is_known(self, name: str) -> bool:
         """Whether there is a `handle`."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import uuid
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitstore import __version__
 from bitstore._support.fingerprint import fingerprint
-from bitstore._support.once import warn_once
-from ray_integration._cluster import CONTROL
 from ray_integration._node.node_store import Description, VersionMismatch, check_code
 from ray_integration._own_code import own_code, stamp_of
+from ray_integration._pool.asking import ask_all
 from ray_integration._pool.keeper import Keeper, PoolError, check_no_client
 from ray_integration._pool.members import Address, Members
-from ray_integration._pool.stats_table import stats_table
+from ray_integration._pool.stats_table import stats_table, usage_table
 from ray_integration._portable import check_portable
 
 if TYPE_CHECKING:
@@ -27,10 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NodePool", "PoolError"]
 
-logger = logging.getLogger("bitstore")
-
 _START = 60.0  # seconds for the first node stores to start
-_ANSWER = 15.0  # seconds in which a node store has to tell its counts
 
 
 class NodePool:
@@ -118,39 +112,51 @@ class NodePool:
         keeper.look()
         return list(keeper.ready.values())
 
-    def stats(self) -> pandas.DataFrame:
-        """The counts of each tier of each node store (see `bitstore._tiers.stats.TierStats`), since it was started.
+    def stats(self, *, by: Literal["tier", "node"] = "tier") -> pandas.DataFrame:
+        """What the node stores did since they were started, as a table.
 
         Node stores that do not answer within some seconds are left out, and named in a warning and in
         `attrs["unanswered"]`.
 
+        Parameters
+        ----------
+        by
+            `"tier"`: a row for each node store and tier, with the counts of the tier. `"node"`: a row for each node
+            store, with what it asked of others and handed over, and its memory.
+
         Returns
         -------
         pandas.DataFrame
-            One row for each node store and tier. The index is `node` (the beginning of its id, and its host), `worker`
-            (which of the node's node stores) and `tier`; columns are the counts, `breaker`, and the whole `node_id`.
+            By tier: the index is `node` (the beginning of its id, and its host), `worker` (which of the node's node
+            stores) and `tier`; columns are the counts of `TierStats`, `breaker`, the `place` of the tier's blobs
+            (`upstream`, `disk` or `memory`), and the whole `node_id`.
+
+            By node: the index is `node` and `worker`. Columns are `requests` (to what is upstream), `bytes_upstream`,
+            `bytes_disk` and `bytes_memory` (of the blobs that lookups found there), `bytes_peer` (those that went to
+            processes of other nodes), `hand_over_bytes` and `hand_over_seconds` (what went to map actors by Ray's
+            object store, and how long that took), `memory` and `memory_peak` (bytes of the process alone), `calls`,
+            `under_way` (calls now), `age` and `idle` (seconds since its start and its last use; NaN: never used), and
+            `node_id`.
+
+        Raises
+        ------
+        ValueError
+            `by` is neither.
+        PoolError
+            The pool is closed, or was sent to another process.
 
         Examples
         --------
         >>> pool.stats().groupby("tier").sum(numeric_only=True)  # doctest: +SKIP
         >>> pool.stats().groupby("node")["hits"].sum()  # doctest: +SKIP
+        >>> pool.stats(by="node")[["bytes_upstream", "bytes_disk", "memory"]]  # doctest: +SKIP
         """
-        import ray
-
-        calls = {
-            handle.stats.options(concurrency_group=CONTROL).remote(): name
-            for name, handle in self._held().handles().items()
-        }
-        tables: dict[str, list[dict[str, int | str]]] = {}
-        answered, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER) if calls else ([], [])
-        for call in answered:
-            with contextlib.suppress(ray.exceptions.RayError):  # gone meanwhile, and its counts with it
-                tables[calls[call]] = ray.get(call, timeout=5)
-        unanswered = sorted(set(calls.values()) - tables.keys())
-        if unanswered:
-            names = ", ".join(unanswered)
-            warn_once(logger, ("no counts", names), "pool %s: no counts from %s", self.address.pool, names)
-        return stats_table(tables, unanswered)
+        if by not in ("tier", "node"):
+            raise ValueError(f"by={by!r}: choose one of 'tier', 'node'")
+        question = "stats" if by == "tier" else "usage"
+        told, unanswered = ask_all(self.address.pool, self._held().handles(), question)
+        answers = {name: answer for name, (answer,) in told.items()}
+        return (stats_table if by == "tier" else usage_table)(answers, unanswered)
 
     def close(self) -> None:
         """Stop following the cluster. The node stores of a shared pool stay, those of a private one end."""
