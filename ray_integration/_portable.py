@@ -13,8 +13,8 @@ __all__ = ["check_portable"]
 _DEEPEST = 30
 
 
-def check_portable(store: Any) -> None:
-    """Raise TypeError unless `store` survives a trip through Ray's pickle.
+def check_portable(store: Any, what: str = "the store") -> None:
+    """Raise TypeError unless `store`, or what else it is, survives a trip through Ray's pickle.
 
     The error names the innermost attribute (or captured variable, or global) that does not.
     """
@@ -24,16 +24,16 @@ def check_portable(store: Any) -> None:
     try:
         data = dumps(store)
     except Exception as error:  # whatever a user's object raises when it is pickled
-        path, culprit = _innermost("store", store, dumps)
+        path, culprit = _innermost(what.removeprefix("the "), store, dumps)
         raise TypeError(
-            f"the store cannot be sent to Ray's workers: {path} ({_kind(culprit)}) does not pickle: {error}. "
+            f"{what} cannot be sent to Ray's workers: {path} ({_kind(culprit)}) does not pickle: {error}. "
             "Make it where it is used, at first use, or leave it out of the state that __getstate__ returns."
         ) from error
     try:
         cloudpickle.loads(data)
     except Exception as error:  # likewise, when it is unpickled
         raise TypeError(
-            f"the store cannot be sent to Ray's workers: {_kind(store)} pickles, but unpickling it fails: "
+            f"{what} cannot be sent to Ray's workers: {_kind(store)} pickles, but unpickling it fails: "
             f"{type(error).__name__}: {error}"
         ) from error
 

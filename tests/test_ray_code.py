@@ -23,7 +23,8 @@ import ray.data
 from bitstore import DiskCache, Sha1Composite
 from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch
 from ray_integration._cluster import CONTROL, NAMESPACE
-from ray_integration._node.node_store import NodeStore, check_code
+from ray_integration._node.node_store import NodeStore
+from ray_integration._node.versions import check_code
 from ray_integration._own_code import _INSTALLED, own_code, stamp_of
 from tests.ray_cluster import ROOT, Caller, RayCluster, leave_nothing, on_nodes
 from tests.ray_stores import NUMBERED, MadeStore, NumberedAPI

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bitstore._frames.digest_column import check_name, quoted
 from bitstore._frames.row_answer import kind_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bitstore._frames.buffers import BufferPool
     from bitstore._frames.row_answer import RowAnswer
 
-__all__ = ["ColumnNames", "Columns"]
+__all__ = ["ColumnNames", "Columns", "DataForm"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,23 @@ class ColumnNames:
         return list(zip(self.all(), types, strict=False))
 
 
+class DataForm(Protocol):
+    """What the data column holds, where that is not the blobs."""
+
+    def array(self, found: list[bool], ends: array[int], data: bytes | memoryview) -> pyarrow.Array:
+        """A chunk of the column.
+
+        Parameters
+        ----------
+        found
+            Whether each row has something.
+        ends
+            0, and where the bytes of each row end.
+        data
+            What the rows have, one after the other.
+        """
+
+
 class Columns:
     """Collects answers, and makes Arrow columns of them.
 
@@ -70,16 +87,20 @@ class Columns:
         Bytes of blobs that a chunk of the columns may hold. A blob that is larger makes a chunk of its own.
     buffers
         Lends the memory of chunks.
-
+    form
+        Makes the data column of what answers hold. None: they hold blobs.
     """
 
     rows: int  # answers added since the last `take`
     size: int  # bytes of their blobs
 
-    def __init__(self, names: ColumnNames, *, chunk_bytes: int, buffers: BufferPool) -> None:
+    def __init__(
+        self, names: ColumnNames, *, chunk_bytes: int, buffers: BufferPool, form: DataForm | None = None
+    ) -> None:
         self._names = names
         self._chunk_bytes = chunk_bytes
         self._buffers = buffers
+        self._form = form
         self._chunks: list[tuple[pyarrow.Array, ...]] = []
         self.rows = self.size = 0
         self._begin_chunk()
@@ -137,13 +158,17 @@ class Columns:
         """Make a chunk of the columns of what has come since the last one."""
         import pyarrow
 
-        # The bits of a boolean array are a validity bitmap.
-        present = None if all(self._found) else pyarrow.array(self._found).buffers()[1]
-        parts = [present, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(self._bytes())]
+        data = self._bytes()
+        if self._form is None:
+            # The bits of a boolean array are a validity bitmap.
+            present = None if all(self._found) else pyarrow.array(self._found).buffers()[1]
+            parts = [present, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(data)]
+            blobs = pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), parts)
+        else:
+            blobs = self._form.array(self._found, self._ends, data)
         texts: list[list[Any]] = [self._sources, self._errors]
         if self._names.kind is not None:
             texts.append([kind_of(error) for error in self._errors])
-        blobs = pyarrow.Array.from_buffers(pyarrow.large_binary(), len(self._found), parts)
         self._chunks.append((blobs, *(pyarrow.array(values, pyarrow.string()) for values in texts)))
         self._begin_chunk()
 

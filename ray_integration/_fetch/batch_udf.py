@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, get_args
 
@@ -17,6 +17,8 @@ from bitstore._support.fingerprint import fingerprint
 from bitstore._support.sizes import parse_size
 from ray_integration._fetch.options import Routing
 from ray_integration._fetch.router import Router
+from ray_integration._node.decoding import Decode, decoded
+from ray_integration._node.forms import DecodedType
 from ray_integration._node.gc_freeze import freeze_after_imports
 from ray_integration._node.metrics import TierMetrics
 from ray_integration._pool.pool import NodePool
@@ -86,12 +88,28 @@ class FetchBlobs:
         owner, so that each digest is fetched once in the cluster, and the nodes' disks add up to one cache; worth the
         traffic between nodes where what is upstream is slow or costs. `"direct"`: none, so without a pool. None:
         `"local"` with a pool, else `"direct"`.
+    decode
+        A function that takes a blob's bytes; what it returns takes their place in the data column. It runs where the
+        blob is: in a node store, in a map actor that reads its own node's disk, or in the map actor with `"direct"`. So
+        images travel as the arrays that a model takes, and caches keep the blobs as they came. What it raises makes
+        its row `failed:`, and is never an absence; so does None. It runs once for each different blob of a batch, and
+        in several threads of one process at once. It pickles by Ray's pickle, which takes lambdas.
+    decoded_type
+        What the data column then holds. None: bytes. `(dtype, shape)`, such as `("uint8", (224, 224, 3))`: arrays that
+        are all alike, as a column of Ray's tensors; batches of NumPy and of PyTorch are views of its memory. Rows
+        without a blob are null, which Ray shows in such batches as zeros, or NaN for floats: use `errors="raise"`, or
+        filter by the error column. Without `decode`: the blobs are such arrays, as `numpy.ndarray.tobytes` stores them.
+        An Arrow type, such as `pyarrow.float32()` or a struct: values that `pyarrow.scalar` takes.
 
     Raises
     ------
     ValueError, TypeError
         When it is made: an option that makes no sense. When it is called: a batch without the column, or whose column
-        holds neither text nor bytes, or which has a column of a new one's name already.
+        holds neither text nor bytes, or which has a column of a new one's name already; a decode function that does not
+        pickle.
+    VersionMismatch, DecodeNotLoaded
+        When it is called: the modules of the decode function have another source where it would run, or cannot be
+        imported there.
 
     Examples
     --------
@@ -123,6 +141,8 @@ class FetchBlobs:
         batch_rows: int | None = None,
         pool: NodePool | None = None,
         routing: Routing | None = None,
+        decode: Callable[[bytes], Any] | Decode | None = None,
+        decoded_type: DecodedType = None,
     ) -> None:
         if isinstance(store, type) or not callable(getattr(store, "get", None)):
             raise TypeError(f"expected a store with 'is_valid' and 'get', got {store!r}")
@@ -159,6 +179,12 @@ class FetchBlobs:
         self.batch_rows = batch_rows
         self.pool = pool
         self.routing: Routing = routing
+        # None: rows get the blobs as they are. A `Decode` is what `fetch_blobs` makes of the function, in the driver.
+        self.decode: Decode | None = None
+        if isinstance(decode, Decode):
+            self.decode = decode
+        elif decode is not None or decoded_type is not None:
+            self.decode = Decode(decode, decoded_type)
         self._names = names
         self._options = options
         self._router: Router | None = None
@@ -203,7 +229,8 @@ class FetchBlobs:
         # A piece has nine chunks at most, as any two in a row hold more than a fifth of it: Ray copies the chunks of a
         # block that has more than ten into one.
         chunk = max(1, self.block_bytes * 3 // 10)
-        return Columns(self._names, chunk_bytes=chunk, buffers=self._buffers)
+        form = None if self.decode is None else self.decode.form
+        return Columns(self._names, chunk_bytes=chunk, buffers=self._buffers, form=form)
 
     def _report(self) -> None:
         if self._metrics is not None:
@@ -231,13 +258,21 @@ class FetchBlobs:
                     max_bytes=self.max_bytes,
                     patience=self.patience,
                     with_errors=self.errors == "raise",
+                    decode=self.decode,
                 )
             # All spellings of a digest have one owner.
             yield from self._router.answers([key if isinstance(key, str) else text for key, text in texts.items()])
             return
         if self._metrics is None:
             self._metrics = TierMetrics.where_ray_runs(self.store)
-        yield from lookups(self.store, texts.values(), self._options)
+        found = lookups(self.store, texts.values(), self._options)
+        if (decode := self.decode) is None:
+            yield from found
+            return
+        function = decode.load_checked()
+        with closing(found):
+            for digest in texts.values():
+                yield decoded(function, decode.form, next(found), digest)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_router": None, "_metrics": None, "_buffers": BufferPool()}

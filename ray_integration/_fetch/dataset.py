@@ -63,7 +63,7 @@ def fetch_blobs(
         Any store that pickles: it travels to the actors as its configuration, and each makes its own connections.
     column, errors, data_column, source_column, error_column, kind_column
         As for `FetchBlobs`.
-    timeout, in_flight, max_bytes, patience, block_bytes
+    timeout, in_flight, max_bytes, patience, block_bytes, decode, decoded_type
         As for `FetchBlobs`.
     batch_size
         Rows that are looked up together. Small input blocks are put together to reach it; None: a block at a time.
@@ -93,8 +93,8 @@ def fetch_blobs(
     Raises
     ------
     TypeError
-        `ds` is no dataset; the store does not pickle (the error names the attribute that does not); the column is
-        known not to be text.
+        `ds` is no dataset; the store or the decode function does not pickle (the error names the attribute that does
+        not); the column is known not to be text.
     ValueError
         The dataset is known to lack the column, or to have one of a new column's name; an option that makes no sense.
         What is not known before the dataset runs is found at the first batch.
@@ -129,6 +129,8 @@ def fetch_blobs(
     here: FetchOptions = {**options, "routing": None if makes_pool else routing}
     fetch = FetchBlobs(store, column, **here)
     check_portable(store)
+    if fetch.decode is not None:
+        fetch.decode.pack()  # here, so that all processes get one function, of one source
     _check_schema(ds, fetch)
     cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus
     # Without what is None: Ray 2.55 fails on `resources=None` where a map comes before.
@@ -143,7 +145,7 @@ def fetch_blobs(
         )
     if makes_pool:
         pool = NodePool(store, private=True)
-    given = {**options, "store": store, "column": column, "pool": pool, "routing": routing}
+    given = {**options, "store": store, "column": column, "pool": pool, "routing": routing, "decode": fetch.decode}
     return with_blobs(
         ds, fetch=given, batch_size=batch_size, batch_format=batch_format, actors=(least, most), asked=asked
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from bitstore._frames.frame_options import FrameOptions
 
 if TYPE_CHECKING:
+    from ray_integration._node.decoding import Decode
+    from ray_integration._node.forms import DecodedType
     from ray_integration._pool.pool import NodePool
 
 __all__ = ["FetchOptions", "Routing", "shows_options_of"]
@@ -23,6 +25,8 @@ class FetchOptions(FrameOptions, total=False):
     block_bytes: int | str
     pool: NodePool | None
     routing: Routing | None
+    decode: Callable[[bytes], Any] | Decode | None
+    decoded_type: DecodedType
 
 
 def shows_options_of(kind: type) -> Callable[[Function], Function]:

@@ -14,6 +14,7 @@ from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
 from ray_integration._fetch.own_disks import OwnDisks
+from ray_integration._node.decoding import Decode, decoded
 from ray_integration._node.node_store import needs_paid
 from ray_integration._node.own_disk import OwnDisk
 from ray_integration._node.pieces import Piece
@@ -51,6 +52,8 @@ class Router:
         As for `FetchBlobs`.
     with_errors
         Answers carry the errors themselves besides their texts.
+    decode
+        What answers hold in place of blobs.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Router:
         max_bytes: int,
         patience: float,
         with_errors: bool,
+        decode: Decode | None,
     ) -> None:
         self.members = members
         self.store, notes = usable_part(store)
@@ -77,6 +81,8 @@ class Router:
         self.max_bytes = max_bytes
         self.patience = patience
         self.with_errors = with_errors
+        self.decode = decode
+        self.function = None if decode is None else decode.load_checked()
         # What the blobs so far say of the size of those to come; kept from batch to batch.
         self.answered = 0
         self.bytes = 0
@@ -178,7 +184,10 @@ class _Batch(NodeCalls[int]):
             else:
                 found += 1
                 router.disks.hits += 1
-                self._answer(position, RowAnswer(data, disk.tier))
+                answer = RowAnswer(data, disk.tier)
+                if router.decode is not None:
+                    answer = decoded(router.function, router.decode.form, answer, self._digests[position])
+                self._answer(position, answer)
             few = number % _GROUP == 0 and found * 8 < _GROUP
             if few or self._held > router.max_bytes:
                 return left + positions[number:]
@@ -197,6 +206,7 @@ class _Batch(NodeCalls[int]):
             patience=router.patience,
             with_errors=router.with_errors,
             caller=self.members.here(),
+            decode=router.decode,
         )
         self.under_way[pieces] = NodeCall(name, positions, pays)
 
@@ -270,7 +280,10 @@ class _Batch(NodeCalls[int]):
                 if router.has_paid and needs_paid(router.store, blob):
                     unpaid.append(positions[blob.index])
                 else:
-                    self._answer(positions[blob.index], answer_of(blob))
+                    answer = answer_of(blob)
+                    if router.decode is not None:
+                        answer = decoded(router.function, router.decode.form, answer, blob.uri)
+                    self._answer(positions[blob.index], answer)
         if unpaid and self.members.names(patient=True):
             self._send(unpaid, pays=True)
             return

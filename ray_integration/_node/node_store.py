@@ -19,6 +19,7 @@ from bitstore.blob import Blob
 from bitstore.errors import BitstoreError, LookupFailed, NotFoundInStore, StoreNotAvailable, described
 from bitstore.store import Store
 from ray_integration._cluster import node_name
+from ray_integration._node.decoding import Decode, Decoders, decoded
 from ray_integration._node.gc_freeze import freeze_after_imports
 from ray_integration._node.keeping import KeepOrder, keep_on_node
 from ray_integration._node.metrics import TierMetrics
@@ -27,39 +28,12 @@ from ray_integration._node.pieces import Packer, Piece
 from ray_integration._node.places import caches_of, origins_of, place_of
 from ray_integration._node.usable import usable_part
 from ray_integration._node.usage import Usage
-from ray_integration._own_code import changed_code, stamp_of
+from ray_integration._node.versions import VersionMismatch, check_code
+from ray_integration._own_code import stamp_of
 
-__all__ = ["Description", "NodeStore", "NotSetUp", "VersionMismatch", "check_code", "needs_paid"]
+__all__ = ["Description", "NodeStore", "NotSetUp", "needs_paid"]
 
 _HELD_BYTES = 64 << 20
-
-
-class VersionMismatch(BitstoreError, RuntimeError):
-    """Two processes of a cluster that have to work together run different versions.
-
-    Parameters
-    ----------
-    where
-        Which process differs.
-    found, expected
-        The versions there, and where the pool was made.
-    module
-        The module of the store's own code whose source differs, if it is not bitstore itself: then the versions are
-        hashes of the source.
-    """
-
-    def __init__(self, where: str, found: str, expected: str, module: str | None = None) -> None:
-        if module is None:
-            message = (
-                f"{where} runs bitstore {found}, but the pool was made by bitstore {expected}: "
-                "install the same everywhere"
-            )
-        else:
-            message = (
-                f"{where} has another source of module {module} ({found}) than the pool was made with ({expected}): "
-                "bring the same to all nodes (runtime_env's working_dir or py_modules does) and make the pool again"
-            )
-        super().__init__(message, where, found, expected, module)
 
 
 class NotSetUp(BitstoreError, RuntimeError):
@@ -109,6 +83,7 @@ class NodeStore:
         self._buffers = BufferPool()
         self._usage = Usage()
         self._code = stamp_of(code)
+        self._decoders = Decoders(f"the node store of node {self._node_id}", code)
         try:
             if version != __version__:
                 raise VersionMismatch(f"node {self._node_id}", __version__, version)
@@ -167,6 +142,7 @@ class NodeStore:
         patience: float,
         with_errors: bool,
         caller: str | None = None,
+        decode: Decode | None = None,
     ) -> Iterator[Piece]:
         """Look up blobs; each position of `digests` is answered once, in any order.
 
@@ -182,6 +158,13 @@ class NodeStore:
             Send the errors themselves besides their texts.
         caller
             Id of the caller's node, to count what leaves this one; None: unknown.
+        decode
+            What is sent in place of blobs.
+
+        Raises
+        ------
+        VersionMismatch, DecodeNotLoaded
+            The decode function cannot be used here.
 
         Yields
         ------
@@ -193,12 +176,15 @@ class NodeStore:
         away = caller is not None and caller != self._node_id
         options = {"timeout": timeout, "in_flight": in_flight, "patience": patience}
         with self._usage.call():
-            for piece in self._pieces(digests, ask_paid=ask_paid, with_errors=with_errors, **options):
+            for piece in self._pieces(digests, ask_paid=ask_paid, with_errors=with_errors, decode=decode, **options):
                 self._metrics.report()
                 yield from self._usage.hand_over(piece, away=away)
         self._metrics.report()
 
-    def _pieces(self, digests: Sequence[str], *, ask_paid: bool, with_errors: bool, **options: Any) -> Iterator[Piece]:
+    def _pieces(
+        self, digests: Sequence[str], *, ask_paid: bool, with_errors: bool, decode: Decode | None, **options: Any
+    ) -> Iterator[Piece]:
+        function = None if decode is None else self._decoders.load(decode)
         store = self._store if ask_paid else self._free
         packer = Packer(self._buffers)
         if store is None:
@@ -213,6 +199,8 @@ class NodeStore:
                     packer.unpaid.append(blob.index)
                     continue
                 answer = answer_of(blob)
+                if decode is not None:
+                    answer = decoded(function, decode.form, answer, blob.uri)
                 if not packer.has_room(answer.size):
                     yield packer.take()
                 if answer.data is not None:
@@ -262,12 +250,6 @@ class NodeStore:
             "caches": caches_of(self._store),
             "notes": [*self._notes, *([] if self._broken is None else [f"has no store: {described(self._broken)}"])],
         }
-
-
-def check_code(where: str, code: Mapping[str, str]) -> None:
-    """Raise VersionMismatch if this process has another code of a store than the process that made its pool."""
-    if (changed := changed_code(code)) is not None:
-        raise VersionMismatch(where, changed.here, changed.expected, changed.module)
 
 
 def needs_paid(store: Any, blob: Blob) -> bool:

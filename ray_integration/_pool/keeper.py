@@ -14,7 +14,8 @@ from bitstore import __version__
 from bitstore._support.once import warn_once
 from bitstore.errors import BitstoreError, described
 from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes
-from ray_integration._node.node_store import Description, NodeStore, VersionMismatch
+from ray_integration._node.node_store import Description, NodeStore
+from ray_integration._node.versions import VersionMismatch
 from ray_integration._pool.members import Address
 
 __all__ = ["Keeper", "PoolError", "check_no_client"]

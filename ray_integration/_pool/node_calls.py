@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from bitstore._support.once import warn_once
+from ray_integration._node.decoding import DecodeNotLoaded
 from ray_integration._node.node_store import NotSetUp
+from ray_integration._node.versions import VersionMismatch
 from ray_integration._pool.members import Members
 
 __all__ = ["RECOVERY", "NodeCall", "NodeCalls", "brief"]
@@ -136,6 +138,8 @@ class NodeCalls(ABC, Generic[Key]):
                 warn_once(logger, ("node store", member, type(error)), "node store %s: %s", member, brief(error))
             if not isinstance(error, ray.exceptions.RayTaskError):
                 self._pass_over(calls)
+            elif isinstance(error.cause, (VersionMismatch, DecodeNotLoaded)):
+                raise error.cause  # each row would come to the same
             elif isinstance(error.cause, NotSetUp):
                 for member in {call.member for call in calls}:
                     self.members.give_up(member)  # no lookup is in progress there for which to wait

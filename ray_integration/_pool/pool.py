@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bitstore import __version__
 from bitstore._support.fingerprint import fingerprint
-from ray_integration._node.node_store import Description, VersionMismatch, check_code
+from ray_integration._node.node_store import Description
+from ray_integration._node.versions import VersionMismatch, check_code
 from ray_integration._own_code import own_code, stamp_of
 from ray_integration._pool.asking import ask_all
 from ray_integration._pool.keeper import Keeper, PoolError, check_no_client
