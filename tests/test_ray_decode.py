@@ -131,7 +131,7 @@ def test_blobs_of_equal_size_are_tensors_in_the_memory_of_their_column() -> None
     assert wrong == "failed: short cannot be decoded: ValueError: it has 4 bytes, and (float32, (2, 3)) has 24"
 
 
-def test_what_a_decode_function_raises_is_a_failure_of_its_row() -> None:
+def test_an_error_of_a_decode_function_is_a_failure_of_its_row() -> None:
     store = OddStore(dict(list(NUMBERED.items())[:5]))
     piece = piece_of(store, [*DIGESTS[:5], "0" * 40], decode=odd, kind_column="kind")
     assert piece.column("data").to_pylist() == [*[None] * 4, b"BLOB 4", None]
