@@ -63,6 +63,8 @@ from bitstore._raw.obstore_raw import ObstoreRaw as ObstoreRaw
 from bitstore._raw.s3 import ANONYMOUS as ANONYMOUS
 from bitstore._raw.s3 import S3Raw as S3Raw
 from bitstore._tiers.composite import Composite as Composite
+from bitstore._tiers.order import LearnedOrder as LearnedOrder
+from bitstore._tiers.ranking import RankedTier as RankedTier
 from bitstore._tiers.stats import Stats as Stats
 from bitstore._tiers.stats import TierStats as TierStats
 from bitstore.blob import Blob as Blob

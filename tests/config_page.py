@@ -69,6 +69,7 @@ def tables() -> str:
         ("The table `price`", kinds["PriceTable"], set()),
         ("The table `budget` of the file", kinds["BudgetTable"], set()),
         ("The table `misses`", kinds["MissesTable"], set()),
+        ("The table `order` of the file", kinds["OrderTable"], set()),
         ("The table `packs`", kinds["PacksTable"], set()),
         ("The table `references`", kinds["ReferencesTable"], set()),
         ("The table `retry`", kinds["RetryTable"], set()),

@@ -23,6 +23,7 @@ from bitstore import (
     FsspecRaw,
     GSRaw,
     HTTPRaw,
+    LearnedOrder,
     LFSRaw,
     MemoryCache,
     MissLedger,
@@ -44,6 +45,7 @@ from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._file import File
 from bitstore.config._foreign import FsspecTier, ObstoreTier
 from bitstore.config._money import BudgetTable, PriceTable
+from bitstore.config._order import OrderTable
 from bitstore.config._packs import PacksTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
@@ -94,6 +96,7 @@ MADE_FROM: dict[type[Table], tuple[Callable[..., Any], ...]] = {
     BudgetTable: (Budget,),
     MissesTable: (RemembersMisses, MissLedger, SharedMisses),
     PacksTable: (PackCache,),
+    OrderTable: (LearnedOrder,),
 }
 # Options that have another name in a file; None: they have none, because of the reason beside them.
 NAMED: dict[str, tuple[str | None, str]] = {
@@ -107,6 +110,7 @@ NAMED: dict[str, tuple[str | None, str]] = {
     "Sha1Store.base_store": ("url", ""),
     "Sha1Store.prefix": ("url", ""),
     "DiskCache.folder": ("path", ""),
+    "LearnedOrder.seed": (None, "of tests"),
     "PackCache.raw": (None, "that of the tier"),
     "PackCache.prefix": (None, "the url of the tier"),
     "PackCache.verify": (None, "that of the tier"),
@@ -343,6 +347,7 @@ def test_keys_of_a_cache_and_of_the_file_act() -> None:
         "pay_unkept": "true",
         "on_answer": '"tests.test_observe:note"',
         "budget": '"25 USD"',
+        "order": '"learned"',
         "otel": "true",
     }
     assert {*File.__struct_fields__} == {*options, "algorithm", "tier"}
@@ -355,6 +360,16 @@ def test_keys_of_a_cache_and_of_the_file_act() -> None:
     for key, value in caps.items():
         text = f"budget = {{ {key} = {value} }}\n{source}"
         assert state_of(text) != state_of(f"budget = {{}}\n{source}"), f"{key} does nothing"
+        check(text)
+
+
+def test_keys_of_the_order_act() -> None:
+    source = tier('url = "s3://b/f/"')
+    keys = {"explore": "0.01", "cohort": '"web"', "cohort_of": '"tests.test_observe:note"', "path": '"learned.json"'}
+    assert {*OrderTable.__struct_fields__} == {*keys}
+    for key, value in keys.items():
+        text = f"order = {{ {key} = {value} }}\n{source}"
+        assert state_of(text) != state_of(f"order = {{}}\n{source}"), f"{key} does nothing"
         check(text)
 
 

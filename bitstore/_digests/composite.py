@@ -14,6 +14,7 @@ from bitstore._lookup.partial import Partial
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.composite import Composite
+from bitstore._tiers.order import Order
 from bitstore.errors import InvalidDataFound, InvalidURI, LookupFailed
 from bitstore.observe._answer import OnAnswer
 from bitstore.steps import Call, Found, Steps
@@ -32,7 +33,7 @@ class DigestComposite(DigestFormatMixin, Composite):
     ----------
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
-    call_when_uncertain, pay_unkept, on_answer, budget
+    call_when_uncertain, pay_unkept, on_answer, budget, order
         See `Composite`.
     """
 
@@ -46,9 +47,14 @@ class DigestComposite(DigestFormatMixin, Composite):
         pay_unkept: bool = False,
         on_answer: OnAnswer | None = None,
         budget: Budget | None = None,
+        order: Order = "written",
     ) -> None:
         super().__init__(
-            call_when_uncertain=call_when_uncertain, pay_unkept=pay_unkept, on_answer=on_answer, budget=budget
+            call_when_uncertain=call_when_uncertain,
+            pay_unkept=pay_unkept,
+            on_answer=on_answer,
+            budget=budget,
+            order=order,
         )
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name

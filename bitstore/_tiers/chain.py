@@ -13,6 +13,7 @@ from bitstore._lookup.asking import counts_of, label_of, methods_of
 from bitstore._lookup.locating import all_of, steps_of_location
 from bitstore._support.fingerprint import set_or_drop
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
+from bitstore._tiers.order import LearnedOrder, Order, order_of
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import Stats
 from bitstore.errors import StoreNotAvailable
@@ -67,6 +68,8 @@ class Chain(KeepsPerProcess, Store):
     configured_in: str | None = None
     # What its sources pay from; None: nothing is counted against a budget.
     _budget: Budget | None = None
+    # How the order of free sources is learned; None: they are asked in the order in which they were appended.
+    _order: LearnedOrder | None = None
     # The observers of lookups; None: there are none, which costs nothing.
     _watch: Watch | None = None
 
@@ -161,8 +164,25 @@ class Chain(KeepsPerProcess, Store):
                 before.settle()
 
     @property
+    def order(self) -> LearnedOrder | str:
+        """How the order of its free sources is learned; `"written"`: they are asked as they were appended.
+
+        It may be set at any time.
+
+        Raises
+        ------
+        ValueError
+            It is neither `"written"` nor `"learned"`, nor a `LearnedOrder`.
+        """
+        return "written" if self._order is None else self._order
+
+    @order.setter
+    def order(self, order: Order) -> None:
+        set_or_drop(self, "_order", order_of(order))
+
+    @property
     def tiers(self) -> tuple[Tier, ...]:
-        """The tiers in the order in which lookups ask them."""
+        """The tiers in the order in which they were appended, in which lookups ask them unless `order` is learned."""
         return tuple(tier for tier, _ in self._chain)
 
     def keepers_of(self, tier: Tier) -> tuple[Tier, ...]:

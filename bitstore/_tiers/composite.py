@@ -11,15 +11,19 @@ from bitstore._lookup.download import steps_of_download
 from bitstore._lookup.opened import dropped, steps_of_open
 from bitstore._lookup.partial import Elsewhere, Partial
 from bitstore._lookup.run import run
+from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.express import Begun, express
 from bitstore._tiers.keep import keep_steps
+from bitstore._tiers.order import Order
 from bitstore._tiers.paying import cannot_keep, store_worth_paying
 from bitstore._tiers.putting_off import as_asked, asked_last, asked_now
 from bitstore._tiers.question import NOT_ASKED, Question, Said
+from bitstore._tiers.ranking import RankedTier
 from bitstore._tiers.runtime import Live
+from bitstore._tiers.turns import Turn, Turns
 from bitstore._tiers.views import free_part
 from bitstore.errors import (
     InvalidDataFound,
@@ -55,11 +59,16 @@ class Composite(ChecksOptions, Chain):
         A function that is called with an `Answer` whenever a tier has answered a lookup: see the attribute.
     budget
         What all calls and requests of its tiers are paid from: see the attribute.
+    order
+        `"learned"`, or a `LearnedOrder`: free sources that were appended one after another are asked by what they have
+        answered so far, not in that order. Caches and paid sources stay where they are.
 
     Raises
     ------
     TypeError
         `on_answer` is no plain function.
+    ValueError
+        `order` is none of these.
     """
 
     call_when_uncertain = False
@@ -76,6 +85,7 @@ class Composite(ChecksOptions, Chain):
         pay_unkept: bool = False,
         on_answer: OnAnswer | None = None,
         budget: Budget | None = None,
+        order: Order = "written",
     ) -> None:
         self.call_when_uncertain = call_when_uncertain
         self.pay_unkept = pay_unkept
@@ -83,6 +93,8 @@ class Composite(ChecksOptions, Chain):
             self.on_answer = on_answer
         if budget is not None:
             self.budget = budget
+        if order != "written":
+            self.order = order
 
     def is_valid(self, uri: Any) -> bool:
         """Whether any tier understands `uri`. True where no tier is read: the lookup then says so."""
@@ -146,6 +158,7 @@ class Composite(ChecksOptions, Chain):
         look: Callable[[Store, Any], Steps[Found]] | None = None,
         kept: bool = False,
         begun: Begun | None = None,
+        turn: Turn | None = None,
     ) -> Steps[Found]:
         live = self._live() if begun is None else begun.live
         while begun is None and (flight := live.flights.lead(key)) is not None:
@@ -162,7 +175,7 @@ class Composite(ChecksOptions, Chain):
                 return found
         outcome: Found | Exception | None = None
         try:
-            found = yield from self._walk(key, live, look or live.look, paid_for, kept, begun)
+            found = yield from self._walk(key, live, look or live.look, paid_for, kept, begun, turn)
             if not isinstance(found.data, Elsewhere):  # what went to a file is no answer for others
                 outcome = found
             return found
@@ -211,13 +224,17 @@ class Composite(ChecksOptions, Chain):
         paid_for: frozenset[str] = frozenset(),
         kept: bool = False,
         begun: Begun | None = None,
+        turn: Turn | None = None,
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
         said = Said(self, key)
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
         begun_with = None
         if begun is not None:
-            chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
+            chain, begun_with, said.missing, turn = begun.chain, begun.ticket, begun.missing, begun.turn
+        elif self._order is not None:
+            turn = turn or self._turns(live).turn(key)
+            chain = turn.links
         late = asked_last(chain, key, live, said) if self._indexed else None
         if late is not None:
             chain, look = late, as_asked(look)
@@ -227,6 +244,7 @@ class Composite(ChecksOptions, Chain):
                     continue
                 question = Question(tier, live, said, begun_with)
                 begun_with = None
+                begin = 0.0 if turn is None else clock.monotonic()
                 try:
                     store = self._store_to_ask(question, key, paid_for)
                     if store is not None and keepers and not (kept or self.pay_unkept) and costs(store):
@@ -261,18 +279,41 @@ class Composite(ChecksOptions, Chain):
                     raise question.out_of_time() from None
                 else:
                     question.answered(found)
+                    if turn is not None:
+                        turn.ended(tier.name, said.spared)
                     if keepers and not isinstance(found.data, Elsewhere):
                         yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
                     return found if found.source == tier.name else found._replace(source=tier.name)
                 finally:
                     if question.trial:
                         live.trial.leave(settled=any(keeper.name in live.written for keeper in keepers))
+                if turn is not None and tier.name not in said.spared:
+                    turn.in_vain(tier.name, clock.monotonic() - begin)
         finally:
             if late is not None:  # an error that is raised refers to this frame, and so it would be counted late
                 late.close()
         if said.is_empty and not self._is_free_part:
             raise self._nothing_asked(key)
+        if turn is not None:
+            turn.ended(None, said.spared)
+            said.as_appended(self.tiers)
         raise said.error(live, self.tiers)
+
+    def ranking(self) -> tuple[RankedTier, ...]:
+        """Where each free source stands in the learned order, and why: by cohort, in the order in which they are asked.
+
+        Only sources that stand beside another are listed: others have a place that is not learned. Nothing is listed
+        where `order` is `"written"`.
+        """
+        return () if self._order is None else self._turns(self._live()).ranking()
+
+    def _turns(self, live: Live) -> Turns:
+        """The orders of its sources, which are learned."""
+        turns: Turns | None = live.turns
+        if turns is None or turns.links is not self._chain or turns.order is not self._order:
+            assert self._order is not None
+            turns = live.turns = Turns(self._chain, live.learned, self._order, live.is_up)
+        return turns
 
     def _store_to_ask(self, question: Question, key: Any, paid_for: frozenset[str]) -> Store | None:
         """The tier's store, or what may be asked of it now; None: nothing, and `question` knows why."""
@@ -316,8 +357,10 @@ class Composite(ChecksOptions, Chain):
         asked = False
         failures: list[tuple[str, BaseException]] = []
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
+        if self._order is not None:
+            chain = self._turns(self._live()).present(key).links
         if self._indexed:
-            chain = asked_last([link for link in self._chain if not link[0].paid], key, self._live())
+            chain = asked_last([link for link in chain if not link[0].paid], key, self._live())
             asked = any(tier.read and tier.store.is_valid(key) for tier in self.tiers)
         for tier, _ in chain:
             try:

@@ -19,6 +19,7 @@ from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierCounts
+from bitstore._tiers.turns import Links, Turn
 from bitstore.steps import Found, Request, Response, Steps, TransferError
 
 __all__ = ["Begun", "Express", "express"]
@@ -33,15 +34,26 @@ _ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may ch
 
 def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
-    if composite._watch is not None or not _plan(composite, composite._live()).ways:
+    if composite._watch is not None:
+        return None
+    if composite._order is not None:  # which tier comes first is another matter for each lookup
+        return partial(Express, composite) if _speaks(composite.__class__, "takes_express") else None
+    if not _plan(composite, composite._live()).ways:
         return None
     return partial(Express, composite)
 
 
 def _plan(composite: Any, live: Live) -> Plan:
     plan: Plan | None = live.plan
-    if plan is None or not plan.fits(composite):
-        plan = live.plan = Plan(composite, live)
+    if plan is None or plan.chain is not composite._chain or not plan.fits():
+        plan = live.plan = Plan(composite, live, composite._chain)
+    return plan
+
+
+def _plan_of_turn(composite: Any, live: Live, turn: Turn) -> Plan:
+    plan: Plan | None = turn.plan
+    if plan is None or not plan.fits():
+        plan = turn.plan = Plan(composite, live, turn.links)
     return plan
 
 
@@ -82,19 +94,20 @@ class Begun(NamedTuple):
     chain: tuple[tuple[Tier, tuple[Tier, ...]], ...]  # the tiers that are still to answer, and what keeps their blobs
     ticket: int | None  # of the breaker of the first of them, where that was asked already
     missing: tuple[str, ...]  # names of the tiers that lack the blob
+    turn: Turn | None  # the learned order in which the tiers are asked; None: they are asked as they were appended
 
 
 class Plan:
-    """The plain tiers with which the chain of a composite begins. It holds as long as it `fits`."""
+    """The plain tiers with which a chain of a composite begins. It holds as long as it `fits`."""
 
     __slots__ = ("_attributes", "_numbers", "chain", "ways")
 
-    def __init__(self, composite: Any, live: Live) -> None:
-        self.chain = composite._chain
+    def __init__(self, composite: Any, live: Live, chain: Links) -> None:
+        self.chain = chain
         ways: list[_Way] = []
         parts: list[Any] = [composite]
         algorithm: Any = getattr(composite, "algorithm", None)
-        chain = self.chain if _speaks(composite.__class__, "takes_express") else ()
+        chain = chain if _speaks(composite.__class__, "takes_express") else ()
         for position, (tier, keepers) in enumerate(chain):
             if not tier.read:
                 continue
@@ -116,9 +129,9 @@ class Plan:
         self._attributes = [vars(part) for part in parts]
         self._numbers = [len(vars(part)) for part in parts]
 
-    def fits(self, composite: Any) -> bool:
-        """Whether the composite has the same chain, and none of its parts another attribute."""
-        return self.chain is composite._chain and list(map(len, self._attributes)) == self._numbers
+    def fits(self) -> bool:
+        """Whether none of its parts has another attribute."""
+        return list(map(len, self._attributes)) == self._numbers
 
 
 class Express(Generator[Any, Any, Found]):
@@ -136,6 +149,7 @@ class Express(Generator[Any, Any, Found]):
         "_since",
         "_steps",
         "_ticket",
+        "_turn",
     )
 
     def __init__(self, composite: Any, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
@@ -145,6 +159,7 @@ class Express(Generator[Any, Any, Found]):
         self._steps: Steps[Found] | None = None  # those of the composite, once they have taken over
         self._missing: tuple[str, ...] = ()  # names of the tiers that lack the blob
         self._ticket: int | None = None  # of the breaker of the tier that is being asked; None: none is
+        self._turn: Turn | None = None  # the learned order in which the tiers are asked; None: as they were appended
 
     def send(self, answer: Any) -> Any:
         steps = self._steps
@@ -164,13 +179,19 @@ class Express(Generator[Any, Any, Found]):
             found = Found(answer.body, way.name)
             self._ticket = None
             self._live.flights.land(key, found)
+            if self._turn is not None:
+                self._turn.ended(way.name)
             raise StopIteration(found)
         return self._after(way) if missing else self._go_on(answer)
 
     def _begin(self) -> Any:
         composite, key = self._composite, self._key
         live = composite._live()
-        plan = _plan(composite, live)
+        if composite._order is None:
+            plan = _plan(composite, live)
+        else:
+            turn = self._turn = composite._turns(live).turn(key)
+            plan = _plan_of_turn(composite, live, turn)
         if (
             plan.ways
             and composite._watch is None
@@ -182,7 +203,7 @@ class Express(Generator[Any, Any, Found]):
             request = self._ask(0, plan.ways[0])
             if request is not None:
                 return request
-        self._steps = composite.key_steps(key, self._paid_for)
+        self._steps = composite.key_steps(key, self._paid_for, turn=self._turn)
         return self._steps.send(None)
 
     def _ask(self, place: int, way: _Way) -> Request | None:
@@ -207,19 +228,21 @@ class Express(Generator[Any, Any, Found]):
         """Ask the next tier, as this one has said that it lacks the blob."""
         way.breaker.succeeded()
         way.counts.count("misses")
+        if self._turn is not None:
+            self._turn.in_vain(way.name, clock.monotonic() - self._since)
         self._missing += (way.name,)
         place = self._place + 1
         request = self._ask(place, self._plan.ways[place]) if place < len(self._plan.ways) else None
         if request is not None:
             return request
-        begun = Begun(self._live, self._plan.chain[way.position + 1 :], None, self._missing)
+        begun = Begun(self._live, self._plan.chain[way.position + 1 :], None, self._missing, self._turn)
         self._steps = self._composite.key_steps(self._key, begun=begun)
         return self._steps.send(None)
 
     def _go_on(self, outcome: Response | BaseException) -> Any:
         """Let the steps of the composite go on from the question whose `outcome` is at hand."""
         way, request = self._plan.ways[self._place], self._request
-        begun = Begun(self._live, self._plan.chain[way.position :], self._ticket, self._missing)
+        begun = Begun(self._live, self._plan.chain[way.position :], self._ticket, self._missing, self._turn)
         steps = self._steps = self._composite.key_steps(self._key, begun=begun)
         way.tally.requests -= 1  # they count the same request
         try:

@@ -50,6 +50,7 @@ def asked_last(chain: Iterable[Link], key: Any, live: Live, said: Said | None = 
             proof = Evidence(tier.name, "index", str(denial), denial.covers_up_to) if denial.is_proof else None
             late.append((link, proof))
             if said is not None:
+                said.spared += (tier.name,)
                 said.log(tier, "put off: not in its index of ", denial.covers_up_to)
         while asked := next((each for each in late if each[1] is None), None):
             late.remove(asked)

@@ -45,7 +45,19 @@ _LEFT_ALONE = "left alone for now, after repeated failures"
 class Said:
     """What the tiers asked so far have said of one blob."""
 
-    __slots__ = ("_loud", "_store", "bad", "failures", "key", "known", "may_pass", "missing", "waits", "watch")
+    __slots__ = (
+        "_loud",
+        "_store",
+        "bad",
+        "failures",
+        "key",
+        "known",
+        "may_pass",
+        "missing",
+        "spared",
+        "waits",
+        "watch",
+    )
 
     def __init__(self, store: Any, key: Any) -> None:
         self._store = store
@@ -55,6 +67,7 @@ class Said:
         self.failures: tuple[tuple[str, BaseException], ...] = ()
         self.missing: tuple[str, ...] = ()
         self.known: Mapping[str, tuple[Evidence, ...]] = _NONE  # how it is known, of tiers that were not just asked
+        self.spared: tuple[str, ...] = ()  # tiers that lack the blob, which was known without asking them
         self.bad: tuple[Tier, ...] = ()  # caches whose bytes did not match
         self.may_pass = False  # whether a failure may be over by the next try
         self.waits: tuple[Breaker, ...] = ()  # breakers of the writes of caches that cannot keep what would be paid for
@@ -83,6 +96,14 @@ class Said:
         else:
             told = tuple(each._replace(tier=tier.name) for each in told)
         self.known = {**self.known, tier.name: told}
+        if all(each.how != "asked" for each in told):
+            self.spared += (tier.name,)
+
+    def as_appended(self, tiers: Sequence[Tier]) -> None:
+        """Bring what was said into the order in which the tiers were appended, whichever was asked first."""
+        places = {tier.name: place for place, tier in enumerate(tiers)}
+        self.failures = tuple(sorted(self.failures, key=lambda failure: places[failure[0]]))
+        self.missing = tuple(sorted(self.missing, key=places.__getitem__))
 
     def _evidence(self) -> tuple[Evidence, ...]:
         asked = ((name, (Evidence(name, "asked"),)) for name in self.missing)
@@ -130,6 +151,7 @@ class Question:
 
     def passed_over(self) -> None:
         """The store does not take the key."""
+        self.said.spared += (self.tier.name,)
         self.said.log(self.tier, "passed over, because its is_valid says no")
 
     def known(self) -> None:

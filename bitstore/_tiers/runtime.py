@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
+from bitstore._tiers.learned import Learned
 from bitstore._tiers.single_flight import Flights
 from bitstore._tiers.stats import TierCounts
 from bitstore._tiers.trial import Trial
@@ -65,6 +66,10 @@ class Live:
         self.trial = Trial()
         # What the express lane knows of the tiers (`bitstore._tiers.express.Plan`); None: nothing yet.
         self.plan: Any = None
+        # What was learned of sources, by cohort.
+        self.learned = Learned()
+        # The orders in which sources are asked (`bitstore._tiers.turns.Turns`); None: none was learned yet.
+        self.turns: Any = None
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 
@@ -74,10 +79,14 @@ class Live:
         self.unwritable.pop(name, None)
         self.doubted.pop(name, None)
 
+    def is_up(self, name: str) -> bool:
+        """Whether the tier called `name` is asked, and not left alone."""
+        return self.breakers[name].state == "closed"
+
     def share(self, whole: Live, *, own_stats: bool) -> None:
         """Use the tables of `whole`, of which this composite is a view; with `own_stats` all but the counts."""
         self.breakers, self.writers = whole.breakers, whole.writers
         self.unwritable, self.refused, self.doubted = whole.unwritable, whole.refused, whole.doubted
         self.written, self.trial = whole.written, whole.trial
         if not own_stats:
-            self.counts = whole.counts
+            self.counts, self.learned = whole.counts, whole.learned

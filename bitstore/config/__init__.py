@@ -21,6 +21,7 @@ from bitstore.config._expand import expand_path
 from bitstore.config._file import File
 from bitstore.config._misses import remembering
 from bitstore.config._money import budget_of
+from bitstore.config._order import learned_order
 from bitstore.config._tables import convert, tier
 from bitstore.config._tier import Context, ReadTier, Tier
 from bitstore.config._urls import SCHEMES
@@ -204,6 +205,10 @@ def _composite(content: dict[str, Any], name: str, folder: Path, *, from_file: b
             composite.budget = budget_of(file.budget, context)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{name}: budget: {error}") from error
+    try:
+        composite.order = learned_order(file.order, context) or "written"
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{name}: order: {error}") from error
     if file.otel:
         try:
             otel(composite)  # at the end, because its metrics tell what store it is

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from bitstore._support.digests import ALGORITHMS
 from bitstore.config._money import BudgetTable
+from bitstore.config._order import OrderTable
 from bitstore.config._python import PATH, imported
 from bitstore.config._tier import Table, about
 
@@ -36,6 +37,13 @@ class File(Table, kw_only=True):
         str | BudgetTable | None,
         about("A hard cap on what is spent: money (`25 USD`, for each process), or a table."),
     ] = None
+    order: Annotated[
+        Literal["written", "learned"] | OrderTable,
+        about(
+            "How free sources that stand together are asked: as they are written, or by what they have answered so far "
+            "(`learned`, or a table that says more)."
+        ),
+    ] = "written"
     otel: Annotated[bool, about("Whether lookups are reported to OpenTelemetry.")] = False
 
     def options(self) -> dict[str, Any]:

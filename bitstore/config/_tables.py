@@ -12,6 +12,7 @@ from bitstore._support.redact import redact_url
 from bitstore.config._caches import DiskTier, MemoryTier
 from bitstore.config._foreign import CLIENTS
 from bitstore.config._money import BudgetTable, PriceTable
+from bitstore.config._order import OrderTable
 from bitstore.config._packs import PacksTable
 from bitstore.config._python import LimitTable, PythonTier
 from bitstore.config._references import ReferencesTable
@@ -29,6 +30,7 @@ _INNER: dict[str, type[Table]] = {
     "budget": BudgetTable,
     "misses": MissesTable,
     "packs": PacksTable,
+    "order": OrderTable,
 }
 _LOCAL: dict[str, type[Tier]] = {"disk": DiskTier, "memory": MemoryTier}
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)

@@ -1,0 +1,338 @@
+"""The learned order: free sources are asked by what they have answered, and nothing else changes by that."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitstore import (
+    Composite,
+    HTTPRaw,
+    LearnedOrder,
+    LookupFailed,
+    MemoryCache,
+    NotFoundInStore,
+    Sha1Composite,
+    Sha1Store,
+)
+from bitstore.index import IndexBuilder
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, down, outcome, sha1
+from tests.test_express import BySteps, Script, Shelves, Virtual, performed, prefix_of, told
+
+SHARES = (0.72, 0.18, 0.06, 0.03, 0.01)
+"""Of the blobs, in five sources: 1.43 requests for each in the best order, and 4.57 in the worst."""
+
+
+@pytest.fixture(scope="module")
+def shelves() -> Iterator[Shelves]:
+    with Shelves() as server:
+        yield server
+
+
+def skewed(count: int, seed: int = 1) -> list[dict[str, bytes]]:
+    """What five sources hold: each blob is in one of them, by `SHARES`."""
+    rng = random.Random(seed)
+    held: list[dict[str, bytes]] = [{} for _ in SHARES]
+    for digest, data in blobs(count, 40, f"skewed {seed} ").items():
+        rng.choices(held, SHARES)[0][digest] = data
+    return held
+
+
+def shuffled(held: list[dict[str, bytes]], seed: int = 2) -> list[str]:
+    """All digests, in an order that says nothing."""
+    digests = [digest for each in held for digest in each]
+    random.Random(seed).shuffle(digests)
+    return digests
+
+
+def asked(composite: Composite) -> int:
+    sources: Any = composite.sources
+    return sum(len(store.asked) for store in sources)
+
+
+def test_the_source_with_the_most_hits_is_asked_first() -> None:
+    held = skewed(1500)
+    written = composed(*map(Shelf, reversed(held)))
+    learned = composed(*map(Shelf, reversed(held)), order=LearnedOrder(seed=1))
+    for composite in (written, learned):
+        for digest in shuffled(held):
+            composite.get(digest)
+    assert asked(written) > 4.4 * 1500
+    assert asked(learned) < 1.7 * 1500
+
+
+def test_a_batch_learns_as_single_lookups_do(shelves: Shelves) -> None:
+    """By the express lane, on which no steps are."""
+    held = skewed(3000)
+    composite = Sha1Composite(order=LearnedOrder(seed=1))
+    shelves.clear()
+    for number, blobs_held in reversed(list(enumerate(held))):
+        shelves.held |= {f"{number}/{digest}": data for digest, data in blobs_held.items()}
+        composite.append_source(Sha1Store(HTTPRaw(), f"{shelves.url}/{number}/", verify=True), name=str(number))
+    digests = shuffled(held)
+    assert all(blob.found for blob in composite.get_many(digests, in_flight=32))
+    assert len(shelves.requests) < 1.7 * len(digests)
+
+
+def test_a_source_whose_index_denies_a_blob_costs_nothing(tmp_path: Path, shelves: Shelves) -> None:
+    held = skewed(600)
+    composite = Sha1Composite(order=LearnedOrder(seed=1))
+    shelves.clear()
+    for number, blobs_held in reversed(list(enumerate(held))):
+        shelves.held |= {f"{number}/{digest}": data for digest, data in blobs_held.items()}
+        with IndexBuilder("sha1") as builder:
+            builder.add(list(blobs_held))
+            builder.write(tmp_path / f"{number}")
+        store = Sha1Store(HTTPRaw(), f"{shelves.url}/{number}/", verify=True, index=tmp_path / f"{number}")
+        composite.append_source(store, name=str(number))
+    digests = shuffled(held)
+    assert all(blob.found for blob in composite.get_many(digests, in_flight=8))
+    assert len(shelves.requests) <= 1.05 * len(digests)
+
+
+def test_an_indexed_source_comes_before_one_with_more_hits(tmp_path: Path, shelves: Shelves) -> None:
+    """What it lacks costs nothing, so that each question to it is a hit."""
+    data = list(blobs(400, 40, "beside ").items())
+    shelves.clear()
+    composite = Sha1Composite(order=LearnedOrder(seed=1))
+    with IndexBuilder("sha1") as builder:
+        builder.add([digest for digest, _ in data[::4]])
+        builder.write(tmp_path / "index")
+    composite.append_source(Sha1Store(HTTPRaw(), f"{shelves.url}/most/", verify=True), name="most")
+    indexed = Sha1Store(HTTPRaw(), f"{shelves.url}/few/", verify=True, index=tmp_path / "index")
+    composite.append_source(indexed, name="few")
+    shelves.held |= {f"{'most' if place % 4 else 'few'}/{digest}": blob for place, (digest, blob) in enumerate(data)}
+    for digest, _ in data:
+        composite.get(digest)
+    wanted = len(shelves.requests)
+    assert wanted <= 1.06 * len(data)
+
+
+@pytest.mark.parametrize("barrier", ["paid", "cache"])
+def test_no_source_passes_a_cache_or_a_paid_source(barrier: str) -> None:
+    data = blobs(200, 40, "barrier ")
+    first, best = Shelf(), Shelf(data)
+    middle: Any = as_source(API({})) if barrier == "paid" else as_cache(Box())
+    other = Shelf()
+    composite = composed(first, other, middle, best, order=LearnedOrder(explore=0.5, seed=1))
+    for digest in data:
+        composite.get(digest)
+    assert len(first.asked) == len(other.asked) == len(data)
+    if barrier == "cache":
+        assert middle.store.held == data, "what comes from below is kept"
+
+
+def test_a_source_is_explored_in_a_bounded_share_of_the_lookups() -> None:
+    data = blobs(1000, 40, "explored ")
+    first, mirror, empty = Shelf(data), Shelf(data), Shelf()
+    composite = composed(first, mirror, empty, order=LearnedOrder(explore=0.02, seed=1))
+    for digest in data:
+        composite.get(digest)
+    assert len(first.asked) >= 980
+    assert len(mirror.asked) + len(empty.asked) in (20, 30), "one in fifty, of which some meet both"
+    assert min(len(mirror.asked), len(empty.asked)) >= 9
+
+
+def test_the_first_of_two_mirrors_stays_where_none_is_explored() -> None:
+    data = blobs(100, 40, "unexplored ")
+    first, mirror = Shelf(data), Shelf(data)
+    composite = composed(first, mirror, order=LearnedOrder(explore=0))
+    for digest in data:
+        composite.get(digest)
+    assert (len(first.asked), len(mirror.asked)) == (100, 0)
+
+
+def test_a_mirror_of_the_first_source_comes_after_what_has_other_blobs() -> None:
+    """It has most of the blobs, and none of those for which it is asked."""
+    most, rest = blobs(700, 40, "most "), blobs(300, 40, "rest ")
+    first, mirror, other = Shelf(most), Shelf(most), Shelf(rest)
+    composite = composed(first, mirror, other, order=LearnedOrder(seed=1))
+    digests = shuffled([most, rest])
+    for digest in digests:
+        composite.get(digest)
+    late = digests[-200:]
+    needless = sum(digest in rest for digest in mirror.asked if digest in set(late))
+    assert needless < 0.2 * sum(digest in rest for digest in late)
+
+
+def test_the_order_follows_a_workload_that_changes() -> None:
+    before, after = blobs(3000, 40, "before "), blobs(3000, 40, "after ")
+    one, two = Shelf(before), Shelf(after)
+    composite = composed(one, two, order=LearnedOrder(seed=1))
+    for digest in itertools.chain(before, after):
+        composite.get(digest)
+    assert len(set(list(after)[-500:]) & set(one.asked)) < 100
+
+
+def test_each_answer_is_that_of_the_written_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found or not, errors, and what caches keep: whatever fails, and whichever source is asked first."""
+    rng = random.Random(5)
+    data = blobs(300, 40, "same ")
+    sources = 4
+    failing = {(rng.randrange(sources), digest) for digest in data for _ in range(rng.choice([0, 0, 0, 1, 2]))}
+    holders = {digest: {rng.randrange(sources) for _ in range(rng.choice([0, 1, 1, 2]))} for digest in data}
+
+    class Flaky(Shelf):
+        def __init__(self, number: int) -> None:
+            super().__init__({digest: blob for digest, blob in data.items() if number in holders[digest]})
+            self.number = number
+
+        def get(self, uri: str) -> bytes:
+            if (self.number, uri) in failing:
+                raise OSError(f"source {self.number} is down for {uri}")
+            return super().get(uri)
+
+    monkeypatch.setattr("bitstore._tiers.breaker.FAILURES", 10_000)
+    outcomes = []
+    for order in ("written", LearnedOrder(explore=0.5, seed=3)):
+        cache, api = Box(), API({})
+        composite = composed(as_cache(cache), *map(Flaky, range(sources)), as_source(api, "api"), order=order)
+        answers: dict[str, Any] = {}
+        for digest in data:
+            try:
+                answers[digest] = composite.get(digest)
+            except Exception as error:
+                answers[digest] = told(error)
+        outcomes.append((answers, cache.held, api.calls))
+    assert outcomes[0] == outcomes[1]
+    kinds = Counter(type(each) for each in outcomes[0][0].values())
+    assert kinds[bytes] > 50 < kinds[tuple]
+
+
+@pytest.mark.parametrize("how", ["get", "one by one"])
+def test_the_express_lane_takes_the_same_turns(how: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Virtual(monkeypatch)
+    monkeypatch.setattr(random, "uniform", lambda least, most: most)  # pauses before tries again count as cost
+
+    def change(composite: Sha1Composite) -> None:
+        composite.order = LearnedOrder(explore=0.3, seed=1)
+
+    for seed in range(6):
+        script = Script(seed, ("one", "two", "three"), 40)
+        by_steps, taken = (
+            performed(script, cls, "HTTP", shelves, how, now, change) for cls in (BySteps, Sha1Composite)
+        )
+        assert taken == by_steps, (seed, script.answers)
+
+
+def test_a_failure_is_never_an_absence_in_any_order() -> None:
+    composite = composed(Shelf(), down(), Shelf(), order=LearnedOrder(explore=0.5, seed=1))
+    kinds = {type(outcome(lambda digest=digest: composite.get(digest))) for digest in blobs(60, 40, "down ")}  # type: ignore[misc]
+    assert kinds == {LookupFailed}
+
+
+def test_a_source_that_answers_late_comes_after_one_that_is_quick(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that moves with the slow source: both hold half of the blobs."""
+    now = Virtual(monkeypatch)
+    data = list(blobs(200, 40, "late ").items())
+
+    class Slow(Shelf):
+        def get(self, uri: str) -> bytes:
+            now.now += 1.0
+            return super().get(uri)
+
+    slow, quick = Slow(dict(data[::2])), Shelf(dict(data[1::2]))
+    composite = composed(slow, quick, order=LearnedOrder(explore=0.1, seed=1))
+    for digest, _ in data:
+        composite.get(digest)
+    assert len(quick.asked) > 1.3 * len(slow.asked)
+
+
+def test_cohorts_have_orders_of_their_own() -> None:
+    data = {name: blobs(200, 40, f"{name} ") for name in ("north", "south")}
+    of = {digest: name for name, held in data.items() for digest in held}
+    one, two = Shelf(data["north"]), Shelf(data["south"])
+    composite = composed(one, two, order=LearnedOrder(cohort=of.__getitem__, seed=1))
+    for pair in zip(*data.values(), strict=True):
+        for digest in pair:
+            composite.get(digest)
+    assert asked(composite) < 1.15 * 400
+    order = composite.order
+    assert isinstance(order, LearnedOrder)
+    order.cohort = "west"
+    composite.get(next(iter(data["north"])))
+    assert {row.cohort for row in composite.ranking()} == {"north", "south", "west"}
+
+
+@pytest.mark.parametrize("cohort", [lambda key: 1 / 0, lambda key: 7])
+def test_a_cohort_that_cannot_be_told_ends_no_lookup(cohort: Any, caplog: pytest.LogCaptureFixture) -> None:
+    data = blobs(30, 40, "untold ")
+    composite = composed(Shelf(), Shelf(data), order=LearnedOrder(cohort=cohort))
+    assert [composite.get(digest) for digest in data] == [*data.values()]
+    assert {row.cohort for row in composite.ranking()} == {""}
+
+
+def test_few_cohorts_are_remembered() -> None:
+    data = blobs(600, 40, "many ")
+    composite = composed(Shelf(), Shelf(data), order=LearnedOrder(cohort=str))
+    for digest in data:
+        composite.get(digest)
+    assert len({row.cohort for row in composite.ranking()}) == 256
+    assert len(composite._live().turns._cohorts) == 256
+
+
+def test_a_tier_that_is_appended_later_takes_part() -> None:
+    data = blobs(100, 40, "later ")
+    composite = composed(Shelf(), Shelf(), order=LearnedOrder(seed=1))
+    assert type(outcome(lambda: composite.get(sha1(b"none")))) is NotFoundInStore
+    last = Shelf(data)
+    composite.append_source(last)
+    for digest in data:
+        composite.get(digest)
+    assert composite.ranking()[0].tier == composite.tiers[-1].name
+    assert composite.ranking()[0].place == 1
+    assert composite.ranking()[0].written == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"explore": 0.6}, "explore=0.6: expected a share"),
+        ({"explore": -0.1}, "explore=-0.1: expected a share"),
+        ({"explore": float("nan")}, "explore=nan: expected a share"),
+        ({"explore": True}, "explore=True: expected a share"),
+        ({"explore": "5%"}, "explore='5%': expected a share"),
+        ({"cohort": 7}, "cohort=7: expected a text, or a function"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=expected):
+        LearnedOrder(**options)
+
+
+@pytest.mark.parametrize("order", ["best", None, True, 0.5])
+def test_an_unknown_order_is_refused(order: Any) -> None:
+    with pytest.raises(ValueError, match="expected 'written', 'learned' or a LearnedOrder"):
+        Sha1Composite(order=order)
+
+
+def test_an_order_travels_with_its_composite() -> None:
+    composite = composed(MemoryCache(), order=LearnedOrder(explore=0.1, cohort="web"))
+    order = pickle.loads(pickle.dumps(composite)).order
+    assert (order.explore, order.cohort) == (0.1, "web")
+    assert vars(composed(order="written")) == vars(composed())
+    composite.order = "written"
+    assert composite.order == "written"
+
+
+def test_exists_asks_in_the_learned_order(shelves: Shelves) -> None:
+    data = list(blobs(60, 40, "exists "))
+    shelves.clear()
+    composite = Sha1Composite(order=LearnedOrder(explore=0))
+    for tier in ("none", "all"):
+        composite.append_source(Sha1Store(HTTPRaw(), prefix_of("HTTP", shelves, tier), verify=True), name=tier)
+    shelves.held |= {f"all/{digest}": blob for digest, blob in blobs(60, 40, "exists ").items()}
+    for digest in data[:30]:
+        composite.get(digest)
+    before = len(shelves.requests)
+    assert all(composite.exists(digest) for digest in data[30:])
+    assert len(shelves.requests) - before == 30
