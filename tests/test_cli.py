@@ -30,11 +30,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitstore import __version__ as version
-from bitstore._cli import main
 from bitstore._digests.hash_list import HashList
-from bitstore._support import once
 from bitstore._support.atomic import DRAFTS
 from bitstore._transport.native.choice import choice
+from tests.cli_scene import here
 from tests.servers import Answer, CountedAPI, Hold, SeaweedS3
 
 COMMAND = [sys.executable, "-m", "bitstore"]
@@ -61,10 +60,7 @@ def bitstore(
         if options:
             done = subprocess.run([*COMMAND, *words], capture_output=True, timeout=120, check=False, **options)
             return Ran(done.returncode, done.stdout, done.stderr.decode())
-        once.given.clear()
-        monkeypatch.setattr(sys, "argv", ["bitstore", *words])
-        code = main()
-        out, err = capfdbinary.readouterr()
+        code, out, err = here(monkeypatch, capfdbinary, *words)
         return Ran(code, out, err.decode())
 
     return run

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bitstore._cli import main
 from bitstore.config import load
+from tests.cli_scene import here
 
 COMMAND = [sys.executable, "-m", "bitstore"]
 BODY = b"a blob"
@@ -34,14 +34,6 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], args: list[str]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the command, run in this process, which takes less time."""
-    monkeypatch.setattr(sys, "argv", ["bitstore", *args])
-    code = main()
-    out, err = capfd.readouterr()
-    return code, out, err
-
-
 def shell(place: Path, line: str) -> tuple[int, bytes, str]:
     """Exit code, standard output and standard error of a line of bash, in which `bitstore` is the command."""
     line = line.replace("bitstore ", f"{sys.executable} -m bitstore ", 1)
@@ -52,22 +44,21 @@ def shell(place: Path, line: str) -> tuple[int, bytes, str]:
 
 LOST = ["2>&-", "2>/dev/full", "0<&- 1>&- 2> >(true)"]
 RUNS = [
-    (f"get {DIGEST} -o one --config b.toml", 0),
-    (f"get {ABSENT} -o one --config b.toml", 1),
-    ("fetch list -o out --config b.toml", 0),
-    ("fetch more -o out --config b.toml", 1),
-    ("fetch list -o out.parquet --existing replace --config b.toml", 0),
-    ("warm list --config b.toml", 0),
-    ("warm more --config b.toml", 1),
-    ("nonsense", 3),
-    ("fetch list --nonsense", 3),
+    *((f"get {DIGEST} -o one --config b.toml", 0, lost) for lost in LOST),
+    *((f"get {ABSENT} -o one --config b.toml", 1, lost) for lost in LOST),
+    *(("nonsense", 3, lost) for lost in LOST),
+    ("fetch list -o out --config b.toml", 0, LOST[0]),
+    ("fetch more -o out --config b.toml", 1, LOST[1]),
+    ("fetch list -o out.parquet --existing replace --config b.toml", 0, LOST[2]),
+    ("warm list --config b.toml", 0, LOST[0]),
+    ("warm more --config b.toml", 1, LOST[1]),
+    ("fetch list --nonsense", 3, LOST[2]),
 ]
 
 
-@pytest.mark.parametrize(("command", "code"), RUNS)
-def test_lost_messages_change_no_exit_code(place: Path, command: str, code: int) -> None:
-    for lost in LOST:
-        assert (lost, shell(place, f"bitstore {command} {lost}")[0]) == (lost, code)
+@pytest.mark.parametrize(("command", "code", "lost"), RUNS)
+def test_lost_messages_change_no_exit_code(place: Path, command: str, code: int, lost: str) -> None:
+    assert shell(place, f"bitstore {command} {lost}")[0] == code
     if code == 0 and command.startswith("get"):
         assert (place / "one").read_bytes() == BODY  # and no message is in the file that got the free descriptor
     if code == 0 and "-o out " in command:
@@ -83,14 +74,17 @@ def test_a_full_standard_output_is_a_failure(place: Path, command: str) -> None:
     assert (place / "code").read_text() in ("141\n", "0\n")  # the reader may be quick, or late
 
 
-def test_damage_exits_with_1_and_an_unreadable_folder_does_not(place: Path) -> None:
+def test_damage_exits_with_1_and_an_unreadable_folder_does_not(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
     (blob,) = (path for path in (place / "cache").rglob(DIGEST) if path.is_file())
     blob.write_bytes(b"damage")
-    assert shell(place, "bitstore cache verify cache")[0] == 1
-    assert shell(place, "bitstore cache verify cache")[0] == 0
+    assert here(monkeypatch, capfd, "cache", "verify", "cache")[0] == 1
+    assert here(monkeypatch, capfd, "cache", "verify", "cache")[0] == 0
     (place / "cache/sha1").rename(place / "elsewhere")
     (place / "cache/sha1").symlink_to("sha1")
-    code, _, err = shell(place, f"bitstore get {DIGEST} --config b.toml")
+    code, _, err = here(monkeypatch, capfd, "get", DIGEST, "--config", "b.toml")
     assert code in (0, 2), err
 
 
@@ -234,7 +228,7 @@ def test_bad_arguments_are_refused(
 ) -> None:
     monkeypatch.chdir(place)
     before = sorted(place.iterdir())
-    code, out, err = here(monkeypatch, capfd, shlex.split(line))
+    code, out, err = here(monkeypatch, capfd, *shlex.split(line))
     assert (code, out) == (3, ""), err
     assert err and said in err
     assert sorted(place.iterdir()) == before
@@ -306,7 +300,7 @@ def test_a_store_of_the_users_own_that_misbehaves_is_no_absence(
     )
     for blob in (place / "cache").rglob(DIGEST):
         blob.unlink()
-    code, _, err = here(monkeypatch, capfd, [*command.split(), "--config", "m.toml"])
+    code, _, err = here(monkeypatch, capfd, *command.split(), "--config", "m.toml")
     if "from bitstore" in MODULES[kind]:  # the store can be made, and what it answers is unknown
         assert code == 2, err
     else:

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,11 +18,13 @@ from bitstore._cli.fetching import run
 from bitstore._cli.listings import Listing, Listings
 from bitstore._cli.outputs import output
 from bitstore._digests.hash_list import HashList
+from tests.cli_scene import here
 from tests.clock import HandClock
 from tests.servers import Answer, CountedAPI
 from tests.test_cli_endings import ABSENT, BODY, COMMAND, DIGEST
 
 LIST, OUT = "list", "out"
+Command = Callable[..., tuple[int, str]]  # exit code, and what it said
 
 
 @pytest.fixture
@@ -32,11 +35,16 @@ def store(tmp_path: Path) -> str:
     return f"{(tmp_path / 'shelf').as_uri()}/"
 
 
-def bitstore(folder: Path, *args: str | Path) -> tuple[int, str]:
-    command = [*COMMAND, *map(str, args)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
-    assert b"Traceback" not in done.stderr
-    return done.returncode, done.stdout.decode() + done.stderr.decode()
+@pytest.fixture
+def bitstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> tuple[int, str]:
+        code, out, err = here(monkeypatch, capfd, *args)
+        assert "Traceback" not in err
+        return code, out + err
+
+    return run
 
 
 def make_device(path: Path) -> None:
@@ -47,7 +55,9 @@ def make_device(path: Path) -> None:
         pytest.skip("only root may make a device")
 
 
-def test_get_writes_into_a_device_a_pipe_and_the_target_of_a_link(tmp_path: Path, store: str) -> None:
+def test_get_writes_into_a_device_a_pipe_and_the_target_of_a_link(
+    bitstore: Command, tmp_path: Path, store: str
+) -> None:
     make_device(tmp_path / "null")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "real").write_bytes(b"old")
@@ -55,19 +65,21 @@ def test_get_writes_into_a_device_a_pipe_and_the_target_of_a_link(tmp_path: Path
     (tmp_path / "to-null").symlink_to("null")
     with os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
         for name in ("null", "to-null", "pipe", "link", "/dev/stdout"):
-            code, said = bitstore(tmp_path, "get", DIGEST, "--store", store, "-o", name)
+            code, said = bitstore("get", DIGEST, "--store", store, "-o", name)
             assert (code, said) == (0, BODY.decode() if name == "/dev/stdout" else "")
         assert reader.read(100) == BODY
     assert stat.S_ISCHR((tmp_path / "null").lstat().st_mode)
     assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == BODY
-    code, said = bitstore(tmp_path, "get", DIGEST, "--store", store, "-o", "/dev/full")
+    code, said = bitstore("get", DIGEST, "--store", store, "-o", "/dev/full")
     assert (code, said) == (2, "bitstore: cannot write the blob to /dev/full: No space left on device\n")
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "link to a folder", "loop"])
 @pytest.mark.parametrize("name", [OUT, "x.parquet", "out/missing.txt", "out/failed.tsv", "out/invalid.tsv"])
-def test_fetch_refuses_an_output_of_another_kind(tmp_path: Path, store: str, name: str, kind: str) -> None:
+def test_fetch_refuses_an_output_of_another_kind(
+    bitstore: Command, tmp_path: Path, store: str, name: str, kind: str
+) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if kind == "device":
@@ -84,7 +96,7 @@ def test_fetch_refuses_an_output_of_another_kind(tmp_path: Path, store: str, nam
         path.symlink_to(tmp_path / "shelf")
     before = path.lstat()
     to = OUT if name.startswith(OUT) else name
-    code, said = bitstore(tmp_path, "fetch", LIST, "-o", to, "--store", store, "--existing", "replace")
+    code, said = bitstore("fetch", LIST, "-o", to, "--store", store, "--existing", "replace")
     assert code == 3, said
     assert path.name in said
     assert path.lstat()[:3] == before[:3]
@@ -93,7 +105,9 @@ def test_fetch_refuses_an_output_of_another_kind(tmp_path: Path, store: str, nam
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "loop", "link to nowhere"])
 @pytest.mark.parametrize("existing", ["skip", "check", "replace"])
-def test_a_special_file_named_like_a_digest_is_no_blob(tmp_path: Path, store: str, kind: str, existing: str) -> None:
+def test_a_special_file_named_like_a_digest_is_no_blob(
+    bitstore: Command, tmp_path: Path, store: str, kind: str, existing: str
+) -> None:
     (tmp_path / OUT).mkdir()
     path = tmp_path / OUT / DIGEST
     if kind == "device":
@@ -108,7 +122,7 @@ def test_a_special_file_named_like_a_digest_is_no_blob(tmp_path: Path, store: st
     with (tmp_path / LIST).open("a") as file:
         file.write(f"{hashlib.sha1(b'other').hexdigest()}\n")
     before = path.lstat()
-    code, said = bitstore(tmp_path, "fetch", LIST, "-o", OUT, "--store", store, "--existing", existing)
+    code, said = bitstore("fetch", LIST, "-o", OUT, "--store", store, "--existing", existing)
     assert code == 2, said
     assert "found 1 blobs" in said and "failed: 1" in said and f"cannot write out/{DIGEST}: " in said
     assert path.lstat()[:3] == before[:3]
@@ -116,7 +130,7 @@ def test_a_special_file_named_like_a_digest_is_no_blob(tmp_path: Path, store: st
     assert (tmp_path / OUT / hashlib.sha1(b"other").hexdigest()).read_bytes() == b"other"
 
 
-def test_fetch_writes_through_links(tmp_path: Path, store: str) -> None:
+def test_fetch_writes_through_links(bitstore: Command, tmp_path: Path, store: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / OUT).mkdir()
     for name in (f"{OUT}/{DIGEST}", f"{OUT}/missing.txt", "x.parquet", OUT + "/invalid.tsv"):
@@ -124,8 +138,8 @@ def test_fetch_writes_through_links(tmp_path: Path, store: str) -> None:
     (tmp_path / "elsewhere/invalid.tsv").write_text("of an earlier run\n")
     with (tmp_path / LIST).open("a") as file:
         file.write(f"{ABSENT}\n")
-    assert bitstore(tmp_path, "fetch", LIST, "-o", OUT, "--store", store)[0] == 1
-    assert bitstore(tmp_path, "fetch", LIST, "-o", "x.parquet", "--store", store)[0] == 1
+    assert bitstore("fetch", LIST, "-o", OUT, "--store", store)[0] == 1
+    assert bitstore("fetch", LIST, "-o", "x.parquet", "--store", store)[0] == 1
     assert (tmp_path / "elsewhere" / DIGEST).read_bytes() == BODY
     assert (tmp_path / "elsewhere/missing.txt").read_text() == f"{ABSENT}\n"
     assert pq.read_table(tmp_path / "elsewhere/x.parquet")["data"].to_pylist() == [BODY]
@@ -133,25 +147,25 @@ def test_fetch_writes_through_links(tmp_path: Path, store: str) -> None:
     assert all((tmp_path / name).is_symlink() for name in (f"{OUT}/{DIGEST}", f"{OUT}/missing.txt", "x.parquet"))
 
 
-def test_outputs_may_have_names_as_long_as_the_file_system_takes(tmp_path: Path, store: str) -> None:
+def test_outputs_may_have_names_as_long_as_the_file_system_takes(bitstore: Command, tmp_path: Path, store: str) -> None:
     with (tmp_path / LIST).open("a") as file:
         file.write(f"{ABSENT}\nno digest\n")
-    assert bitstore(tmp_path, "get", DIGEST, "--store", store, "-o", "a" * 255) == (0, "")
+    assert bitstore("get", DIGEST, "--store", store, "-o", "a" * 255) == (0, "")
     name = "b" * 247 + ".parquet"
-    code, said = bitstore(tmp_path, "fetch", LIST, "-o", name, "--store", store)
+    code, said = bitstore("fetch", LIST, "-o", name, "--store", store)
     assert code == 1, said
     assert (tmp_path / name).is_file()
     assert sorted(path.name[-11:] for path in tmp_path.glob("b*.t*")) == ["invalid.tsv", "missing.txt"]
-    assert bitstore(tmp_path, "fetch", LIST, "-o", "c" * 255, "--store", store)[0] == 1
+    assert bitstore("fetch", LIST, "-o", "c" * 255, "--store", store)[0] == 1
 
 
-def test_outputs_may_have_names_that_are_not_utf8(tmp_path: Path, store: str) -> None:
+def test_outputs_may_have_names_that_are_not_utf8(bitstore: Command, tmp_path: Path, store: str) -> None:
     name = os.fsdecode(b"\xff")
     for number in (0, 1):
-        code, said = bitstore(tmp_path, "warm", LIST, "--store", store, "--cache", name, "--ledger", f"ledger{name}")
+        code, said = bitstore("warm", LIST, "--store", store, "--cache", name, "--ledger", f"ledger{name}")
         assert code == 0 and ("known by the ledger" in said) == bool(number), said
     for to in (name, f"{name}.parquet"):
-        code, said = bitstore(tmp_path, "fetch", LIST, "-o", to, "--store", store)
+        code, said = bitstore("fetch", LIST, "-o", to, "--store", store)
         assert code == 0 and (tmp_path / to).exists(), said
 
 
@@ -180,12 +194,14 @@ def test_a_retry_from_a_pipe_writes_its_failures_beside_the_blobs(tmp_path: Path
 # ---------------------------------------------------------------------------- causes and progress
 
 
-def test_fetch_names_the_causes_and_stops_where_everything_fails_for_one(tmp_path: Path, api: CountedAPI) -> None:
+def test_fetch_names_the_causes_and_stops_where_everything_fails_for_one(
+    bitstore: Command, tmp_path: Path, api: CountedAPI
+) -> None:
     digests = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(300)]
     (tmp_path / LIST).write_text("".join(f"{digest}\n" for digest in digests))
     api.rules.add(Answer(403))
     stores = ("--store", f"{api.url}/{{digest[:2]}}/{{digest}}")
-    code, said = bitstore(tmp_path, "fetch", LIST, "-o", OUT, *stores)
+    code, said = bitstore("fetch", LIST, "-o", OUT, *stores)
     failed = (tmp_path / OUT / "failed.tsv").read_text().splitlines()
     assert (code, len(failed)) == (2, 100)
     assert said.startswith("stopped: ") and "stopped because: 100 lookups in a row failed for one cause: " in said
@@ -193,20 +209,20 @@ def test_fetch_names_the_causes_and_stops_where_everything_fails_for_one(tmp_pat
     assert "403" in cause and cause.endswith(f"(the first: {failed[0].split(chr(9))[0]})")
     assert all(line.count("403") == 1 and "Sha1Composite" not in line for line in failed)
 
-    code, said = bitstore(tmp_path, "fetch", LIST, "-o", OUT, *stores, "--max-failures", "0")
+    code, said = bitstore("fetch", LIST, "-o", OUT, *stores, "--max-failures", "0")
     assert code == 2 and "failed: 300" in said and "  300 x " in said and "stopped" not in said
 
 
-def test_a_success_between_failures_lets_fetch_continue(tmp_path: Path, api: CountedAPI) -> None:
+def test_a_success_between_failures_lets_fetch_continue(bitstore: Command, tmp_path: Path, api: CountedAPI) -> None:
     blobs = {hashlib.sha1(str(number).encode()).hexdigest(): str(number).encode() for number in range(40)}
     good = list(blobs)[::4]
     api.blobs.update({digest: blobs[digest] for digest in good})
     api.rules.add(Answer(403), path="|".join(set(blobs).difference(good)))
     (tmp_path / LIST).write_text("".join(f"{digest}\n" for digest in blobs))
     args = ("fetch", LIST, "-o", OUT, "--store", f"{api.url}/blob/", "--in-flight", "1")
-    code, said = bitstore(tmp_path, *args, "--max-failures", "4")
+    code, said = bitstore(*args, "--max-failures", "4")
     assert code == 2 and "found 10 blobs" in said and "failed: 30" in said and "stopped" not in said
-    assert "stopped: " in bitstore(tmp_path, *args, "--max-failures", "3")[1]
+    assert "stopped: " in bitstore(*args, "--max-failures", "3")[1]
 
 
 def test_fetch_without_a_terminal_prints_a_line_every_ten_seconds(
