@@ -34,9 +34,9 @@ from bitstore import (
     StoreNotAvailable,
     config,
 )
-from bitstore._packs import publisher
+from bitstore._packs import catalog, publisher
 from bitstore._packs.journal import adopted
-from bitstore._packs.tar import head_of, members, padding_of
+from bitstore._packs.tar import Member, head_of, members, padding_of
 from bitstore.references import ReferenceTable
 from bitstore.steps import Call
 from bitstore.testing import check_store
@@ -255,7 +255,9 @@ def test_new_packs_are_seen_when_they_are_listed_again(place: Scene, monkeypatch
 
 
 def test_a_damaged_table_is_fetched_again_where_small_tables_are_put_together(place: Scene) -> None:
-    some = {sha1(data): data for data in (b"%d" % number for number in range(4000))}
+    small = sorted(BLOBS)[-14:]  # these lie behind the damage
+    numbered = [(sha1(data), data) for data in (b"%d" % number for number in range(10_000))]
+    some = dict(numbered[:4000])
     with place.cache() as cache:
         fill(cache, some)
     reader = place.cache("elsewhere", refresh=3600)
@@ -264,9 +266,12 @@ def test_a_damaged_table_is_fetched_again_where_small_tables_are_put_together(pl
     data = table.read_bytes()
     at = data.index(bytes.fromhex(min(some)))
     table.write_bytes(data[:at] + bytes(20) + data[at + 20 :])
-    for digest in sorted(BLOBS)[-14:]:  # these lie behind the damage
+    for number, digest in enumerate(small):
         with place.cache() as cache:
             cache.put(digest, BLOBS[digest])
+            if number in (4, 9):  # so few small ones are neighbours that large ones are put together with them
+                cache.flush()
+                fill(cache, dict(numbered[4000 if number == 4 else 7000 :][:3000]))
     reader = place.cache("elsewhere", refresh=3600)
     with pytest.raises(StoreNotAvailable, match="the next lookup fetches it again"):
         reader.get(digest)
@@ -323,6 +328,42 @@ def test_many_packs_become_few_tables(place: Scene) -> None:
     assert len(tables) < 13
     check(reader, dict(some[:160]))
     check(place.cache("elsewhere"), dict(some[:160]))
+
+
+def test_a_process_that_only_writes_looks_into_few_tables(place: Scene) -> None:
+    cache = place.cache(refresh=3600)
+    some = list(BLOBS.items())
+    for start in range(0, 160, 4):
+        fill(cache, dict(some[start : start + 4]))
+        cache.flush()
+        assert len(list((place.local / "tables").glob("*.bitrefs"))) < 13
+    assert len(place.names()) == 40
+    fill(cache, dict(some[:160]))
+    assert cache.stats()["present"] == cache.stats()["written"] == 160
+    check(cache, dict(some[:160]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tables_that_are_put_together_say_what_they_said(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "_MANY", 3)
+    monkeypatch.setattr(catalog, "_LARGE", 60)
+    dice = random.Random(seed)
+    pool = [sha1(b"%d" % number) for number in range(80)]
+    known = catalog.Catalog(tmp_path, "sha1")
+    sure = threading.Lock()
+    for number in range(30):
+        held = dice.sample(pool, dice.choice((0, 1, 5, 20, 70)))
+        name = f"{number:02d}-{dice.randrange(99):02d}"
+        rows = [Member(digest, 1000 * number + at, at) for at, digest in enumerate(held)]
+        catalog.write_index(tmp_path / f"{name}.bitrefs", name, rows, "sha1", whole=dice.random() < 0.9)
+        known.reload()
+        known.gone |= {f"{name}.tar"} if dice.random() < 0.1 else set()
+        before = [known.find(digest) for digest in pool]
+        known.compact(sure)
+        assert [known.find(digest) for digest in pool] == before
+    assert len(list(tmp_path.glob("*.bitrefs"))) < 30
 
 
 # --- Indexes that are lost or wrong ----------------------------------------------------------------------------------

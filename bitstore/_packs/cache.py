@@ -289,9 +289,11 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
             data = bytes(memoryview(data))
         kind = digest_algorithm(self.algorithm)
         given: Any = digest
-        if not isinstance(given, str) or not kind.is_digest(given):
+        if isinstance(given, str) and kind.is_digest(given):
+            key = given.lower()
+        else:
             self._check_valid(given)
-        key = self._text(given).lower()
+            key = self._text(given).lower()
         if self.verify and (actual := kind.of(data)) != key:
             self._verify_digest(actual, key)
         state = self._states.get() or self._start()
@@ -306,7 +308,8 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
         if bad:
             state.finder.bad.discard(key)
         if kept:
-            publisher.hold(self)
+            if not publisher.holds(self):
+                publisher.hold(self)
             state.written += 1
         else:
             state.present += 1
@@ -328,6 +331,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
     def _publish(self, state: _State, *, everything: bool) -> None:
         try:
             state.writer.publish(everything=everything, published=state.finder.reload)
+            state.finder.compact()
         except StoreNotAvailable:
             raise
         except OSError as error:

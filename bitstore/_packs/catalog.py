@@ -11,8 +11,10 @@ import os
 import secrets
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from bitstore._packs.tar import Member
 from bitstore.references._table import DamagedReferences, Reference, ReferenceTable, write_columns
@@ -78,9 +80,10 @@ class Catalog:
 
     def find(self, digest: str) -> Reference | None:
         """Where the blob of a digest lies; None: in no pack that is known. Raises DamagedReferences."""
+        key = bytes.fromhex(digest)
         for table in self._order:
-            found = table.lookup(digest)
-            if found is not None and found.url not in self.gone:
+            row = table.row(key)
+            if row is not None and (found := table.at(row)).url not in self.gone:
                 return found
         return None
 
@@ -133,8 +136,18 @@ class Catalog:
         self.gone.clear()
         self.reload()
 
-    def compact(self) -> None:
+    @property
+    def has_many(self) -> bool:
+        """Whether there are so many tables that small ones should be put together."""
+        return len(self._tables) > _MANY
+
+    def compact(self, guard: AbstractContextManager[Any]) -> None:
         """Put small tables together where there are many. One process of the machine does it at a time.
+
+        Parameters
+        ----------
+        guard
+            The lock under which everything else of a catalog is called: it is held for moments alone.
 
         Raises
         ------
@@ -143,53 +156,71 @@ class Catalog:
         OSError
             The disk fails.
         """
-        if len(self._tables) <= _MANY:
+        if not self.has_many:
             return
         with open(self.folder / "lock", "wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return
-            self.reload()
-            chosen: list[str] = []
-            rows = packs = 0
-            whole = {name: table for name, table in self._tables.items() if not _is_cut(table)}
-            for name, table in sorted(whole.items(), key=lambda item: len(item[1])):
-                rows += len(table)
-                packs += len(table.urls())
-                if rows > _LARGE or packs > _MOST_PACKS:
-                    break
-                chosen.append(name)
-            if len(chosen) > 1:
-                self._merge(chosen)
+            with guard:
+                self.reload()
+                chosen, gone = self._chosen(), set(self.gone)
+            if len(chosen) < 2:
+                return
+            self._merge(chosen, gone)
+            with guard:
                 self.reload()
 
-    def _merge(self, names: Sequence[str]) -> None:
-        latest = sorted(names, reverse=True)
+    def _chosen(self) -> dict[str, ReferenceTable]:
+        """Neighbours, as later ones replace those before; the smallest ones, so that each row is copied seldom."""
+        longest: list[str] = []
+        for limit in (1 << power for power in range(_LARGE.bit_length() + 1)):
+            longest = max(self._runs(limit), key=len)
+            if len(longest) >= _MANY // 2:
+                break
+        return {name: self._tables[name] for name in longest}
+
+    def _runs(self, limit: int) -> Iterator[list[str]]:
+        """Names of tables of at most `limit` rows with no other in between, of which each run fits into one."""
+        run: list[str] = []
+        rows = packs = 0
+        for name, table in sorted(self._tables.items()):
+            size = len(table)
+            small = size <= limit and not _is_cut(table)
+            if not small or rows + size > _LARGE or packs + len(table.urls()) > _MOST_PACKS:
+                yield run
+                run, rows, packs = [], 0, 0
+            if small:
+                run.append(name)
+                rows += size
+                packs += len(table.urls())
+        yield run
+
+    def _merge(self, tables: Mapping[str, ReferenceTable], gone: set[str]) -> None:
         urls: dict[str, int] = {}
         rows: dict[bytes, tuple[int, int, int]] = {}
-        for name in latest:
-            table = self._tables[name]
-            for url in table.urls():
-                if url not in self.gone:
-                    urls.setdefault(url, len(urls))
-            for digest, url, offset, length in table:
-                if url not in self.gone:
-                    rows.setdefault(bytes.fromhex(digest), (urls[url], offset, length or 0))
+        for name in sorted(tables):  # what a later pack says of a digest replaces what an earlier one says
+            named = tables[name].urls()
+            new = [-1 if url in gone else urls.setdefault(url, len(urls)) for url in named]
+            keys, numbers, offsets, lengths = tables[name].columns()
+            there = zip(keys, zip(map(new.__getitem__, numbers), offsets, lengths, strict=True), strict=True)
+            rows.update(there if -1 not in new else ((key, place) for key, place in there if place[0] >= 0))
         keys = sorted(rows)
+        ordered = [rows[key] for key in keys]
         # Its name is that of its latest pack with another ending, which keeps the order.
-        target = self.folder / f"{latest[0].partition('.')[0]}.{secrets.token_hex(4)}{SUFFIX}"
+        target = self.folder / f"{max(tables).partition('.')[0]}.{secrets.token_hex(4)}{SUFFIX}"
         write_columns(
             target,
             self._algorithm,
             b"".join(keys),
-            array("Q", [rows[key][1] for key in keys]),
-            array("Q", [rows[key][2] for key in keys]),
-            array("I", [rows[key][0] for key in keys]),
+            array("Q", [offset for _, offset, _ in ordered]),
+            array("Q", [length for _, _, length in ordered]),
+            array("I", [number for number, _, _ in ordered]),
             [url.encode() for url in urls],
             {"source": "packs"},
         )
-        for name in names:
+        for name in tables:
             (self.folder / name).unlink(missing_ok=True)
 
 

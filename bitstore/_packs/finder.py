@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from pathlib import Path
@@ -20,6 +21,8 @@ from bitstore.references._table import DamagedReferences, Reference
 from bitstore.steps import Call, Found, Steps, Wait
 
 __all__ = ["Finder", "failed"]
+
+logger = logging.getLogger("bitstore")
 
 _GAP = 64 * 1024  # bytes between two parts that are read along with them
 _PACK = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{12}\.tar").fullmatch
@@ -192,9 +195,22 @@ class Finder:
 
     def reload_and_compact(self) -> None:
         """Open what has come into the folder, and put small tables together. Raises what `Catalog.compact` raises."""
-        with self.lock:
-            self.catalog.reload()
-            self.catalog.compact()
+        self.reload()
+        self.catalog.compact(self.lock)
+
+    def compact(self) -> None:
+        """Put small tables together where there are many, after packs of this process were published.
+
+        A process that only writes never lists, and each put looks into all tables. Where the disk fails, they stay.
+        """
+        try:
+            self.catalog.compact(self.lock)
+        except DamagedReferences as error:
+            with self.lock:
+                self.catalog.drop(error)  # it is fetched again
+            self.listed = float("-inf")
+        except OSError as error:
+            logger.debug("tables of %s stay as they are: %s", self.label, error)
 
     def forget(self, place: Reference) -> None:
         """Drop what was read ahead of a pack, whose bytes do not match."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from bitstore._support.once import warn_once
 from bitstore.errors import described
 
-__all__ = ["Publishes", "hold", "start"]
+__all__ = ["Publishes", "hold", "holds", "start"]
 
 logger = logging.getLogger("bitstore")
 
@@ -46,6 +46,11 @@ os.register_at_fork(after_in_child=_writing.clear)
 def _finish_all() -> None:
     for cache in list(_writing):
         cache.finish()
+
+
+def holds(cache: Publishes) -> bool:
+    """Whether a cache is kept. After a put it stays so: what lets it go looks afterwards whether blobs wait."""
+    return cache in _writing
 
 
 def hold(cache: Publishes) -> None:

@@ -14,6 +14,7 @@ each of which begins at a multiple of 8 bytes, are for n digests and m URLs:
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping
@@ -44,6 +45,7 @@ MAGIC = b"BITREFER"
 WHOLE = (1 << 64) - 1  # a length: the whole object
 _LAYOUT = 1
 _MOST = (1 << 63) - 1  # bytes of an object
+_MOST_MARKED = 1_000_000  # rows of a table whose beginnings are marked: that takes 0.2 s
 _GUESSES = 6  # steps of a search that guesses by the digest's value, before it goes on by halves
 
 
@@ -240,6 +242,10 @@ class ReferenceTable:
         self._lengths = file.section(self._lengths_at, self._numbers_at, "Q")
         self._numbers = file.section(self._numbers_at, self._numbers_at + 4 * self._count, "I")
         self._ends = file.section(self._ends_at, self._text_at, "Q")
+        # A bit for each way in which a digest may begin, 1 where a row does; 8 to 16 bits a row. None: not made yet.
+        self._marks: bytearray | None = None
+        self._marks_shift = 64 - (8 * self._count).bit_length()  # bits of a digest's first 64 that have no part in it
+        self._denied = 0  # lookups that went through the rows and found nothing
         self._last_url = (-1, "")
         self._urls: list[str] | None = None
 
@@ -272,11 +278,15 @@ class ReferenceTable:
 
     def row(self, key: bytes) -> int | None:
         """The row of a raw digest; None: there is none. Raises `DamagedReferences`."""
+        value = int.from_bytes(key[:8], "big")
+        if self._marks is not None:
+            bit = value >> self._marks_shift
+            if not self._marks[bit >> 3] >> (bit & 7) & 1:
+                return None
         # Digests are uniform, so that the value of one says about where it is.
         size, view, known = self._size, self._file.view, self._file.known
         low, high = 0, self._count
         floor, ceiling = 0, 1 << 64
-        value = int.from_bytes(key[:8], "big")
         guesses = _GUESSES
         while low < high:
             if guesses:
@@ -295,7 +305,29 @@ class ReferenceTable:
                 low, floor = middle + 1, int.from_bytes(found[:8], "big")
             else:
                 high, ceiling = middle, int.from_bytes(found[:8], "big") + 1
+        self._denied += 1
+        if self._denied == self._count >> 3 and self._count <= _MOST_MARKED:
+            self._mark()
         return None
+
+    def _mark(self) -> None:
+        """Mark how the rows begin, since many lookups find none: nine in ten of the next ones know it at once."""
+        end = self._size * self._count
+        try:
+            self._file.check(0, end)
+        except DamagedReferences:
+            return  # a lookup that needs the damaged part says so
+        marks, shift = bytearray(1 << 61 - self._marks_shift), self._marks_shift - 32
+        for (begin,) in struct.iter_unpack(f">I{self._size - 4}x", self._file.view[:end]):
+            marks[begin >> shift + 3] |= 1 << (begin >> shift & 7)
+        self._marks = marks
+
+    def columns(self) -> tuple[list[bytes], list[int], list[int], list[int]]:
+        """Digests, numbers of their URLs, offsets and lengths (`WHOLE`: of no length). Raises `DamagedReferences`."""
+        self.check()
+        raw = bytes(self._file.view[: self._size * self._count])
+        digests = [raw[at : at + self._size] for at in range(0, len(raw), self._size)]
+        return digests, self._numbers.tolist(), self._offsets.tolist(), self._lengths.tolist()
 
     def at(self, row: int) -> Reference:
         """The reference in a row. Raises `DamagedReferences`."""
