@@ -15,6 +15,7 @@ from ray_integration._limits.cluster_rate import ClusterRate
 from ray_integration._node.decoding import DecodeFailed, DecodeNotLoaded
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._pool.pool import NodePool, PoolError
+from ray_integration._pool.report import PoolReport
 from ray_integration._warm.warm import warm
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "FetchBlobs",
     "NodePool",
     "PoolError",
+    "PoolReport",
     "VersionMismatch",
     "WarmReport",
     "fetch_blobs",

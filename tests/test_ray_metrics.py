@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -133,6 +134,52 @@ def test_the_usage_of_a_pool_is_what_went_through_its_node_stores(shared_ray: An
             pool.stats(by="worker")  # type: ignore[arg-type]
     with pytest.raises(PoolError, match="closed"):
         pool.stats(by="node")
+
+
+def test_the_report_of_a_pool_is_a_text_a_page_and_json(shared_ray: Any, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\x1b[31m"
+    store = composed(
+        as_cache(DiskCache(tmp_path / "disk", "1GB"), "disk"), as_cache(MemoryCache("10MB"), "memory"),
+        as_source(MadeStore(1000), evil),
+    )  # fmt: skip
+    digests = [f"{number:040x}" for number in range(100)]
+    with NodePool(store, private=True) as pool:
+        fetch(store, digests, pool=pool)
+        fetch(store, digests[:50], pool=pool)
+        settled(pool)
+        report = pool.report()
+        for kind in ("html", "json", "txt"):
+            report.save(tmp_path / "new" / f"report.{kind}")
+        (pid,) = {found.pid for found in pool.nodes()}
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not (after := pool.report()).nodes:  # it does not answer until Ray has started it again
+            assert after.unanswered and not after.complete and after.upstream_share is None
+            assert "no answer from bitstore-private-" in str(after)
+            assert time.monotonic() < deadline
+    assert report.complete
+    assert report.bytes_by_place == {"upstream": 100_000, "disk": 50_000, "memory": 0}
+    assert (report.served, report.requests, report.upstream_share, report.failures) == (150_000, 100, 2 / 3, 0)
+    assert {name: counts["hits"] for name, counts in report.by_tier.items()} == {"disk": 50, "memory": 0, evil: 100}
+    text = (tmp_path / "new" / "report.txt").read_text()
+    assert text == f"{report}\n"
+    assert "served: 150.0 kB, from upstream 100.0 kB, disk 50.0 kB, memory 0 B\n" in text
+    assert "bytes from upstream for each byte served: 0.667\n" in text
+    assert f" of 1.0 GB in {tmp_path / 'disk'}\n" in text
+    assert "\x1b" not in text
+    assert json.loads((tmp_path / "new" / "report.json").read_text()) == json.loads(json.dumps(report.as_dict()))
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert page == report.html()
+    assert "<script" not in page and "&lt;script" in page
+    assert 'srcdoc="&lt;!doctype html&gt;' in report._repr_html_()
+    with pytest.raises(ValueError, match=r"'pool\.pdf': the name of a report ends in \.html, \.json, \.txt"):
+        report.save("pool.pdf")
+    # What the killed process had counted is in no number, and that is said.
+    assert (after.served, after.complete, len(after.lost)) == (0, False, 1)
+    assert f"lost is what was counted by a node store of {after.nodes[0]['node']} that crashed" in str(after)
+    assert "Lost is what was counted by a node store of" in after.html()
+    with pytest.raises(PoolError, match="closed"):
+        pool.report()
 
 
 class CountingRaw(FileRaw):

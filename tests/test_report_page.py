@@ -16,7 +16,9 @@ import pytest
 
 from bitstore._cli.lines import Report
 from bitstore._cli.page import page
+from bitstore._tiers.stats import TierStats
 from bitstore._warming.timeline import Timeline
+from ray_integration import PoolReport
 from tests.browser import CHROMIUM, Browser, browser
 
 PICTURES = Path(__file__).parents[1] / "build" / "report"
@@ -141,6 +143,56 @@ CASES: dict[str, dict[str, Any]] = {
 def test_odd_reports_are_drawn_too(tab: Browser, tmp_path: Path, name: str) -> None:
     (tmp_path / "report.html").write_bytes(page(report(**CASES[name])).encode("utf-8"))
     looked_at(tab, tmp_path / "report.html", name.replace(" ", "-"))
+
+
+def pool_report(nodes: int, **changes: Any) -> PoolReport:
+    """The report of a pool with so many node stores."""
+    node = {
+        "requests": 1, "bytes_upstream": 10**8, "bytes_disk": 10**9, "bytes_memory": 0, "bytes_peer": 10**7,
+        "hand_over_bytes": 10**8, "hand_over_seconds": 1.5, "memory": 2 * 10**8, "memory_peak": 3 * 10**8, "calls": 7,
+        "under_way": 0, "age": 7200.0, "idle": None, "worker": 0, "notes": [EVIL],
+        "caches": [
+            {"tier": "disk", "place": "disk", "folder": "/data/blobs", "bytes": 10**9, "max_size": 10**11},
+            {"tier": EVIL, "place": "memory", "folder": None, "bytes": None, "max_size": None},
+        ],
+    }  # fmt: skip
+    rows = [
+        {
+            **node,
+            "node": f"{number:08x} (host-{number})",
+            "node_id": f"{number:056x}",
+            "memory_peak": 10**8 + 10**7 * number,
+        }
+        for number in range(nodes)
+    ]
+    tiers = [
+        {
+            **TierStats(name, hits=5, bytes=10**8, failures=failed).as_dict(),
+            "worker": 0,
+            **{key: row[key] for key in ("node", "node_id")},
+        }
+        for row in rows
+        for name, failed in (("disk", 0), (EVIL, nodes > 3))
+    ]
+    given: dict[str, Any] = {
+        "pool": "bitstore-0123456789abcdef-2.0.0-1", "private": False, "version": "2.0.0",
+        "made": "2026-11-27T12:00:00+00:00", "nodes": tuple(rows), "tiers": tuple(tiers),
+    }  # fmt: skip
+    return PoolReport(**{**given, **changes})
+
+
+def test_the_report_of_a_pool_is_drawn_by_a_browser(tab: Browser, tmp_path: Path) -> None:
+    plots = ["places", "tiers", "memory", "upstream", "handed", "requests"]
+    for name, report in {
+        "pool": pool_report(3),
+        "pool-empty": pool_report(0, unanswered=("x" * 300,), lost=(EVIL,)),
+        "pool-huge": pool_report(1000),
+    }.items():
+        report.save(tmp_path / f"{name}.html")
+        seen = looked_at(tab, tmp_path / f"{name}.html", name, plots)
+        assert [plot["marks"] > 0 for plot in seen["plots"].values()] == [bool(report.nodes)] * 6
+        assert {0: "not all counts", 3: "all answered"}.get(len(report.nodes), "with failures") in seen["text"]
+        assert EVIL[:40] in seen["text"]
 
 
 def test_a_browser_that_sees_an_error_says_so(tab: Browser, tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def caches_of(store: Any) -> list[dict[str, Any]]:
         folder = None
         with contextlib.suppress(Exception):
             folder = str(tier.store.folder)  # type: ignore[attr-defined]
-        sizes = {name: held.get(name) if isinstance(held, Mapping) else None for name in ("bytes", "max_size")}
+        known = held if isinstance(held, Mapping) else {}
+        sizes = {name: size if isinstance(size := known.get(name), int) else None for name in ("bytes", "max_size")}
         found.append({"tier": tier.name, "place": place, "folder": folder, **sizes})
     return found
 

@@ -58,6 +58,7 @@ class Keeper:
         self.stopped = threading.Event()
         self.ready: dict[str, Description] = {}
         self.refused: dict[str, BaseException] = {}
+        self.lost: list[str] = []  # what ended with all that it had counted, in words
         self._address = address
         self._config = config
         self._code = code
@@ -109,6 +110,7 @@ class Keeper:
                 logger.info("pool %s: node %s is there", self._address.pool, nodes[node])
             for node in self._nodes.keys() - nodes.keys():
                 logger.warning("pool %s: node %s is gone", self._address.pool, self._nodes[node])
+                self.lost.append(f"node {self._nodes[node]}, which left")
             self._nodes = nodes
             wanted = self._address.names(list(nodes))
             for known in (self._handles, self._pending, self.ready, self.refused, self._again_at):
@@ -130,6 +132,7 @@ class Keeper:
                     logger.warning("pool %s: the node store of node %s ended; another is made", self._address.pool,
                                    nodes[node])  # fmt: skip
                     self.ready.pop(name)
+                    self.lost.append(f"a node store of {nodes[node]} that ended")
                 self._handles[name] = handle = self._make(name, node)
                 self._pending[name] = handle.describe.options(concurrency_group=CONTROL).remote()
             self._settle()

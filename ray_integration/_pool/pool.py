@@ -16,6 +16,7 @@ from ray_integration._own_code import own_code, stamp_of
 from ray_integration._pool.asking import ask_all
 from ray_integration._pool.keeper import Keeper, PoolError, check_no_client
 from ray_integration._pool.members import Address, Members
+from ray_integration._pool.report import PoolReport, report_of
 from ray_integration._pool.stats_table import stats_table, usage_table
 from ray_integration._portable import check_portable
 
@@ -158,6 +159,37 @@ class NodePool:
         told, unanswered = ask_all(self.address.pool, self._held().handles(), question)
         answers = {name: answer for name, (answer,) in told.items()}
         return (stats_table if by == "tier" else usage_table)(answers, unanswered)
+
+    def report(self) -> PoolReport:
+        """What the node stores did, for people: `print` it, or `save` it as a page. Ask before the pool is closed.
+
+        Node stores that do not answer within some seconds are named in a warning and in the report.
+
+        Raises
+        ------
+        PoolError
+            The pool is closed, or was sent to another process.
+
+        Examples
+        --------
+        >>> pool.report().save("pool.html")  # doctest: +SKIP
+        """
+        keeper = self._held()
+        told, unanswered = ask_all(self.address.pool, keeper.handles(), "usage", "stats")
+        before = dict(keeper.ready)
+        restarted = [
+            f"a node store of {usage['node']} that crashed"
+            for name, (usage, _) in told.items()
+            if name in before and before[name].pid != usage["pid"]
+        ]
+        return report_of(
+            self.address.pool,
+            told,
+            unanswered,
+            private=self.private,
+            version=self.version,
+            lost=[*keeper.lost, *restarted],
+        )
 
     def close(self) -> None:
         """Stop following the cluster. The node stores of a shared pool stay, those of a private one end."""

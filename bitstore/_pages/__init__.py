@@ -1,0 +1,1 @@
+"""Pages for people: what reports of commands and of clusters are drawn with."""
