@@ -39,6 +39,7 @@ from bitstore._warming.causes import Causes
 from bitstore._warming.distinct import Distinct
 from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
+from bitstore._warming.report import Listed
 from bitstore._warming.run import numbered
 from tests.clock import HandClock
 from tests.servers import Delay, FaultProxy, MakeProxy, SeaweedS3, s3_error
@@ -104,20 +105,35 @@ def shelf(tmp_path: Path) -> Shelf:
 # ---------------------------------------------------------------------------- the set of digests
 
 
+HELD = (1 << 26, 50_000, 4_000)  # bytes in memory: all, some, and so few that parts are taken apart
+
+
+@pytest.mark.parametrize("numpy", [True, False])
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_distinct_yields_each_digest_once(name: str) -> None:
-    chance = random.Random(7)
-    algorithm = ALGORITHMS[name]
-    given = [algorithm.of(chance.randbytes(2)) for _ in range(100_000)]
-    others = [algorithm.of(chance.randbytes(2)) for _ in range(3000)]
-    mine, theirs = Distinct(algorithm, given), Distinct(algorithm, others)
-    assert len(mine) == len(set(given))
-    assert sorted(mine) == sorted(set(given))
-    mine.remove(theirs)
-    assert len(mine) == len(set(given) - set(others))
-    assert set(mine) == set(given) - set(others)
-    mine.add(given[0])
-    assert len(mine) == len((set(given) - set(others)) | {given[0]})
+def test_distinct_yields_each_digest_once(monkeypatch: pytest.MonkeyPatch, name: str, numpy: bool) -> None:
+    if not numpy:
+        monkeypatch.setattr("bitstore._warming.distinct._numpy", lambda: None)
+    chance, algorithm = random.Random(7), ALGORITHMS[name]
+    pool = [algorithm.of(chance.randbytes(4)) for _ in range(6000)]
+    pool += ["ab" * 5 + digest[10:] for digest in pool[:1500]]  # that begin alike, and some that end with zeros
+    pool += [f"{number:02x}".rjust(4, "f").ljust(algorithm.length, "0") for number in range(256)]
+    given, first, second = (chance.choices(pool, k=count) for count in (20_000, 3_000, 3_000))
+    left = set(given) - set(first) - set(second)
+    dropped = [len(set(given) & set(first)), len((set(given) - set(first)) & set(second))]
+    orders = set[tuple[str, ...]]()
+    for held, others in ((held, others) for held in HELD for others in (HELD[0], HELD[2])):
+        mine = Distinct(algorithm, given, held=held)
+        assert len(mine) == len(set(given)) and sorted(mine) == sorted(set(given))
+        mine = Distinct(algorithm, given, held=held)
+        assert mine.remove(Distinct(algorithm, first, held=others), Distinct(algorithm, second, held=others)) == dropped
+        assert len(mine) == len(left) and set(mine) == left
+        orders.add(tuple(mine))
+        mine.add(first[0])
+        mine.add(first[0])
+        assert len(mine) == len(left | {first[0]})
+        mine.close()
+        assert list(mine) == []
+    assert len(orders) == 1  # whatever was put aside
 
 
 def test_distinct_digests_that_follow_each_other_lie_apart() -> None:
@@ -126,20 +142,51 @@ def test_distinct_digests_that_follow_each_other_lie_apart() -> None:
     assert all(len({digest[:2] for digest in listed[start : start + 200]}) == 200 for start in range(0, 5000, 256))
 
 
-def test_distinct_needs_little_memory_for_each_digest() -> None:
-    count = 60_000
-    found = Distinct(SHA1)
-    tracemalloc.start()
-    try:
-        for _ in range(6):  # each six times
-            for n in range(count):
-                found.add(digest_of(str(n)))
-        assert len(found) == count
-        held, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held < count * 24
-    assert most < count * 100
+def test_a_warming_holds_as_much_of_a_long_list_as_of_a_short_one(tmp_path: Path) -> None:
+    """The list has each digest three times, far apart; the driver's peak does not grow with it."""
+
+    def peak(count: int) -> int:
+        warming = Warming(algorithm=SHA1, target="here", store_id="s", show=False, folder=tmp_path, held=1 << 16)
+        asked = 0
+
+        def fill(digests: Iterator[str]) -> Iterator[Outcome]:
+            nonlocal asked
+            for digest in digests:
+                asked += 1
+                yield Outcome(digest, "found", "canned", 1)
+
+        tracemalloc.start()
+        try:
+            report = warming.run(numbered((digest_of(str(n % count)) for n in range(3 * count)), SHA1), fill)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert (report.given, report.distinct, report.found, asked) == (3 * count, count, count, count)
+        assert report.complete and list(tmp_path.iterdir()) == []
+        return most
+
+    short, long = peak(10_000), peak(60_000)
+    assert long < short + 600_000, (short, long)  # its digests have 1.2 MB, and thrice that with repetitions
+
+
+def test_a_warming_without_room_for_its_digests_reports_the_folder(tmp_path: Path) -> None:
+    warming = Warming(
+        algorithm=SHA1, target="here", store_id="s", show=False, folder=tmp_path / "gone", held=1 << 10
+    )
+    report = warming.run(numbered(map(digest_of, map(str, range(200))), SHA1), lambda digests: iter(()))
+    assert (report.complete, report.exit_code, report.found) == (False, 2, 0)
+    assert f"cannot be put aside into {tmp_path / 'gone'}: No such file" in str(report.stopped)
+    assert "TMPDIR" in str(report.stopped)
+
+
+def test_a_long_list_shows_how_far_it_is_read() -> None:
+    clock, lines = HandClock(), list[str]()
+    listed = Listed(expected=3_000)
+    progress = Progress("warm: reading the list", listed, say=lines.append, unit="entries", clock=clock)
+    listed.given = 1_000
+    clock.now += 10
+    progress.look()
+    assert lines == ["warm: reading the list: 1,000 of 3,000 (33 %), 100 entries/s, 0:00:20 left"]
 
 
 # ---------------------------------------------------------------------------- the ledger

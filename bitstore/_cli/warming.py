@@ -91,7 +91,7 @@ def warm(
     interrupted: int | None = None
     receipt: list[str] = []
     spent: list[dict[str, Any]] | None = None
-    with Interrupts() as interrupts, above(warming.progress.say):
+    with Interrupts() as interrupts, above(warming.say):
         try:
             with _filler(composite, meant, ray, dry_run, lookups) as fill:
                 try:

@@ -106,17 +106,21 @@ class Ledger:
 
     def known(self, kind: Kind) -> Iterator[str]:
         """The digests (or texts) that came to this in any run. Raises `LedgerError`."""
-        for digest, found in self._earlier():
-            if found == kind:
-                yield digest
+        for portion in self.portions(kind):
+            yield from portion[kind]
 
-    def _earlier(self) -> Iterator[tuple[str, str]]:
+    def portions(self, *kinds: Kind) -> Iterator[dict[Kind, list[str]]]:
+        """The digests (or texts) that came to these in any run, by kind, some at a time. Raises `LedgerError`."""
+        import pyarrow.compute as pc
+
+        equal: Any = pc.equal
         for part in self._parts():
             try:
                 # Opened here: pyarrow takes no name that is not UTF-8.
                 with part.open("rb") as opened, self._pq.ParquetFile(opened) as file:
                     for batch in file.iter_batches(columns=["digest", "outcome"], batch_size=65536):
-                        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+                        digests, outcomes = batch.columns
+                        yield {kind: digests.filter(equal(outcomes, kind)).to_pylist() for kind in kinds}
             except (OSError, self._pa.ArrowException) as error:
                 raise LedgerError(f"cannot read the ledger's part {part}: {error}") from error
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitstore._warming.tally import Tally
 
@@ -38,6 +38,8 @@ class Progress:
         False: show nothing.
     say
         Where lines go if there is no terminal, or no tqdm; None: to the log, at level INFO.
+    unit
+        What is counted.
     clock
         Seconds, from any start.
     """
@@ -49,12 +51,14 @@ class Progress:
         *,
         shown: bool = True,
         say: Callable[[str], None] | None = None,
+        unit: Literal["blobs", "entries"] = "blobs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._tally = tally
         self._shown = shown
         self._say: Callable[[str], None] = say or (lambda line: logger.info("%s", line))
+        self._unit = unit
         self._clock = clock
         self._bar: Any = None
         self._lock = threading.Lock()
@@ -74,6 +78,11 @@ class Progress:
             self._looked = now
             self._show(now)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a bar is on the terminal."""
+        return self._bar is not None
+
     def say(self, line: str) -> None:
         """Show a line, above the bar if there is one."""
         if self._bar is None:
@@ -86,7 +95,7 @@ class Progress:
         tally = self._tally
         done, total = tally.done, tally.total
         rate = tally.asked / max(now - self._begun, 1e-9)
-        words = [f"{done:,}", f"{rate:,.0f} blobs/s", *self._details(now)]
+        words = [f"{done:,}", f"{rate:,.0f} {self._unit}/s", *self._details(now)]
         if total and total >= done:
             words[0] += f" of {total:,} ({100 * done // total} %)"
             if rate:
@@ -95,6 +104,8 @@ class Progress:
 
     def _details(self, now: float) -> list[str]:
         tally = self._tally
+        if self._unit != "blobs":
+            return []
         rate = f"{tally.bytes / 1e6 / max(now - self._begun, 1e-9):,.1f} MB/s"
         hits = list(tally.by_tier.items())
         lacks = [f"{name}: {count:,}" for name in ("missing", "failed") if (count := getattr(tally, name))]
@@ -131,8 +142,8 @@ class Progress:
             return None
         # The rate and the time left are those of the digests that are asked for.
         return tqdm(
-            total=self._tally.total, initial=self._tally.done, unit=" blobs", file=sys.stderr,
-            dynamic_ncols=True, mininterval=_BAR_PAUSE,
+            total=self._tally.total, initial=self._tally.done, unit=f" {self._unit}", file=sys.stderr,
+            dynamic_ncols=True, mininterval=_BAR_PAUSE, leave=self._unit == "blobs",
         )  # fmt: skip
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

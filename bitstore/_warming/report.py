@@ -7,7 +7,33 @@ from dataclasses import dataclass
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.tally import Tally
 
-__all__ = ["WarmReport"]
+__all__ = ["Listed", "WarmReport"]
+
+
+@dataclass(kw_only=True)
+class Listed(Tally):
+    """The counts while a list is read, before anything is asked for.
+
+    Attributes
+    ----------
+    given
+        Entries that were read.
+    expected
+        About how many there are; None: unknown.
+    """
+
+    given: int = 0
+    expected: int | None = None
+
+    @property
+    def asked(self) -> int:
+        """How many entries were read."""
+        return self.given
+
+    @property
+    def total(self) -> int | None:
+        """About how many entries there are; None: unknown."""
+        return self.expected
 
 
 @dataclass(kw_only=True)

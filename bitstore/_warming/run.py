@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,12 +13,12 @@ from typing import Any, TypeAlias
 
 from bitstore._support.digests import Algorithm, as_text
 from bitstore._tiers.composite import Composite
-from bitstore._warming.distinct import Distinct
+from bitstore._warming.distinct import Distinct, SpillError
 from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.ledger import Ledger, LedgerError
-from bitstore._warming.outcome import Outcome
+from bitstore._warming.outcome import Kind, Outcome
 from bitstore._warming.progress import Progress
-from bitstore._warming.report import WarmReport
+from bitstore._warming.report import Listed, WarmReport
 from bitstore.errors import BitstoreError
 
 __all__ = ["Entries", "Fill", "Warming", "fill_here", "numbered"]
@@ -26,6 +27,8 @@ Entries: TypeAlias = "Iterable[tuple[int, Any, str | None, str]]"
 Fill: TypeAlias = Callable[[Iterator[str]], Iterator[Outcome]]
 
 _TEXT = 200  # characters of an entry that is no digest
+_TOLD = 100_000  # of these, as many are noted in a ledger once and not again; beyond them, again in each run
+_PORTION = 4096  # digests that are taken in at a time
 
 
 class _OneCause(BitstoreError):
@@ -40,8 +43,8 @@ def fill_here(store: Composite, *, dry_run: bool, timeout: float | None, in_flig
 class Warming:
     """One warming.
 
-    Memory: the raw bytes of each distinct digest (20 of a SHA-1, 32 of a SHA-256), twice that while the list is read;
-    and once more for those that the ledger knows, while they are sorted out.
+    Memory: a quarter of a GB at most for digests, however many the list or the ledger has. More of them are put aside on
+    the disk while the list is read: up to 60 bytes for a SHA-1 and 96 for a SHA-256 (see `Distinct`).
 
     Parameters
     ----------
@@ -65,6 +68,11 @@ class Warming:
         Where lines of progress go without a terminal (see `Progress`).
     watch
         Takes each outcome, in the thread of the run; None: nothing does.
+    folder
+        Where digests are put aside that do not fit into memory. None: the ledger, or else the folder for temporary
+        files of this machine.
+    held
+        Bytes of digests in memory before they are put aside; None: 64 MiB.
 
     Attributes
     ----------
@@ -92,10 +100,14 @@ class Warming:
         show: bool = True,
         say: Callable[[str], None] | None = None,
         watch: Callable[[Outcome], object] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        held: int | None = None,
     ) -> None:
         if max_failures is not None and max_failures < 1:
             raise ValueError(f"max_failures={max_failures}: must be at least 1, or None")
         self.report = WarmReport(target=target, dry_run=dry_run, ledger=None if ledger is None else os.fspath(ledger))
+        self._listed = Listed()
+        self._reading = Progress("warm: reading the list", self._listed, shown=show, say=say, unit="entries")
         self.progress = Progress("warm", self.report, shown=show, say=say)
         self._watch = watch
         self._max_failures = max_failures
@@ -104,6 +116,9 @@ class Warming:
         self._ledger: Ledger | None = None
         if ledger is not None and (not dry_run or _holds_something(Path(ledger))):
             self._ledger = Ledger(ledger, store=store_id, target=target)
+        self._aside: dict[str, Any] = {"folder": folder} if held is None else {"folder": folder, "held": held}
+        if folder is None and self._ledger is not None and not dry_run:
+            self._aside["folder"] = self._ledger.path
 
     def run(self, entries: Entries, fill: Fill) -> WarmReport:
         """Warm what `entries` name.
@@ -124,19 +139,10 @@ class Warming:
         """
         report, started = self.report, time.monotonic()
         try:
-            wanted = self._wanted(entries)
-            try:
-                self._sort_out(wanted)
-                with self.progress as progress, _closing(fill(iter(wanted))) as outcomes:
-                    for outcome in outcomes:
-                        self._count(outcome)
-                        self._note(outcome)
-                        progress.look()
-                        if (reason := report.causes.stop(self._max_failures)) is not None:
-                            raise _OneCause(reason, reason)
-                report.complete = report.done == report.distinct
-            except BitstoreError as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
-                report.stopped = str(error)
+            with contextlib.closing(Distinct(self._algorithm, **self._aside)) as wanted:
+                self._fill(wanted, entries, fill)
+        except (SpillError, LedgerError) as error:
+            report.stopped = str(error)
         finally:
             report.seconds = time.monotonic() - started
             if self._ledger is not None and not report.dry_run:
@@ -146,33 +152,66 @@ class Warming:
                     report.complete, report.stopped = False, str(error)
         return report
 
-    def _wanted(self, entries: Entries) -> Distinct:
-        report, wanted = self.report, Distinct(self._algorithm)
-        noted = set() if self._ledger is None else set(self._ledger.known("invalid"))
+    def say(self, line: str) -> None:
+        """Show a line, above the bar if there is one."""
+        (self._reading if self._reading.is_open else self.progress).say(line)
+
+    def _fill(self, wanted: Distinct, entries: Entries, fill: Fill) -> None:
+        report = self.report
+        self._listed.expected = getattr(entries, "total", None)
+        with self._reading:
+            self._read(entries, wanted)
+            self._sort_out(wanted)
+        try:
+            with self.progress as progress, _closing(fill(iter(wanted))) as outcomes:
+                for outcome in outcomes:
+                    self._count(outcome)
+                    self._note(outcome)
+                    progress.look()
+                    if (reason := report.causes.stop(self._max_failures)) is not None:
+                        raise _OneCause(reason, reason)
+            report.complete = report.done == report.distinct
+        except BitstoreError as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
+            report.stopped = str(error)
+
+    def _read(self, entries: Entries, wanted: Distinct) -> None:
+        report, listed = self.report, self._listed
+        noted = set() if self._ledger is None else set(itertools.islice(self._ledger.known("invalid"), _TOLD))
+        held: list[str] = []
         for number, text, digest, reason in entries:
             report.given += 1
             if digest is not None:
-                wanted.add(digest)
+                held.append(digest)
+                if len(held) >= _PORTION:
+                    _take(wanted, held)
+                    listed.given = report.given
+                    self._reading.look()
                 continue
             told = (as_text(text) or str(text))[:_TEXT]
             outcome = Outcome(told, "invalid", error=f"entry {number} is no {self._algorithm.name} digest: {reason}")
             self._count(outcome)
             if told not in noted:
-                noted.add(told)
+                if len(noted) < _TOLD:
+                    noted.add(told)
                 self._note(outcome)
-        report.distinct = len(wanted)
-        return wanted
+        _take(wanted, held)
+        listed.given = listed.expected = report.given
 
     def _sort_out(self, wanted: Distinct) -> None:
-        """Leave out what the ledger knows."""
-        if self._ledger is None:
-            return
-        report = self.report
-        wanted.remove(Distinct(self._algorithm, self._ledger.known("found")))
-        report.settled = report.distinct - len(wanted)
-        if not self._retry_missing:
-            wanted.remove(Distinct(self._algorithm, self._ledger.known("missing")))
-            report.known_missing = report.distinct - report.settled - len(wanted)
+        """Drop repetitions, and what the ledger knows."""
+        report, ledger = self.report, self._ledger
+        kinds: tuple[Kind, ...] = ("found",) if self._retry_missing else ("found", "missing")
+        with contextlib.ExitStack() as stack:
+            known = [
+                stack.enter_context(contextlib.closing(Distinct(self._algorithm, **self._aside)))
+                for _ in (kinds if ledger is not None else ())
+            ]
+            for portion in () if ledger is None else ledger.portions(*kinds):
+                for kind, digests in zip(kinds, known, strict=True):
+                    _take(digests, portion[kind])
+            dropped = dict(zip(kinds, wanted.remove(*known), strict=False))
+        report.settled, report.known_missing = dropped.get("found", 0), dropped.get("missing", 0)
+        report.distinct = len(wanted) + report.settled + report.known_missing
 
     def _count(self, outcome: Outcome) -> None:
         self.report.count(outcome)
@@ -182,6 +221,11 @@ class Warming:
     def _note(self, outcome: Outcome) -> None:
         if self._ledger is not None and not self.report.dry_run:
             self._ledger.add(outcome)
+
+
+def _take(into: Distinct, digests: list[str]) -> None:
+    into.add_raw(bytes.fromhex("".join(digests)))
+    digests.clear()
 
 
 def _holds_something(path: Path) -> bool:
