@@ -51,7 +51,7 @@ class Units:
     bucket_rate
         GETs a second that S3 promises for each partition of its keys.
     digest_bytes
-        Of a SHA-1 in memory.
+        Of a SHA-1, as a warming puts it aside: in the list, among those of the ledger, and in what is left of them.
     metric_series
         Time series of one process and tier: 13 counters, a gauge, a histogram of 13 buckets with sum and count.
     node_series
@@ -78,7 +78,7 @@ class Units:
     gcs_get: float = 0.0004 / 1000
     egress: float = 0.09
     bucket_rate: int = 5_500
-    digest_bytes: int = 20
+    digest_bytes: int = 60
     metric_series: int = 29
     node_series: int = 8
     tiers: int = 4
@@ -162,8 +162,8 @@ def report() -> Iterator[str]:
     yield row("… names and nodes that a pool's keeper reads a second", *(f"{each:,.0f}" for each in keeper))
     series = units.tiers * units.metric_series + units.node_series
     yield row("**Prometheus**: time series", *(f"{each.nodes * series:,}" for each in both))
-    held = f"{units.blobs * units.digest_bytes / 1e9:.0f} GB"
-    yield row("**`warm()`'s process**: distinct digests in memory, at least", *same(held))
+    aside = f"{units.blobs * units.digest_bytes / 1e9:.0f} GB"
+    yield row("**`warm()`'s process**: digests put aside on its disk, at most", *same(aside))
     yield ""
     yield '| `routing="owner"`, rows a second of one map actor | 100 nodes | 1,000 nodes |'
     yield "| --- | ---: | ---: |"

@@ -19,7 +19,7 @@ from bitstore._digests.hash_list import HashList
 from bitstore._warming import Outcome, Warming
 from tests.soak_report import record
 
-COUNT = int(os.environ.get("BITSTORE_WARM_COUNT", 10**8))
+COUNT = int(os.environ.get("BITSTORE_SOAK_WARM_COUNT", 10**8))
 REPEATED = COUNT // 10  # entries at the end of the list that its beginning has too
 PORTION = 1 << 16  # lines that are written at a time
 MOST = 1 << 30  # bytes that the process may take, however long the list is

@@ -18,7 +18,6 @@ __all__ = ["Distinct", "SpillError"]
 
 _HELD = 1 << 26  # bytes of digests that wait in memory before they are sorted
 _PARTS = 256  # by one byte: so many parts of the digests are sorted one after the other
-_READ = 1024  # digests of each part that are held while all parts are read side by side
 _PORTION = 4096  # digests that are joined before they are taken in
 
 
@@ -120,7 +119,7 @@ class Distinct:
             self.remove()
         (edges,) = self._runs or [self._edges(self._held)]
         spans = [(start, end) for start, end in itertools.pairwise(edges) if start < end]
-        step = _READ * self._size
+        step = max(1, self._most // 16 // _PARTS // self._size) * self._size
         while spans:
             texts = [self._read(self._aside, start, min(end, start + step)).hex() for start, end in spans]
             length = self._algorithm.length
