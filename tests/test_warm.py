@@ -169,9 +169,7 @@ def test_a_warming_holds_as_much_of_a_long_list_as_of_a_short_one(tmp_path: Path
 
 
 def test_a_warming_without_room_for_its_digests_reports_the_folder(tmp_path: Path) -> None:
-    warming = Warming(
-        algorithm=SHA1, target="here", store_id="s", show=False, folder=tmp_path / "gone", held=1 << 10
-    )
+    warming = Warming(algorithm=SHA1, target="here", store_id="s", show=False, folder=tmp_path / "gone", held=1 << 10)
     report = warming.run(numbered(map(digest_of, map(str, range(200))), SHA1), lambda digests: iter(()))
     assert (report.complete, report.exit_code, report.found) == (False, 2, 0)
     assert f"cannot be put aside into {tmp_path / 'gone'}: No such file" in str(report.stopped)

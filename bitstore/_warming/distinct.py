@@ -280,8 +280,8 @@ class Distinct:
             yield
         except OSError as error:
             raise SpillError(
-                f"digests that do not fit into memory cannot be put aside into {self._place}: {error.strerror or error} "
-                f"(they take up to {3 * self._size} bytes each; TMPDIR names another folder)"
+                f"digests that do not fit into memory cannot be put aside into {self._place}: "
+                f"{error.strerror or error} (they take up to {3 * self._size} bytes each; TMPDIR names another folder)"
             ) from error
 
     def __repr__(self) -> str:

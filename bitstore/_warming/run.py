@@ -43,7 +43,7 @@ def fill_here(store: Composite, *, dry_run: bool, timeout: float | None, in_flig
 class Warming:
     """One warming.
 
-    Memory: a quarter of a GB at most for digests, however many the list or the ledger has. More of them are put aside on
+    Memory: a quarter of a GB of digests at most, however many the list or the ledger has. More are put aside on
     the disk while the list is read: up to 60 bytes for a SHA-1 and 96 for a SHA-256 (see `Distinct`).
 
     Parameters

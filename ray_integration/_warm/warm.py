@@ -48,9 +48,10 @@ def warm(
 ) -> WarmReport:
     """Fill the caches of a cluster, each digest once.
 
-    The list is read and made distinct first. The driver holds a quarter of a GB of digests at most. It sorts more of them
-    on its disk, in the ledger's folder or that of temporary files: up to 60 bytes for a SHA-1, 96 for a SHA-256. Blobs never travel to the driver: node stores get digests and answer with
-    what became of them. Each of them holds some 128 MB of blobs at a time, or one blob if that is larger.
+    The list is read and made distinct first. The driver holds a quarter of a GB of digests at most. It sorts more
+    on its disk, in the ledger's folder or that of temporary files: up to 60 bytes for a SHA-1, 96 for a SHA-256. Blobs
+    never travel to the driver: node stores get digests and answer with what became of them. Each of them holds some
+    128 MB of blobs at a time, or one blob if that is larger.
 
     Digests that are missing or fail are counted in the report and noted in the ledger; they raise nothing. A node that
     leaves is made up for: its digests go to their next owners. Nodes that join get digests that are sent later.
