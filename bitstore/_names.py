@@ -71,6 +71,7 @@ from bitstore.blob import Blob as Blob
 from bitstore.errors import AccessDenied as AccessDenied
 from bitstore.errors import BitstoreError as BitstoreError
 from bitstore.errors import BudgetReached as BudgetReached
+from bitstore.errors import DecodeFailed as DecodeFailed
 from bitstore.errors import InvalidDataFound as InvalidDataFound
 from bitstore.errors import InvalidURI as InvalidURI
 from bitstore.errors import LimitReached as LimitReached

@@ -19,6 +19,7 @@ __all__ = [
     "AccessDenied",
     "BitstoreError",
     "BudgetReached",
+    "DecodeFailed",
     "InvalidDataFound",
     "InvalidURI",
     "LimitReached",
@@ -288,6 +289,21 @@ class LookupFailed(StoreNotAvailable):
 
 class LookupTimedOut(LookupFailed, TimeoutError):
     """The caller's own time limit was over before the tiers had answered."""
+
+
+class DecodeFailed(BitstoreError, ValueError):
+    """A blob was found, but the decode function raised an error, or returned what its column cannot hold.
+
+    Parameters
+    ----------
+    digest
+        The blob.
+    reason
+        What was raised.
+    """
+
+    def __init__(self, digest: str, reason: str) -> None:
+        super().__init__(f"{digest} cannot be decoded: {reason}", digest, reason)
 
 
 def described(error: BaseException) -> str:

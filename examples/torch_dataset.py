@@ -2,8 +2,8 @@
 
     python examples/torch_dataset.py
 
-`torch.utils.data.DataLoader(BlobDataset(store, hashes), batch_size=64, num_workers=2)` is all it takes: a map-style
-dataset needs no base class. Without PyTorch this script does what the DataLoader does, in processes of its own.
+`torch.utils.data.DataLoader(BlobDataset(store, hashes), batch_size=64, num_workers=2)` is all it takes. Without PyTorch
+this script does what the DataLoader does, in processes of its own.
 """
 
 from __future__ import annotations
@@ -16,33 +16,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bitstore import DiskCache, FileRaw, Sha256Composite, Sha256Store, Store
+from bitstore import DiskCache, FileRaw, Sha256Composite, Sha256Store
+from bitstore.torch import BlobDataset
 
 
-class BlobDataset:
-    """Blobs by digest. It pickles as its configuration, so each worker process has connections of its own."""
-
-    def __init__(self, store: Store, hashes: list[str]) -> None:
-        self.store = store
-        self.hashes = hashes
-
-    def __len__(self) -> int:
-        return len(self.hashes)
-
-    def __getitem__(self, index: int) -> bytes:
-        data: bytes = self.store.get(self.hashes[index])
-        return data
-
-    def __getitems__(self, indices: list[int]) -> list[bytes]:
-        """A whole batch at once: the DataLoader calls this where a dataset has it."""
-        digests = [self.hashes[index] for index in indices]
-        return [blob.data or b"" for blob in self.store.get_many(digests, ordered=True, errors="raise")]
+def number(data: bytes) -> int:
+    """A sample of a blob's bytes, made in the worker: for you, the pixels of an image."""
+    return int(data.split()[1])
 
 
 def batches(dataset: BlobDataset, size: int) -> Any:
-    """One epoch in random order, as lists of blobs."""
+    """One epoch in random order, as lists of samples."""
     try:
-        from torch.utils.data import DataLoader  # type: ignore[import-not-found,unused-ignore]
+        from torch.utils.data import DataLoader
     except ImportError:
         order = random.sample(range(len(dataset)), len(dataset))
         parts = [order[start : start + size] for start in range(0, len(order), size)]
@@ -68,8 +54,9 @@ def main() -> None:
         assert not absent
         shutil.rmtree(Path(folder, "bucket"))  # no epoch needs the bucket
         for epoch in (1, 2):
-            seen = [blob for batch in batches(BlobDataset(store, hashes), 64) for blob in batch]
-            assert sorted(seen) == sorted(made)
+            dataset = BlobDataset(store, hashes, decode=number, targets=range(500))
+            seen = [sample for batch in batches(dataset, 64) for sample in batch]
+            assert sorted(seen) == [(number, number) for number in range(500)]
             print(f"epoch {epoch}: {len(seen)} samples, {cache.verify_all().checked} blobs in the cache")
 
 

@@ -12,7 +12,7 @@ from ray_integration._fetch.placement import CannotBePlaced
 from ray_integration._limits.cluster_budget import ClusterBudget
 from ray_integration._limits.cluster_limit import ClusterLimit
 from ray_integration._limits.cluster_rate import ClusterRate
-from ray_integration._node.decoding import DecodeFailed, DecodeNotLoaded
+from ray_integration._node.decoding import DecodeNotLoaded
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._pool.pool import NodePool, PoolError
 from ray_integration._pool.report import PoolReport
@@ -23,7 +23,6 @@ __all__ = [
     "ClusterBudget",
     "ClusterLimit",
     "ClusterRate",
-    "DecodeFailed",
     "DecodeNotLoaded",
     "FetchBlobs",
     "NodePool",

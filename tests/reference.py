@@ -17,6 +17,7 @@ MODULES = [
     "bitstore.references",
     "bitstore.steps",
     "bitstore.testing",
+    "bitstore.torch",
     "ray_integration",
 ]
 HEAD = """# Every public name

@@ -19,8 +19,8 @@ import pytest
 import ray
 import ray.data
 
-from bitstore import DiskCache, NotFoundInStore, Sha1Composite
-from ray_integration import DecodeFailed, DecodeNotLoaded, FetchBlobs, NodePool, VersionMismatch, fetch_blobs
+from bitstore import DecodeFailed, DiskCache, NotFoundInStore, Sha1Composite
+from ray_integration import DecodeNotLoaded, FetchBlobs, NodePool, VersionMismatch, fetch_blobs
 from ray_integration._node.decoding import Decode, Decoders
 from tests.ray_cluster import leave_nothing
 from tests.ray_stores import NUMBERED, NumberedAPI, OddStore

@@ -9,33 +9,18 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from bitstore._frames.row_answer import RowAnswer
-from bitstore.errors import BitstoreError, described
+from bitstore.errors import BitstoreError, DecodeFailed, described
 from ray_integration._node.forms import DecodedType, Form, form_of
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._own_code import changed_code, own_code, stamp_of
 from ray_integration._portable import check_portable
 
-__all__ = ["Decode", "DecodeFailed", "DecodeNotLoaded", "Decoders", "decoded"]
+__all__ = ["Decode", "DecodeNotLoaded", "Decoders", "decoded"]
 
 _MOST_BYTES = 8 << 20  # of a pickled function, which travels with each call of a node store
 _MOST_FUNCTIONS = 16  # that a process keeps loaded
 
 Function: TypeAlias = "Callable[[bytes], Any] | None"  # None: the bytes are the result
-
-
-class DecodeFailed(BitstoreError, ValueError):
-    """A blob was found, but the decode function raised an error, or returned what its column cannot hold.
-
-    Parameters
-    ----------
-    digest
-        The blob.
-    reason
-        What was raised.
-    """
-
-    def __init__(self, digest: str, reason: str) -> None:
-        super().__init__(f"{digest} cannot be decoded: {reason}", digest, reason)
 
 
 class DecodeNotLoaded(BitstoreError, RuntimeError):
