@@ -61,7 +61,29 @@ def _files(folder: Path, _: Path) -> tuple[Any, Callable[[], int]]:
     return cache, lambda: int(cache.stats()["written"] or 0)
 
 
-_WRITERS = {"packs": _packs, "files": _files}
+class _Floor:
+    """What every cache has to do that checks its blobs and survives its process: a hash, and one call of the system."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._head = bytes(512)
+
+    def put(self, name: str, data: bytes) -> None:
+        if hashlib.sha1(data, usedforsecurity=False).hexdigest() != name:
+            raise ValueError(name)
+        os.writev(self._file, (self._head, data))
+
+    def close(self) -> int:
+        os.close(self._file)
+        return 1
+
+
+def _floor(folder: Path, _: Path) -> tuple[Any, Callable[[], int]]:
+    floor = _Floor(folder)
+    return floor, floor.close
+
+
+_WRITERS = {"packs": _packs, "files": _files, "floor": _floor}
 
 
 def _reading(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
