@@ -6,10 +6,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["CONTROL", "NAMESPACE", "alive_nodes", "head_node", "node_name", "resources_of_nodes"]
+__all__ = ["CONTROL", "LACKS", "NAMESPACE", "alive_nodes", "head_node", "node_name", "resources_of_nodes"]
 
 NAMESPACE = "bitstore"
 CONTROL = "control"  # concurrency group of calls that are answered while all other threads of a node store are busy
+
+# What to say where a process of another node cannot import something; %s is its name.
+LACKS = "the node lacks the Python module %s: install the same on all nodes, or bring it with ray.init(runtime_env=...)"
 
 _HEAD = "node:__internal_head__"  # the resource that Ray gives to the head's node
 

@@ -47,6 +47,27 @@ lowest=$(mktemp)
 uv pip compile --quiet $linux --python-version 3.10 --resolution lowest-direct --only-binary :all: --no-emit-index-url \
     --no-emit-find-links --no-annotate --no-header pyproject.toml --extra all >"$lowest"
 compile_for $linux requirements/lowest.txt pyproject.toml --extra all --group dev --constraint "$lowest" "$@"
+
+# For `make matrix`: what takes the place of pins of test.txt. The middle Ray lies halfway between lowest and newest.
+compile_lines() {
+    file=$1
+    shift
+    lines=$(mktemp)
+    cat >"$lines"
+    compile "$file" "$lines" "$@"
+    rm "$lines"
+}
+
+grep '^ray==' "$lowest" | compile_lines requirements/ray-lowest.txt --no-deps "$@"
+echo 'ray==2.56.*' | compile_lines requirements/ray-middle.txt --no-deps "$@"
+# pyarrow goes with NumPy 2 from 16 on. zarr is what else is particular about NumPy.
+others=$(mktemp)
+sed -n 's/ \\$//; /^[a-z].*==/p' requirements/test.txt | grep -vE '^(numcodecs|numpy|pandas|pyarrow|zarr)==' >"$others"
+{ grep -E '^(pandas|pyarrow)==' "$lowest" && echo 'numpy<2' && echo zarr; } |
+    compile_lines requirements/frames-lowest.txt --constraint "$others" "$@"
+rm "$others"
+# The newest pandas that Rays before 2.55 work with, and what pandas 3 no longer needs.
+printf '%s\n' 'pandas<3' pytz tzdata | compile_lines requirements/pandas-2.txt --no-deps "$@"
 rm "$lowest"
 compile requirements/upgrade.txt requirements/upgrade.in "$@"
 compile requirements/pyright.txt --group pyright "$@"

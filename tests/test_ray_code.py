@@ -21,8 +21,9 @@ import ray
 import ray.data
 
 from bitstore import DiskCache, Sha1Composite
-from ray_integration import FetchBlobs, NodePool, PoolError, VersionMismatch
+from ray_integration import CannotBePlaced, FetchBlobs, NodePool, PoolError, VersionMismatch, fetch_blobs
 from ray_integration._cluster import CONTROL, NAMESPACE
+from ray_integration._fetch.options import Routing
 from ray_integration._node.node_store import NodeStore
 from ray_integration._node.versions import check_code
 from ray_integration._own_code import _INSTALLED, own_code, stamp_of
@@ -30,6 +31,7 @@ from tests.ray_cluster import ROOT, Caller, RayCluster, leave_nothing, on_nodes
 from tests.ray_stores import NUMBERED, MadeStore, NumberedAPI
 from tests.stores import composed
 
+ROUTINGS: tuple[Routing, ...] = ("direct", "local", "owner")
 DIGESTS = [f"{number:040x}" for number in range(60)]
 
 STORE = "from own_base import Base\nclass OwnStore(Base):\n    def is_valid(self, uri):\n        return True\n"
@@ -74,7 +76,7 @@ JOB = """
 import sys
 import pyarrow, ray
 from own_store import OwnStore
-from ray_integration import FetchBlobs, NodePool
+from ray_integration import CannotBePlaced, FetchBlobs, NodePool
 address, digest = sys.argv[1:]
 ray.init(address=address, log_to_driver=False)
 pool = NodePool(OwnStore())
@@ -219,23 +221,35 @@ def test_the_paid_digests_of_a_node_store_that_could_not_be_set_up_go_to_others(
         leave_nothing()
 
 
+OURS = ("bitstore", "ray_integration", "epic")
+
+
+@pytest.fixture
+def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a node on which nothing of this library is installed."""
+    for name in OURS:
+        (tmp_path / "without" / name).mkdir(parents=True)
+        told = f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')"
+        (tmp_path / "without" / name / "__init__.py").write_text(told)
+    monkeypatch.chdir(tmp_path)  # the driver's folder reaches its workers
+    return environment(tmp_path / "without")
+
+
 @pytest.mark.ray
 @pytest.mark.soak
 @pytest.mark.timeout(200)
 def test_a_node_without_bitstore_is_left_out_and_says_what_it_lacks(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    without: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("bitstore", "ray_integration"):
-        (tmp_path / "without" / name).mkdir(parents=True)
-        error = f"raise ModuleNotFoundError(\"No module named '{name}'\")"
-        (tmp_path / "without" / name / "__init__.py").write_text(error)
-    monkeypatch.chdir(tmp_path)  # the driver's folder reaches its workers
     with RayCluster() as cluster:
-        name = cluster.add(environment(tmp_path / "without"))
+        name = cluster.add(without)
         cluster.wait()
-        lacks = "the node lacks the Python module ray_integration: install the same on all nodes"
+        ds = ray.data.from_items([{"sha1": digest} for digest in DIGESTS])
+        lacks = "the node lacks the Python module ray_integration: install the same on all nodes, or bring it with"
         with pytest.raises(PoolError, match=f"no node store could be started on 1 nodes: .*{lacks}"):
             NodePool(MadeStore(50), private=True)
+        with pytest.raises(Exception, match=lacks):
+            fetch_blobs(ds, MadeStore(50), routing="direct").take_all()
         cluster.add()
         cluster.wait()
         with NodePool(MadeStore(50), private=True) as pool:
@@ -244,6 +258,53 @@ def test_a_node_without_bitstore_is_left_out_and_says_what_it_lacks(
             assert lacks in caplog.text
             (caller,) = on_nodes(cluster, ["n1"], Caller, MadeStore(50), {"pool": pool})
             assert [error for *_, error in ray.get(caller.fetch.remote(DIGESTS), timeout=60)] == [None] * len(DIGESTS)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+def test_a_cluster_of_nothing_but_a_head_without_cpus_works_or_says_what_it_lacks(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_integration._fetch.placement._SILENCE", 0.5)
+    with RayCluster():
+        ds = ray.data.from_items([{"sha1": digest} for digest in DIGESTS])
+        for routing in ROUTINGS:
+            rows = fetch_blobs(ds, MadeStore(50), routing=routing).take_all()
+            assert [row["error"] for row in rows] == [None] * len(DIGESTS)
+        read = ray.data.range(9).map(lambda row: {"sha1": DIGESTS[row["id"]]})
+        lacks = "no node has as much CPU, the largest has 0: add a node that has CPUs, or start the head with some"
+        with pytest.raises(CannotBePlaced, match=f"in 1 s the cluster had no room for .*: {lacks}$"):
+            fetch_blobs(read, MadeStore(50), placement_timeout=1)
+        assert f"{lacks}; waiting for it for 1 s in all (placement_timeout)" in caplog.text
+
+
+BROUGHT = """
+import sys
+import ray, ray.data
+from ray_integration import fetch_blobs
+from tests.ray_stores import MadeStore
+address, *modules = sys.argv[1:]
+ray.init(address=address, log_to_driver=False, runtime_env={"py_modules": modules})
+rows = [{"sha1": f"{number:040x}"} for number in range(60)]
+for routing in ("direct", "owner"):
+    ds = fetch_blobs(ray.data.from_items(rows), MadeStore(50), routing=routing)
+    print(routing, len(ds.columns()), sum(row["error"] is None for row in ds.take_all()))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+def test_bitstore_that_a_job_brings_as_py_modules_is_used_on_nodes_that_lack_it(without: dict[str, str]) -> None:
+    with RayCluster() as cluster:
+        cluster.add(without)
+        cluster.wait()
+        modules = [str(ROOT / name) for name in (*OURS, "tests")]
+        done = subprocess.run(
+            [sys.executable, "-c", BROUGHT, cluster.address, *modules], capture_output=True, text=True, timeout=180
+        )
+        assert done.stdout.splitlines()[-2:] == ["direct 4 60", "owner 4 60"], done.stderr
 
 
 @pytest.mark.ray

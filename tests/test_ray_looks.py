@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
 import ray.data
+from ray.data import Dataset
 from ray.data.expressions import col
 
 from bitstore import MemoryCache, Sha1Composite
@@ -112,6 +114,8 @@ STEPS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# Before 2.54 Ray took the sample from as many rows as were asked for.
+LIMITS_PASS_SAMPLES = inspect.signature(Dataset.map_batches).parameters["udf_modifying_row_count"].default is False
 # Of the long suite, as the slow steps below.
 SLOW_LOOKS = ("take_batch", "show", "all of a sample", "count of a union", "schema of a union")
 
@@ -122,7 +126,10 @@ SLOW_LOOKS = ("take_batch", "show", "all of a sample", "count of a union", "sche
 def test_a_look_at_a_dataset_calls_only_for_the_rows_it_shows(calls: Calls, look: str) -> None:
     act, most = LOOKS[look]
     act(calls.fetch())
-    assert calls.made == most
+    if look == "take of a sample" and LIMITS_PASS_SAMPLES:
+        assert calls.made <= most
+    else:
+        assert calls.made == most
 
 
 # Steps that Ray takes long for on two cores, and those of which `several` consists.

@@ -6,12 +6,13 @@ Importing this module imports `ray.data`, which takes seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, NamedTuple
 
 from ray.data import ActorPoolStrategy, Dataset, Schema
 
 from ray_integration._fetch.batch_udf import FetchBlobs
+from ray_integration._fetch.carried import carried_class, carried_function
 from ray_integration._fetch.placement import TOKEN_CPUS
 
 __all__ = ["with_blobs"]
@@ -160,7 +161,8 @@ def _one_row(ds: Dataset) -> Dataset:
     one = _one_row(step.before)
     if step.name == "fetch_blobs":
         fetch = FetchBlobs(**{**step.options["fetch"], "pool": None, "routing": None})
-        return one.map_batches(fetch.without_lookups, batch_format=step.options["batch_format"], num_cpus=0)
+        look = carried_function(fetch.without_lookups, "without_lookups")
+        return one.map_batches(look, batch_format=step.options["batch_format"], num_cpus=0)
     return step.apply(one) if step.name in _COLUMNS else one
 
 
@@ -190,18 +192,18 @@ def with_blobs(
     """
     # Small blocks are put together by a step of its own, because a limit passes no step that needs more rows. Ray runs
     # it inside of the actors, unless a limit stands between.
-    bundle: Callable[[Any], Any] = partial(_bundle, column=fetch["column"], numpy=batch_format == "numpy")
     bundled = rows.map_batches(
-        bundle,
+        _bundler(fetch["column"], numpy=batch_format == "numpy"),
         batch_size=batch_size,
         batch_format=None,
         num_cpus=asked["num_cpus"] if asked["num_cpus"] <= TOKEN_CPUS else 0,  # never for CPUs that actors hold
         udf_modifying_row_count=False,
     )
     least, most = actors
+    kind, arguments = carried_class(FetchBlobs, {**fetch, "batch_rows": batch_size})
     blobs: Any = bundled.map_batches(
-        FetchBlobs,
-        fn_constructor_kwargs={**fetch, "batch_rows": batch_size},
+        kind,
+        fn_constructor_kwargs=arguments,
         compute=ActorPoolStrategy(min_size=least, max_size=most, initial_size=least),
         **asked,
         batch_size=None,
@@ -212,15 +214,22 @@ def with_blobs(
     return _made_by(_Step(rows, "fetch_blobs", (), options), blobs)
 
 
-def _bundle(batch: Any, column: str, numpy: bool) -> Any:
-    """The batch itself, but with digests as bytes where Ray could not convert them to NumPy: text that is not UTF-8."""
-    import pyarrow
+def _bundler(column: str, *, numpy: bool) -> Callable[[Any], Any]:
+    """A function that needs nothing of this library, and returns the batch that it is given.
 
-    if numpy and isinstance(batch, pyarrow.Table) and column in batch.column_names:
-        values = batch.column(column)
-        try:
-            values.validate(full=True)
-        except pyarrow.ArrowInvalid:
-            index = batch.column_names.index(column)
-            return batch.set_column(index, column, values.cast(pyarrow.large_binary()))
-    return batch
+    But with digests as bytes where Ray could not convert them to NumPy: text that is not UTF-8.
+    """
+
+    def bundle(batch: Any) -> Any:
+        import pyarrow
+
+        if numpy and isinstance(batch, pyarrow.Table) and column in batch.column_names:
+            values = batch.column(column)
+            try:
+                values.validate(full=True)
+            except pyarrow.ArrowInvalid:
+                index = batch.column_names.index(column)
+                return batch.set_column(index, column, values.cast(pyarrow.large_binary()))
+        return batch
+
+    return bundle

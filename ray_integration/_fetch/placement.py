@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from bitstore.errors import BitstoreError
@@ -9,7 +10,10 @@ from ray_integration._cluster import resources_of_nodes
 
 __all__ = ["TOKEN_CPUS", "CannotBePlaced", "check_placement", "default_actors", "default_cpus"]
 
+logger = logging.getLogger("bitstore")
+
 _CPUS_PER_ACTOR = 8
+_SILENCE = 5.0  # seconds of waiting for the cluster after which the log says for what
 TOKEN_CPUS = 0.01
 
 
@@ -60,7 +64,7 @@ def check_placement(actors: int, asked: Mapping[str, float], *, reads: bool, lim
     reads
         Whether there are tasks besides, of one CPU each.
     limit
-        Seconds to wait for it.
+        Seconds to wait for it. After the first five the log says for what.
 
     Raises
     ------
@@ -76,8 +80,13 @@ def check_placement(actors: int, asked: Mapping[str, float], *, reads: bool, lim
         return
     group = placement_group(bundles, strategy="PACK")
     try:
-        if group.wait(limit):
+        if group.wait(min(limit, _SILENCE)):
             return
+        if limit > _SILENCE:
+            reason = _why_not(actors, request, reads, _SILENCE)
+            logger.warning("%s; waiting for it for %g s in all (placement_timeout)", reason, limit)
+            if group.wait(limit - _SILENCE):
+                return
     finally:
         remove_placement_group(group)
     raise CannotBePlaced(_why_not(actors, request, reads, limit))
@@ -97,7 +106,8 @@ def _why_not(actors: int, request: Mapping[str, float], reads: bool, limit: floa
     for name, amount in {**request, **({"CPU": max(1.0, request.get("CPU", 0.0))} if reads else {})}.items():
         most = max(resources_of_nodes(name), default=0.0)
         if most < amount:
-            return f"{told}no node has as much {name}, the largest has {most:g}"
+            cure = ": add a node that has CPUs, or start the head with some" if name == "CPU" and not most else ""
+            return f"{told}no node has as much {name}, the largest has {most:g}{cure}"
     total = {name: request.get(name, 0.0) * actors + (reads and name == "CPU") for name in {**request, "CPU": 0}}
     short = {name: free.get(name, 0.0) for name, amount in total.items() if free.get(name, 0.0) < amount}
     return told + (

@@ -13,7 +13,7 @@ from typing import Any
 from bitstore import __version__
 from bitstore._support.once import warn_once
 from bitstore.errors import BitstoreError, described
-from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes
+from ray_integration._cluster import CONTROL, LACKS, NAMESPACE, alive_nodes
 from ray_integration._node.node_store import Description, NodeStore
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._pool.members import Address
@@ -203,10 +203,7 @@ class Keeper:
             cause = error.cause
             ray.kill(handle)  # so that no other keeper finds it
         elif isinstance(error, ray.exceptions.RayActorError) and (lacks := _LACKS.search(str(error))):
-            cause = PoolError(
-                f"the node lacks the Python module {lacks[1]}: install the same on all nodes, or bring it with "
-                "ray.init(runtime_env=...)"
-            )
+            cause = PoolError(LACKS % lacks[1])
         if name not in self.refused:
             logger.error("pool %s: node store %s could not start: %s", self._address.pool, name, cause)
         self.refused[name] = cause

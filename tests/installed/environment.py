@@ -77,16 +77,9 @@ class Environment:
 
     def pip(self, *arguments: str | Path) -> str:
         """Run pip."""
-        return run(
-            self.python,
-            "-m",
-            "pip",
-            "--quiet",
-            "--disable-pip-version-check",
-            *arguments,
-            folder=self.folder,
-            seconds=1200,
-        )
+        quiet = ["--quiet"] if arguments[0] != "check" else []  # which says by its output what is wrong
+        options = [*quiet, "--disable-pip-version-check", *arguments]
+        return run(self.python, "-m", "pip", *options, folder=self.folder, seconds=1200)
 
     def install_pins(self, entries: Iterable[str]) -> None:
         """Install the wheels of entries of a lock, and nothing else."""
