@@ -177,6 +177,11 @@ ENDS_IN_ZERO = next(blob for blob in map(b"%d".__mod__, range(10_000)) if hashli
 RAW = [hashlib.sha1(blob).digest() for blob in (b"x", ENDS_IN_ZERO)]
 TEXT = [digest.hex() for digest in RAW]
 NOT_UTF8 = pyarrow.array([TEXT[0].encode(), b"\xff\xfe", None]).view(pyarrow.string())
+VIEWS = (  # types that older Arrows lack
+    [pyarrow.array(RAW, pyarrow.binary_view()), pyarrow.array(TEXT, pyarrow.string_view())]
+    if hasattr(pyarrow, "string_view")
+    else []
+)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +190,10 @@ NOT_UTF8 = pyarrow.array([TEXT[0].encode(), b"\xff\xfe", None]).view(pyarrow.str
         pyarrow.array(RAW, pyarrow.binary()),
         pyarrow.array(RAW, pyarrow.large_binary()),
         pyarrow.array(RAW, pyarrow.binary(20)),
-        pyarrow.array(RAW, pyarrow.binary_view()),
         pyarrow.array(RAW).dictionary_encode(),
         pyarrow.array(TEXT, pyarrow.large_string()),
-        pyarrow.array(TEXT, pyarrow.string_view()),
         pyarrow.array(TEXT).dictionary_encode(),
+        *VIEWS,
         numpy.array(RAW),
         numpy.array(RAW, dtype="V20"),
         numpy.array(RAW, dtype=object),
