@@ -106,6 +106,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         process = subprocess.Popen(
             ["bash", "-c", script, "bash", str(CHROMIUM), *options],
             pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, "HOME": str(profile)},
         )  # fmt: skip
     os.close(theirs_in)
     os.close(theirs_out)

@@ -29,6 +29,14 @@ _PERSONAL = re.compile(
     r"AWS_|GOOGLE_|GCLOUD_|GCE_|CLOUDSDK_|STORAGE_EMULATOR_HOST|BOTO|BITSTORE_(?!SOAK_|FUZZ_|NATIVE$)|RAY_|XDG_|((http|https|all|no|ftp)_proxy$)",
     re.IGNORECASE,
 )
+# Seconds of files that take longer than their number of tests lets expect, alone on a machine of two cores.
+_LONG = {
+    "test_disk_crash.py": 70, "test_conformance.py": 60, "test_disk_trouble.py": 40, "test_old_code.py": 40,
+    "test_native_choice.py": 35, "test_frames.py": 30, "test_packs.py": 30, "test_cli_endings.py": 25,
+    "test_large_blobs.py": 25, "test_native_build.py": 20, "test_runs.py": 20, "test_cli.py": 15, "test_no_home.py": 15,
+    "test_misses.py": 20, "test_odd_servers.py": 15, "test_hash_lists.py": 10, "test_model_processes.py": 10,
+    "test_models.py": 10, "test_disk_cache.py": 10, "test_import.py": 10, "test_report_page.py": 10,
+}  # fmt: skip
 _HOME = pytest.StashKey[str]()
 _RAY = pytest.StashKey["tuple[contextlib.ExitStack, Any]"]()
 
@@ -91,11 +99,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a Ray come first and together. A test is called alike in every process, or xdist runs none."""
+    """Tests that share a Ray come first and together, then the other files, those that take longest first.
+
+    A file that takes long and begins late is waited for by all workers. A test is called alike in every process, or
+    xdist runs none.
+    """
     for item in items:
         if re.search(r"\bat 0x[0-9a-f]+", item.nodeid, re.IGNORECASE):
             raise pytest.UsageError(f"the id of a test holds the address of an object: {item.nodeid}")
-    items.sort(key=lambda item: not _shares_ray(item))
+    seconds: defaultdict[Path, float] = defaultdict(float)
+    for item in items:
+        seconds[item.path] += 5 if item.get_closest_marker("ray") else 0.1
+    for path in seconds:
+        seconds[path] = max(seconds[path], _LONG.get(path.name, 0))
+    items.sort(key=lambda item: (not _shares_ray(item), -seconds[item.path], item.path))
 
 
 def pytest_collection_finish() -> None:
@@ -108,7 +125,8 @@ def pytest_collection_finish() -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Files whose tests share a Ray go to one worker, but for the longest; of all others, each goes to any.
 
-    In one worker they take longer than all other tests in two.
+    In one worker they take longer than all other tests in two. Files begin in the order of `items`, above; else those
+    of the most tests would.
     """
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
@@ -124,6 +142,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             with contextlib.suppress(OSError):
                 super()._assign_work_unit(node)
 
+    config.option.loadscopereorder = False
     return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 

@@ -15,6 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import google.oauth2.credentials
@@ -377,7 +378,9 @@ def test_answers_of_google_are_named(tmp_path: Path) -> None:
     assert kinds(only(Sha1Store(GSRaw({"type": "service_account"}), "gs://bucket/"))) == ["no-credentials"]
 
 
-def test_an_expired_login_of_google_is_told_from_an_outage_of_it() -> None:
+def test_an_expired_login_of_google_is_told_from_an_outage_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Google's own library pauses for seconds between its tries.
+    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda seconds: None))
     refused = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_grant", "error_description": "expired"}')
     out: Reply = (503, {"Content-Type": "application/json"}, b"{}")
     for reply, kind in ((refused, "expired-login"), (out, "credentials-out")):

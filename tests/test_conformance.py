@@ -127,11 +127,15 @@ def test_file_raw_keeps_the_store_contract(tmp_path: Path) -> None:
 # --- Digest stores --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verify", [False, True])
-@pytest.mark.parametrize("compression", [None, "gzip", "zlib", "zstd"])
 @pytest.mark.parametrize(
-    ("kind", "algorithm", "below"),
-    [(Sha1Store, "sha1", "files/"), (Sha256Store, "sha256", "{digest[:2]}/{digest}.bin"), (Md5Store, "md5", "")],
+    ("kind", "algorithm", "below", "compression", "verify"),
+    [  # each kind with each compression, and each of both with and without verification
+        (*kind, compression, (row + column) % 2 == 0)
+        for row, kind in enumerate(
+            [(Sha1Store, "sha1", "files/"), (Sha256Store, "sha256", "{digest[:2]}/{digest}.bin"), (Md5Store, "md5", "")]
+        )
+        for column, compression in enumerate([None, "gzip", "zlib", "zstd"])
+    ],
 )
 def test_digest_stores_in_folders_keep_the_store_contract(
     kind: Callable[..., Any], algorithm: str, below: str, compression: str | None, verify: bool, tmp_path: Path

@@ -18,6 +18,7 @@ from typing_extensions import assert_type
 
 from bitstore import NotFoundInStore, Sha1Composite, Store
 from bitstore._frames import tables
+from tests.clock import SkippingClock
 from tests.ray_stores import MadeStore, OddStore
 from tests.stores import Shelf, blobs, sha1
 from tests.test_import import WITHOUT_EXTRAS, loaded, run
@@ -49,7 +50,7 @@ def plates() -> Plates:
 
 
 @pytest.fixture
-def store(plates: Plates) -> Sha1Composite:
+def store(plates: Plates, skipped_pauses: SkippingClock) -> Sha1Composite:
     chain = Sha1Composite()
     chain.append_source(plates, name="plates")
     return chain

@@ -33,6 +33,19 @@ BROKEN = {
 }
 
 
+# Runs one command after another; prints exit code, standard output and standard error of each as a line of JSON.
+COMMANDS = """
+import contextlib, io, json, os, sys
+from bitstore._cli import main
+for line in sys.argv[1:]:
+    sys.argv = ["bitstore", *line.split()]
+    sys.stdin, out, err = open(os.devnull), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main()
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
 class Place:
     """A copy of the package, in which `_core` can be anything."""
 
@@ -56,6 +69,13 @@ class Place:
             [sys.executable, *command],
             env=environment, cwd=self._folder, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
+
+    def commands(self, core: str, switch: str | None, *lines: str) -> list[tuple[int, str, str]]:
+        """Exit code, standard output and standard error of each command, all run in one process."""
+        done = self(core, switch, "-c", COMMANDS, *lines)
+        ran = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+        assert len(ran) == len(lines), done.stderr
+        return ran
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +147,12 @@ def test_version_show_and_check_tell_which_transport_is_used(place: Place, core:
     state = "off" if switch == "0" else {"good": "used", "none": "absent"}.get(core, "broken")
     told = {"used": USED, "absent": "not built", "off": "off (BITSTORE_NATIVE=0)"}.get(state, BROKEN["no library"])
     detail = told[len(state) + 2 : -1] if state in ("used", "broken") else None
-    for command in ("version", "show --store file:///", "check --store file:///"):
-        words = ["-m", "bitstore", *command.split()]
-        assert f"native transport: {told}\n" in place(core, switch, *words).stdout
-        last = place(core, switch, *words, "--json").stdout.splitlines()[-1]
-        assert json.loads(last)["native_transport"] == {"state": state, "detail": detail}
+    commands = "version", "show --store file:///", "check --store file:///"
+    shown = place.commands(core, switch, *commands, *(f"{command} --json" for command in commands))
+    for _, out, _ in shown[:3]:
+        assert f"native transport: {told}\n" in out
+    for _, out, _ in shown[3:]:
+        assert json.loads(out.splitlines()[-1])["native_transport"] == {"state": state, "detail": detail}
 
 
 def test_the_number_of_the_c_code_is_that_of_the_python_beside_it() -> None:
@@ -141,16 +162,15 @@ def test_the_number_of_the_c_code_is_that_of_the_python_beside_it() -> None:
 
 def test_a_command_refuses_to_begin_where_what_is_asked_for_is_not_there(place: Place) -> None:
     told = f"BITSTORE_NATIVE=1 asks for what is not there: native transport: {BROKEN['no library']}"
-    for command in (
+    commands = (
         "fetch - -o out --algorithm sha1",
         "exists - --algorithm sha1",
         f"get {'0' * 40}",
         f"locate {'0' * 40}",
         "check",
         "show",
-    ):
-        done = place("no library", "1", "-m", "bitstore", *command.split(), "--store", "http://127.0.0.1:9/")
-        assert (done.returncode, done.stderr) == (3, f"bitstore: {told}\n"), command
-    for command in ("--help", "put --help", "version"):
-        done = place("no library", None, "-m", "bitstore", *command.split())
-        assert (done.returncode, done.stderr) == (0, ""), command
+    )
+    done = place.commands("no library", "1", *(f"{command} --store http://127.0.0.1:9/" for command in commands))
+    assert [(code, err) for code, _, err in done] == [(3, f"bitstore: {told}\n")] * len(commands)
+    done = place.commands("no library", None, "--help", "put --help", "version")
+    assert [(code, err) for code, _, err in done] == [(0, "")] * 3

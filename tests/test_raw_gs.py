@@ -23,6 +23,7 @@ from bitstore._lookup.run import run
 from bitstore._raw.gs import ANONYMOUS, GSRaw
 from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
+from tests.clock import SkippingClock
 from tests.servers import Answer, Cut, FakeGCS, FaultProxy, MakeProxy, Reset
 from tests.stores import outcome
 
@@ -208,7 +209,9 @@ def test_a_token_is_refreshed_before_it_expires(case: Case) -> None:
     ],
     ids=["invalid_grant", "retryable", "transport", "os"],
 )
-def test_a_token_that_cannot_be_had_is_reported_by_its_cause(case: Case, raised: Exception, refused: bool) -> None:
+def test_a_token_that_cannot_be_had_is_reported_by_its_cause(
+    case: Case, raised: Exception, refused: bool, skipped_pauses: SkippingClock
+) -> None:
     """What is wrong with the credentials is a refusal; what is wrong with the way to the token service an outage."""
     credentials = Tokens()
     credentials.refresh = lambda request: (_ for _ in ()).throw(raised)  # type: ignore[method-assign]
