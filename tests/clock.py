@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from bitstore._support import clock
 
-__all__ = ["HandClock", "SkippingClock"]
+__all__ = ["HandClock", "SkippingClock", "skip_pauses_of_google"]
 
 
 class SkippingClock:
@@ -44,3 +45,8 @@ class HandClock:
         return self.now
 
     monotonic = __call__
+
+
+def skip_pauses_of_google(patch: pytest.MonkeyPatch) -> None:
+    """Let Google's own library, which pauses for seconds between its tries, pause no more."""
+    patch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda seconds: None))

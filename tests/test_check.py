@@ -15,7 +15,6 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import google.oauth2.credentials
@@ -42,6 +41,7 @@ from bitstore._doctor.policies import gcs_roles, s3_policy
 from bitstore._doctor.questions import PROBE
 from bitstore._doctor.reports import TierCheck
 from tests.certificates import issued
+from tests.clock import skip_pauses_of_google
 from tests.raw_server import RawServer
 from tests.scripted_server import Asked, Reply, ScriptedServer, gcs_refusal, s3_refusal
 from tests.servers import FakeGCS, MotoServer, SeaweedS3
@@ -379,8 +379,7 @@ def test_answers_of_google_are_named(tmp_path: Path) -> None:
 
 
 def test_an_expired_login_of_google_is_told_from_an_outage_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Google's own library pauses for seconds between its tries.
-    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda seconds: None))
+    skip_pauses_of_google(monkeypatch)
     refused = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_grant", "error_description": "expired"}')
     out: Reply = (503, {"Content-Type": "application/json"}, b"{}")
     for reply, kind in ((refused, "expired-login"), (out, "credentials-out")):

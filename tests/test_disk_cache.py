@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bitstore._caches import blobs as blob_files
 from bitstore._caches.disk import DiskCache
 from bitstore._caches.folder import Folder
 from bitstore._caches.memory import MemoryCache
@@ -90,6 +91,18 @@ def test_a_file_is_named_by_its_digest_and_holds_the_blob(folder: Path, algorith
     assert cache.stats()["bytes"] == size
 
 
+def test_a_blob_is_read_whole_however_little_a_read_returns(cache: DiskCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, data = blob(1, 5000)
+    cache.put(key, data)
+    monkeypatch.setattr(blob_files, "_HUGE", 5000)  # bytes, from which on one read cannot return all
+    assert cache.get(key) == data
+    monkeypatch.undo()
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, size: read(fd, max(1, size // 3)))
+    assert cache.get(key) == data
+
+
+@pytest.mark.soak
 def test_a_blob_of_more_than_2_gib_is_read_whole(folder: Path) -> None:
     cache = DiskCache(folder, "5GB", algorithm="sha1", verify=False)
     path = fill(cache)[2]

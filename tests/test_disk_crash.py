@@ -124,7 +124,7 @@ def test_the_reservation_of_a_killed_writer_is_freed(tmp_path: Path) -> None:
 
 
 def test_many_processes_together_keep_the_bound(tmp_path: Path) -> None:
-    figures = run("disk_crowd", "crowd", tmp_path / "cache", 30, "--processes", 16, "--seed", time.time_ns())
+    figures = run("disk_crowd", "crowd", tmp_path / "cache", 8, "--processes", 16, "--seed", time.time_ns())
     assert figures["bytes_over_the_bound"] == 0
 
 

@@ -118,8 +118,15 @@ def test_a_cache_that_is_only_written_is_healed(tmp_path: Path) -> None:
 # -- each file operation fails
 
 
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize(
+    ("code", "lasting"),
+    [
+        pytest.param(errno.EIO, False, id="EIO-once"),
+        pytest.param(errno.EIO, True, id="EIO-for good", marks=pytest.mark.soak),
+        pytest.param(errno.ENOSPC, False, id="ENOSPC-once", marks=pytest.mark.soak),
+        pytest.param(errno.ENOSPC, True, id="ENOSPC-for good"),
+    ],
+)
 def test_a_failure_of_any_file_operation_fails_no_lookup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool
 ) -> None:

@@ -455,6 +455,7 @@ def test_lookups_end_with_the_reader() -> None:
     assert len(store.asked) < 100
 
 
+@pytest.mark.soak  # of each kind of rows; tests/test_ray_batches.py has one such batch in every run
 def test_columns_may_hold_more_than_two_gigabytes() -> None:
     large = bytes(70 << 20)
     store = OddStore({str(number): large for number in range(40)})  # each blob is a chunk, and all are one object

@@ -31,6 +31,7 @@ from bitstore import (
 from bitstore._lookup.task import Task
 from bitstore._raw import parts
 from bitstore.steps import Found
+from tests.clock import SkippingClock
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from tests.servers import CountedAPI, FakeGCS, FaultProxy, Hold, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, Cut, Hang, Reset, ResetAfter, Stall, s3_error
@@ -176,7 +177,9 @@ class TestParts:
         assert case.raw().get(case.uri) == BLOB
 
     @pytest.mark.parametrize("habit", ["new ETag each time", "refuses its ETag", "400", "501", "405", "416"])
-    def test_one_plain_request_is_the_last_resort_after_parts_and_resumptions(self, habit: str, tmp_path: Path) -> None:
+    def test_one_plain_request_is_the_last_resort_after_parts_and_resumptions(
+        self, habit: str, tmp_path: Path, skipped_pauses: SkippingClock
+    ) -> None:
         """Servers and gateways that have the blob, but with which no second request for a part of it succeeds."""
         versions = itertools.count()
         cuts: list[int] = []  # bytes after which the next whole answers end

@@ -201,9 +201,8 @@ def run_parallel(**told: Any) -> list[str]:
     return answers
 
 
-@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+@pytest.mark.parametrize(("style", "used"), [("epic.bitstore", False), ("bitstore", True)])
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("style", STYLES)
 def test_stores_work_in_parallel_maps_of_ultimap(style: str, backend: str, used: bool, data: Data) -> None:
     answers = run_parallel(module=style, backend=backend, used=used, hashes=data.hashes, **data.told)
     assert answers == data.hashes + data.hashes[:1] * used

@@ -33,6 +33,7 @@ from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.run import Warming, fill_here, numbered
 from bitstore.config import loads
 from tests.certificates import issued, server_tls
+from tests.clock import skip_pauses_of_google
 from tests.raw_server import RawServer
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request, Response, make_response
@@ -201,6 +202,7 @@ def test_no_repr_log_error_or_pickle_shows_a_secret(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    skip_pauses_of_google(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")  # so that what a case sets is taken back
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
