@@ -402,6 +402,8 @@ class DiskCache(LocalCache):
         return StoreNotAvailable(self.label, f"cannot {doing}: {error}")
 
     # A small file is read where the lookup runs, as handing it over would cost more than reading it.
+    answers_at_once = True
+
     def get_steps(self, uri: str) -> Steps[Found]:
         try:
             place, data = self._find(uri, INLINE, self.verify, True)

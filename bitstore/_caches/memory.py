@@ -151,6 +151,8 @@ class MemoryCache(LocalCache):
         return self._contents.set_once(_Contents(self.max_size))
 
     # A lookup in memory never blocks, so its steps are none: it ends before the first one.
+    answers_at_once = True
+
     def get_steps(self, uri: str) -> Steps[Found]:
         yield from ()
         return Found(MemoryCache.get(self, uri), self.label)

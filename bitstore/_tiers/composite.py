@@ -229,9 +229,10 @@ class Composite(ChecksOptions, Chain):
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
         said = Said(self, key)
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
-        begun_with = None
+        begun_with = looked = None
         if begun is not None:
-            chain, begun_with, said.missing, turn = begun.chain, begun.ticket, begun.missing, begun.turn
+            chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
+            looked, turn = begun.looked, begun.turn
         elif self._order is not None:
             turn = turn or self._turns(live).turn(key)
             chain = turn.links
@@ -243,7 +244,7 @@ class Composite(ChecksOptions, Chain):
                 if not tier.read:
                     continue
                 question = Question(tier, live, said, begun_with)
-                begun_with = None
+                at_hand, begun_with, looked = looked, None, None
                 begin = 0.0 if turn is None else clock.monotonic()
                 try:
                     store = self._store_to_ask(question, key, paid_for)
@@ -260,7 +261,7 @@ class Composite(ChecksOptions, Chain):
                         if look is not live.look:  # a file is wanted, or bytes that are checked
                             found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
                     else:
-                        found = yield from look(store, key)
+                        found = yield from (look(store, key) if at_hand is None else _said(at_hand))
                     if not found.matched and tier.is_cache and self._must_match(tier):
                         dropped(found)
                         raise InvalidDataFound(
@@ -386,6 +387,14 @@ class Composite(ChecksOptions, Chain):
         if not asked and not self._is_free_part:
             raise self._nothing_asked(key)
         return None
+
+
+def _said(answer: Found | Exception) -> Steps[Found]:
+    """What a tier has answered already, as the look into it."""
+    yield from ()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class _Answer:

@@ -1,8 +1,9 @@
 """The express lane: a lookup without generators, as long as plain tiers give plain answers.
 
-A plain tier is a verifying digest store over a raw store of this library. The lane asks it for the request with which
-its steps would begin (`first_request`), and takes whole blobs that match and plain absences. Everything else is for
-the steps of the composite, which stay the only authority: they begin where the lane is, and get the answer in hand.
+A plain tier is a verifying digest store over a raw store of this library, or a cache that answers at once (in memory,
+on the local disk). The lane sends the request with which the steps of a digest store would begin (`first_request`), and
+takes whole blobs that match and plain absences. Everything else is for the steps of the composite, which stay the only
+authority: they begin where the lane is, and get the answer in hand.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from bitstore._lookup.asking import steps_of_get
-from bitstore._lookup.retry import TransferCounts
 from bitstore._support import clock
 from bitstore._tiers.breaker import Breaker
-from bitstore._tiers.chain import Tier
+from bitstore._tiers.chain import Tier, costs
+from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import TierCounts
 from bitstore._tiers.turns import Links, Turn
+from bitstore.errors import NotFoundInStore
 from bitstore.steps import Found, Request, Response, Steps, TransferError
 
 __all__ = ["Begun", "Express", "express"]
@@ -79,10 +81,12 @@ class _Way(NamedTuple):
     """A plain tier, and what it is made of."""
 
     position: int  # in the chain
+    tier: Tier
+    keepers: tuple[Tier, ...]  # the caches that keep what it returns
     name: str
     store: Any
-    raw: Any
-    tally: TransferCounts
+    raw: Any  # below the store; None: a cache that answers at once
+    tally: Any  # the counts of the raw store
     counts: TierCounts
     breaker: Breaker
 
@@ -95,6 +99,7 @@ class Begun(NamedTuple):
     ticket: int | None  # of the breaker of the first of them, where that was asked already
     missing: tuple[str, ...]  # names of the tiers that lack the blob
     turn: Turn | None  # the learned order in which the tiers are asked; None: they are asked as they were appended
+    looked: Found | Exception | None = None  # what the first of them, a cache, has answered
 
 
 class Plan:
@@ -113,16 +118,18 @@ class Plan:
                 continue
             store: Any = tier.store
             raw: Any = getattr(store, "base_store", None)
-            if (
-                keepers
-                or not all(_speaks(part.__class__, "first_request") for part in (store, raw))
+            if _speaks(store.__class__, "answers_at_once"):
+                raw = None
+            elif (
+                not all(_speaks(part.__class__, "first_request") for part in (store, raw))
                 or store.algorithm != algorithm
+                or costs(store)
             ):
                 break
-            parts += [store, raw]
-            ways.append(
-                _Way(position, tier.name, store, raw, raw.counts(), live.counts[tier.name], live.breakers[tier.name])
-            )
+            parts += [store] if raw is None else [store, raw]
+            tally = None if raw is None else raw.counts()
+            counts, breaker = live.counts[tier.name], live.breakers[tier.name]
+            ways.append(_Way(position, tier, keepers, tier.name, store, raw, tally, counts, breaker))
         # A method may be put into an object, in place of that of its class.
         patched = any(callable(getattr(type(part), name, None)) for part in parts for name in vars(part))
         self.ways = () if patched else tuple(ways)
@@ -140,6 +147,7 @@ class Express(Generator[Any, Any, Found]):
     __slots__ = (
         "_composite",
         "_key",
+        "_leads",
         "_live",
         "_missing",
         "_paid_for",
@@ -158,8 +166,10 @@ class Express(Generator[Any, Any, Found]):
         self._paid_for = paid_for
         self._steps: Steps[Found] | None = None  # those of the composite, once they have taken over
         self._missing: tuple[str, ...] = ()  # names of the tiers that lack the blob
-        self._ticket: int | None = None  # of the breaker of the tier that is being asked; None: none is
         self._turn: Turn | None = None  # the learned order in which the tiers are asked; None: as they were appended
+        self._leads = False  # whether the flight of the key is to be landed here
+        self._place = 0  # of the plain tier that is being asked
+        self._ticket: int | None = None  # of its breaker; None: none is being asked
 
     def send(self, answer: Any) -> Any:
         steps = self._steps
@@ -174,15 +184,11 @@ class Express(Generator[Any, Any, Found]):
         except Exception:  # the steps meet the same error, and know what it means
             matches = missing = False
         if matches:
-            way.breaker.succeeded()
-            way.counts.hit(len(answer.body))
-            found = Found(answer.body, way.name)
-            self._ticket = None
-            self._live.flights.land(key, found)
-            if self._turn is not None:
-                self._turn.ended(way.name)
-            raise StopIteration(found)
-        return self._after(way) if missing else self._go_on(answer)
+            return self._found(way, Found(answer.body, way.name))
+        if missing:
+            self._lacks(way)
+            return self._ask(self._place + 1)
+        return self._go_on(answer)
 
     def _begin(self) -> Any:
         composite, key = self._composite, self._key
@@ -198,58 +204,90 @@ class Express(Generator[Any, Any, Found]):
             and live.look is steps_of_get
             and not self._paid_for
             and not logger.isEnabledFor(logging.DEBUG)
+            and live.flights.lead(key) is None  # else another lookup is under way: the steps wait for it
         ):
-            self._live, self._plan = live, plan
-            request = self._ask(0, plan.ways[0])
-            if request is not None:
-                return request
+            self._live, self._plan, self._leads = live, plan, True
+            return self._ask(0)
         self._steps = composite.key_steps(key, self._paid_for, turn=self._turn)
         return self._steps.send(None)
 
-    def _ask(self, place: int, way: _Way) -> Request | None:
-        """The request to a plain tier, which counts as sent; None: it cannot be asked so now."""
-        ticket = way.breaker.admit_if_closed()
-        try:
-            request: Request | None = way.store.first_request(self._key) if way.raw is way.store.base_store else None
-        except Exception:  # as in `send`
-            return None
-        if ticket is None or request is None:
-            return None
-        if place == 0 and self._live.flights.lead(self._key) is not None:
-            return None  # another lookup is under way: the steps wait for it
-        self._ticket = ticket
-        self._place = place
-        self._request = request
-        self._since = clock.monotonic()
-        way.tally.requests += 1
-        return request
+    def _ask(self, place: int) -> Any:
+        """Ask the plain tiers from `place` on: caches at once, up to the first request, which counts as sent."""
+        ways, key = self._plan.ways, self._key
+        for way in ways[place:]:
+            self._place = place
+            place += 1
+            if way.raw is None and not way.store.is_valid(key):
+                continue
+            self._ticket = way.breaker.admit_if_closed()
+            if self._ticket is None:
+                return self._hand_over(way.position)
+            if way.raw is not None:
+                request = _request(way, key)
+                if request is None:
+                    return self._hand_over(way.position)
+                self._request = request
+                self._since = clock.monotonic()
+                way.tally.requests += 1
+                return request
+            self._since = 0.0 if self._turn is None else clock.monotonic()
+            looked = _looked(way.store, key)
+            if type(looked) is Found and looked.matched and type(looked.data) is bytes:
+                return self._found(way, looked if looked.source == way.name else looked._replace(source=way.name))
+            if type(looked) is not NotFoundInStore:
+                return self._hand_over(way.position, looked)
+            self._lacks(way)
+        return self._hand_over(ways[-1].position + 1)
 
-    def _after(self, way: _Way) -> Any:
-        """Ask the next tier, as this one has said that it lacks the blob."""
+    def _lacks(self, way: _Way) -> None:
+        """A plain tier has said that it lacks the blob."""
         way.breaker.succeeded()
         way.counts.count("misses")
         if self._turn is not None:
             self._turn.in_vain(way.name, clock.monotonic() - self._since)
         self._missing += (way.name,)
-        place = self._place + 1
-        request = self._ask(place, self._plan.ways[place]) if place < len(self._plan.ways) else None
-        if request is not None:
-            return request
-        begun = Begun(self._live, self._plan.chain[way.position + 1 :], None, self._missing, self._turn)
+        self._ticket = None
+
+    def _found(self, way: _Way, found: Found) -> Any:
+        """End the lookup with what a plain tier has, when the caches above it have kept it."""
+        way.breaker.succeeded()
+        way.counts.hit(len(found.data))
+        if self._turn is not None:
+            self._turn.ended(way.name)
+        self._ticket = None
+        self._leads = False
+        if way.keepers:
+            self._steps = self._keep(way, found)
+            return self._steps.send(None)
+        self._live.flights.land(self._key, found)
+        raise StopIteration(found)
+
+    def _keep(self, way: _Way, found: Found) -> Steps[Found]:
+        outcome = None
+        try:
+            yield from keep_steps(self._live, way.tier, way.keepers, self._key, found.data, ())
+            outcome = found
+            return found
+        finally:
+            self._live.flights.land(self._key, outcome)
+
+    def _hand_over(self, position: int, looked: Found | Exception | None = None) -> Any:
+        """Let the steps of the composite go on from this position in the chain."""
+        begun = Begun(self._live, self._plan.chain[position:], self._ticket, self._missing, self._turn, looked)
+        self._leads = False
         self._steps = self._composite.key_steps(self._key, begun=begun)
         return self._steps.send(None)
 
     def _go_on(self, outcome: Response | BaseException) -> Any:
-        """Let the steps of the composite go on from the question whose `outcome` is at hand."""
+        """Let the steps of the composite go on from the request whose `outcome` is at hand."""
         way, request = self._plan.ways[self._place], self._request
-        begun = Begun(self._live, self._plan.chain[way.position :], self._ticket, self._missing, self._turn)
-        steps = self._steps = self._composite.key_steps(self._key, begun=begun)
         way.tally.requests -= 1  # they count the same request
         try:
-            step = steps.send(None)
+            step = self._hand_over(way.position)
         except BaseException:
             way.tally.requests += 1
             raise
+        steps: Any = self._steps
         if type(step) is Request and step.plain and step.profile is request.profile and step.url == request.url:
             step.sent_at = self._since
         else:  # a setting was changed meanwhile: they ask by what holds now
@@ -274,7 +312,33 @@ class Express(Generator[Any, Any, Found]):
     def close(self) -> None:
         if self._steps is not None:
             self._steps.close()
-        elif self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
-            self._plan.ways[self._place].breaker.abandoned(ticket)
+        elif self._leads:
+            self._leads = False
+            if self._ticket is not None:
+                self._plan.ways[self._place].breaker.abandoned(self._ticket)
             self._live.flights.land(self._key, None)
+
+
+def _request(way: _Way, key: str) -> Request | None:
+    """The request to a plain tier; None: it cannot be asked so now."""
+    try:
+        if way.raw is not way.store.base_store:
+            return None
+        request: Request | None = way.store.first_request(key)
+    except Exception:  # the steps meet the same error, and know what it means
+        return None
+    return request
+
+
+def _looked(cache: Any, key: str) -> Found | Exception | None:
+    """What a cache answers at once; None: its steps have to say."""
+    steps = cache.get_steps(key)
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        found: Found = end.value
+        return found
+    except Exception as error:
+        return error
+    steps.close()  # the blob is large, and read elsewhere
+    return None
