@@ -396,7 +396,7 @@ def test_tiers_below_caches_come_to_the_same(
     now = Virtual(monkeypatch)
     for seed in range(3):
         script = Script(seed, TIERS[: 1 + seed % 3])
-        outcomes = []
+        outcomes: list[str] = []
         for cls in (BySteps, Sha1Composite):
             folder = tmp_path / f"{seed} {len(outcomes)}"
             folder.mkdir()

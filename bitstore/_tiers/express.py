@@ -1,26 +1,24 @@
 """The express lane: a lookup without generators, as long as plain tiers give plain answers.
 
-A plain tier is a verifying digest store over a raw store of this library, or a cache that answers at once (in memory,
-on the local disk). The lane sends the request with which the steps of a digest store would begin (`first_request`), and
-takes whole blobs that match and plain absences. Everything else is for the steps of the composite, which stay the only
-authority: they begin where the lane is, and get the answer in hand.
+The lane asks plain tiers (`bitstore._tiers.plain`): a cache at once, and a digest store by the request with which its
+steps would begin (`first_request`). It takes whole blobs that match and plain absences. Everything else is for the
+steps of the composite, which stay the only authority: they begin where the lane is, and get the answer in hand.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from bitstore._lookup.asking import steps_of_get
 from bitstore._support import clock
-from bitstore._tiers.breaker import Breaker
-from bitstore._tiers.chain import Tier, costs
+from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
+from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
 from bitstore._tiers.runtime import Live
-from bitstore._tiers.stats import TierCounts
-from bitstore._tiers.turns import Links, Turn
+from bitstore._tiers.turns import Turn
 from bitstore.errors import NotFoundInStore
 from bitstore.steps import Found, Request, Response, Steps, TransferError
 
@@ -28,67 +26,16 @@ __all__ = ["Begun", "Express", "express"]
 
 logger = logging.getLogger("bitstore")
 
-# What a subclass may have of its own without changing how lookups are asked.
-_HARMLESS = frozenset({"URI_HINT", "_abc_impl", "algorithm", "logger", "verify"})
-_METHODS = ("canonical", "get", "get_steps", "is_valid", "key_steps")  # by which stores are asked
-_ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may change it
-
 
 def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
     if composite._watch is not None:
         return None
     if composite._order is not None:  # which tier comes first is another matter for each lookup
-        return partial(Express, composite) if _speaks(composite.__class__, "takes_express") else None
-    if not _plan(composite, composite._live()).ways:
+        return partial(Express, composite) if speaks(composite.__class__, "takes_express") else None
+    if not plan_of(composite, composite._live()).ways:
         return None
     return partial(Express, composite)
-
-
-def _plan(composite: Any, live: Live) -> Plan:
-    plan: Plan | None = live.plan
-    if plan is None or plan.chain is not composite._chain or not plan.fits():
-        plan = live.plan = Plan(composite, live, composite._chain)
-    return plan
-
-
-def _plan_of_turn(composite: Any, live: Live, turn: Turn) -> Plan:
-    plan: Plan | None = turn.plan
-    if plan is None or not plan.fits():
-        plan = turn.plan = Plan(composite, live, turn.links)
-    return plan
-
-
-def _speaks(cls: Any, name: str) -> bool:
-    """Whether `cls` has something as `name`, and its lookups are those of the class that wrote it there."""
-    bases = cls.__mro__
-    owner = next((base for base in bases if name in vars(base)), None)
-    if owner is None or not vars(owner)[name]:
-        return False
-    if any(getattr(owner, method, owner).__module__.partition(".")[0] != "bitstore" for method in _METHODS):
-        return False  # a method was put into a class of this library
-    names = _names(owner)
-    return all(names.isdisjoint(vars(base)) for base in bases[: bases.index(owner)])
-
-
-@lru_cache(maxsize=64)
-def _names(owner: Any) -> set[str]:
-    """What a subclass of `owner` must not have of its own."""
-    return {name for name in dir(owner) if not name.startswith("__")} - _HARMLESS | _ACCESS
-
-
-class _Way(NamedTuple):
-    """A plain tier, and what it is made of."""
-
-    position: int  # in the chain
-    tier: Tier
-    keepers: tuple[Tier, ...]  # the caches that keep what it returns
-    name: str
-    store: Any
-    raw: Any  # below the store; None: a cache that answers at once
-    tally: Any  # the counts of the raw store
-    counts: TierCounts
-    breaker: Breaker
 
 
 class Begun(NamedTuple):
@@ -100,45 +47,6 @@ class Begun(NamedTuple):
     missing: tuple[str, ...]  # names of the tiers that lack the blob
     turn: Turn | None  # the learned order in which the tiers are asked; None: they are asked as they were appended
     looked: Found | Exception | None = None  # what the first of them, a cache, has answered
-
-
-class Plan:
-    """The plain tiers with which a chain of a composite begins. It holds as long as it `fits`."""
-
-    __slots__ = ("_attributes", "_numbers", "chain", "ways")
-
-    def __init__(self, composite: Any, live: Live, chain: Links) -> None:
-        self.chain = chain
-        ways: list[_Way] = []
-        parts: list[Any] = [composite]
-        algorithm: Any = getattr(composite, "algorithm", None)
-        chain = chain if _speaks(composite.__class__, "takes_express") else ()
-        for position, (tier, keepers) in enumerate(chain):
-            if not tier.read:
-                continue
-            store: Any = tier.store
-            raw: Any = getattr(store, "base_store", None)
-            if _speaks(store.__class__, "answers_at_once"):
-                raw = None
-            elif (
-                not all(_speaks(part.__class__, "first_request") for part in (store, raw))
-                or store.algorithm != algorithm
-                or costs(store)
-            ):
-                break
-            parts += [store] if raw is None else [store, raw]
-            tally = None if raw is None else raw.counts()
-            counts, breaker = live.counts[tier.name], live.breakers[tier.name]
-            ways.append(_Way(position, tier, keepers, tier.name, store, raw, tally, counts, breaker))
-        # A method may be put into an object, in place of that of its class.
-        patched = any(callable(getattr(type(part), name, None)) for part in parts for name in vars(part))
-        self.ways = () if patched else tuple(ways)
-        self._attributes = [vars(part) for part in parts]
-        self._numbers = [len(vars(part)) for part in parts]
-
-    def fits(self) -> bool:
-        """Whether none of its parts has another attribute."""
-        return list(map(len, self._attributes)) == self._numbers
 
 
 class Express(Generator[Any, Any, Found]):
@@ -194,10 +102,10 @@ class Express(Generator[Any, Any, Found]):
         composite, key = self._composite, self._key
         live = composite._live()
         if composite._order is None:
-            plan = _plan(composite, live)
+            plan = plan_of(composite, live)
         else:
             turn = self._turn = composite._turns(live).turn(key)
-            plan = _plan_of_turn(composite, live, turn)
+            plan = plan_of_turn(composite, live, turn)
         if (
             plan.ways
             and composite._watch is None
@@ -239,7 +147,7 @@ class Express(Generator[Any, Any, Found]):
             self._lacks(way)
         return self._hand_over(ways[-1].position + 1)
 
-    def _lacks(self, way: _Way) -> None:
+    def _lacks(self, way: Way) -> None:
         """A plain tier has said that it lacks the blob."""
         way.breaker.succeeded()
         way.counts.count("misses")
@@ -248,7 +156,7 @@ class Express(Generator[Any, Any, Found]):
         self._missing += (way.name,)
         self._ticket = None
 
-    def _found(self, way: _Way, found: Found) -> Any:
+    def _found(self, way: Way, found: Found) -> Any:
         """End the lookup with what a plain tier has, when the caches above it have kept it."""
         way.breaker.succeeded()
         way.counts.hit(len(found.data))
@@ -262,7 +170,7 @@ class Express(Generator[Any, Any, Found]):
         self._live.flights.land(self._key, found)
         raise StopIteration(found)
 
-    def _keep(self, way: _Way, found: Found) -> Steps[Found]:
+    def _keep(self, way: Way, found: Found) -> Steps[Found]:
         outcome = None
         try:
             yield from keep_steps(self._live, way.tier, way.keepers, self._key, found.data, ())
@@ -319,7 +227,7 @@ class Express(Generator[Any, Any, Found]):
             self._live.flights.land(self._key, None)
 
 
-def _request(way: _Way, key: str) -> Request | None:
+def _request(way: Way, key: str) -> Request | None:
     """The request to a plain tier; None: it cannot be asked so now."""
     try:
         if way.raw is not way.store.base_store:

@@ -64,7 +64,7 @@ class Live:
         self.written: set[str] = set()
         # Paid lookups whose caches have not yet written a blob.
         self.trial = Trial()
-        # What the express lane knows of the tiers (`bitstore._tiers.express.Plan`); None: nothing yet.
+        # What the express lane knows of the tiers (`bitstore._tiers.plain.Plan`); None: nothing yet.
         self.plan: Any = None
         # What was learned of sources, by cohort.
         self.learned = Learned()
