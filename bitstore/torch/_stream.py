@@ -65,6 +65,8 @@ class BlobStream(_Base):
     default) begin with the epoch of the stream that they were made from: call `set_epoch` before each.
     """
 
+    _plain: type[Any] | None = None  # the class without PyTorch's base, of one that has it
+
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """A stream that PyTorch tells from a dataset by position, where there is a PyTorch."""
         kind: Any = cls
@@ -72,7 +74,7 @@ class BlobStream(_Base):
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (getattr(self, "_plain", type(self)),), self.__dict__
+        return _blank, (self._plain or type(self),), self.__dict__
 
     def __init__(
         self,
