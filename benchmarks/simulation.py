@@ -1,6 +1,6 @@
 """A cluster of thousands of nodes, as far as one machine can show it: which node owns which digest, and what moves.
 
-`python -m benchmarks.simulation` runs the real `ray_integration._pool.rendezvous` for up to 3000 nodes, writes figures
+`python -m benchmarks.simulation` runs the real `ray_integration._peers.rendezvous` for up to 3000 nodes, writes figures
 to `docs/images/simulation.json` and draws them beside it; `--table` prints the tables of `docs/cluster.md` from that
 file. All figures but the cost are the same on every machine.
 """
@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 import numpy
 
 from benchmarks.envs import HERE, python_of
-from ray_integration._pool.rendezvous import split
+from ray_integration._peers.rendezvous import split
 
 __all__ = ["balance", "churn", "cost", "digests", "nodes", "rolling", "tables"]
 

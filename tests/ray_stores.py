@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from bitstore import NotFoundInStore, Sha1APISource, Store
+from ray_integration._node.node_store import NodeStore
+from ray_integration._peers import asker
+from ray_integration._peers.hand_out import HandOut
 
 __all__ = [
     "NUMBERED",
     "CarelessAPI",
     "FolderStore",
     "FullCache",
+    "GatedAPI",
+    "HastyNodeStore",
     "LockedStore",
+    "LyingNodeStore",
     "MadeStore",
     "NotedAPI",
     "NumberedAPI",
     "OddStore",
+    "SilentNodeStore",
     "UnbornStore",
 ]  # fmt: skip
 
@@ -144,3 +151,40 @@ class FullCache(Store):
 
     def put(self, uri: str, data: bytes) -> None:
         raise OSError(28, "no space left")
+
+
+class GatedAPI(NumberedAPI):
+    """Answers once a file is there, in which the test says so."""
+
+    def __init__(self, log: Path, gate: Path) -> None:
+        super().__init__(log)
+        self.gate = gate
+
+    def api_get(self, digest: str) -> bytes:
+        data = super().api_get(digest)
+        while not self.gate.exists():
+            threading.Event().wait(0.02)  # another process opens it
+        return data
+
+
+class LyingNodeStore(NodeStore):
+    """Gives other node stores what they did not ask for."""
+
+    def hand_out(self, digests: Any, **_: Any) -> HandOut:
+        return HandOut(dict.fromkeys(digests, b"other bytes"), [], {}, [])
+
+
+class SilentNodeStore(NodeStore):
+    """Gives other node stores no answer."""
+
+    def hand_out(self, digests: Any, **_: Any) -> HandOut:
+        threading.Event().wait()
+        raise AssertionError
+
+
+class HastyNodeStore(NodeStore):
+    """Waits for other node stores for a second."""
+
+    def __init__(self, *args: Any) -> None:
+        asker._PATIENCE = 1.0
+        super().__init__(*args)

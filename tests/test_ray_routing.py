@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
+from ray_integration._peers.rendezvous import split, successors
 from ray_integration._pool.members import Address, Members
-from ray_integration._pool.rendezvous import split, successors
 
 DIGESTS = [hashlib.sha1(str(number).encode()).hexdigest() for number in range(100_000)]
 NODES = [f"node-{number}" for number in range(10)]
@@ -68,7 +68,7 @@ def test_owners_depend_neither_on_the_order_of_members_nor_on_the_process() -> N
     here = owners(DIGESTS[:500], NODES)
     assert owners(DIGESTS[:500], NODES[::-1]) == here
     code = (
-        "import sys; from ray_integration._pool.rendezvous import successors\n"
+        "import sys; from ray_integration._peers.rendezvous import successors\n"
         "members = [f'node-{number}' for number in range(10)]\n"
         "print(*(successors(digest, members)[0] for digest in sys.stdin.read().split()))"
     )

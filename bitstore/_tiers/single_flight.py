@@ -52,6 +52,9 @@ class Flights:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, key: Any) -> bool:
+        return key in self._open
+
     def lead(self, key: Any) -> Flight | None:
         """None: the caller now fetches `key`. Else the flight of the lookup that does."""
         mine = Flight()

@@ -8,7 +8,7 @@ from typing import Any
 
 from bitstore._tiers.chain import Chain, Tier, is_paid
 
-__all__ = ["count_hits", "free_part", "is_watched", "without"]
+__all__ = ["count_hits", "free_part", "insert_cache", "is_under_way", "is_watched", "without"]
 
 
 def free_part(store: Any) -> Any | None:
@@ -53,3 +53,33 @@ def count_hits(chain: Chain, tier: str, *, hits: int, size: int, invalid: int) -
         Blobs found, their bytes, and blobs that did not match.
     """
     chain._live().counts[tier].add(hits=hits, bytes=size, invalid=invalid)
+
+
+def is_under_way(chain: Chain, key: Any) -> bool:
+    """Whether a lookup of `key`, in canonical form, is in progress in `chain` in this process."""
+    return key in chain._live().flights
+
+
+def insert_cache(chain: Chain, above: Tier, store: Any, name: str) -> None:
+    """Ask one more tier from the next lookup on, just after `above`: a cache in which lookups keep nothing.
+
+    What it returns is kept by the caches down to `above`. Lookups in progress go on without it.
+
+    Parameters
+    ----------
+    above
+        A tier of `chain`.
+    store
+        The store of the new tier.
+    name
+        The name of the new tier; another where the chain has such a tier already.
+    """
+    taken = {tier.name for tier in chain.tiers}
+    unique, number = name, 1
+    while unique in taken:
+        number += 1
+        unique = f"{name} #{number}"
+    position = chain.tiers.index(above) + 1
+    keepers = tuple(tier for tier in chain.tiers[:position] if tier.is_cache)
+    new = Tier(store, unique, is_cache=True)
+    chain._chain = (*chain._chain[:position], (new, keepers), *chain._chain[position:])

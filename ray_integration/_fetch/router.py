@@ -206,6 +206,7 @@ class _Batch(NodeCalls[int]):
             patience=router.patience,
             with_errors=router.with_errors,
             caller=self.members.here(),
+            leaving=self.members.leaving,
             decode=router.decode,
         )
         self.under_way[pieces] = NodeCall(name, positions, pays)

@@ -30,6 +30,8 @@ from ray_integration._node.usable import usable_part
 from ray_integration._node.usage import Usage
 from ray_integration._node.versions import VersionMismatch, check_code
 from ray_integration._own_code import stamp_of
+from ray_integration._peers.hand_out import HandOut
+from ray_integration._peers.peers import Peers
 
 __all__ = ["Description", "NodeStore", "NotSetUp", "needs_paid"]
 
@@ -54,7 +56,7 @@ class Description:
 class NodeStore:
     """One store for a node. An actor class: its methods run in threads, each call in one of its own.
 
-    It never calls another node store, so calls cannot wait for each other in a circle.
+    What it lacks it may take from the disks of other nodes (see `Peers`).
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ class NodeStore:
         The version of bitstore that pickled it.
     code
         The hash of each module of the store's own code, where the pool was made (see `own_code`).
+    older
+        Names of the node stores of the pool that were there before this one.
 
     Notes
     -----
@@ -72,10 +76,11 @@ class NodeStore:
     text. The pool's keeper then ends the actor; until it has, callers find it by its name.
     """
 
-    def __init__(self, config: bytes, version: str, code: Mapping[str, str]) -> None:
+    def __init__(self, config: bytes, version: str, code: Mapping[str, str], older: Sequence[str] = ()) -> None:
         from ray import cloudpickle, get_runtime_context
 
-        self._node_id: str = get_runtime_context().get_node_id()
+        context = get_runtime_context()
+        self._node_id: str = context.get_node_id()
         self._broken: Exception | None = None
         self._notes: list[str] = []
         self._store = self._free = None
@@ -94,6 +99,7 @@ class NodeStore:
         else:
             self._free = free_part(self._store)
             self._disk = OwnDisk.of(self._store)
+            self._peers = Peers(self._store, self._free, context.get_actor_name() or self._node_id, older)
             self._metrics = TierMetrics(self._store, self._free, usage=self._usage)
 
     def describe(self) -> Description:
@@ -143,6 +149,7 @@ class NodeStore:
         with_errors: bool,
         caller: str | None = None,
         decode: Decode | None = None,
+        leaving: Sequence[str] = (),
     ) -> Iterator[Piece]:
         """Look up blobs; each position of `digests` is answered once, in any order.
 
@@ -160,6 +167,8 @@ class NodeStore:
             Id of the caller's node, to count what leaves this one; None: unknown.
         decode
             What is sent in place of blobs.
+        leaving
+            Names of the node stores that leave, from whose disks what they owned is taken.
 
         Raises
         ------
@@ -173,6 +182,7 @@ class NodeStore:
         """
         self._check_set_up()
         freeze_after_imports()
+        self._peers.heed(leaving)
         away = caller is not None and caller != self._node_id
         options = {"timeout": timeout, "in_flight": in_flight, "patience": patience}
         with self._usage.call():
@@ -209,6 +219,13 @@ class NodeStore:
                     error = _portable(answer.error) if with_errors and answer.error is not None else None
                     packer.add_other((blob.index, str(answer.text), error))
         yield packer.take()
+
+    def hand_out(
+        self, digests: Sequence[str], *, to: str, yours: Sequence[str], ways: Mapping[str, Sequence[str]]
+    ) -> HandOut:
+        """What this node's disks have of `digests`, for another node store (see `Peers.hand_out`)."""
+        self._check_set_up()
+        return self._peers.hand_out(digests, to=to, yours=frozenset(yours), ways=ways)
 
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
         """Fill caches (see `bitstore._warming`); some outcomes at a time, and no blob, come back.

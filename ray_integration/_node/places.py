@@ -1,4 +1,4 @@
-"""Where blobs come from, as a cluster sees it: this process's memory, the node's disk, or what lies outside."""
+"""Where blobs come from, as a cluster sees it: this process's memory, a disk of a node, or what lies outside."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from bitstore._lookup.asking import counts_of, scope_of
 from bitstore._tiers.chain import Chain, Tier
 from bitstore._tiers.stats import TierStats
+from ray_integration._peers.peer_tier import PeerTier
 
 __all__ = ["PLACES", "Origins", "caches_of", "leaves", "origins_of", "place_of"]
 
-PLACES = ("upstream", "disk", "memory")
+PLACES = ("upstream", "other_disks", "disk", "memory")
 """The values of `place`; a composite among the tiers of another has the place of its last tier."""
 
 
@@ -31,6 +32,8 @@ def place_of(store: Any) -> str:
     """Where the blobs of a tier's store are: one of `PLACES`."""
     if isinstance(store, Chain):
         return place_of(store.tiers[-1].store) if store.tiers else "upstream"
+    if isinstance(store, PeerTier):
+        return "other_disks"
     return {"process": "memory", "node": "disk"}.get(scope_of(store), "upstream")
 
 
@@ -68,7 +71,7 @@ def caches_of(store: Any) -> list[dict[str, Any]]:
     found = []
     for tier, _ in leaves(store):
         place = place_of(tier.store)
-        if not tier.is_cache or place == "upstream":
+        if not tier.is_cache or place not in ("disk", "memory"):
             continue
         held: Any = {}
         with contextlib.suppress(Exception):  # of a user's own cache, or of a folder that vanished: looks go on

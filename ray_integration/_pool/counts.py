@@ -35,7 +35,7 @@ class PoolCounts:
 
     @property
     def bytes_by_place(self) -> dict[str, int]:
-        """Bytes of the blobs that lookups found: `upstream`, on a `disk`, in `memory`."""
+        """Bytes of the blobs that lookups found: `upstream`, on `other_disks`, on a `disk`, in `memory`."""
         return {place: self.total(f"bytes_{place}") for place in PLACES}
 
     @property

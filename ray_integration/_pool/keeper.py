@@ -16,6 +16,7 @@ from bitstore.errors import BitstoreError, described
 from ray_integration._cluster import CONTROL, LACKS, NAMESPACE, alive_nodes
 from ray_integration._node.node_store import Description, NodeStore
 from ray_integration._node.versions import VersionMismatch
+from ray_integration._peers.mates import PEERS
 from ray_integration._pool.members import Address
 
 __all__ = ["Keeper", "PoolError", "check_no_client"]
@@ -25,6 +26,7 @@ logger = logging.getLogger("bitstore")
 _PERIOD = 2.0  # seconds between two looks at the cluster
 _AGAIN = 30.0  # seconds after which a node store that could not start is tried again
 _THREADS = 64  # calls that a node store serves at once; each mostly waits for transfers
+_PEER_THREADS = 4  # calls of other node stores that a node store serves at once; each reads its disk
 
 
 # Ray reports what a process could not import only as text.
@@ -121,6 +123,8 @@ class Keeper:
                 for entry in ray.util.list_named_actors(all_namespaces=True)
                 if entry["namespace"] == NAMESPACE
             }
+            # What is made now comes after them: it may take what was theirs from their disks.
+            older = [name for name in wanted if name in named]
             now = time.monotonic()
             for name, node in wanted.items():
                 known_dead = name in self.ready and name not in named
@@ -133,7 +137,7 @@ class Keeper:
                                    nodes[node])  # fmt: skip
                     self.ready.pop(name)
                     self.lost.append(f"a node store of {nodes[node]} that ended")
-                self._handles[name] = handle = self._make(name, node)
+                self._handles[name] = handle = self._make(name, node, older)
                 self._pending[name] = handle.describe.options(concurrency_group=CONTROL).remote()
             self._settle()
 
@@ -155,11 +159,11 @@ class Keeper:
         with self._lock:
             return {name: self._handles[name] for name in self.ready}
 
-    def _make(self, name: str, node: str) -> Any:
+    def _make(self, name: str, node: str, older: list[str]) -> Any:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        actor: Callable[[type], Any] = ray.remote(concurrency_groups={CONTROL: 2})  # type: ignore[call-overload]
+        actor: Callable[[type], Any] = ray.remote(concurrency_groups={CONTROL: 2, PEERS: _PEER_THREADS})  # type: ignore[call-overload]
         return (
             actor(NodeStore)
             .options(
@@ -173,7 +177,7 @@ class Keeper:
                 max_task_retries=0,  # a call that was cut has sent pieces already: its caller asks for the rest
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
-            .remote(self._config, __version__, self._code)
+            .remote(self._config, __version__, self._code, older)
         )
 
     def _settle(self) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from bitstore._support.once import warn_once
 from bitstore.errors import described
-from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes
-from ray_integration._pool.rendezvous import split, successors
+from ray_integration._cluster import CONTROL, NAMESPACE, alive_nodes, leaving_nodes
+from ray_integration._peers.rendezvous import split, successors
 
 __all__ = ["Address", "Members"]
 
@@ -48,6 +48,8 @@ class Members:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._nodes: dict[str, str] = {}
+        # Node stores of nodes that leave: they own nothing more, and give what is on their disks.
+        self.leaving: tuple[str, ...] = ()
         self._handles: dict[str, Any] = {}
         self._sought: set[str] = set()  # names for which no actor was found since the list of nodes was read
         self._lost: dict[str, float] = {}  # the time until which a node store that did not answer is passed over
@@ -62,7 +64,8 @@ class Members:
         With `patient` also those that may soon answer again: a digest that costs money anywhere else is sought there.
         """
         self._refresh()
-        return self._answering(self._nodes, self._given_up if patient else self._lost)
+        staying = [name for name in self._nodes if name not in self.leaving] if self.leaving else self._nodes
+        return self._answering(staying or self._nodes, self._given_up if patient else self._lost)
 
     def nearest(self) -> list[str]:
         """The node stores of this process's node; one of another node, always the same, where this node has none."""
@@ -169,6 +172,7 @@ class Members:
         self._good_until = now + _REFRESH
         try:
             nodes = list(alive_nodes())
+            leaving = leaving_nodes()
         except Exception as error:  # the head is out of reach: the nodes of before may still be there
             warn_once(
                 logger, ("no list of nodes", type(error)), "the list of nodes cannot be had: %s", described(error)
@@ -177,6 +181,7 @@ class Members:
         # Not all at once: processes that were started together would ask together for ever.
         self._good_until = now + max(_REFRESH, _REFRESH_PER_NODE * len(nodes) * random.uniform(0.8, 1.2))
         self._nodes = self._address.names(nodes)
+        self.leaving = tuple(self._address.names([node for node in nodes if node in leaving])) if leaving else ()
         self._handles = {name: handle for name, handle in self._handles.items() if name in self._nodes}
         self._sought.clear()
 

@@ -105,7 +105,7 @@ def _sections(report: PoolCounts) -> Iterator[str]:
             f"{node['node']} {node['worker']}",
             f"{node['calls']:,}",
             f"{node['requests']:,}",
-            *(rounded_size(node[f"bytes_{place}"]) for place in ("upstream", "disk", "memory", "peer")),
+            *(rounded_size(node[f"bytes_{place}"]) for place in ("upstream", "other_disks", "disk", "memory", "peer")),
             f"{node['hand_over_seconds']:.1f} s",
             rounded_size(node["memory"]),
             rounded_size(node["memory_peak"]),
@@ -115,7 +115,7 @@ def _sections(report: PoolCounts) -> Iterator[str]:
         for node in report.nodes
     ]
     head = [
-        "node store", "calls", "requests", "upstream", "disk", "memory", "to peers", "hand-over", "process", "at most",
+        "node store", "calls", "requests", "upstream", "other disks", "disk", "memory", "to peers", "hand-over", "process", "at most",
         "age", "unused",
     ]  # fmt: skip
     yield section(_headed("Node stores", nodes), head, nodes[:_ROWS], words=1)

@@ -14,8 +14,8 @@ __all__ = ["COUNTS", "stats_table", "usage_table"]
 
 _INDEX = ["node", "worker", "tier"]
 COUNTS = (
-    "requests", "bytes_upstream", "bytes_disk", "bytes_memory", "bytes_peer", "hand_over_bytes", "hand_over_seconds",
-    "memory", "memory_peak", "calls", "under_way", "age", "idle",
+    "requests", "bytes_upstream", "bytes_other_disks", "bytes_disk", "bytes_memory", "bytes_peer", "hand_over_bytes",
+    "hand_over_seconds", "memory", "memory_peak", "calls", "under_way", "age", "idle",
 )  # fmt: skip
 """What `NodeStore.usage` says in numbers, in the order of the columns."""
 _SECONDS = ("hand_over_seconds", "age", "idle")

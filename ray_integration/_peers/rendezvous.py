@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Numbers: TypeAlias = numpy.ndarray[Any, numpy.dtype[numpy.uint64]]
 
-__all__ = ["split", "successors"]
+__all__ = ["place", "ranked", "split", "successors"]
 
 
 def split(digests: Sequence[str], members: Collection[str]) -> dict[str, list[int]]:
@@ -67,6 +67,25 @@ def successors(digest: str, members: Collection[str]) -> list[str]:
     """All members in the order in which they own `digest`: each when those before it are gone."""
     keys = _keys([digest])
     return sorted(members, key=lambda name: (-int(_scores(keys, name)[0]), name))
+
+
+def ranked(digests: Sequence[str], members: Sequence[str]) -> list[list[int]]:
+    """For each digest the indexes of all `members` in the order in which they own it, as in `successors`."""
+    import numpy
+
+    keys = _keys(digests) if digests else numpy.empty(0, numpy.uint64)
+    order = sorted(range(len(members)), key=members.__getitem__)  # at a tie the first by name comes first
+    table = numpy.empty((len(digests), len(members)), numpy.uint64)
+    for column, index in enumerate(order):
+        table[:, column] = ~_scores(keys, members[index])
+    by_rank = numpy.argsort(table, axis=1, kind="stable")
+    ranks: list[list[int]] = numpy.asarray(order, numpy.intp)[by_rank].tolist()
+    return ranks
+
+
+def place(name: str) -> str:
+    """What a node store is ranked by: its node and worker, and not its pool."""
+    return "-" + "-".join(name.rsplit("-", 2)[1:])
 
 
 def _keys(digests: Sequence[str]) -> Numbers:
