@@ -128,7 +128,7 @@ def test_a_node_that_joins_takes_its_share_from_the_disk_of_the_previous_owner(n
     assert nodes.calls() == dict.fromkeys(DIGESTS, 1)
 
 
-def test_what_the_previous_owner_lacks_is_fetched_once(nodes: Nodes) -> None:
+def test_blobs_that_the_previous_owner_lacks_are_fetched_once(nodes: Nodes) -> None:
     nodes.start(OLD)
     nodes.start(NEW, older=(OLD,))
     assert nodes.fetch(NEW, MINE) == {"api": len(MINE)}
@@ -138,7 +138,7 @@ def test_what_the_previous_owner_lacks_is_fetched_once(nodes: Nodes) -> None:
 
 
 @pytest.mark.soak
-def test_what_an_older_node_still_owns_is_not_sought_there(nodes: Nodes) -> None:
+def test_blobs_of_which_an_older_node_is_the_owner_are_not_sought_there(nodes: Nodes) -> None:
     nodes.start(OLD)
     assert nodes.fetch(OLD, DIGESTS) == {"api": len(DIGESTS)}
     nodes.start(NEW, older=(OLD,))

@@ -29,7 +29,7 @@ _PATIENCE = 15.0  # seconds for which a call is waited for, and a lookup in prog
 _PAID_PATIENCE = 600.0  # seconds for which a lookup in progress is waited for where it may be paid for
 _SAMPLE = 256  # answers after which it is judged whether to go on asking
 _SELDOM = 16  # going on is worth it where one of so many blobs is found
-_QUIET, _QUIET_MOST = 10.0, 600.0  # seconds in which nobody is asked after that; doubled each time, up to the most
+_QUIET, _QUIET_MOST = 10.0, 600.0  # seconds in which none is asked after that; doubled each time, up to the most
 
 
 class Asker:
@@ -73,7 +73,7 @@ class Asker:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        # What follows is for the thread alone, but for the time until which nobody older is asked.
+        # What follows is for the thread alone, but for the time until which no older one is asked.
         self._quiet_until = 0.0
         self._quiet = _QUIET
         self._asked = self._found = 0
@@ -135,7 +135,7 @@ class Asker:
             self._waiting[question.asking].append(question)
 
     def _choose(self) -> None:
-        """Find out whom to ask new questions."""
+        """Find out which node stores to ask new questions."""
         new = self._new[:]
         self._new.clear()
         unknown = [question for question in new if not question.way]

@@ -1,4 +1,4 @@
-"""Which other node stores may have a blob on their disks, as pure functions of who is there."""
+"""Which other node stores may have a blob on their disks, as pure functions of their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def previous_owners(
     """For each digest the node stores that owned it before `me`, in the order in which to ask them.
 
     A node store that leaves owned what it outranks `me` for. Before `me` came, the first of the `older` ones was the
-    owner: whoever owned a digest before that one is known there.
+    owner, and knows the owners before itself.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def previous_owners(
     Returns
     -------
     list of (list of str, list of str)
-        Who to ask; and who to ask besides if the last of those does not answer.
+        Which to ask; and which to ask besides if the last of those does not answer.
     """
     others = [name for name in dict.fromkeys([*leaving, *older]) if name != me]
     gone, before = set(leaving), set(older)
@@ -52,7 +52,7 @@ def previous_owners(
 
 
 def spreading(digest: str, me: str, members: Sequence[str]) -> list[str]:
-    """The way of a hot blob to `me`, backwards: from whom to take it, from whom that one takes it, up to the owner.
+    """The way of a hot blob to `me`, backwards: which one has it first, where that one takes it, up to the owner.
 
     The members make a tree in the order in which they own the digest, each with `FAN` below it. Empty: `me` is the
     owner, or no member.

@@ -22,7 +22,7 @@ class PeerTier(Store):
     Parameters
     ----------
     ask
-        Begins a question; None: there is nobody to ask.
+        Begins a question; None: there is no node store to ask.
     """
 
     bytes_only = True

@@ -27,10 +27,10 @@ _REPLY_BYTES = 16 << 20  # an answer ends with the blob with which it exceeds th
 class Peers:
     """Takes blobs from other nodes' disks, and gives them those of its own.
 
-    To answer, a node store reads its disk and looks at what it has in progress. It asks nobody and waits for nothing,
+    To answer, a node store reads its disk and looks at what it has in progress. It asks no other and waits for nothing,
     so calls between node stores cannot wait for each other in a circle.
 
-    The store has one tier more from the first time on that there is anybody to ask, or that asks.
+    The store has one tier more from the first time on that there is another to ask, or that asks.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class Questions:
         self._moved: dict[str, str] = {}  # digests that other node stores fetch, the oldest note first
 
     def begin(self, digest: str, way: Sequence[str], *, others: bool) -> tuple[Question | None, bool]:
-        """The question of a lookup that has just begun, and whether it is a new one; None: there is nobody to ask.
+        """The question of a lookup that has just begun, and whether it is a new one; None: there is none to ask.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Questions:
             return question, True
 
     def end(self, question: Question) -> bool:
-        """End a question that has nobody left to ask, or its blob. False: there is another to ask."""
+        """End a question that has none left to ask, or its blob. False: there is another to ask."""
         with self._lock:
             if question.data is None and question.chain:
                 return False
@@ -155,6 +155,6 @@ class Questions:
             return "no"
 
     def forget(self, digest: str) -> None:
-        """The blob is on this disk: nobody else has to fetch it."""
+        """The blob is on this disk: no other has to fetch it."""
         with self._lock:
             self._moved.pop(digest, None)
