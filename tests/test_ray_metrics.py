@@ -158,12 +158,12 @@ def test_the_report_of_a_pool_is_a_text_a_page_and_json(shared_ray: Any, tmp_pat
             assert "no answer from bitstore-private-" in str(after)
             assert time.monotonic() < deadline
     assert report.complete
-    assert report.bytes_by_place == {"upstream": 100_000, "disk": 50_000, "memory": 0}
+    assert report.bytes_by_place == {"upstream": 100_000, "other_disks": 0, "disk": 50_000, "memory": 0}
     assert (report.served, report.requests, report.upstream_share, report.failures) == (150_000, 100, 2 / 3, 0)
     assert {name: counts["hits"] for name, counts in report.by_tier.items()} == {"disk": 50, "memory": 0, evil: 100}
     text = (tmp_path / "new" / "report.txt").read_text()
     assert text == f"{report}\n"
-    assert "served: 150.0 kB, from upstream 100.0 kB, disk 50.0 kB, memory 0 B\n" in text
+    assert "served: 150.0 kB, from upstream 100.0 kB, other disks 0 B, disk 50.0 kB, memory 0 B\n" in text
     assert "bytes from upstream for each byte served: 0.667\n" in text
     assert f" of 1.0 GB in {tmp_path / 'disk'}\n" in text
     assert "\x1b" not in text
@@ -206,9 +206,9 @@ def test_requests_upstream_are_counted_once_for_each_raw_store(tmp_path: Path) -
         assert len(store.get(f"{number:040}")) == 50
     origins = origins_of(store)
     assert origins.requests == 5 + 3  # of the raw store that two tiers share, and of the store that counts none
-    assert origins.bytes == {"upstream": 150, "disk": 0, "memory": 0}
+    assert origins.bytes == {"upstream": 150, "other_disks": 0, "disk": 0, "memory": 0}
     store.get(f"{0:040}")
-    assert origins_of(store).bytes == {"upstream": 150, "disk": 0, "memory": 50}
+    assert origins_of(store).bytes == {"upstream": 150, "other_disks": 0, "disk": 0, "memory": 50}
     (memory, disk) = caches_of(store)
     assert (memory["place"], memory["folder"], memory["bytes"], memory["max_size"]) == ("memory", None, 150, 10**6)
     assert (disk["place"], disk["folder"], disk["max_size"]) == ("disk", str(tmp_path / "disk"), 10**6)

@@ -148,9 +148,9 @@ def test_odd_reports_are_drawn_too(tab: Browser, tmp_path: Path, name: str) -> N
 def pool_report(nodes: int, **changes: Any) -> PoolReport:
     """The report of a pool with so many node stores."""
     node = {
-        "requests": 1, "bytes_upstream": 10**8, "bytes_disk": 10**9, "bytes_memory": 0, "bytes_peer": 10**7,
-        "hand_over_bytes": 10**8, "hand_over_seconds": 1.5, "memory": 2 * 10**8, "memory_peak": 3 * 10**8, "calls": 7,
-        "under_way": 0, "age": 7200.0, "idle": None, "worker": 0, "notes": [EVIL],
+        "requests": 1, "bytes_upstream": 10**8, "bytes_other_disks": 0, "bytes_disk": 10**9, "bytes_memory": 0,
+        "bytes_peer": 10**7, "hand_over_bytes": 10**8, "hand_over_seconds": 1.5, "memory": 2 * 10**8,
+        "memory_peak": 3 * 10**8, "calls": 7, "under_way": 0, "age": 7200.0, "idle": None, "worker": 0, "notes": [EVIL],
         "caches": [
             {"tier": "disk", "place": "disk", "folder": "/data/blobs", "bytes": 10**9, "max_size": 10**11},
             {"tier": EVIL, "place": "memory", "folder": None, "bytes": None, "max_size": None},

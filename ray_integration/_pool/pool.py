@@ -134,11 +134,11 @@ class NodePool:
             (`upstream`, `other_disks`, `disk` or `memory`), and the whole `node_id`.
 
             By node: the index is `node` and `worker`. Columns are `requests` (to what is upstream), `bytes_upstream`,
-            `bytes_other_disks` (of other nodes), `bytes_disk` and `bytes_memory` (of the blobs that lookups found there), `bytes_peer` (those that went to
-            processes of other nodes), `hand_over_bytes` and `hand_over_seconds` (what went to map actors by Ray's
-            object store, and how long that took), `memory` and `memory_peak` (bytes of the process alone), `calls`,
-            `under_way` (calls now), `age` and `idle` (seconds since its start and its last use; NaN: never used), and
-            `node_id`.
+            `bytes_other_disks` (of other nodes), `bytes_disk` and `bytes_memory` (of the blobs that lookups found
+            there), `bytes_peer` (those that went to processes of other nodes), `hand_over_bytes` and
+            `hand_over_seconds` (what went to map actors by Ray's object store, and how long that took), `memory` and
+            `memory_peak` (bytes of the process alone), `calls`, `under_way` (calls now), `age` and `idle` (seconds
+            since its start and its last use; NaN: never used), and `node_id`.
 
         Raises
         ------

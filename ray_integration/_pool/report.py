@@ -83,7 +83,7 @@ class PoolReport(PoolCounts):
         places = self.bytes_by_place
         kind = "private" if self.private else "shared"
         yield f"pool {self.pool} ({kind}, bitstore {self.version}): {self.whose()}"
-        parts = ", ".join(f"{place} {rounded_size(count)}" for place, count in places.items())
+        parts = ", ".join(f"{place.replace('_', ' ')} {rounded_size(count)}" for place, count in places.items())
         yield f"served: {rounded_size(self.served)}, from {parts}"
         if self.upstream_share is not None:
             yield f"bytes from upstream for each byte served: {self.upstream_share:.3f}"

@@ -65,7 +65,7 @@ def _tiles(report: PoolCounts) -> Iterator[Tile]:
 
 
 def _plots(report: PoolCounts) -> Iterator[str]:
-    places = [Bar(place, count) for place, count in report.bytes_by_place.items() if count]
+    places = [Bar(place.replace("_", " "), count) for place, count in report.bytes_by_place.items() if count]
     yield figure("places", "Bytes by place", bars("Bytes by place", places, "nothing was found"))
     hits = [Bar(name, counts["hits"]) for name, counts in report.by_tier.items()]
     yield figure("tiers", "Hits per tier", bars("Hits per tier", hits, "there are no tiers"))
@@ -115,8 +115,8 @@ def _sections(report: PoolCounts) -> Iterator[str]:
         for node in report.nodes
     ]
     head = [
-        "node store", "calls", "requests", "upstream", "other disks", "disk", "memory", "to peers", "hand-over", "process", "at most",
-        "age", "unused",
+        "node store", "calls", "requests", "upstream", "other disks", "disk", "memory", "to peers", "hand-over",
+        "process", "at most", "age", "unused",
     ]  # fmt: skip
     yield section(_headed("Node stores", nodes), head, nodes[:_ROWS], words=1)
     caches = [
