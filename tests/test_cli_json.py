@@ -40,6 +40,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f'url = "{(tmp_path / "shelf").as_uri()}/"\n'
     )
     assert load(tmp_path / "b.toml").get(DIGEST) == BODY
+    shelf = f'url = "{(tmp_path / "shelf").as_uri()}/"\n'
+    (tmp_path / "learned.toml").write_text(
+        f'algorithm = "sha1"\norder = "learned"\n[[tier]]\nname = "one"\n{shelf}[[tier]]\nname = "two"\n{shelf}'
+    )
     with IndexBuilder("sha1") as builder:
         builder.add([DIGEST])
         builder.write(tmp_path / "held.idx")
@@ -125,6 +129,8 @@ COMMANDS = [
     ("check --digest nonsense --config b.toml", 3, ["error"]),
     ("check --algorithm sha1 --config b.toml", 3, ["error"]),
     ("show --config b.toml", 0, ["outline"]),
+    ("show --order --config b.toml", 0, ["outline"]),
+    ("show --order --config learned.toml", 0, ["outline", "order", "order"]),
     ("show --config none.toml", 3, ["error"]),
     ("demo --blobs 100 --no-ray", 0, ["pass", "pass", "claim", "claim", "claim", "claim"]),
 ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
 )
+from bitstore._tiers import learned_file
 from bitstore.index import IndexBuilder
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, down, outcome, sha1
 from tests.test_express import BySteps, Script, Shelves, Virtual, performed, prefix_of, told
@@ -322,6 +326,78 @@ def test_an_order_travels_with_its_composite() -> None:
     assert vars(composed(order="written")) == vars(composed())
     composite.order = "written"
     assert composite.order == "written"
+
+
+SCENE = """
+algorithm = "sha1"
+order = { explore = 0, path = "learned.json", cohort = "papers" }
+[[tier]]
+name = "none"
+url = "file://{tmp}/none/"
+[[tier]]
+name = "all"
+url = "file://{tmp}/all/"
+"""
+
+
+def test_a_process_begins_with_what_an_earlier_one_has_left(tmp_path: Path) -> None:
+    data = blobs(64, 40, "left ")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "all").mkdir()
+    for digest, blob in data.items():
+        (tmp_path / "all" / digest).write_bytes(blob)
+    (tmp_path / "list").write_text("\n".join(data))
+    (tmp_path / "bitstore.toml").write_text(SCENE.replace("{tmp}", str(tmp_path)))
+    assert "nothing is known of it yet" in command(tmp_path, "show", "--order")
+    asked = []
+    for folder in ("first", "second"):
+        command(tmp_path, "fetch", "list", "-o", folder, "--in-flight", "1")
+        _, first, last = map(json.loads, command(tmp_path, "show", "--order", "--json").splitlines())
+        assert [(row["tier"], row["cohort"]) for row in (first, last)] == [("all", "papers"), ("none", "papers")]
+        asked.append((first["lookups"], last["asked"]))
+    (some, in_vain), later = asked
+    assert 8 <= in_vain <= 32
+    assert later == (some + 64, in_vain), "the second process has asked none in vain"
+    assert "The order of papers:\n  1. all (written as 2.): has " in command(tmp_path, "show", "--order")
+
+
+def command(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "bitstore", *words], cwd=folder, capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[" * 100_000,
+        '{"format": "bitstore learned order 1"}',
+        '{"format": "bitstore learned order 1", "cohorts": {"": {"one": {"lookups": -1}}}}',
+        "\x00\xff",
+    ],
+)
+def test_a_file_that_is_no_learned_order_is_left_alone(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(content)
+    data = blobs(40, 40, "no order ")
+    composite = composed(Shelf(), Shelf(data), order=LearnedOrder(path=path))
+    assert [composite.get(digest) for digest in data] == [*data.values()]
+    learned_file._save_all()
+    assert path.read_text() == content
+
+
+def test_what_two_processes_leave_adds_up_and_stays_small(tmp_path: Path) -> None:
+    data = blobs(40, 40, "adds up ")
+    for _ in range(3):
+        composite = composed(Shelf(), Shelf(data), order=LearnedOrder(path=tmp_path / "file"))
+        assert [composite.get(digest) for digest in data] == [*data.values()]
+        learned_file._save_all()
+    rows = composed(Shelf(), Shelf(), order=LearnedOrder(path=tmp_path / "file")).ranking()
+    assert {row.lookups for row in rows} <= {*range(108, 121)}, "but for those that explored"
+    assert rows[0].written == 2
 
 
 def test_exists_asks_in_the_learned_order(shelves: Shelves) -> None:

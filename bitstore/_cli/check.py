@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bitstore._cli.lines import Check, CheckedTier, Shown
+from bitstore._cli.lines import Check, CheckedTier, Ordered, Shown
 from bitstore._cli.options import LIST, ListOptions, Reporting, StoreOptions, one_of
 from bitstore._cli.terminal import End, refusing
 from bitstore._digests.composite import DigestComposite
@@ -94,13 +94,37 @@ def show_command(
             metavar="NAME", autocompletion=one_of(*ALGORITHMS), help=f"With --store: {', '.join(ALGORITHMS)}."
         ),
     ] = _USUAL,
+    order: Annotated[
+        bool,
+        typer.Option("--order", help="Also show in which order free sources are asked, and why, where it is learned."),
+    ] = False,
 ) -> None:
-    """Show the tiers as a tree: where their blobs lie, and how they are set. Nothing is asked; no secret is shown."""
+    """Show the tiers as a tree: where their blobs lie, and how they are set. Nothing is asked; no secret is shown.
+
+    With --order, what processes have left in the file of the learned order (order = { path = ... }) says why.
+    """
     with refusing():
-        outline = stores.composite(algorithm).outline()
+        composite = stores.composite(algorithm)
+        outline = composite.outline()
     native = choice()
     line = Shown(**outline.as_dict(), native_transport=native.as_dict())
     reporting.show(line, _printable(f"{outline.text()}\n{native}"))
+    if order:
+        ranking = composite.ranking()
+        if not ranking:
+            reporting.tell("tiers are asked as they are written" + _not_learned(composite))
+        cohort = None
+        for row in ranking:
+            head = "" if row.cohort == cohort else f"\nThe order of {row.cohort or 'lookups without a cohort'}:\n"
+            cohort = row.cohort
+            moved = "" if row.place == row.written else f" (written as {row.written}.)"
+            reporting.show(Ordered(**row._asdict()), _printable(f"{head}  {row.place}. {row.tier}{moved}: {row.why}"))
+
+
+def _not_learned(composite: DigestComposite) -> str:
+    if composite.order == "written":
+        return ': order = "learned" in the configuration asks free sources by what they have answered.'
+    return ": no two free sources stand together."
 
 
 def _printable(text: str) -> str:

@@ -320,6 +320,22 @@ class Shown(Line, tag="outline"):
     native_transport: dict[str, str | None]
 
 
+class Ordered(Line, tag="order"):
+    """Where a free source stands in the learned order of a cohort, and why."""
+
+    cohort: str
+    tier: str
+    place: int
+    written: int
+    lookups: int
+    asked: int
+    hits: int
+    rate: float
+    requests: int
+    seconds: float | None
+    why: str
+
+
 class Pass(Line, tag="pass"):
     """One pass of the demo over all of its blobs."""
 

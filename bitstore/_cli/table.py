@@ -47,6 +47,7 @@ COMMANDS = {
         "Show the tiers as a tree: where their blobs lie, and how they are set.",
         (
             "bitstore show",
+            "bitstore show --order",
             "bitstore show --config bitstore.toml --json",
         ),
     ),

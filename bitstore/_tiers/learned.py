@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 __all__ = ["MOST_COHORTS", "Learned", "SourceCounts"]
 
@@ -71,8 +71,8 @@ class CohortCounts:
     """What is known of the sources in one cohort."""
 
     own: Table = field(default_factory=dict)
-    # What other processes have told.
-    heard: Table = field(default_factory=dict)
+    # What other processes have told: in a file, and on a cluster.
+    heard: dict[str, Table] = field(default_factory=dict)
     # Grows when `heard` changes, so that orders are made again.
     version: int = 0
 
@@ -83,10 +83,18 @@ class CohortCounts:
     def both(self, name: str) -> SourceCounts:
         """The counts of all processes that are known here."""
         total = SourceCounts()
-        for table in (self.own, self.heard):
+        for table in self.tables():
             if name in table:
                 total.add(table[name])
         return total
+
+    def sources(self) -> set[str]:
+        """Names of all sources of which something is known."""
+        return {name for table in self.tables() for name in table}
+
+    def tables(self) -> tuple[Table, ...]:
+        """The counts of this process and of others."""
+        return (self.own, *self.heard.values())
 
     def fade(self) -> None:
         """Halve the counts of this process where they are many."""
@@ -97,6 +105,10 @@ class CohortCounts:
 
 class Learned:
     """The counts of all cohorts. Views of a composite share them."""
+
+    FULL: ClassVar[int] = _FULL
+    # Whether a file gets the counts when the process ends, where one is named.
+    is_saved = True
 
     def __init__(self) -> None:
         # Guards the counts.
@@ -113,9 +125,13 @@ class Learned:
             return found
 
     def names(self) -> list[str]:
-        """Names of the cohorts."""
+        """Names of the cohorts of which something is known."""
         with self.lock:
-            return list(self._cohorts)
+            return [
+                name
+                for name, cohort in self._cohorts.items()
+                if any(counts.lookups or counts.first for table in cohort.tables() for counts in table.values())
+            ]
 
     def export(self) -> dict[str, dict[str, dict[str, int | float]]]:
         """What this process has counted, by cohort and source."""
@@ -123,10 +139,14 @@ class Learned:
             return {
                 name: {source: counts.as_dict() for source, counts in cohort.own.items()}
                 for name, cohort in self._cohorts.items()
+                if any(counts.lookups or counts.first for counts in cohort.own.values())
             }
 
-    def hear(self, told: Iterable[Any]) -> None:
-        """Take what other processes have exported, in place of what they had told before. ValueError: it is no such."""
+    def hear(self, told: Iterable[Any], by: str) -> None:
+        """Take what other processes have exported, in place of what came the same way (`by`) before.
+
+        Raises ValueError where it is no such.
+        """
         total: dict[str, Table] = {}
         for each in told:
             for name, table in read(each).items():
@@ -140,8 +160,8 @@ class Learned:
         with self.lock:
             for name, cohort in self._cohorts.items():
                 heard = total.get(name, {})
-                if heard != cohort.heard:
-                    cohort.heard = heard
+                if heard != cohort.heard.get(by, {}):
+                    cohort.heard[by] = heard
                     cohort.version += 1
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from bitstore._support.once import warn_once
 from bitstore._tiers.chain import Tier, costs
 from bitstore._tiers.learned import MOST_COHORTS, CohortCounts, Learned, SourceCounts
+from bitstore._tiers.learned_file import kept_in
 from bitstore._tiers.order import LearnedOrder
 from bitstore._tiers.ranking import RankedTier, ranked, ranking, worth_of
 from bitstore.errors import described
@@ -152,7 +153,7 @@ class Turns:
     links
         The chain as it was appended.
     learned
-        The counts, which views of the composite share.
+        The counts, which views of the composite share; where `order` names a file, those of the file count.
     order
         How the order is learned.
     is_up
@@ -162,7 +163,7 @@ class Turns:
     def __init__(self, links: Links, learned: Learned, order: LearnedOrder, is_up: Any) -> None:
         self.links = links
         self.order = order
-        self.learned = learned
+        self.learned = learned if order.path is None else kept_in(order.path)
         self.runs = runs_of(links)
         self._is_up = is_up
         self._cohorts: OrderedDict[str, _Cohort] = OrderedDict()
