@@ -177,6 +177,7 @@ def test_public_classes_with_options_are_compared() -> None:
         "Outline",
         "Plan",
         "PlannedTier",
+        "RankedTier",
         "SampleCheck",
         "Spent",
         "Stats",
@@ -348,6 +349,7 @@ def test_keys_of_a_cache_and_of_the_file_act() -> None:
         "on_answer": '"tests.test_observe:note"',
         "budget": '"25 USD"',
         "order": '"learned"',
+        "hedge": "0.05",
         "otel": "true",
     }
     assert {*File.__struct_fields__} == {*options, "algorithm", "tier"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
 import random
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,20 @@ from bitstore import (
     HTTPRaw,
     LearnedOrder,
     LookupFailed,
+    LookupTimedOut,
     MemoryCache,
     NotFoundInStore,
     Sha1Composite,
     Sha1Store,
+    config,
 )
+from bitstore._cli import main
 from bitstore._tiers import learned_file
 from bitstore.index import IndexBuilder
-from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, down, outcome, sha1
-from tests.test_express import BySteps, Script, Shelves, Virtual, performed, prefix_of, told
+from tests.servers.faults import Answer, Hold
+from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, down, outcome, sha1, with_tiers
+from tests.test_express import TIERS, BySteps, Script, Shelves, Virtual, performed, prefix_of, told
+from tests.waiting import wait_until
 
 SHARES = (0.72, 0.18, 0.06, 0.03, 0.01)
 """Of the blobs, in five sources: 1.43 requests for each in the best order, and 4.57 in the worst."""
@@ -328,6 +333,116 @@ def test_an_order_travels_with_its_composite() -> None:
     assert composite.order == "written"
 
 
+def hedged(shelves: Shelves, *others: Any, **options: Any) -> tuple[Sha1Composite, MemoryCache]:
+    """A cache over three sources, of which enough is known to hedge lookups, and after them `others`."""
+    shelves.clear()
+    cache = MemoryCache()
+    composite = with_tiers(Sha1Composite(hedge=0.5, **options), as_cache(cache))
+    for tier in TIERS:
+        composite.append_source(Sha1Store(HTTPRaw(), prefix_of("HTTP", shelves, tier), verify=True), name=tier)
+    with_tiers(composite, *others)
+    warm = blobs(40, 40, "warm ")
+    shelves.held |= {f"one/{digest}": data for digest, data in warm.items()}
+    assert [composite.get(digest) for digest in warm] == [*warm.values()]
+    assert composite._live().hedge.pause is not None
+    return composite, cache
+
+
+def asked_of(shelves: Shelves, digest: str) -> list[str]:
+    return [each.target.split("/")[1] for each in shelves.requests if digest in each.target]
+
+
+@pytest.mark.parametrize("how", ["get", "get_many"])
+@pytest.mark.parametrize("order", ["written", LearnedOrder(explore=0)], ids=["written", "learned"])
+def test_a_slow_source_is_not_waited_for(how: str, order: Any, shelves: Shelves) -> None:
+    """The first source is held until the lookup has ended."""
+    composite, cache = hedged(shelves, order=order)
+    [(digest, data)] = blobs(1, salt=f"slow {how} {order}").items()
+    shelves.held[f"two/{digest}"] = data
+    hold = Hold()
+    shelves.rules.add(hold, path=f"one/{digest}")
+    got = composite.get(digest) if how == "get" else next(iter(composite.get_many([digest]))).data
+    assert got == data == cache.get(digest)
+    assert asked_of(shelves, digest) == ["one", "two"]
+    hold.release()
+    stats = composite.stats()
+    assert (stats["two"].hedged, stats["two"].hedges_won, stats["two"].hits) == (1, 1, 1)
+    assert (stats["one"].failures, stats["one"].breaker, stats["one"].hits) == (0, "closed", 40)
+    assert not composite._live().flights
+
+
+@pytest.mark.parametrize("answer", ["good", "missing", "500"])
+def test_a_hedged_lookup_waits_for_the_slow_source_where_no_other_has_the_blob(answer: str, shelves: Shelves) -> None:
+    """A paid source is asked only then, and only if the slow one said that it lacks the blob."""
+    api = API({})
+    composite, _ = hedged(shelves, api)
+    [(digest, data)] = blobs(1, salt=f"waited for {answer}").items()
+    api.held[digest] = b"of the API"
+    if answer == "good":
+        shelves.held[f"one/{digest}"] = data
+    elif answer == "500":
+        shelves.held[f"one/{digest}"] = Answer(403)
+    hold = Hold()
+    shelves.rules.add(hold, path=f"one/{digest}", times=1)
+    with ThreadPoolExecutor(1) as threads:
+        lookup = threads.submit(lambda: next(iter(composite.get_many([digest], patience=0))))
+        wait_until(lambda: composite.stats()["three"].misses == 1)
+        assert not api.calls
+        hold.release()
+        blob = lookup.result()
+    assert asked_of(shelves, digest)[:3] == [*TIERS]
+    if answer == "500":
+        assert type(blob.error) is LookupFailed
+        assert [name for name, _ in blob.error.failures] == ["one", "API"]
+        assert [*blob.error.missing] == ["memory", "two", "three"]
+    else:
+        assert (blob.data, len(api.calls)) == ((data, 0) if answer == "good" else (b"of the API", 1))
+
+
+def test_no_more_lookups_are_hedged_than_the_share_allows(shelves: Shelves) -> None:
+    """All answers of the first source come late: ten in one go are hedged at most, as all had a credit before."""
+    composite, _ = hedged(shelves)
+    held = blobs(12, salt="bounded ")
+    shelves.held |= {f"two/{digest}": data for digest, data in held.items()}
+    hold = Hold()
+    rule = shelves.rules.add(hold, path="one/")
+    composite._live().hedge._credit = 0.5
+    with ThreadPoolExecutor(1) as threads:
+        lookups = threads.submit(lambda: list(composite.get_many(held, in_flight=12)))
+        rule.wait_hits(12)
+        wait_until(lambda: composite.stats()["two"].hits == 6)
+        hold.release()
+        assert {blob.uri: blob.data for blob in lookups.result()} == held
+    assert composite.stats()["two"].hedged == 6, "half of twelve"
+
+
+@pytest.mark.parametrize("how", ["timeout", "closed"])
+def test_a_hedged_lookup_that_is_given_up_leaves_nothing_behind(how: str, shelves: Shelves) -> None:
+    composite, _ = hedged(shelves)
+    [digest] = blobs(1, salt=f"given up {how} ")
+    hold = Hold()
+    rules = [shelves.rules.add(hold, path=f"{tier}/{digest}") for tier in ("one", "two")]
+    if how == "timeout":
+        error = outcome(lambda: composite.get(digest, timeout=0.5))
+        assert type(error) is LookupTimedOut
+    else:
+        [(other, data)] = blobs(1, salt="in time ").items()
+        shelves.held[f"one/{other}"] = data
+        answers = composite.get_many([other, digest])
+        assert next(answers).data == data
+        rules[1].wait_hits()
+        answers.close()  # type: ignore[attr-defined]
+    hold.release()
+    assert not composite._live().flights
+    assert [stats.failures for stats in composite.stats().values()] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 0.6, True, "5%", float("nan")])
+def test_a_hedge_that_is_no_share_is_refused(share: Any) -> None:
+    with pytest.raises(ValueError, match=r"hedge=.*: expected a share"):
+        Sha1Composite(hedge=share)
+
+
 SCENE = """
 algorithm = "sha1"
 order = { explore = 0, path = "learned.json", cohort = "papers" }
@@ -340,7 +455,9 @@ url = "file://{tmp}/all/"
 """
 
 
-def test_a_process_begins_with_what_an_earlier_one_has_left(tmp_path: Path) -> None:
+def test_a_process_begins_with_what_an_earlier_one_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = blobs(64, 40, "left ")
     (tmp_path / "none").mkdir()
     (tmp_path / "all").mkdir()
@@ -348,24 +465,18 @@ def test_a_process_begins_with_what_an_earlier_one_has_left(tmp_path: Path) -> N
         (tmp_path / "all" / digest).write_bytes(blob)
     (tmp_path / "list").write_text("\n".join(data))
     (tmp_path / "bitstore.toml").write_text(SCENE.replace("{tmp}", str(tmp_path)))
-    assert "nothing is known of it yet" in command(tmp_path, "show", "--order")
-    asked = []
-    for folder in ("first", "second"):
-        command(tmp_path, "fetch", "list", "-o", folder, "--in-flight", "1")
-        _, first, last = map(json.loads, command(tmp_path, "show", "--order", "--json").splitlines())
-        assert [(row["tier"], row["cohort"]) for row in (first, last)] == [("all", "papers"), ("none", "papers")]
-        asked.append((first["lookups"], last["asked"]))
-    (some, in_vain), later = asked
-    assert 8 <= in_vain <= 32
-    assert later == (some + 64, in_vain), "the second process has asked none in vain"
-    assert "The order of papers:\n  1. all (written as 2.): has " in command(tmp_path, "show", "--order")
-
-
-def command(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "bitstore", *words], cwd=folder, capture_output=True, text=True, timeout=120, check=True
-    )
-    return done.stdout
+    words = [sys.executable, "-m", "bitstore", "fetch", "list", "-o", "out", "--in-flight", "1"]
+    subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=120, check=True)
+    composite = config.load(tmp_path / "bitstore.toml")
+    first, last = composite.ranking()
+    assert [(row.tier, row.cohort) for row in (first, last)] == [("all", "papers"), ("none", "papers")]
+    assert (first.lookups, first.hits) == (64, 64)
+    assert 8 <= last.asked <= 32
+    assert all(composite.get(digest) == blob for digest, blob in data.items())
+    assert composite.stats()["none"].misses == 0
+    monkeypatch.setattr(sys, "argv", ["bitstore", "show", "--order", "--config", str(tmp_path / "bitstore.toml")])
+    assert main() == 0
+    assert "The order of papers:\n  1. all (written as 2.): has " in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -389,7 +500,7 @@ def test_a_file_that_is_no_learned_order_is_left_alone(content: str, tmp_path: P
     assert path.read_text() == content
 
 
-def test_what_two_processes_leave_adds_up_and_stays_small(tmp_path: Path) -> None:
+def test_counts_that_processes_leave_in_a_file_add_up(tmp_path: Path) -> None:
     data = blobs(40, 40, "adds up ")
     for _ in range(3):
         composite = composed(Shelf(), Shelf(data), order=LearnedOrder(path=tmp_path / "file"))

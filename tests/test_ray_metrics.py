@@ -244,7 +244,7 @@ def test_the_table_of_an_empty_pool_has_the_same_columns() -> None:
 
 COUNTERS_IN_ORDER = [
     "hits", "misses", "failures", "invalid", "skipped", "denied", "bytes", "writes", "write_failures", "conflicts",
-    "remembered", "requests", "retries",
+    "remembered", "hedged", "hedges_won", "requests", "retries",
 ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class DigestComposite(DigestFormatMixin, Composite):
     ----------
     algorithm
         `"sha1"`, `"sha256"` or `"md5"`; default: that of the class.
-    call_when_uncertain, pay_unkept, on_answer, budget, order
+    call_when_uncertain, pay_unkept, on_answer, budget, order, hedge
         See `Composite`.
     """
 
@@ -48,6 +48,7 @@ class DigestComposite(DigestFormatMixin, Composite):
         on_answer: OnAnswer | None = None,
         budget: Budget | None = None,
         order: Order = "written",
+        hedge: float | None = None,
     ) -> None:
         super().__init__(
             call_when_uncertain=call_when_uncertain,
@@ -55,6 +56,7 @@ class DigestComposite(DigestFormatMixin, Composite):
             on_answer=on_answer,
             budget=budget,
             order=order,
+            hedge=hedge,
         )
         if algorithm is not None:
             self.algorithm = digest_algorithm(algorithm).name

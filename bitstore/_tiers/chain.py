@@ -13,7 +13,7 @@ from bitstore._lookup.asking import counts_of, label_of, methods_of
 from bitstore._lookup.locating import all_of, steps_of_location
 from bitstore._support.fingerprint import set_or_drop
 from bitstore._support.per_process import KeepsPerProcess, PerProcess
-from bitstore._tiers.order import LearnedOrder, Order, order_of
+from bitstore._tiers.order import LearnedOrder, Order, check_hedge, order_of
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.stats import Stats
 from bitstore.errors import StoreNotAvailable
@@ -70,6 +70,8 @@ class Chain(KeepsPerProcess, Store):
     _budget: Budget | None = None
     # How the order of free sources is learned; None: they are asked in the order in which they were appended.
     _order: LearnedOrder | None = None
+    # The largest share of the lookups that are hedged; None: none is.
+    _hedge: float | None = None
     # The observers of lookups; None: there are none, which costs nothing.
     _watch: Watch | None = None
 
@@ -179,6 +181,23 @@ class Chain(KeepsPerProcess, Store):
     @order.setter
     def order(self, order: Order) -> None:
         set_or_drop(self, "_order", order_of(order))
+
+    @property
+    def hedge(self) -> float | None:
+        """The largest share of the lookups in which a slow free source is not waited for; None: it is always.
+
+        It may be set at any time.
+
+        Raises
+        ------
+        ValueError
+            It is no share above 0 and up to 0.5.
+        """
+        return self._hedge
+
+    @hedge.setter
+    def hedge(self, share: float | None) -> None:
+        set_or_drop(self, "_hedge", check_hedge(share))
 
     @property
     def tiers(self) -> tuple[Tier, ...]:

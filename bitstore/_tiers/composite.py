@@ -16,6 +16,7 @@ from bitstore._support.checks import ChecksOptions
 from bitstore._support.compat import warn_of_unused
 from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore._tiers.express import Begun, express
+from bitstore._tiers.hedge import Hedge, Link, hedged_steps
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.order import Order
 from bitstore._tiers.paying import cannot_keep, store_worth_paying
@@ -63,12 +64,16 @@ class Composite(ChecksOptions, Chain):
         `"learned"`, or a `LearnedOrder`: free sources that were appended one after another are asked by what they have
         answered so far, not in that order. Caches and paid sources stay where they are.
 
+    hedge
+        The largest share of the lookups, such as 0.05, in which the next free source is asked as well where one is
+        slower than all but this share of its answers. `get` and `get_many` are hedged.
+
     Raises
     ------
     TypeError
         `on_answer` is no plain function.
     ValueError
-        `order` is none of these.
+        `order` or `hedge` is none of these.
     """
 
     call_when_uncertain = False
@@ -86,6 +91,7 @@ class Composite(ChecksOptions, Chain):
         on_answer: OnAnswer | None = None,
         budget: Budget | None = None,
         order: Order = "written",
+        hedge: float | None = None,
     ) -> None:
         self.call_when_uncertain = call_when_uncertain
         self.pay_unkept = pay_unkept
@@ -95,6 +101,8 @@ class Composite(ChecksOptions, Chain):
             self.budget = budget
         if order != "written":
             self.order = order
+        if hedge is not None:
+            self.hedge = hedge
 
     def is_valid(self, uri: Any) -> bool:
         """Whether any tier understands `uri`. True where no tier is read: the lookup then says so."""
@@ -175,7 +183,8 @@ class Composite(ChecksOptions, Chain):
                 return found
         outcome: Found | Exception | None = None
         try:
-            found = yield from self._walk(key, live, look or live.look, paid_for, kept, begun, turn)
+            walk = self._walk if self._hedge is None or look is not None or begun is not None else self._hedged
+            found = yield from walk(key, live, look or live.look, paid_for, kept, begun, turn)
             if not isinstance(found.data, Elsewhere):  # what went to a file is no answer for others
                 outcome = found
             return found
@@ -227,16 +236,18 @@ class Composite(ChecksOptions, Chain):
         turn: Turn | None = None,
     ) -> Steps[Found]:
         """Ask tier after tier; the first that has the blob ends it. What the others said becomes the error."""
-        said = Said(self, key)
+        is_part = begun is not None and begun.said is not None
+        said = Said(self, key) if begun is None or begun.said is None else begun.said
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
         begun_with = looked = None
         if begun is not None:
-            chain, begun_with, said.missing = begun.chain, begun.ticket, begun.missing
-            looked, turn = begun.looked, begun.turn
+            chain, begun_with, turn = begun.chain, begun.ticket, begun.turn
+            looked = begun.looked
+            said.missing += begun.missing
         elif self._order is not None:
             turn = turn or self._turns(live).turn(key)
             chain = turn.links
-        late = asked_last(chain, key, live, said) if self._indexed else None
+        late = asked_last(chain, key, live, said) if self._indexed and not is_part else None
         if late is not None:
             chain, look = late, as_asked(look)
         try:
@@ -280,7 +291,7 @@ class Composite(ChecksOptions, Chain):
                     raise question.out_of_time() from None
                 else:
                     question.answered(found)
-                    if turn is not None:
+                    if turn is not None and not is_part:
                         turn.ended(tier.name, said.spared)
                     if keepers and not isinstance(found.data, Elsewhere):
                         yield from keep_steps(live, tier, keepers, key, found.data, said.bad)
@@ -293,12 +304,55 @@ class Composite(ChecksOptions, Chain):
         finally:
             if late is not None:  # an error that is raised refers to this frame, and so it would be counted late
                 late.close()
+        if is_part:
+            return None  # type: ignore[return-value]  # `_hedged` asks for it
+        raise self._end(key, live, said, turn)
+
+    def _end(self, key: Any, live: Live, said: Said, turn: Turn | None) -> Exception:
+        """The error of a lookup in which no tier had the blob."""
         if said.is_empty and not self._is_free_part:
-            raise self._nothing_asked(key)
+            return self._nothing_asked(key)
         if turn is not None:
             turn.ended(None, said.spared)
+        if turn is not None or self._hedge is not None:
             said.as_appended(self.tiers)
-        raise said.error(live, self.tiers)
+        return said.error(live, self.tiers)
+
+    def _hedged(
+        self,
+        key: Any,
+        live: Live,
+        look: Callable[[Store, Any], Steps[Found]],
+        paid_for: frozenset[str],
+        kept: bool,
+        begun: Begun | None,
+        turn: Turn | None,
+    ) -> Steps[Found]:
+        """The walk, in which a slow source may be asked at the same time as those after it."""
+        said = Said(self, key)
+        if self._order is not None:
+            turn = turn or self._turns(live).turn(key)
+        chain = self._chain if turn is None else turn.links
+        late = asked_last(chain, key, live, said) if self._indexed else None
+        look = look if late is None else as_asked(look)
+        hedge: Hedge | None = live.hedge
+        if hedge is None or hedge.share != self._hedge:
+            hedge = live.hedge = Hedge(self._hedge or 0.0)
+
+        def ask(link: Link) -> Steps[Found | None]:
+            return self._walk(key, live, look, paid_for, kept, Begun(live, (link,), None, (), turn, said))
+
+        try:
+            answer = yield from hedged_steps(late or iter(chain), ask, live, said, key, hedge)
+        finally:
+            if late is not None:
+                late.close()
+        if answer is None:
+            raise self._end(key, live, said, turn)
+        found, link, raced = answer
+        if turn is not None and not raced:  # else it is not known what the slow source would have said
+            turn.ended(link[0].name, said.spared)
+        return found
 
     def ranking(self) -> tuple[RankedTier, ...]:
         """Where each free source stands in the learned order, and why: by cohort, in the order in which they are asked.

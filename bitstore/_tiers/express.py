@@ -17,6 +17,7 @@ from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
+from bitstore._tiers.question import Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.turns import Turn
 from bitstore.errors import NotFoundInStore
@@ -29,7 +30,7 @@ logger = logging.getLogger("bitstore")
 
 def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
-    if composite._watch is not None:
+    if composite._watch is not None or composite._hedge is not None:
         return None
     if composite._order is not None:  # which tier comes first is another matter for each lookup
         return partial(Express, composite) if speaks(composite.__class__, "takes_express") else None
@@ -47,6 +48,7 @@ class Begun(NamedTuple):
     missing: tuple[str, ...]  # names of the tiers that lack the blob
     turn: Turn | None  # the learned order in which the tiers are asked; None: they are asked as they were appended
     looked: Found | Exception | None = None  # what the first of them, a cache, has answered
+    said: Said | None = None  # what other tiers have said, where only these are asked; None: they are all the rest
 
 
 class Express(Generator[Any, Any, Found]):

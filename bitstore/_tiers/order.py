@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from bitstore._support.checks import ChecksOptions
 
-__all__ = ["EXPLORE", "LearnedOrder", "Order", "order_of"]
+__all__ = ["EXPLORE", "LearnedOrder", "Order", "check_hedge", "order_of"]
 
 EXPLORE: Final = 0.05
 """Share of the lookups that ask another source first, to learn what it has."""
@@ -89,3 +89,12 @@ def order_of(order: Any) -> LearnedOrder | None:
     if order == "learned":
         return LearnedOrder()
     raise ValueError(f"order={order!r}: expected 'written', 'learned' or a LearnedOrder")
+
+
+def check_hedge(share: Any) -> float | None:
+    """The option `hedge`; None: no lookup is hedged. Raises ValueError unless it is a share above 0 and up to 0.5."""
+    if share is None:
+        return None
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 0.5:
+        raise ValueError(f"hedge={share!r}: expected a share of the lookups above 0 and up to 0.5; None: no hedge")
+    return float(share)

@@ -70,6 +70,8 @@ class Live:
         self.learned = Learned()
         # The orders in which sources are asked (`bitstore._tiers.turns.Turns`); None: none was learned yet.
         self.turns: Any = None
+        # When lookups are hedged (`bitstore._tiers.hedge.Hedge`); None: none was yet.
+        self.hedge: Any = None
         # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
 

@@ -46,6 +46,9 @@ class TierStats:
     remembered
         Those of the misses for which the source was not asked, because a ledger of misses knew them
         (`RemembersMisses`); neither a request nor paid for.
+    hedged, hedges_won
+        Lookups that asked this source because one before it was slow (`Composite.hedge`), and how many of them it
+        answered with the blob before that one did.
     requests, retries
         HTTP requests that the tier's raw store has sent, and how many of them were sent again after a failure.
         Tiers that share one raw store show the same numbers.
@@ -66,6 +69,8 @@ class TierStats:
     write_failures: int = 0
     conflicts: int = 0
     remembered: int = 0
+    hedged: int = 0
+    hedges_won: int = 0
     requests: int = 0
     retries: int = 0
     breaker: str = "closed"

@@ -44,6 +44,14 @@ class File(Table, kw_only=True):
             "(`learned`, or a table that says more)."
         ),
     ] = "written"
+    hedge: Annotated[
+        float | None,
+        about(
+            "The largest share of the lookups in which the next free source is asked as well where one is slow.",
+            exclusiveMinimum=0,
+            maximum=0.5,
+        ),
+    ] = None
     otel: Annotated[bool, about("Whether lookups are reported to OpenTelemetry.")] = False
 
     def options(self) -> dict[str, Any]:
@@ -53,4 +61,5 @@ class File(Table, kw_only=True):
             "call_when_uncertain": self.call_when_uncertain,
             "pay_unkept": self.pay_unkept,
             "on_answer": told,
+            "hedge": self.hedge,
         }

@@ -39,6 +39,8 @@ COUNTERS = {
     "write_failures": "Blobs that this cache could not keep",
     "conflicts": "Write failures of blobs that this cache had called missing, although something unreadable is there",
     "remembered": "Misses for which the source was not asked, because a ledger of misses knew them",
+    "hedged": "Lookups that asked the source because one before it was slow",
+    "hedges_won": "Hedged lookups that the source answered with the blob before the slow one did",
     "requests": "HTTP requests of the tier's raw store; tiers that share it have the same number",
     "retries": "HTTP requests that were sent again after a failure; tiers that share a raw store have the same number",
 }
