@@ -340,7 +340,7 @@ class Composite(ChecksOptions, Chain):
             hedge = live.hedge = Hedge(self._hedge or 0.0)
 
         def ask(link: Link) -> Steps[Found | None]:
-            return self._walk(key, live, look, paid_for, kept, Begun(live, (link,), None, (), turn, said))
+            return self._walk(key, live, look, paid_for, kept, Begun(live, (link,), None, (), turn, said=said))
 
         try:
             answer = yield from hedged_steps(late or iter(chain), ask, live, said, key, hedge)
