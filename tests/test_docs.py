@@ -15,6 +15,7 @@ import pytest
 import bitstore
 import ray_integration
 from benchmarks import page
+from benchmarks.command import CASES
 from bitstore.observe._names import COUNTERS
 from tests.test_readme import held, placed, run_on_ray  # noqa: F401  (a fixture)
 
@@ -84,9 +85,23 @@ def test_the_python_code_of_a_page_runs(
     held: dict[str, bytes],  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exec(placed(blocks(name), tmp_path, next(iter(held))), {"hashes": list(held), "__name__": name})
+    if name == "money.md":
+        worked_out = (DOCS / name).read_text().partition("## Three jobs, worked out")[2]
+        told = re.findall(r"```text\n(.*?)```", worked_out, re.DOTALL)
+        assert len(told) == 4 and capsys.readouterr().out.endswith("".join(told))
+
+
+def test_promises_name_tests_and_benchmarks_that_are_there() -> None:
+    said = (DOCS / "promises.md").read_text()
+    tests = set(re.findall(r"`(test_\w+\.py)`", said))
+    assert len(tests) > 40 and [name for name in tests if not (ROOT / "tests" / name).exists()] == []
+    money = said.partition("## Fewer requests, less money")[2].partition("\n## ")[0]
+    printed = {name for row in money.splitlines() for name in re.findall(r"`([\w-]+)`", row.split(" | ")[-1])}
+    assert len(printed) > 5 and printed <= CASES.keys()
 
 
 @pytest.mark.ray
