@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,8 +169,26 @@ class ListOptions:
         ),
     ] = None
 
-    def open(self, source: str, stores: StoreOptions, *, failures: bool = False) -> tuple[HashList, DigestComposite]:
+    def open(
+        self,
+        source: str,
+        stores: StoreOptions,
+        *,
+        failures: bool = False,
+        read: Callable[..., HashList] | None = None,
+    ) -> tuple[HashList, DigestComposite]:
         """The list at `source`, and the stores that are asked for its digests.
+
+        Parameters
+        ----------
+        source
+            The list.
+        stores
+            Which stores.
+        failures
+            The list is a `failed.tsv`.
+        read
+            Opens the list by its `column` and `algorithm`; None: all of it is read.
 
         Raises
         ------
@@ -183,11 +202,8 @@ class ListOptions:
         if source == "-" and sys.stdin is None:
             raise ListError("standard input is closed: name a file that holds the list")
         composite = None if stores.store else stores.composite(None)
-        entries = HashList(
-            source,
-            column=self.column,
-            algorithm=self.algorithm if composite is None else composite.algorithm,
-            failures=failures,
+        entries = (read or partial(HashList, source, failures=failures))(
+            column=self.column, algorithm=self.algorithm if composite is None else composite.algorithm
         )
         return entries, composite or stores.composite(entries.algorithm.name)
 

@@ -22,6 +22,7 @@ from bitstore._digests.hash_list import ListError
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming, fill_here
+from bitstore._warming.since import Since
 from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError
 
@@ -47,6 +48,13 @@ def warm(
     retry_missing: Annotated[
         bool, typer.Option("--retry-missing", help="Ask again for what the ledger knows as missing.")
     ] = False,
+    since_last: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE",
+            help="Read only what the list has got since the last run, which this file notes; made by the first run.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what is warm and what would be fetched from where.")
     ] = False,
@@ -65,22 +73,30 @@ def warm(
     """Fill the caches with the blobs of a list, each once, so that a later job finds them there.
 
     Digests that are missing or fail are counted, and with --ledger listed one by one; a broken run resumes from its
-    ledger.
+    ledger. With --since-last a schedule warms what is new: a run that does not come to its end leaves STATE as it is.
     """
     with refusing():
         lookups.check()
         reports.check()
         if ledger is not None and not ledger:
             raise ConfigError("--ledger has no name: name a folder")
+        if since_last is not None and not since_last:
+            raise ConfigError("--since-last has no name: name a file")
         meant = _target(ray, target)
-        entries, composite = listed.open(hashes, stores)
+        since = None if since_last is None else Since(since_last, hashes, target=meant)
+        entries, composite = listed.open(hashes, stores, read=None if since is None else since.open)
         check_target(composite, meant)
+        store_id = fingerprint(composite, paid=False)
+        if since is not None:
+            since.bind(store_id)
+            reporting.note(f"warm: {since.told}")
         budget = spending.give(composite, for_cluster=ray != "none")
         warming = Warming(
             algorithm=entries.algorithm,
             target=meant,
-            store_id=fingerprint(composite, paid=False),
+            store_id=store_id,
             ledger=ledger,
+            since=since,
             retry_missing=retry_missing,
             dry_run=dry_run,
             max_failures=lookups.max_failures or None,
@@ -95,7 +111,7 @@ def warm(
         try:
             with _filler(composite, meant, ray, dry_run, lookups) as fill:
                 try:
-                    warming.run(entries, fill)
+                    warming.run(entries if since is None else since, fill)
                 finally:  # while the cluster is there, which has the receipt
                     receipt, spent = receipt_lines(budget), spent_keys(budget)
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from bitstore._digests.lists.expand import PIECE, BadStream, expanded, with_head
+from bitstore._digests.lists.following import Following, Mark
 from bitstore._digests.lists.header import algorithm_of
 from bitstore._digests.lists.lines import Line, digest_lines, failure_lines, split_lines
 from bitstore._digests.lists.parquet import MAGIC, read_parquet
@@ -54,6 +55,8 @@ class HashList:
         What the digests must be; None: what most of the first rows are.
     failures
         The list is a `failed.tsv`: digests are followed by a tab and an error.
+    following
+        What was read of the list before, and is left out; None: all of it is read.
 
     Raises
     ------
@@ -62,10 +65,19 @@ class HashList:
     """
 
     def __init__(
-        self, source: str, *, column: str | None = None, algorithm: str | None = None, failures: bool = False
+        self,
+        source: str,
+        *,
+        column: str | None = None,
+        algorithm: str | None = None,
+        failures: bool = False,
+        following: Following | None = None,
     ) -> None:
         self._source = source
+        # What was read of the list before, and is left out; None: all of it is read.
+        self.following = following
         self._column = column
+        self._chosen: str | None = None  # column or key of a table of text that is read
         self._failures = failures
         # Whether the file is a table, in which a row without a digest is a bad row and not a sign of another format.
         self._table = False
@@ -84,21 +96,33 @@ class HashList:
             sample = list(itertools.islice(self._rows, _SAMPLE))
         except (OSError, BadStream) as error:
             raise ListError(f"cannot read {self._source}: {error}") from error
+        before = None if following is None else following.mark
+        if wanted is None and not sample and before is not None:
+            wanted = digest_algorithm(before.algorithm)
         self.algorithm = self._choose(sample, wanted)
+        if following is not None:
+            following.length = self.algorithm.length
         self._rows = itertools.chain(sample, self._rows)
 
     def __iter__(self) -> Iterator[Entry]:
         """All entries, once. Raises `ListError` where the file breaks off."""
         read = self.algorithm.read
         number = 0
+        skipped = 0 if self.following is None else self.following.skipped
         try:
-            for number, text, value in self._rows:
+            for row, text, value in self._rows:
+                number = row + skipped
                 if isinstance(value, Refused):
                     yield Entry(number, text, None, value.reason)
                 else:
                     yield Entry(number, text, *read(value))
         except (OSError, BadStream) as error:
             raise ListError(f"{self._source} breaks off after line {number}: {error}") from error
+
+    def mark(self) -> Mark:
+        """How far the list was read, once it was read to its end. It is a list that is followed."""
+        assert self.following is not None
+        return self.following.made(self.algorithm.name, self.parquet_column or self._chosen)
 
     def _open(self, algorithm: str | None) -> Rows:
         source = self._source
@@ -116,14 +140,29 @@ class HashList:
             stream.close()
             if not Path(source).is_file():
                 raise ListError(f"{source} is a pipe with a Parquet file: give the path of the file itself")
+            if self.following is not None:
+                with open(source, "rb") as whole:
+                    if self.following.is_same(whole):
+                        return iter(())
             rows, name, self.total = read_parquet(source, self._column, algorithm)
             self._table, self._named = True, algorithm_of(name)
             self.parquet_column = name
             return rows
-        pieces, packed = expanded(pieces)
+        following = self.following
+        if following is None:
+            pieces, packed = expanded(pieces)
+        else:
+            if not Path(source).is_file():
+                raise ListError(f"{source} is no file, so what was added to it since it was read is unknown")
+            pieces, packed = following.pieces(open(source, "rb")), True  # noqa: SIM115
         head, pieces = with_head(pieces, PIECE)
+        if following is not None and following.mark is not None and not following.changed:
+            self._column = self._column or following.mark.column
         if head[257:262] == b"ustar":  # https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
             raise ListError(f"{source} is a tar archive: give the list that is in it")
+        if following is not None and following.left is not None:
+            end = max(b"\n", b"\r", b"\0", key=head.count)
+            self.total = following.left * head.count(end) // max(1, head.rfind(end) + 1)
         if not packed and source != "-" and Path(source).is_file():
             end = max(b"\n", b"\r", b"\0", key=head.count)
             self.total = max(1, Path(source).stat().st_size * head.count(end) // max(1, head.rfind(end) + 1))
@@ -144,6 +183,9 @@ class HashList:
         if found is not None:
             rows, name = found
             self._table, self._named = True, algorithm_of(name or "")
+            self._chosen = name
+            if self.following is not None and not _is_json(first.text):
+                self.following.header_lines = first.number
             return rows
         if self._column is not None:
             raise ListError(f"{self._source} is no table with a header, so it has no column {self._column!r}")

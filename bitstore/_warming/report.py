@@ -54,6 +54,8 @@ class WarmReport(Tally):
         In a dry run: digests that the caches hold already.
     ledger
         The path of the ledger; None: there is none.
+    since
+        Which part of the list was read, in words; None: all of it.
     complete
         Whether all was asked.
 
@@ -69,6 +71,7 @@ class WarmReport(Tally):
     known_missing: int = 0
     warm: int = 0
     ledger: str | None = None
+    since: str | None = None
     complete: bool = False
 
     @property
@@ -103,6 +106,8 @@ class WarmReport(Tally):
 
     def __str__(self) -> str:
         lines = [f"{self.given:,} entries, {self.distinct:,} different digests"]
+        if self.since is not None:
+            lines.append(f"  {self.since}")
         if known := self.settled + self.known_missing:
             missing = f" ({self.known_missing:,} as missing)" if self.known_missing else ""
             lines.append(f"  {known:,} of them known by the ledger{missing}, and not asked for again")

@@ -19,6 +19,7 @@ from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Kind, Outcome
 from bitstore._warming.progress import Progress
 from bitstore._warming.report import Listed, WarmReport
+from bitstore._warming.since import Since, SinceError
 from bitstore.errors import BitstoreError
 
 __all__ = ["Entries", "Fill", "Warming", "fill_here", "numbered"]
@@ -73,6 +74,8 @@ class Warming:
         files of this machine.
     held
         Bytes of digests in memory before they are put aside; None: 64 MiB.
+    since
+        What notes how far the list was dealt with, once it is; None: nothing does. A dry run does not note it.
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class Warming:
         watch: Callable[[Outcome], object] | None = None,
         folder: str | os.PathLike[str] | None = None,
         held: int | None = None,
+        since: Since | None = None,
     ) -> None:
         if max_failures is not None and max_failures < 1:
             raise ValueError(f"max_failures={max_failures}: must be at least 1, or None")
@@ -109,6 +113,8 @@ class Warming:
         self._listed = Listed()
         self._reading = Progress("warm: reading the list", self._listed, shown=show, say=say, unit="entries")
         self.progress = Progress("warm", self.report, shown=show, say=say)
+        self.report.since = None if since is None else since.told
+        self._since = since
         self._watch = watch
         self._max_failures = max_failures
         self._algorithm = algorithm
@@ -150,6 +156,12 @@ class Warming:
                     self._ledger.flush()
                 except LedgerError as error:
                     report.complete, report.stopped = False, str(error)
+        if report.complete and self._since is not None and not report.dry_run:
+            try:
+                self._since.save()
+                report.since = self._since.told
+            except SinceError as error:
+                report.complete, report.stopped = False, str(error)
         return report
 
     def say(self, line: str) -> None:
@@ -215,6 +227,8 @@ class Warming:
 
     def _count(self, outcome: Outcome) -> None:
         self.report.count(outcome)
+        if self._since is not None:
+            self._since.count(outcome, retry_missing=self._retry_missing)
         if self._watch is not None:
             self._watch(outcome)
 

@@ -16,6 +16,7 @@ from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
 from bitstore._warming.run import Entries, Fill, Warming, numbered
+from bitstore._warming.since import Since
 from ray_integration._node.keeping import KeepOrder
 from ray_integration._pool.pool import NodePool, PoolError
 from ray_integration._portable import check_portable
@@ -38,6 +39,7 @@ def warm(
     target: ClusterTarget = "shared",
     ledger: str | os.PathLike[str] | None = None,
     retry_missing: bool = False,
+    since_last: str | os.PathLike[str] | None = None,
     progress: bool = True,
     dry_run: bool = False,
     column: str | None = None,
@@ -74,6 +76,10 @@ def warm(
         emptied, begin a new one.
     retry_missing
         Ask again for what the ledger knows as missing.
+    since_last
+        A file that notes how far the list was dealt with: only what was added since the last run is read, and what
+        failed in it. The first run makes it; a run that does not come to its end leaves it as it is. A list that was
+        written again or rotated is read from its beginning. It goes with the path of a list.
     progress
         Show a bar, or without a terminal log a line now and then.
     dry_run
@@ -105,7 +111,8 @@ def warm(
         The store is no composite of digests, or does not pickle.
     ValueError
         The store has no cache of the kind that is to be filled, or would pay in vain; the pool is another store's; the
-        list cannot be read (`ListError`) or lacks the column; the ledger is another warming's (`LedgerError`).
+        list cannot be read (`ListError`) or lacks the column; the ledger or `since_last` is another warming's
+        (`LedgerError`, `SinceError`).
 
     Examples
     --------
@@ -122,11 +129,21 @@ def warm(
         raise ValueError(f"{pool!r} was made for another store than {store!r}")
     if not ray.is_initialized():
         raise PoolError("Ray is not running: call ray.init() before caches are warmed")
-    entries = _entries(hashes, column, algorithm)
+    store_id = fingerprint(store, paid=False)
+    since: Since | None = None
+    if since_last is None:
+        entries = _entries(hashes, column, algorithm)
+    else:
+        if not isinstance(hashes, (str, os.PathLike)):
+            raise TypeError(f"since_last={since_last!r} goes with the path of a list, not with {type(hashes).__name__}")
+        entries = since = Since(since_last, hashes, target=target)
+        since.bind(store_id)
+        since.open(column=column, algorithm=algorithm.name)
     warming = Warming(
         algorithm=algorithm,
         target=target,
-        store_id=fingerprint(store, paid=False),
+        store_id=store_id,
+        since=since,
         ledger=ledger,
         retry_missing=retry_missing,
         dry_run=dry_run,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from bitstore._digests.lists.rows import LONGEST, ListError, Refused, Row, Rows
 from bitstore._support.digests import ALGORITHMS
 
-__all__ = ["Line", "digest_lines", "failure_lines", "split_lines"]
+__all__ = ["Line", "digest_lines", "ends_with_nul", "failure_lines", "split_lines"]
 
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
 _HEX = "[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}"
@@ -59,10 +59,11 @@ def split_lines(pieces: Iterator[bytes], head: bytes, source: str) -> Iterator[L
         encoding = "UTF-16"
     if encoding is not None:
         raise ListError(f"{source} is {encoding} text: save it as UTF-8")
-    return _split(pieces, "\0" if _ends_with_nul(head) else "\n")
+    return _split(pieces, "\0" if ends_with_nul(head) else "\n")
 
 
-def _ends_with_nul(head: bytes) -> bool:
+def ends_with_nul(head: bytes) -> bool:
+    """Whether what ends the lines of a text that begins with `head` is NUL."""
     record, nul, _ = head.partition(b"\0")
     if not nul or not record:  # a file of nothing but NUL is what a crash of a machine leaves
         return False
