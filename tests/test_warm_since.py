@@ -234,7 +234,7 @@ ROTATIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ROTATIONS)
-def test_what_a_rotated_list_got_before_it_was_rotated_is_read(scene: Scene, name: str) -> None:
+def test_the_rest_of_a_rotated_list_is_read_before_its_successor(scene: Scene, name: str) -> None:
     scene.path.write_bytes(lines(OLD))
     scene.warm()
     rotated = scene.path.with_name(name)
