@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,7 @@ ADDRESSES = {
     "nowhere.invalid:1": "give the head's address, as in HOST:6379",
     "[::1]:99999": "nothing answers at [::1]:99999",
     "ray://127.0.0.1:10001": "node pools do not work over Ray Client",
+    "http://127.0.0.1:8265": "http:// is how Ray's dashboard is reached: give the head's address, as in HOST:6379",
 }
 
 NAMED = [
@@ -215,9 +218,40 @@ NAMED = [
         (f"warm list --store file:///x/ --cache new --target owner --ray {ray}", said)
         for ray, said in ADDRESSES.items()
     ),
+    *((f"cluster {ray}", said.replace("--ray", "cluster")) for ray, said in ADDRESSES.items()),
+    ("cluster ''", "the address is empty"),
+    ("cluster local", "local is no cluster that could be shown"),
+    ("cluster --yes", "--yes goes with --end or --end-unused"),
+    ("cluster --dry-run", "--dry-run goes with --end or --end-unused"),
+    ("cluster --end-unused soon", "--end-unused='soon': give seconds as a number above 0, or a text like '30 days'"),
     ("warm list --ledger list --config b.toml", "is a file: a ledger is a folder"),
     ("warm list --column sha1 --config b.toml", "is no table with a header"),
 ]
+
+
+@pytest.mark.parametrize("kind", ["silent", "closes", "web"])
+def test_an_address_at_which_something_else_answers_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bitstore._cli.ray_address._REACH", 0.5 if kind == "silent" else 10.0)
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            if kind == "web":
+                self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            elif kind == "silent":
+                self.request.recv(1)  # until the other side has ended
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        code, out, err = here(monkeypatch, capfd, "cluster", address)
+        server.shutdown()
+    said = "nothing answers at" if kind == "silent" else "what answers at"
+    assert (code, out) == (3, "")
+    assert f"bitstore: cluster {address}: {said} {address}" in err
+    assert "give the head's address, as in HOST:6379" in err
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ COMMANDS = [
     ("cache verify cache", 0, ["cache-check"]),
     ("cache prune cache --max-size 1MB", 0, ["cache"]),
     ("cache clear cache --yes", 0, ["cache"]),
+    ("cluster 127.0.0.1:1", 3, ["error"]),
     ("init s3://b/f/ --algorithm sha1", 0, ["config"]),
     ("init s3://b/f/ --algorithm sha1 -o -", 3, ["error"]),
     ("init", 3, ["error"]),

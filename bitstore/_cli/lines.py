@@ -16,6 +16,7 @@ __all__ = [
     "Check",
     "CheckedTier",
     "Claim",
+    "Cluster",
     "Config",
     "Error",
     "Forgotten",
@@ -30,6 +31,8 @@ __all__ = [
     "Outcome",
     "Pass",
     "Plan",
+    "Pool",
+    "PoolEnd",
     "Put",
     "Report",
     "Run",
@@ -268,6 +271,42 @@ class Forgotten(Line, tag="forgotten"):
 
     file: str
     misses: int
+
+
+class Cluster(Line, tag="cluster"):
+    """A Ray cluster."""
+
+    address: str
+    nodes: list[str]
+    ray: str
+    python: str
+    version: str
+
+
+class Pool(Line, tag="pool"):
+    """A pool of a cluster."""
+
+    name: str
+    private: bool
+    version: str | None
+    store: str | None
+    code: str | None
+    started: str | None
+    age: float | None
+    unused: float | None
+    under_way: int
+    memory: int
+    stale: list[str]
+    nodes: list[dict[str, Any]]
+    unanswered: list[str]
+
+
+class PoolEnd(Line, tag="pool-end"):
+    """What became of a pool that was to end."""
+
+    name: str
+    ended: bool
+    reason: str | None
 
 
 class Config(Line, tag="config"):

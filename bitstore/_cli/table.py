@@ -137,6 +137,17 @@ COMMANDS = {
     ),
     "misses": Command("misses", "app", "Look at ledgers of misses: what sources have said they lack.", ()),
     "cache": Command("cache", "app", "Look after the folder of a disk cache.", ()),
+    "cluster": Command(
+        "cluster",
+        "cluster",
+        "Show the pools of a Ray cluster: nodes, versions, caches, memory and ages; end those that nothing uses.",
+        (
+            "bitstore cluster",
+            "bitstore cluster 10.0.0.7:6379 --json | jq 'select(.type == \"pool\") | .name'",
+            "bitstore cluster --end-unused '2 days' --dry-run",
+            "bitstore cluster --end 3f9a1c2b --yes",
+        ),
+    ),
     "demo": Command(
         "version",
         "demo",

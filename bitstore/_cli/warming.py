@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import signal
-import socket
 from collections.abc import Generator
 from typing import Annotated, Any, get_args
 
@@ -14,6 +11,7 @@ import typer
 
 from bitstore._cli.interrupts import Interrupts
 from bitstore._cli.options import LIST, ListOptions, LookupOptions, Reporting, StoreOptions, one_of
+from bitstore._cli.ray_address import connected
 from bitstore._cli.reports import ReportOptions, report_line, show_outcome
 from bitstore._cli.spending import BudgetOptions, receipt_lines, spent_keys
 from bitstore._cli.terminal import above, refuse, refusing, say_plainly
@@ -27,8 +25,6 @@ from bitstore.config import ConfigError
 from bitstore.errors import BitstoreError
 
 __all__ = ["warm"]
-
-_REACH = 5.0  # seconds to connect to the head of a cluster
 
 
 def warm(
@@ -148,20 +144,6 @@ def _target(ray: str, target: str | None) -> Target:
     return found
 
 
-def _check_address(ray: str) -> None:
-    """Refuse an address of Ray Client, and one at which nothing listens: Ray itself waits minutes for it."""
-    address = os.environ.get("RAY_ADDRESS", ray) if ray == "auto" else ray
-    if address.startswith("ray://"):
-        refuse(f"--ray {ray}: node pools do not work over Ray Client: give the head's own address, as in HOST:6379")
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
-        return  # auto and local, or what Ray refuses at once
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        refuse(f"--ray {ray}: nothing answers at {address} ({error}): give the head's address, as in HOST:6379")
-
-
 @contextlib.contextmanager
 def _filler(
     store: DigestComposite, target: Target, ray: str, dry_run: bool, lookups: LookupOptions
@@ -170,24 +152,13 @@ def _filler(
     if ray == "none":
         yield fill_here(store, **limits)
         return
-    try:
-        import ray as cluster
-
+    with connected(ray, f"--ray {ray}"):
         from ray_integration._pool.pool import NodePool
         from ray_integration._warm.warm import fill_on_ray
-    except ImportError as error:
-        refuse(f"--ray {ray}: {error}; pip install 'epic-bitstore[ray]'")
-    _check_address(ray)
-    try:
-        cluster.init(address=ray, log_to_driver=False, logging_level=logging.WARNING)
-    except Exception as error:  # whatever Ray finds wrong with the address
-        refuse(f"--ray {ray}: {error}")
-    try:
+
         try:
             pool = NodePool(store, private=True)
         except (BitstoreError, TypeError) as error:
             refuse(error)
         with pool:
             yield fill_on_ray(pool, target, **limits)
-    finally:
-        cluster.shutdown()
