@@ -154,6 +154,22 @@ def test_a_node_that_leaves_is_asked_for_what_it_owned(nodes: Nodes) -> None:
     assert nodes.calls() == dict.fromkeys(DIGESTS, 1)
 
 
+def test_a_node_that_leaves_hands_over_what_it_has(nodes: Nodes) -> None:
+    nodes.start(OLD)
+    nodes.start(NEW)
+    assert nodes.fetch(OLD, DIGESTS) == {"api": len(DIGESTS)}
+    assert nodes.fetch(NEW, MINE[:10]) == {"api": 10}
+    ray.get(nodes.handles[OLD].hand_over.remote([NEW, "bitstore-test-gone-0", OLD]), timeout=60)
+    expected = [DIGESTS[index] for index in split(DIGESTS, [place(NEW), place("bitstore-test-gone-0")])[place(NEW)]]
+    while ray.get(nodes.handles[NEW].lacking.remote(expected), timeout=60):
+        ray.wait([nodes.handles[NEW].ping.remote()], timeout=0.2)
+    calls = nodes.calls()
+    assert nodes.fetch(NEW, expected) == {"disk": len(expected)}
+    assert nodes.calls() == calls
+    taken = ray.get(nodes.handles[NEW].take.remote({DIGESTS[0]: b"other bytes", DIGESTS[1]: NUMBERED[DIGESTS[1]]}))
+    assert taken == 1
+
+
 @pytest.mark.parametrize("first", [OLD, pytest.param(NEW, marks=pytest.mark.soak)])
 def test_two_that_are_asked_for_one_blob_at_the_same_time_pay_once(gated: Nodes, first: str) -> None:
     """While callers do not agree on the owner."""

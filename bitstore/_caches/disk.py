@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,7 +23,7 @@ from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline
 from bitstore.steps import OVERWRITE, Call, Found, Scope, Steps, Stored, Write
 
-__all__ = ["DiskCache", "Verified", "find_here"]
+__all__ = ["DiskCache", "Verified", "digests_here", "find_here"]
 
 
 class Verified(NamedTuple):
@@ -492,6 +493,30 @@ class DiskCache(LocalCache):
         if not self.verify:
             options += ", verify=False"
         return f"{type(self).__name__}({options})"
+
+
+def digests_here(cache: DiskCache, since: float = 0.0) -> Iterator[list[str]]:
+    """The digests whose blobs `cache` holds, many at a time, in no order; others may come and go meanwhile.
+
+    Parameters
+    ----------
+    since
+        Only of files written or used after this time, in seconds since 1970.
+
+    Raises
+    ------
+    StoreNotAvailable
+        The disk could not say.
+    """
+    blobs = cache._blobs()
+    try:
+        if not blobs.access.granted():
+            return
+        for items in blobs.folder.items():
+            kept = (item.place for item in items if item.mtime_ns >= since * 1e9)
+            yield [place.name for place in kept if place.folders[0] == cache.algorithm and len(place.folders) == 2]
+    except OSError as error:
+        raise cache._failed(blobs, "read_errors", error) from error
 
 
 def find_here(cache: DiskCache, digest: str) -> bytes | None:

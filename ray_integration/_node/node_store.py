@@ -227,6 +227,21 @@ class NodeStore:
         self._check_set_up()
         return self._peers.hand_out(digests, to=to, yours=frozenset(yours), ways=ways)
 
+    def hand_over(self, staying: Sequence[str]) -> None:
+        """Begin to give what is on this node's disks to the node stores that stay, because the node leaves."""
+        self._check_set_up()
+        self._peers.hand_over(staying)
+
+    def lacking(self, digests: Sequence[str]) -> list[str]:
+        """Those of `digests` that this node's disks lack."""
+        self._check_set_up()
+        return self._peers.lacking(digests)
+
+    def take(self, blobs: Mapping[str, bytes]) -> int:
+        """Keep blobs of a node that leaves; how many were kept."""
+        self._check_set_up()
+        return self._peers.take(blobs)
+
     def keep(self, digests: Sequence[str], order: KeepOrder) -> Iterator[list[Outcome]]:
         """Fill caches (see `bitstore._warming`); some outcomes at a time, and no blob, come back.
 

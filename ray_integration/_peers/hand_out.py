@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bitstore._caches.disk import DiskCache, find_here
+from bitstore._caches.disk import DiskCache, digests_here, find_here
 from bitstore._lookup.asking import scope_of
 from bitstore._tiers.composite import Composite
+from bitstore.errors import BitstoreError
 
 __all__ = ["HandOut", "Held"]
 
@@ -58,6 +61,13 @@ class Held:
             except Exception:  # as in `get`
                 continue
         return False
+
+    def digests(self, since: float = 0.0) -> Iterator[list[str]]:
+        """The digests of the blobs in disk caches, many at a time; `since` is that of `digests_here`."""
+        for cache in self.caches:
+            if isinstance(cache, DiskCache):
+                with contextlib.suppress(BitstoreError):  # what a failing disk holds cannot be had
+                    yield from digests_here(cache, since)
 
     def put(self, digest: str, data: bytes) -> bool:
         """Keep a blob on the first disk that takes it; whether one did."""

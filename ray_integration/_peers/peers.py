@@ -13,6 +13,7 @@ from bitstore._tiers.chain import costs
 from bitstore._tiers.views import insert_cache, is_under_way
 from ray_integration._peers.asker import Asker
 from ray_integration._peers.hand_out import HandOut, Held
+from ray_integration._peers.leaving import Leaving
 from ray_integration._peers.peer_tier import PeerTier
 from ray_integration._peers.questions import Question, Questions
 
@@ -51,9 +52,10 @@ class Peers:
         self._shares = False
         self._leaving: dict[str, float] = {}  # until when each is taken to be there, by the monotonic clock
         self._ways: dict[str, Sequence[str]] = {}
+        self._kind = algorithm(store.algorithm if self.can_share else "sha1")
+        self._goodbye = Leaving(me, self._held)
         self._questions = Questions(me, self._is_under_way)
-        kind = algorithm(store.algorithm if self.can_share else "sha1")
-        self._asker = Asker(me, older, self._questions, self._held, kind, pays=costs(store))
+        self._asker = Asker(me, older, self._questions, self._held, self._kind, pays=costs(store))
         if self._asker.older:
             self._share()
 
@@ -114,6 +116,21 @@ class Peers:
                 if others := [name for name in chain if name != to]:
                     answer.elsewhere[digest] = others
         return answer
+
+    def hand_over(self, staying: Sequence[str]) -> None:
+        """Begin to give what is on this node's disks to the node stores that stay, because the node leaves."""
+        if self.can_share:
+            self._goodbye.begin(staying)
+
+    def lacking(self, digests: Sequence[str]) -> list[str]:
+        """Those of `digests` that this node's disks lack."""
+        return [digest for digest in digests if not self._held.has(digest)] if self.can_share else []
+
+    def take(self, blobs: Mapping[str, bytes]) -> int:
+        """Keep blobs on this node's disk; how many were kept. Bytes that do not match their digest are not."""
+        if not self.can_share:
+            return 0
+        return sum(self._kind.of(data) == digest and self._held.put(digest, data) for digest, data in blobs.items())
 
     def _share(self) -> None:
         """Let lookups ask other node stores from now on."""

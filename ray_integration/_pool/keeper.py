@@ -13,7 +13,7 @@ from typing import Any
 from bitstore import __version__
 from bitstore._support.once import warn_once
 from bitstore.errors import BitstoreError, described
-from ray_integration._cluster import CONTROL, LACKS, NAMESPACE, alive_nodes
+from ray_integration._cluster import CONTROL, LACKS, NAMESPACE, alive_nodes, leaving_nodes
 from ray_integration._node.node_store import Description, NodeStore
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._peers.mates import PEERS
@@ -70,6 +70,7 @@ class Keeper:
         self._handles: dict[str, Any] = {}  # a private actor lives as long as its handle here
         self._pending: dict[str, Any] = {}
         self._again_at: dict[str, float] = {}
+        self._parted: set[str] = set()  # node stores that were told to hand over what they have
 
     def start(self, limit: float) -> None:
         """Wait until each node has its node stores, or is known not to get them; then follow the cluster.
@@ -115,6 +116,7 @@ class Keeper:
                 self.lost.append(f"node {self._nodes[node]}, which left")
             self._nodes = nodes
             wanted = self._address.names(list(nodes))
+            leaving = leaving_nodes()
             for known in (self._handles, self._pending, self.ready, self.refused, self._again_at):
                 for name in known.keys() - wanted.keys():
                     known.pop(name)
@@ -132,6 +134,8 @@ class Keeper:
                     continue
                 if name in self.refused and now < self._again_at[name]:
                     continue
+                if node in leaving and not known_dead and name not in named:
+                    continue  # Ray starts nothing there any more
                 if known_dead:
                     logger.warning("pool %s: the node store of node %s ended; another is made", self._address.pool,
                                    nodes[node])  # fmt: skip
@@ -140,6 +144,17 @@ class Keeper:
                 self._handles[name] = handle = self._make(name, node, older)
                 self._pending[name] = handle.describe.options(concurrency_group=CONTROL).remote()
             self._settle()
+            self._part({name for name, node in wanted.items() if node in leaving})
+
+    def _part(self, leaving: set[str]) -> None:
+        """Let node stores of nodes that leave hand over what they have, once."""
+        staying = [name for name in self.ready if name not in leaving]
+        self._parted &= leaving
+        for name in leaving & self.ready.keys() - self._parted:
+            if staying:
+                self._parted.add(name)
+                logger.info("pool %s: node store %s leaves, and hands over its blobs", self._address.pool, name)
+                self._handles[name].hand_over.options(concurrency_group=CONTROL).remote(staying)
 
     def end(self, *, kill: bool) -> None:
         """Stop following; with `kill`, end the node stores, for all jobs that use them."""
