@@ -20,9 +20,10 @@ from typing import Any, TypedDict
 import numpy
 
 from benchmarks.envs import HERE, python_of
-from ray_integration._peers.rendezvous import split
+from ray_integration._peers.chains import previous_owners
+from ray_integration._peers.rendezvous import place, split
 
-__all__ = ["balance", "churn", "cost", "digests", "nodes", "rolling", "tables"]
+__all__ = ["balance", "churn", "cost", "digests", "nodes", "replaced", "rolling", "tables"]
 
 FIGURES = HERE.parent / "docs" / "images" / "simulation.json"
 
@@ -55,6 +56,19 @@ class Rolling(TypedDict):
     step: list[int]
     rendezvous: list[float]
     modulo: list[float]
+
+
+class Replaced(TypedDict):
+    """Requests upstream for each digest of a job during which a third of `nodes` is replaced one by one.
+
+    `announced`: the nodes say that they leave; `killed`: they do not; `alone`: no node takes anything from another.
+    """
+
+    nodes: int
+    replaced: int
+    announced: float
+    killed: float
+    alone: float
 
 
 class Cost(TypedDict):
@@ -152,14 +166,72 @@ def rolling(count: int, steps: int, asked: Sequence[str]) -> Rolling:
                 fetched += int((mine & ~held[name]).sum())
                 held[name] |= mine
             fetched_by_modulo = 0
-            for place, disk in enumerate(by_modulo.values()):
-                mine = keys % len(by_modulo) == place
+            for index, disk in enumerate(by_modulo.values()):
+                mine = keys % len(by_modulo) == index
                 fetched_by_modulo += int((mine & ~disk).sum())
                 disk |= mine
             figures["step"].append(len(figures["step"]) + 1)
             figures["rendezvous"].append(round(fetched / len(asked), 6))
             figures["modulo"].append(round(fetched_by_modulo / len(asked), 6))
     return figures
+
+
+def replaced(count: int, asked: Sequence[str]) -> Replaced:
+    """Replace a third of the nodes; after each change the job asks for a tenth of the digests, at the end for all."""
+    return Replaced(
+        nodes=count,
+        replaced=count // 3,
+        announced=_upstream(count, asked, peers=True, announced=True),
+        killed=_upstream(count, asked, peers=True, announced=False),
+        alone=_upstream(count, asked, peers=False, announced=False),
+    )
+
+
+def _upstream(count: int, asked: Sequence[str], *, peers: bool, announced: bool) -> float:
+    """Requests for each digest, at an upstream that has all of them."""
+    members = [place(name) for name in nodes(count)]  # as node stores are ranked
+    older: dict[str, list[str]] = {name: [] for name in members}
+    disks: dict[str, set[str]] = {name: set() for name in members}
+    requests = 0
+
+    def ask(digests: Sequence[str], leaving: Sequence[str] = ()) -> None:
+        nonlocal requests
+        for owner, positions in split(digests, [name for name in members if name not in leaving]).items():
+            lacking = [digests[position] for position in positions if digests[position] not in disks[owner]]
+            requests += len(lacking)
+            disks[owner].update(lacking)
+            if peers and (older[owner] or leaving):
+                chains = previous_owners(lacking, owner, older[owner], leaving)
+                requests -= sum(found(each, chain) for each, (chain, _) in zip(lacking, chains, strict=True))
+
+    def found(digest: str, chain: list[str]) -> bool:
+        """Whether one of these has it, or one of those that they name."""
+        for name in chain:
+            if name in disks:
+                if digest in disks[name]:
+                    return True
+                if older[name] and found(digest, previous_owners([digest], name, older[name], ())[0][0]):
+                    return True
+        return False
+
+    ask(asked)
+    for step in range(count // 3):
+        new = place(*nodes(1, count + step))
+        older[new] = list(members)
+        disks[new] = set()
+        members.append(new)
+        ask(asked[step % 10 :: 10])
+        leaves = members[0]
+        if announced:
+            ask(asked[(step + 5) % 10 :: 10], [leaves])
+            held = sorted(disks[leaves])
+            for owner, positions in split(held, members[1:]).items():
+                disks[owner].update(held[position] for position in positions)
+        members.remove(leaves)
+        del disks[leaves]
+        ask(asked[(step + 7) % 10 :: 10])
+    ask(asked)
+    return round(requests / len(asked), 4)
 
 
 def cost(count: int) -> Cost:
@@ -181,6 +253,7 @@ BALANCED = [(3, 30_000), (10, 100_000), (30, 300_000), (100, 1_000_000), (300, 1
             (3000, 1_000_000)]  # fmt: skip
 CHURNED = [(3, 100_000), (10, 100_000), (30, 100_000), (100, 200_000), (300, 200_000), (1000, 200_000)]
 ROLLED = (100, 25, 100_000)
+REPLACED = [(6, 2_000), (30, 10_000), (100, 10_000)]
 COSTED = [3, 10, 30, 100, 300, 1000, 3000]
 
 
@@ -191,6 +264,7 @@ def simulate() -> dict[str, Any]:
         "balance": [balance(count, asked[:many]) for count, many in BALANCED],
         "churn": [churn(count, asked[:many]) for count, many in CHURNED],
         "rolling": {"nodes": ROLLED[0], **rolling(*ROLLED[:2], asked[: ROLLED[2]])},
+        "replaced": [replaced(count, asked[:many]) for count, many in REPLACED],
         "cost": [cost(count) for count in COSTED],
     }
 
@@ -211,6 +285,14 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
         yield (
             f"| {row['nodes']:,} | {row['leaves']:.3%} | {row['joins']:.3%} | {1 / row['nodes']:.3%} "
             f"| {row['modulo']:.1%} | {row['heirs']:,} |"
+        )
+    yield ""
+    yield "| nodes | replaced one by one | requests for each digest | nodes leave without notice | none takes from others |"
+    yield "| ---: | ---: | ---: | ---: | ---: |"
+    for row in figures["replaced"]:
+        yield (
+            f"| {row['nodes']:,} | {row['replaced']:,} | {row['announced']:.3f} | {row['killed']:.3f} "
+            f"| {row['alone']:.3f} |"
         )
     yield ""
     portions = list(figures["cost"][0]["microseconds"])

