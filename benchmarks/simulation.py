@@ -287,7 +287,7 @@ def tables(figures: dict[str, Any]) -> Iterator[str]:
             f"| {row['modulo']:.1%} | {row['heirs']:,} |"
         )
     yield ""
-    yield "| nodes | replaced one by one | requests for each digest | nodes leave without notice | none takes from others |"
+    yield "| nodes | replaced | requests for each digest | nodes leave without notice | none takes from others |"
     yield "| ---: | ---: | ---: | ---: | ---: |"
     for row in figures["replaced"]:
         yield (
