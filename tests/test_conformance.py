@@ -378,9 +378,11 @@ class MixesUpThreads(Folder):
 
 
 class HangsInThreads(Folder):
+    over = threading.Event()  # the test is
+
     def read(self, name: str) -> Any:
         if threading.current_thread().name.startswith("Thread-"):  # not those of this library, which have names
-            threading.Event().wait(60)
+            self.over.wait(60)
         return super().read(name)
 
 
@@ -535,6 +537,7 @@ def test_check_store_finds_each_broken_store(broken: type[Folder], check: str, t
             lambda: broken(tmp_path), "sha1", big=2_000_000, limit=5, secrets=["hush-hush"],
             unreachable=lambda: broken(a_file(tmp_path)),
         )  # fmt: skip
+    HangsInThreads.over.set()
     findings = dict(line[2:].split(": ", 1) for line in str(caught.value).split("\n") if line.startswith("- "))
     assert check in findings, caught.value
     assert told in str(caught.value)

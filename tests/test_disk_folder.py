@@ -283,12 +283,10 @@ def test_an_open_folder_is_closed_when_replaced(keeper: DiskCache, folder: Path,
 
 
 def test_a_disk_cache_leaves_no_descriptor_open(folder: Path) -> None:
-    at_first = len(os.listdir("/dev/fd"))
     cache = DiskCache(folder, "1MB", algorithm="sha1")
     for number in range(1000, 1100):
         fill(cache, number)
-    before = len(os.listdir("/dev/fd"))
-    assert before == at_first + 2, "a process that writes much keeps the ledger open, and nothing else"
+    assert kept_open(folder) == 2, "a process that writes much keeps the ledger open, and nothing else"
     for number in range(50):
         key, _, path = fill(cache, number)
         cache.put(key, b"other bytes")
@@ -299,9 +297,9 @@ def test_a_disk_cache_leaves_no_descriptor_open(folder: Path) -> None:
     cache.prune(5000)
     with pytest.raises(NotFoundInStore):
         cache.get("1" * 40)
-    assert len(os.listdir("/dev/fd")) == before
+    assert kept_open(folder) == 2
     del cache
-    assert len(os.listdir("/dev/fd")) == at_first
+    assert kept_open(folder) == 0
 
 
 def test_descriptors_closed_by_other_code_are_opened_again(keeper: DiskCache, folder: Path) -> None:
