@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ _PERSONAL = re.compile(
 )
 # Seconds of files that take longer than their number of tests lets expect, alone on a machine of two cores.
 _LONG = {
-    "test_disk_crash.py": 70, "test_conformance.py": 60, "test_disk_trouble.py": 40, "test_old_code.py": 40,
-    "test_native_choice.py": 35, "test_frames.py": 30, "test_packs.py": 30, "test_cli_endings.py": 25,
-    "test_large_blobs.py": 25, "test_native_build.py": 20, "test_runs.py": 20, "test_cli.py": 15, "test_no_home.py": 15,
-    "test_misses.py": 20, "test_odd_servers.py": 15, "test_hash_lists.py": 10, "test_model_processes.py": 10,
-    "test_models.py": 10, "test_disk_cache.py": 10, "test_import.py": 10, "test_report_page.py": 10,
+    "test_disk_crash.py": 50, "test_conformance.py": 45, "test_old_code.py": 30, "test_disk_trouble.py": 25,
+    "test_large_blobs.py": 25, "test_transport_endings.py": 25, "test_cli_endings.py": 20, "test_fault_matrix.py": 20,
+    "test_misses.py": 20, "test_native_build.py": 20, "test_native_choice.py": 20, "test_packs.py": 20,
+    "test_runs.py": 20, "test_warm.py": 20, "test_cli.py": 15, "test_cli_put.py": 15, "test_cli_verify.py": 15,
+    "test_express.py": 15, "test_membership.py": 15, "test_odd_servers.py": 15, "test_hash_lists.py": 10,
+    "test_hostile.py": 10, "test_import.py": 10, "test_limits.py": 10, "test_model_processes.py": 10,
+    "test_models.py": 10, "test_no_home.py": 10, "test_report_page.py": 10,
 }  # fmt: skip
 _HOME = pytest.StashKey[str]()
 _RAY = pytest.StashKey["tuple[contextlib.ExitStack, Any]"]()
@@ -101,18 +104,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a Ray come first and together, then the other files, those that take longest first.
 
-    A file that takes long and begins late is waited for by all workers. A test is called alike in every process, or
-    xdist runs none.
+    A file that takes long and begins late is waited for by all workers. Files that start a Ray alternate with others,
+    so that few run at once. A test is called alike in every process, or xdist runs none.
     """
     for item in items:
         if re.search(r"\bat 0x[0-9a-f]+", item.nodeid, re.IGNORECASE):
             raise pytest.UsageError(f"the id of a test holds the address of an object: {item.nodeid}")
     seconds: defaultdict[Path, float] = defaultdict(float)
+    starts_ray = set()
     for item in items:
-        seconds[item.path] += 5 if item.get_closest_marker("ray") else 0.1
-    for path in seconds:
-        seconds[path] = max(seconds[path], _LONG.get(path.name, 0))
-    items.sort(key=lambda item: (not _shares_ray(item), -seconds[item.path], item.path))
+        ray = item.get_closest_marker("ray") and not _shares_ray(item)
+        seconds[item.path] += 5 if ray else 0.1
+        starts_ray |= {item.path} if ray else set()
+    longest = sorted(seconds, key=lambda path: (-max(seconds[path], _LONG.get(path.name, 0)), path))
+    pairs = zip_longest((p for p in longest if p not in starts_ray), (p for p in longest if p in starts_ray))
+    rank = {path: number for number, path in enumerate(chain.from_iterable(pairs))}
+    items.sort(key=lambda item: (not _shares_ray(item), rank[item.path]))
 
 
 def pytest_collection_finish() -> None:
