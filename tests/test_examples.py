@@ -91,6 +91,15 @@ def test_source_files_come_from_the_mirror_and_the_rest_from_the_api(address: st
     assert run("source_files.py", address)[-2:] == ["100 texts, 7 calls of the API", "row 100: missing"]
 
 
+def test_caches_follow_a_list_on_a_schedule() -> None:
+    assert run("warm_on_a_schedule.py", "unused") == [
+        "first run: 100 entries, warm now: 100, missing: 0",
+        "50 lines later: 50 entries, warm now: 50, missing: 0",
+        "no line later: 0 entries, warm now: 0, missing: 0",
+        "rotated: 150 entries, warm now: 150, missing: 0",
+    ]
+
+
 def test_a_malware_corpus_keeps_to_its_quota() -> None:
     assert run("malware_corpus.py", "unused") == [
         "missing",

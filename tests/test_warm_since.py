@@ -22,7 +22,9 @@ from bitstore._digests.hash_list import HashList
 from bitstore._digests.lists.following import Following, Mark
 from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Outcome, Since, SinceError, Warming, WarmReport
+from tests.cli_scene import Scene as CommandScene
 from tests.servers import Delay, MakeProxy, SeaweedS3
+from tests.test_cli_index import HELD, inventory
 from tests.test_warm import Command, digest_of, made
 
 SHA1 = ALGORITHMS["sha1"]
@@ -295,6 +297,91 @@ def test_a_file_that_is_not_that_of_the_warming_is_refused(scene: Scene, tmp_pat
     for path, reason in ((tmp_path, "it is a folder"), (tmp_path / "gone" / "state", "there is no such folder")):
         with pytest.raises(SinceError, match=reason):
             Since(path, scene.path, target="here")
+
+
+# ---------------------------------------------------------------------------- an inventory
+
+
+@pytest.fixture(name="commands")
+def commands_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> CommandScene:
+    scene = CommandScene(tmp_path, monkeypatch, capfd)
+    for number, digest in enumerate(HELD):
+        (scene.root / "shelf" / digest).write_text(str(number))
+    return scene
+
+
+def test_each_inventory_of_a_bucket_is_dealt_with_once(
+    commands: CommandScene, monkeypatch: pytest.MonkeyPatch, aws_env: SeaweedS3, bucket: str
+) -> None:
+    """The first has 200 keys, the second 300. It lies in a bucket."""
+    root = commands.root
+    monkeypatch.setattr("tests.test_cli_index.HELD", HELD[:200])
+    manifest = inventory(root / "first", "CSV")
+    words = ["warm", str(manifest), "--config", "good.toml", "--template", "s3://bucket/a b/{digest}"]
+    since = ["--since-last", "state", "--ledger", "ledger"]
+    code, _, told = commands(*words, *since)
+    assert code == 0 and "warm now: 200" in told, told
+    state = (root / "state").read_text()
+    code, _, told = commands(*words, *since)
+    assert code == 0 and "0 entries" in told and "was dealt with on" in told and "nothing is new" in told, told
+    monkeypatch.setattr("tests.test_cli_index.HELD", HELD)
+    newer = json.loads(inventory(root / "inv/bucket/daily", "Parquet").read_text())
+    newer["creationTimestamp"] = "1700000000001"
+    for path in (root / "inv/bucket/daily/data").iterdir():
+        aws_env.put(bucket, f"inv/bucket/daily/data/{path.name}", path.read_bytes())
+    aws_env.put(bucket, "inv/manifest.json", json.dumps(newer).encode())
+    before, words[1] = words[1], f"s3://{bucket}/inv/manifest.json"
+    broken = HELD[250]
+    (root / "shelf" / broken).rename(root / "aside")
+    (root / "shelf" / broken).mkdir()  # which is a failure
+    code, _, told = commands(*words, *since)
+    assert code == 2 and "200 of them known by the ledger" in told and "warm now: 99" in told, told
+    (root / "shelf" / broken).rmdir()
+    (root / "aside").rename(root / "shelf" / broken)
+    code, _, told = commands(*words, *since)
+    assert code == 0 and "1 entries" in told and "warm now: 1" in told, told
+    assert (root / "state").read_text() != state
+    words[1] = before
+    code, _, told = commands(*words, *since)
+    assert (
+        code == 3 and "the inventory of 2023-11-14T22:13:20.001000+00:00 was dealt with" in told and "older" in told
+    ), told
+    code, _, told = commands(*words)  # without a schedule
+    assert code == 0 and "200 entries" in told, told
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--since-last", "state"], "--ledger DIR knows which of them are new"),
+        (["--column", "x"], "--column goes with a list"),
+        (["--algorithm", "sha1"], "--algorithm goes with --store"),
+        (["--template", "s3://other/{digest}"], "the inventory is of keys below s3://bucket/"),
+        (["--template", "s3://bucket/x"], "none of the 301 keys of the inventory is a digest below s3://bucket/x"),
+    ],
+)
+def test_an_inventory_that_cannot_be_warmed_is_refused(commands: CommandScene, more: list[str], says: str) -> None:
+    manifest = inventory(commands.root / "in", "CSV")
+    words = ["--template", "s3://bucket/a b/{digest}", *more]
+    code, _, told = commands("warm", str(manifest), "--config", "good.toml", *words)
+    assert code == 3 and says in told, told
+    assert not (commands.root / "state").exists()
+
+
+def test_an_inventory_that_breaks_off_is_no_success(commands: CommandScene) -> None:
+    manifest = inventory(commands.root / "in", "CSV")
+    (commands.root / "in/data/1.csv").unlink()
+    words = ["--template", "s3://bucket/a b/{digest}", "--since-last", "state", "--ledger", "ledger"]
+    code, _, told = commands("warm", str(manifest), "--config", "good.toml", *words)
+    assert code == 3 and "which is not there" in told and "Traceback" not in told, told
+    assert not (commands.root / "state").exists()
+    code, _, told = commands("warm", str(manifest), "--config", "good.toml")
+    assert code == 3 and "--template says which keys of the inventory are digests" in told
+    (commands.root / "list.txt").write_bytes(lines(OLD))
+    code, _, told = commands("warm", "list.txt", "--config", "good.toml", "--template", "s3://bucket/{digest}")
+    assert code == 3 and "--template goes with the manifest.json" in told
 
 
 # ---------------------------------------------------------------------------- the command

@@ -15,14 +15,16 @@ from bitstore._cli.ray_address import connected
 from bitstore._cli.reports import ReportOptions, report_line, show_outcome
 from bitstore._cli.spending import BudgetOptions, receipt_lines, spent_keys
 from bitstore._cli.terminal import above, refuse, refusing, say_plainly
+from bitstore._cli.warming_inventory import InventoryList, SinceInventory, is_inventory
 from bitstore._digests.composite import DigestComposite
-from bitstore._digests.hash_list import ListError
+from bitstore._digests.hash_list import HashList, ListError
+from bitstore._indexing.manifest import InventoryError
 from bitstore._support.fingerprint import fingerprint
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming, fill_here
 from bitstore._warming.since import Since
 from bitstore.config import ConfigError
-from bitstore.errors import BitstoreError
+from bitstore.errors import BitstoreError, StoreNotAvailable
 
 __all__ = ["warm"]
 
@@ -49,6 +51,14 @@ def warm(
         typer.Option(
             metavar="STATE",
             help="Read only what the list has got since the last run, which this file notes; made by the first run.",
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The list is the manifest.json of a bucket's inventory (path or URL): which keys are digests, such as "
+            "s3://b/{digest}.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -79,8 +89,19 @@ def warm(
         if since_last is not None and not since_last:
             raise ConfigError("--since-last has no name: name a file")
         meant = _target(ray, target)
-        since = None if since_last is None else Since(since_last, hashes, target=meant)
-        entries, composite = listed.open(hashes, stores, read=None if since is None else since.open)
+        since: Since | None = None
+        entries: HashList | InventoryList
+        if is_inventory(hashes):
+            if since_last is not None and ledger is None:
+                raise ConfigError("an inventory lists all keys each time: --ledger DIR knows which of them are new")
+            entries, composite = _inventory(hashes, template, listed, stores)
+            if since_last is not None:
+                since = SinceInventory(since_last, entries, target=meant)
+        else:
+            if template is not None:
+                raise ConfigError("--template goes with the manifest.json of an inventory")
+            since = None if since_last is None else Since(since_last, hashes, target=meant)
+            entries, composite = listed.open(hashes, stores, read=None if since is None else since.open)
         check_target(composite, meant)
         store_id = fingerprint(composite, paid=False)
         if since is not None:
@@ -112,7 +133,11 @@ def warm(
                     receipt, spent = receipt_lines(budget), spent_keys(budget)
         except KeyboardInterrupt:
             interrupted = interrupts.signal or signal.SIGINT
-        except ListError as error:  # the list breaks off: all of it is read before anything is asked
+        except (
+            ListError,
+            InventoryError,
+            StoreNotAvailable,
+        ) as error:  # it breaks off: all of it is read before anything is asked
             refuse(error)
         interrupts.ignore()
     report = warming.report
@@ -129,6 +154,19 @@ def warm(
         spent=spent,
     )
     reports.end(line, "\n".join([str(report), *receipt]), reporting)
+
+
+def _inventory(
+    source: str, template: str | None, listed: ListOptions, stores: StoreOptions
+) -> tuple[InventoryList, DigestComposite]:
+    """The inventory, and the stores that are asked for its digests."""
+    if listed.column is not None:
+        raise ConfigError("--column goes with a list: an inventory says itself which column has its keys")
+    if listed.algorithm is not None and not stores.store:
+        raise ConfigError("--algorithm goes with --store; a configuration file says its own")
+    composite = None if stores.store else stores.composite(None)
+    entries = InventoryList(source, template, stores, listed.algorithm if composite is None else composite.algorithm)
+    return entries, composite or stores.composite(entries.algorithm.name)
 
 
 def _target(ray: str, target: str | None) -> Target:

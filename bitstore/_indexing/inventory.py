@@ -85,7 +85,13 @@ class Inventory:
         return ALGORITHMS[best]
 
     def add_to(self, builder: IndexBuilder, template: KeyTemplate, algorithm: Algorithm, reading: Reading) -> None:
-        """Add the digests of all keys.
+        """Add the digests of all keys. Raises what `digests` raises."""
+        for digests, others in self.digests(template, algorithm):
+            builder.add(digests)
+            reading.add(len(digests), others)
+
+    def digests(self, template: KeyTemplate, algorithm: Algorithm) -> Iterator[tuple[list[str], int]]:
+        """The digests of all keys, some at a time, each time with the number of keys that are those of none.
 
         Raises
         ------
@@ -100,8 +106,7 @@ class Inventory:
                 for urls in self._urls(file, Path(scratch)):
                     found = [template.digest_of(url, algorithm.length) for url in urls]
                     digests = [digest for digest in found if digest is not None]
-                    builder.add(digests)
-                    reading.add(len(digests), len(found) - len(digests))
+                    yield digests, len(found) - len(digests)
         if self.manifest.records not in (None, self._rows):
             raise InventoryError(
                 f"the files of {self._place} have {self._rows:,} rows, and should have {self.manifest.records:,}"

@@ -78,12 +78,12 @@ class Since:
         told = self._read()
         try:
             self._known_store = "" if told is None else str(told["store"])
-            self._mark = None if told is None else Mark(**told["read"])
+            self._known: dict[str, Any] = {} if told is None else dict(told["read"])
             self._at = "" if told is None else str(told["at"])
-            again = [] if told is None else told["again"]
-            if self._mark is not None:
-                read = ALGORITHMS[self._mark.algorithm].is_digest
-                self._again = [str(digest).lower() for digest in again if read(digest)]
+            if told is not None:
+                is_digest = ALGORITHMS[self._known["algorithm"]].is_digest
+                self._again = [str(digest).lower() for digest in told["again"] if is_digest(digest)]
+            self._mark = self._mark_of(self._known)
         except (LookupError, TypeError, ValueError) as error:
             raise SinceError(
                 f"{self.path} is damaged ({error!r}): delete it, and all of the list is read again"
@@ -136,9 +136,13 @@ class Since:
 
     def __iter__(self) -> Iterator[Entry]:
         """What the last run could not do, and what is new."""
-        assert self._list is not None
         for digest in self._again:
             yield Entry(0, digest, digest)
+        yield from self._entries()
+
+    def _entries(self) -> Iterator[Entry]:
+        """What is new."""
+        assert self._list is not None
         yield from itertools.chain.from_iterable(entries for _, entries in self._earlier)
         yield from self._list
 
@@ -152,13 +156,12 @@ class Since:
         if len(self._failed) > _AGAIN:
             self.told += f"; more than {_AGAIN:,} digests failed: the next run reads the same lines again"
             return
-        assert self._list is not None
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         told = {
             **self._about,
             "store": self._store,
             "at": now,
-            "read": self._list.mark()._asdict(),
+            "read": self._made(),
             "again": sorted(self._failed),
         }
         try:
@@ -167,6 +170,14 @@ class Since:
             raise SinceError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     # ------------------------------------------------------------------ inside
+
+    def _made(self) -> dict[str, Any]:
+        """How far this run came."""
+        assert self._list is not None
+        return self._list.mark()._asdict()
+
+    def _mark_of(self, known: dict[str, Any]) -> Mark | None:
+        return Mark(**known) if known else None
 
     def _read(self) -> dict[str, Any] | None:
         try:
