@@ -712,6 +712,23 @@ def test_many_lookups_list_once_and_read_packs_by_few_requests(behind: Any) -> N
     assert len(proxy.requests) - before <= 5
 
 
+def test_a_plan_knows_what_packs_take_and_what_waits_on_this_machine(behind: Any) -> None:
+    proxy, make = behind
+    with make() as cache:
+        fill(cache, BLOBS)
+    store = Sha1Composite()
+    store.append_cache(reader := make("elsewhere"), name="packs")
+    reader.put(sha1(b"waits"), b"waits")
+    digests = [*BLOBS, sha1(b"waits"), sha1(b"lacking")]
+    (tier,) = store.plan(digests, sample=0).tiers
+    assert tier.hits == (201, 201, 201) and tier.requests.low <= 2
+    before = len(proxy.requests)
+    assert sum(blob.found for blob in store.get_many(digests)) == 201
+    gets = [request for request in proxy.requests[before:] if request.method == "GET" and "range" in request.headers]
+    assert tier.requests.low - 0.1 <= len(gets) <= tier.requests.high and len(gets) <= 3
+    reader.flush()
+
+
 def test_a_put_waits_for_no_pack_on_its_way(behind: Any) -> None:
     proxy, make = behind
     hold = Hold()

@@ -27,6 +27,7 @@ import pytest
 from pyarrow import feather, parquet
 
 from bitstore import (
+    Budget,
     FileRaw,
     FsspecRaw,
     GSRaw,
@@ -36,6 +37,7 @@ from bitstore import (
     Md5References,
     NotFoundInStore,
     ObstoreRaw,
+    Price,
     Retry,
     S3Raw,
     Sha1Composite,
@@ -49,6 +51,7 @@ from bitstore._lookup.event import Event
 from bitstore._lookup.run import run
 from bitstore._packs import opening
 from bitstore._packs.gather import Gather
+from bitstore._planning.gathering import Place, gathered
 from bitstore._raw import parts
 from bitstore.references import DamagedReferences, Reference, ReferenceTable, archive_members, write_references
 from bitstore.steps import RangesInSteps, Sleep, Steps, Wait
@@ -56,7 +59,7 @@ from bitstore.testing import check_store
 from tests.servers import FakeGCS, MakeProxy, SeaweedS3
 from tests.servers.faults import Answer, s3_error
 from tests.servers.web_folder import WebFolder
-from tests.stores import Shelf, outcome, sha1
+from tests.stores import Shelf, as_source, composed, outcome, sha1
 
 RANDOM = random.Random(16)
 BLOBS = [RANDOM.randbytes(100 + 7 * number) for number in range(50)]
@@ -255,6 +258,36 @@ def test_near_parts_of_a_batch_come_by_few_requests(behind: Bucket) -> None:
     together = len(behind.proxy.requests)
     list(behind.source(gap=0, read_ahead=0).get_many(digests, in_flight=50, errors="raise"))
     assert together <= 5 and len(behind.proxy.requests) > together + 40
+
+
+def test_a_plan_knows_the_requests_for_near_parts_without_a_request(behind: Bucket) -> None:
+    behind.raw.price = Price(per_1000_reads="1 USD", egress_per_gb="1 USD")
+    digests = [row[0] for row in ROWS]
+    for options, least, expected in ({}, 1, 1), ({"gap": 0, "read_ahead": 0}, 50, 50):
+        before = len(behind.proxy.requests)
+        store = composed(as_source(behind.source(**options), "refs"), as_source(Shelf({}), "shelf"))
+        plan = store.plan([*digests, *(sha1(b"%d" % number) for number in range(30))], sample=0)
+        assert len(behind.proxy.requests) == before and (tier := plan.tiers[0]).hits == (50, 50, 50)
+        assert tier.basis == "its table" and plan.tiers[1].asked == (30, 30, 30)
+        assert tier.requests == (least, expected, 50) and tier.bytes is not None and tier.money is not None
+        store.budget = Budget()
+        list(store.get_many(digests, in_flight=50, errors="raise"))
+        spent = store.budget.receipt()["refs"]
+        assert len(behind.proxy.requests) - before == spent.requests and spent.money is not None
+        assert tier.requests.low <= spent.requests <= tier.requests.high
+        assert tier.bytes.low <= spent.bytes <= tier.bytes.high
+        cost = float(spent.money.amount)  # each request is rounded up
+        assert float(tier.money.low.amount) - 1e-12 <= cost <= float(tier.money.high.amount) + 1e-12
+
+
+def test_a_plan_of_many_parts_counts_the_blocks_that_are_not_kept() -> None:
+    far = [Place(None if number == 99 else FileRaw, "u", number << 21, (number << 21) + 10) for number in range(100)]
+    assert gathered(far, 0, 1 << 30) == (100, (99, 99, 99), (990, 990, 99 << 20))
+    near = [Place(FileRaw, "u", 100 * number, 100 * number + 90) for number in range(100_000)]
+    took = gathered(near, 64, 1 << 30)
+    assert took.requests == (2, 2, 100_000) and took.bytes is not None and took.bytes.high > took.bytes.expected
+    assert 2 < gathered(near, 64, 1 << 22).requests.expected < 100_000  # four of the ten blocks are kept
+    assert gathered([*near, Place(FileRaw, "whole", 0, None)], 64, 0).bytes is None
 
 
 def test_lookups_one_after_another_are_served_from_what_was_read_ahead(behind: Bucket) -> None:

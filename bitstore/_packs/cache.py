@@ -14,7 +14,7 @@ from bitstore._digests.mixins import DigestFormatMixin, VerifyDigestMixin
 from bitstore._lookup.asking import counts_of
 from bitstore._lookup.run import run
 from bitstore._packs import publisher
-from bitstore._packs.finder import Finder, failed
+from bitstore._packs.finder import GAP, Finder, failed
 from bitstore._packs.writer import Writer
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore._support.digests import algorithm as digest_algorithm
@@ -23,6 +23,7 @@ from bitstore._support.redact import redact_url
 from bitstore._support.sizes import format_size, parse_size
 from bitstore.errors import InvalidDataFound, NotFoundInStore, StoreNotAvailable
 from bitstore.outline import Outline
+from bitstore.references._table import Reference
 from bitstore.steps import OVERWRITE, Call, Found, RequestCounts, Steps, Stored, Write
 from bitstore.store import Store
 
@@ -236,6 +237,22 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
                 return Stored(redact_url(self.prefix + place.url), place.length)
         return None if data is None else Stored(size=len(data))
 
+    def place_steps(self, digest: str) -> Steps[tuple[Store | None, str, int, int | None] | None]:
+        """The raw store, the pack and the bytes of a blob; no store: it is on this machine; None: it is nowhere."""
+        key = self._text(digest).lower()
+        state = self._states.get() or self._start()
+        place, data = state.finder.known(key), state.finder.here(key)
+        if place is None and data is None:
+            place, data = yield from state.finder.found_late(key)
+        if data is not None:
+            return None, "", 0, 0
+        return None if place is None else (self.raw, self.prefix + place.url, *_span(place))
+
+    @property
+    def read_ahead_room(self) -> tuple[int, int]:
+        """Bytes between two parts that are read along with them, and of memory for what is read ahead."""
+        return GAP, self.read_ahead
+
     def rebuild(self) -> int:
         """Make the tables of all packs again, of the packs alone, here and beside the packs; returns how many.
 
@@ -417,3 +434,7 @@ class PackCache(ChecksOptions, KeepsPerProcess, DigestFormatMixin, VerifyDigestM
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.raw!r}, {redact_url(self.prefix)!r})"
+
+
+def _span(place: Reference) -> tuple[int, int]:
+    return place.offset, place.offset + (place.length or 0)

@@ -20,11 +20,11 @@ from bitstore.errors import NotFoundInStore, StoreNotAvailable
 from bitstore.references._table import DamagedReferences, Reference
 from bitstore.steps import Call, Found, Steps, Wait
 
-__all__ = ["Finder", "failed"]
+__all__ = ["GAP", "Finder", "failed"]
 
 logger = logging.getLogger("bitstore")
 
-_GAP = 64 * 1024  # bytes between two parts that are read along with them
+GAP = 64 * 1024  # bytes between two parts that are read along with them
 _PACK = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{12}\.tar").fullmatch
 
 
@@ -78,7 +78,7 @@ class Finder:
         self.bad: set[str] = set()
         self.lock = threading.Lock()
         self.neighbours = Neighbours(writer.journals)
-        self.gather = Gather(_GAP, read_ahead)
+        self.gather = Gather(GAP, read_ahead)
         self.flights = Flights()
         self.listed = float("-inf")  # when the packs were listed last, on the monotonic clock
 

@@ -203,6 +203,19 @@ class DigestReferences(ChecksOptions, KeepsPerProcess, DigestFormatMixin, Verify
         place = yield from self._found(digest)
         return None if place is None else Stored(redact_url(self._object(place)[1]), place.length)
 
+    def place_steps(self, digest: str) -> Steps[tuple[Store, str, int, int | None] | None]:
+        """The store, the URL and the bytes of a blob, by the table alone; None: the table does not name it."""
+        place = yield from self._found(digest)
+        if place is None:
+            return None
+        store, url = self._object(place)
+        return store, url, place.offset, None if place.length is None else place.offset + place.length
+
+    @property
+    def read_ahead_room(self) -> tuple[int, int]:
+        """Bytes between two parts that are read along with them, and of memory for what is read ahead."""
+        return self._gap, self._room
+
     def reference(self, digest: str) -> Reference | None:
         """Where the blob of `digest` lies; None: the table does not name it. Raises what `exists` raises."""
         self._check_valid(digest)

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from bitstore._planning.asking import Answer, Asking
+from bitstore._planning.gathering import Gathered, Place, gathered
 from bitstore._planning.interval import NONE, Interval
 from bitstore._planning.plan import Plan
 from bitstore._planning.route import Leg, Part, Routes, parts_of
@@ -35,9 +36,9 @@ def plan(
     dice = random.Random(seed)
     parts = parts_of(chain)
     looked = distinct if len(distinct) <= MOST_ROUTES else dice.sample(distinct, MOST_ROUTES)
+    ways = Routes(parts)
     routes = {
-        blob.uri: blob.data
-        for blob in _asked(Routes(parts), looked, errors="raise", timeout=timeout, in_flight=in_flight)
+        blob.uri: blob.data for blob in _asked(ways, looked, errors="raise", timeout=timeout, in_flight=in_flight)
     }
     scale = len(distinct) / len(looked) if looked else 1.0
     kinds: dict[tuple[Leg, ...], list[str]] = defaultdict(list)
@@ -59,7 +60,11 @@ def plan(
             totals.add_sample(population, legs, got)
         else:
             totals.add_unknown(population, legs)
-    return _assembled(parts, totals, answers, learned, digests=len(distinct), invalid=invalid, looked=len(looked))
+    places = {number: gathered(found, *parts[number].store.read_ahead_room) for number, found in ways.places.items()}
+    stores = {number: _only_store(found) for number, found in ways.places.items()}
+    return _assembled(
+        parts, totals, answers, learned, places, stores, digests=len(distinct), invalid=invalid, looked=len(looked)
+    )
 
 
 class _Answers:
@@ -147,10 +152,18 @@ def _stats(chain: Chain, prefix: str = "") -> dict[str, tuple[int, int]]:
     return found
 
 
+def _only_store(places: list[Place]) -> Any:
+    """The raw store that reads them all; None: several do, of which each may have its price."""
+    found = {id(place.store): place.store for place in places if place.store is not None}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def _basis(number: int, part: Part, answers: _Answers, learned: int) -> str:
     """How it is known what a tier answers, in words; `learned`: how many lookups have asked it."""
     if part.is_local:
         return "a look at it"
+    if hasattr(part.store, "place_steps") and not answers.asked[number]:
+        return "its table"
     told = ["its index"] if getattr(part.store, "index", None) is not None else []
     if answers.asked[number]:
         told.append(f"a sample of {answers.asked[number]:,}")
@@ -164,6 +177,8 @@ def _assembled(
     totals: Totals,
     answers: _Answers,
     learned: Mapping[int, tuple[int, int]],
+    places: Mapping[int, Gathered],
+    stores: Mapping[int, Any],
     *,
     digests: int,
     invalid: int,
@@ -187,6 +202,8 @@ def _assembled(
             totals.hits.get(number, NONE),
             written.get(number, NONE),
             answers.sizes.get(number) or pooled,
+            places.get(number),
+            stores.get(number),
         )
         for number, part in enumerate(parts)
     ]

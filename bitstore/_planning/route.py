@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bitstore._lookup.asking import scope_of, steps_of_exists
+from bitstore._planning.gathering import Place
 from bitstore._tiers.chain import Chain, Tier, costs
 from bitstore.steps import Found, Steps
 
@@ -40,7 +42,7 @@ class Part(NamedTuple):
     @property
     def is_local(self) -> bool:
         """Whether it is a cache whose answers cost nothing: a disk, or memory."""
-        return self.tier.is_cache and scope_of(self.store) != "shared"
+        return self.tier.is_cache and scope_of(self.store) != "shared" and not hasattr(self.store, "place_steps")
 
 
 def parts_of(chain: Chain, prefix: str = "") -> list[Part]:
@@ -70,6 +72,8 @@ class Routes:
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
+        # By the number of a tier whose blobs are parts of objects: where those lie that a lookup might ask it for.
+        self.places: dict[int, list[Place]] = defaultdict(list)
 
     def is_valid(self, uri: Any) -> bool:
         """True: the digests have been read already."""
@@ -84,7 +88,9 @@ class Routes:
         legs: list[Leg] = []
         for leg in self._in_order(digest):
             part = self._parts[leg.part]
-            if part.is_local and leg.kind == "open":
+            if leg.kind == "open" and hasattr(part.store, "place_steps"):
+                leg = leg._replace(kind=(yield from self._placed(leg.part, digest)))
+            elif part.is_local and leg.kind == "open":
                 leg = leg._replace(kind="held" if (yield from self._has(part, digest)) else "lacked")
             elif leg.kind in ("open", "paid") and (yield from self._remembers(part, digest)):
                 leg = leg._replace(kind="skipped")
@@ -92,6 +98,17 @@ class Routes:
             if leg.kind == "held":
                 break
         return Found(tuple(legs), self.label)
+
+    def _placed(self, number: int, digest: str) -> Steps[Kind]:
+        """What the table of a tier says, without a request."""
+        try:
+            place = yield from self._parts[number].store.place_steps(digest)
+        except Exception:  # a table that cannot be read: the sample says why
+            return "open"
+        if place is None:
+            return "lacked"
+        self.places[number].append(Place(*place))
+        return "held"
 
     @staticmethod
     def _remembers(part: Part, digest: str) -> Steps[bool]:

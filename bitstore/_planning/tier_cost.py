@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from bitstore._money.amount import money_of, units_of
 from bitstore._money.price import Price
+from bitstore._planning.gathering import Gathered
 from bitstore._planning.interval import NONE, Interval, exactly, of_mean
 from bitstore._planning.plan import MoneyRange, PlannedTier
 from bitstore._planning.route import Part
@@ -32,15 +34,29 @@ class TierCost:
         Blobs that it keeps, as a cache.
     sizes
         Bytes of some blobs, as they are stored; none where no size is known.
+    places, raw
+        Of a tier whose blobs are parts of objects: what it takes to read them, and the store that does.
     """
 
-    def __init__(self, part: Part, asked: Interval, hits: Interval, written: Interval, sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        asked: Interval,
+        hits: Interval,
+        written: Interval,
+        sizes: Sequence[int],
+        places: Gathered | None = None,
+        raw: Any = None,
+    ) -> None:
         self._part = part
         self._asked, self._hits, self._written = asked, hits, written
         self._paid = costs(part.store)
         below = part.store
         while (base := getattr(below, "base_store", None)) is not None:
             below = base
+        in_parts = hasattr(part.store, "place_steps")
+        if in_parts:
+            below = raw if raw is not None else getattr(part.store, "raw", None)
         self._below: Any = below
         self._wire: WireStore[Any] | None = below if isinstance(below, WireStore) else None
         self._price: Price | None = (
@@ -52,6 +68,18 @@ class TierCost:
         self._reads = NONE
         if self._wire is not None:
             self._reads = asked.plus(hits.times(exactly(sum(more) / len(more)))) if more else asked
+        self._misses_asked = not in_parts  # else the table answers, without a request
+        if in_parts and places is not None and not nothing:
+            share = hits.times(exactly(1 / places.blobs))
+            self._bytes = None if places.bytes is None else share.times(places.bytes)
+            self._reads = NONE if self._wire is None else share.times(places.requests)
+        elif in_parts:  # nothing is known but by rates
+            self._reads = NONE if self._wire is None else hits
+        pack_size = getattr(part.store, "pack_size", None)
+        self._writes = NONE if self._wire is None else written
+        if pack_size and self._wire is not None:  # a pack, and its index
+            mean = of_mean(sizes) if sizes else Interval(0.0, pack_size, pack_size)
+            self._writes = Interval(*(2.0 * math.ceil(each / pack_size) for each in written.times(mean)))
 
     def _more_requests(self, size: int) -> int:
         """How many requests a blob of this size takes besides the first."""
@@ -73,10 +101,6 @@ class TierCost:
             basis=basis,
         )
 
-    @property
-    def _writes(self) -> Interval:
-        return NONE if self._wire is None else self._written
-
     def _money(self) -> MoneyRange | None:
         price = self._price
         if price is None or price.currency is None:
@@ -86,7 +110,7 @@ class TierCost:
             units = self._asked.times(exactly(price.call().units))
         else:
             billed = self._reads
-            if not price.misses_billed:  # what is there is billed, with its further requests
+            if not price.misses_billed and self._misses_asked:  # what is there is billed, with its further requests
                 billed = Interval(*(max(0.0, reads - (asked - hits)) for reads, asked, hits in self._triples()))
             units = billed.times(exactly(price.read(0).units))
             units = units.plus(self._writes.times(exactly(price.write(0).units)))
