@@ -21,7 +21,7 @@ from tests.test_readme import held, placed, run_on_ray  # noqa: F401  (a fixture
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-RAY_PAGES = ["ray.md", "cluster.md"]  # in this order they are one program
+RAY_PAGES = ["ray.md", "cluster.md", "training.md"]  # in this order they are one program
 
 
 def blocks(name: str) -> str:

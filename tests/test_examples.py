@@ -86,6 +86,12 @@ def test_the_warming_example_pays_once_before_a_training(address: str) -> None:
     assert told[-3:] == [*epochs, "paid calls: 100"]
 
 
+def test_the_training_example_reads_its_epochs_from_the_disks(address: str) -> None:
+    *_, wrong, told = run("ray_train.py", address)
+    assert re.fullmatch(r"\d+ of 512 are wrong, on 0 GPUs", wrong)
+    assert re.fullmatch(r"from the bucket: 512, from disks: \d+", told)
+
+
 def test_source_files_come_from_the_mirror_and_the_rest_from_the_api(address: str) -> None:
     # A call that was refused, then one for each file that the mirror lacks, and for the one that nothing has.
     assert run("source_files.py", address)[-2:] == ["100 texts, 7 calls of the API", "row 100: missing"]

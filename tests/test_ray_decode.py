@@ -18,6 +18,7 @@ import pytest
 # Imported here and not in the fixture: it adds warning filters, which must not come after those of the tests.
 import ray
 import ray.data
+from ray.data.block import BlockAccessor
 
 from bitstore import DecodeFailed, DiskCache, NotFoundInStore, Sha1Composite
 from ray_integration import DecodeNotLoaded, FetchBlobs, NodePool, VersionMismatch, fetch_blobs
@@ -173,6 +174,23 @@ def test_options_of_decoding_that_make_no_sense_are_errors(options: dict[str, An
         FetchBlobs(array_store(), **options)
 
 
+def test_rows_in_each_format_of_batches_keep_the_type_of_results() -> None:
+    digests = [f"{number:040x}" for number in (3, 12)]
+    for batch in (rows(digests).to_pandas(), {"sha1": numpy.array(digests)}):
+        for options, expected in (({"decoded_type": ("f4", SHAPE)}, ARRAYS[3].tolist()), ({"decode": bytes}, b"")):
+            fetch = FetchBlobs(array_store(), **options)
+            if isinstance(batch, dict) and not isinstance(expected, bytes):
+                with pytest.raises(ValueError, match="needs batch_format='pyarrow'"):
+                    list(fetch(batch))
+                continue
+            (piece,) = fetch(batch)
+            block = BlockAccessor.for_block(BlockAccessor.batch_to_block(piece)).to_arrow()
+            assert block.schema.field("data").type == fetch.without_lookups(rows([])).schema.field("data").type
+            found, missing = block.column("data").to_pylist()
+            assert missing is None
+            assert isinstance(found, bytes) or found.tolist() == expected
+
+
 @pytest.mark.ray
 def test_a_decode_function_that_cannot_travel_is_an_error_in_the_driver(shared_ray: Any) -> None:
     lock = threading.Lock()
@@ -180,6 +198,8 @@ def test_a_decode_function_that_cannot_travel_is_an_error_in_the_driver(shared_r
     with pytest.raises(TypeError, match=r"the decode function cannot be .* variable 'lock' \(_thread.lock\)"):
         fetch_blobs(listed, array_store(), decode=lambda data: bool(lock) and data)
     large = bytes(9 << 20)
+    with pytest.raises(ValueError, match=r"needs batch_format='pyarrow'"):
+        fetch_blobs(listed, array_store(), decoded_type=("f4", SHAPE), batch_format="numpy")
     with pytest.raises(ValueError, match=r"pickles to 9 MiB, and may have 8"):
         fetch_blobs(listed, array_store(), decode=lambda data: large)
 

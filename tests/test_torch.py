@@ -8,7 +8,7 @@ import pickle
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import pandas
@@ -27,7 +27,7 @@ from bitstore import (
 )  # fmt: skip
 from bitstore.torch import BlobDataset, BlobStream
 from bitstore.torch._order import Order
-from tests.ray_stores import MadeStore
+from tests.ray_stores import MadeStore, OddStore
 from tests.sample_worker import batch_of
 from tests.servers.web_folder import WebFolder
 from tests.stores import Shelf, blobs, down
@@ -86,6 +86,8 @@ def test_digests_come_in_any_column_and_take_the_bytes_of_a_digest() -> None:
         dataset = BlobDataset(store, column, targets=pandas.Series(range(60), index=range(60, 0, -1)))
         assert [dataset[position] for position in (0, 41)] == [(BLOBS[DIGESTS[n]], n) for n in (0, 41)]
         assert len(pickle.dumps(dataset._samples.keys)) < 60 * 20 + 200
+    ends_in_zeros = bytes(range(1, 19)) + bytes(2)
+    assert BlobDataset(store, numpy.array([ends_in_zeros]))._samples.keys[0] == ends_in_zeros.hex()
 
 
 def test_a_blob_that_is_in_a_batch_twice_is_fetched_once(web: WebFolder) -> None:
@@ -117,6 +119,10 @@ def test_a_sample_without_a_blob_raises_its_error_or_is_it(kind: Any) -> None:
         (sample,) = samples(asked, [digest], errors="return", targets=["t"], **options)
         assert (type(sample[0]), sample[1]) == (error, "t") or isinstance(sample[0], error)
         pickle.loads(pickle.dumps(sample))
+    with pytest.raises(StoreNotAvailable, match="it returned NoneType, not bytes"):
+        samples(OddStore({"odd": None}), ["odd"])
+    with pytest.raises(TypeError, match="expected a sha1 digest"):
+        samples(store, [cast("str", None)])
     assert samples(store, [*DIGESTS[:2], "0" * 40], errors="return")[:2] == list(BLOBS.values())[:2]
 
 

@@ -151,4 +151,4 @@ def test_the_training_example_learns_with_torch() -> None:
         capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "with PyTorch" in done.stdout
+    assert "with PyTorch" in done.stdout and "on 1 GPUs" in done.stdout

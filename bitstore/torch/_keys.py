@@ -35,8 +35,11 @@ class Keys:
         # What is no digest, by position: its lookup says what is wrong with it. All, where the store takes other keys.
         self._others: dict[int, Any] = {}
         self._length = 0
+        dtype: Any = getattr(keys, "dtype", None)
+        # NumPy leaves out the zeros at the end of bytes, and a raw digest may end in zeros.
+        width = dtype.itemsize if getattr(dtype, "kind", "") == "S" else 0
         for position, key in enumerate(keys):
-            plain = key.as_py() if hasattr(key, "as_py") else key
+            plain = key.as_py() if hasattr(key, "as_py") else key.ljust(width, b"\0") if width else key
             try:
                 digest = bytes.fromhex(store.canonical(plain)) if self._size else b""
             except (InvalidURI, TypeError, ValueError):

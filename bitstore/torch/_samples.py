@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from bitstore._lookup.batch import get_many
 from bitstore._lookup.options import LookupOptions
 from bitstore.blob import Blob
-from bitstore.errors import DecodeFailed, described, portable
+from bitstore.errors import DecodeFailed, StoreNotAvailable, described, portable
 from bitstore.torch._keys import Keys
 
 __all__ = ["SampleErrors", "Samples"]
@@ -56,6 +56,8 @@ class Samples:
         """What a DataLoader gets for a position. Raises the error of a blob that is not there, if errors are raised."""
         error = blob.error
         found: Any = blob.data
+        if error is None and not isinstance(found, (bytes, bytearray, memoryview)):
+            error = StoreNotAvailable(str(blob.source), f"it returned {type(found).__name__}, not bytes")
         if error is None and self.decode is not None:
             try:
                 found = self.decode(found)

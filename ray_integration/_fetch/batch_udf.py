@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, get_args
 
@@ -214,6 +214,8 @@ class FetchBlobs:
 
     def _open(self, batch: Any) -> Batch:
         rows = open_batch(batch)
+        if self.decode is not None and isinstance(batch, Mapping):
+            self.decode.check_numpy()
         if rows.names:  # Ray's own empty blocks may have no columns at all
             self.check_columns(rows.names)
         return rows

@@ -130,6 +130,8 @@ def fetch_blobs(
     fetch = FetchBlobs(store, column, **here)
     check_portable(store)
     if fetch.decode is not None:
+        if batch_format == "numpy":
+            fetch.decode.check_numpy()
         fetch.decode.pack()  # here, so that all processes get one function, of one source
     _check_schema(ds, fetch)
     cpus = default_cpus(nodes, most) if num_cpus is None else num_cpus

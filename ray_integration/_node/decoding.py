@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from bitstore._frames.row_answer import RowAnswer
 from bitstore.errors import BitstoreError, DecodeFailed, described
-from ray_integration._node.forms import DecodedType, Form, form_of
+from ray_integration._node.forms import DecodedType, Form, TensorForm, form_of
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._own_code import changed_code, own_code, stamp_of
 from ray_integration._portable import check_portable
@@ -74,6 +74,11 @@ class Decode:
         self._pickled: bytes | None = None
         self.code: dict[str, str] = {}
         self.key = ""
+
+    def check_numpy(self) -> None:
+        """Raise ValueError if rows as NumPy arrays cannot hold the results beside rows without one."""
+        if isinstance(self.form, TensorForm):
+            raise ValueError("decoded_type=(dtype, shape) needs batch_format='pyarrow' (the default) or 'pandas'")
 
     def pack(self) -> None:
         """Pickle the function, unless that is done.

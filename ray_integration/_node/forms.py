@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["DecodedType", "Form", "form_of"]
+__all__ = ["DecodedType", "Form", "TensorForm", "form_of"]
 
 # An Arrow type; or the dtype and the shape of arrays that are all alike; or None, for bytes.
 DecodedType: TypeAlias = "pyarrow.DataType | tuple[Any, Sequence[int]] | None"
