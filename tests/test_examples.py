@@ -86,6 +86,7 @@ def test_the_warming_example_pays_once_before_a_training(address: str) -> None:
     assert told[-3:] == [*epochs, "paid calls: 100"]
 
 
+@pytest.mark.soak
 def test_the_training_example_reads_its_epochs_from_the_disks(address: str) -> None:
     *_, wrong, told = run("ray_train.py", address)
     assert re.fullmatch(r"\d+ of 512 are wrong, on 0 GPUs", wrong)
