@@ -37,10 +37,12 @@ from bitstore._support.digests import ALGORITHMS
 from bitstore._warming import Ledger, LedgerError, Outcome, Warming, WarmReport, fill_here
 from bitstore._warming.causes import Causes
 from bitstore._warming.distinct import Distinct
+from bitstore._warming.indexed import Indexes
 from bitstore._warming.parts import check_target
 from bitstore._warming.progress import Progress
 from bitstore._warming.report import Listed
 from bitstore._warming.run import numbered
+from bitstore.index import IndexBuilder
 from tests.clock import HandClock
 from tests.servers import Delay, FaultProxy, MakeProxy, SeaweedS3, s3_error
 from tests.stores import as_cache, as_source, composed
@@ -469,6 +471,41 @@ def test_an_input_that_cannot_be_warmed_is_reported(shelf: Shelf, tmp_path: Path
     with pytest.raises(ValueError, match="'api' costs money, and no cache that outlives this process keeps"):
         check_target(below, "here")
     assert check_target(shelf.store, "shared") is SHA1
+
+
+def test_a_warming_that_trusts_indexes_asks_for_what_they_lack(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    listed, path = list(shelf.in_api), tmp_path / "index"
+
+    def opened(**options: Any) -> Indexes:
+        store = Sha1Composite()
+        cache = Sha1Cache(FileRaw(), f"{(tmp_path / 'paid').as_uri()}/", **options)
+        store.append_cache(cache, name="bucket")
+        store.append_source(shelf.api, name="api")
+        shelf.store = store
+        return Indexes(store, "here")
+
+    def build(digests: list[str], **options: Any) -> None:
+        with IndexBuilder("sha1") as builder:
+            builder.add(digests)
+            builder.write(path, **options)
+
+    build(listed[:15])
+    report = shelf.warm([*listed, *listed[:5]], indexes=opened(index=path))
+    assert (report.distinct, report.indexed, report.found, report.complete) == (20, 15, 5, True)
+    assert shelf.api.calls == dict.fromkeys(listed[15:], 1)
+    assert "15 of them in the indexes of the caches, and not asked for" in str(report)
+    opened(index=path)
+    assert shelf.warm(listed).found == 20  # of which nothing is trusted
+    for options, reason in (({}, "'bucket' has none"), ({"index": path, "index_max_age": 1e-9}, "covers up to")):
+        with pytest.raises(ValueError, match=reason):
+            opened(**options)
+    build(listed[:15], layout="fuse")
+    with pytest.raises(ValueError, match="1 absent blob in 65,536"):
+        opened(index=path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"cannot be trusted: there is no index"):
+        opened(index=path)
 
 
 # ---------------------------------------------------------------------------- the command

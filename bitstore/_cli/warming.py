@@ -20,6 +20,7 @@ from bitstore._digests.composite import DigestComposite
 from bitstore._digests.hash_list import HashList, ListError
 from bitstore._indexing.manifest import InventoryError
 from bitstore._support.fingerprint import fingerprint
+from bitstore._warming.indexed import Indexes
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.run import Fill, Warming, fill_here
 from bitstore._warming.since import Since
@@ -61,6 +62,10 @@ def warm(
             "s3://b/{digest}.",
         ),
     ] = None,
+    trust_index: Annotated[
+        bool,
+        typer.Option("--trust-index", help="Do not ask for what the membership indexes of the filled caches have."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what is warm and what would be fetched from where.")
     ] = False,
@@ -113,6 +118,7 @@ def warm(
             target=meant,
             store_id=store_id,
             ledger=ledger,
+            indexes=Indexes(composite, meant) if trust_index else None,
             since=since,
             retry_missing=retry_missing,
             dry_run=dry_run,
@@ -146,7 +152,7 @@ def warm(
         "warm",
         report,
         entries=report.given,
-        there=report.settled + report.warm,
+        there=report.settled + report.indexed + report.warm,
         exit_code=code,
         complete=report.complete,
         resume=report.advice,

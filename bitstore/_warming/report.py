@@ -50,6 +50,8 @@ class WarmReport(Tally):
         Digests in the list, and different ones among them.
     settled, known_missing
         Distinct digests that the ledger knows as found, and as missing. They are not asked for.
+    indexed
+        Distinct digests that the indexes of the caches have. They are not asked for, where indexes are trusted.
     warm
         In a dry run: digests that the caches hold already.
     ledger
@@ -69,6 +71,7 @@ class WarmReport(Tally):
     distinct: int = 0
     settled: int = 0
     known_missing: int = 0
+    indexed: int = 0
     warm: int = 0
     ledger: str | None = None
     since: str | None = None
@@ -77,7 +80,7 @@ class WarmReport(Tally):
     @property
     def done(self) -> int:
         """How many of the distinct digests are dealt with, earlier or in this run."""
-        return self.settled + self.known_missing + self.asked + self.warm
+        return self.settled + self.known_missing + self.indexed + self.asked + self.warm
 
     @property
     def total(self) -> int:
@@ -112,6 +115,8 @@ class WarmReport(Tally):
             missing = f" ({self.known_missing:,} as missing)" if self.known_missing else ""
             lines.append(f"  {known:,} of them known by the ledger{missing}, and not asked for again")
         tiers = [f"  {name}: {count:,}" for name, count in sorted(self.by_tier.items(), key=lambda item: -item[1])]
+        if self.indexed:
+            lines.append(f"  {self.indexed:,} of them in the indexes of the caches, and not asked for")
         if self.dry_run:
             lines += [f"already warm: {self.warm:,}", f"would be fetched: {self.found:,}", *tiers]
         else:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from bitstore._support.digests import Algorithm, as_text
 from bitstore._tiers.composite import Composite
 from bitstore._warming.distinct import Distinct, SpillError
+from bitstore._warming.indexed import Indexes
 from bitstore._warming.keeping import keep, keep_dry
 from bitstore._warming.ledger import Ledger, LedgerError
 from bitstore._warming.outcome import Kind, Outcome
@@ -44,7 +45,7 @@ def fill_here(store: Composite, *, dry_run: bool, timeout: float | None, in_flig
 class Warming:
     """One warming.
 
-    Memory: a quarter of a GB of digests at most, however many the list or the ledger has. More are put aside on
+    Memory: some 0.3 GB of digests at most, however many the list or the ledger has. More are put aside on
     the disk while the list is read: up to 60 bytes for a SHA-1 and 96 for a SHA-256 (see `Distinct`).
 
     Parameters
@@ -74,6 +75,8 @@ class Warming:
         files of this machine.
     held
         Bytes of digests in memory before they are put aside; None: 64 MiB.
+    indexes
+        What the caches have by their indexes is not asked for; None: all is asked for.
     since
         What notes how far the list was dealt with, once it is; None: nothing does. A dry run does not note it.
 
@@ -105,6 +108,7 @@ class Warming:
         watch: Callable[[Outcome], object] | None = None,
         folder: str | os.PathLike[str] | None = None,
         held: int | None = None,
+        indexes: Indexes | None = None,
         since: Since | None = None,
     ) -> None:
         if max_failures is not None and max_failures < 1:
@@ -115,6 +119,7 @@ class Warming:
         self.progress = Progress("warm", self.report, shown=show, say=say)
         self.report.since = None if since is None else since.told
         self._since = since
+        self._indexes = indexes
         self._watch = watch
         self._max_failures = max_failures
         self._algorithm = algorithm
@@ -175,7 +180,7 @@ class Warming:
             self._read(entries, wanted)
             self._sort_out(wanted)
         try:
-            with self.progress as progress, _closing(fill(iter(wanted))) as outcomes:
+            with self.progress as progress, _closing(fill(self._asked(wanted))) as outcomes:
                 for outcome in outcomes:
                     self._count(outcome)
                     self._note(outcome)
@@ -185,6 +190,17 @@ class Warming:
             report.complete = report.done == report.distinct
         except BitstoreError as error:  # of the ledger, or of filling as such: a digest that fails raises nothing
             report.stopped = str(error)
+
+    def _asked(self, wanted: Distinct) -> Iterator[str]:
+        """What is asked for: what the caches do not have by their indexes."""
+        if self._indexes is None:
+            yield from wanted
+            return
+        left = iter(wanted)
+        while portion := list(itertools.islice(left, _PORTION)):
+            lacked = self._indexes.lacked(portion)
+            self.report.indexed += len(portion) - len(lacked)
+            yield from lacked
 
     def _read(self, entries: Entries, wanted: Distinct) -> None:
         report, listed = self.report, self._listed

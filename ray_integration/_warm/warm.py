@@ -12,6 +12,7 @@ from bitstore._lookup.options import LookupOptions
 from bitstore._support.digests import Algorithm
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.composite import Composite
+from bitstore._warming.indexed import Indexes
 from bitstore._warming.outcome import Outcome
 from bitstore._warming.parts import Target, check_target
 from bitstore._warming.report import WarmReport
@@ -40,6 +41,7 @@ def warm(
     ledger: str | os.PathLike[str] | None = None,
     retry_missing: bool = False,
     since_last: str | os.PathLike[str] | None = None,
+    trust_index: bool = False,
     progress: bool = True,
     dry_run: bool = False,
     column: str | None = None,
@@ -50,7 +52,7 @@ def warm(
 ) -> WarmReport:
     """Fill the caches of a cluster, each digest once.
 
-    The list is read and made distinct first. The driver holds a quarter of a GB of digests at most. It sorts more
+    The list is read and made distinct first. The driver holds some 0.3 GB of digests at most. It sorts more
     on its disk, in the ledger's folder or that of temporary files: up to 60 bytes for a SHA-1, 96 for a SHA-256. Blobs
     never travel to the driver: node stores get digests and answer with what became of them. Each of them holds some
     128 MB of blobs at a time, or one blob if that is larger.
@@ -80,6 +82,9 @@ def warm(
         A file that notes how far the list was dealt with: only what was added since the last run is read, and what
         failed in it. The first run makes it; a run that does not come to its end leaves it as it is. A list that was
         written again or rotated is read from its beginning. It goes with the path of a list.
+    trust_index
+        Do not ask for what the membership index of each filled cache has. The index is read by the driver; it says what
+        was there when it was made, so it fits caches from which nothing is deleted.
     progress
         Show a bar, or without a terminal log a line now and then.
     dry_run
@@ -110,9 +115,9 @@ def warm(
     TypeError
         The store is no composite of digests, or does not pickle.
     ValueError
-        The store has no cache of the kind that is to be filled, or would pay in vain; the pool is another store's; the
-        list cannot be read (`ListError`) or lacks the column; the ledger or `since_last` is another warming's
-        (`LedgerError`, `SinceError`).
+        The store has no cache of the kind that is to be filled, or would pay in vain; the pool is another store's; an
+        index of a cache cannot be trusted; the list cannot be read (`ListError`) or lacks the column; the ledger or
+        `since_last` is another warming's (`LedgerError`, `SinceError`).
 
     Examples
     --------
@@ -143,6 +148,7 @@ def warm(
         algorithm=algorithm,
         target=target,
         store_id=store_id,
+        indexes=Indexes(store, target) if trust_index else None,
         since=since,
         ledger=ledger,
         retry_missing=retry_missing,
