@@ -170,12 +170,28 @@ def test_a_warming_holds_as_much_of_a_long_list_as_of_a_short_one(tmp_path: Path
     assert long < short + 400_000, (short, long)  # its digests have 480 KB, and thrice that with repetitions
 
 
-def test_a_warming_without_room_for_its_digests_reports_the_folder(tmp_path: Path) -> None:
-    warming = Warming(algorithm=SHA1, target="here", store_id="s", show=False, folder=tmp_path / "gone", held=1 << 10)
-    report = warming.run(numbered(map(digest_of, map(str, range(200))), SHA1), lambda digests: iter(()))
-    assert (report.complete, report.exit_code, report.found) == (False, 2, 0)
-    assert f"cannot be put aside into {tmp_path / 'gone'}: No such file" in str(report.stopped)
-    assert "TMPDIR" in str(report.stopped)
+SMALL_DISK = """
+import resource, sys
+from bitstore._support.digests import ALGORITHMS
+from bitstore._warming import Warming
+from bitstore._warming.run import numbered
+
+sha1, folder, most = ALGORITHMS["sha1"], sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+warming = Warming(algorithm=sha1, target="here", store_id="s", show=False, folder=folder, held=1 << 12)
+report = warming.run(numbered((sha1.of(b"%d" % number) for number in range(4000)), sha1), lambda digests: iter(()))
+print(report.complete, report.exit_code, report.stopped)
+"""
+
+
+@pytest.mark.parametrize(("name", "most"), [("gone", 1 << 20), ("", 20_000), ("", 79_000)])
+def test_a_warming_without_room_for_its_digests_reports_the_folder(tmp_path: Path, name: str, most: int) -> None:
+    """The folder is not there; or files end while the list is read, or sorted."""
+    words = [sys.executable, "-c", SMALL_DISK, str(tmp_path / name), str(most)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("False 2 digests that do not fit into memory cannot be put aside into"), done
+    assert str(tmp_path / name) in done.stdout and "TMPDIR" in done.stdout
+    assert done.stderr == "" and list(tmp_path.iterdir()) == []
 
 
 def test_a_long_list_shows_how_far_it_is_read() -> None:

@@ -100,7 +100,8 @@ class Distinct:
             self._put_aside(self._rest(before, runs, others, counts))
         finally:
             if before is not None:
-                before.close()
+                with contextlib.suppress(OSError):
+                    before.close()
         return counts
 
     def __len__(self) -> int:
@@ -136,7 +137,8 @@ class Distinct:
         self._ordered = 0
         self._runs = []
         if self._aside is not None:
-            self._aside.close()
+            with contextlib.suppress(OSError):  # of what could not be written before
+                self._aside.close()
             self._aside = None
 
     # ------------------------------------------------------------------ in memory
