@@ -200,8 +200,7 @@ def _get(store: Store, uri: str) -> Any:
 
 
 @every("s3", "gs")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(("method", "used"), [("fork", True), ("fork", False), ("spawn", True), ("forkserver", False)])
 def test_a_raw_store_works_in_other_processes(place: Place, method: str, used: bool) -> None:
     store, uri = place.make(), place.prefix + secrets.token_hex(8)
     place.make().put(uri, b"x")
