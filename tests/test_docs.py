@@ -105,9 +105,13 @@ def test_promises_name_tests_and_benchmarks_that_are_there() -> None:
 
 
 @pytest.mark.ray
-def test_the_python_code_of_pages_on_ray_runs(held: dict[str, bytes], tmp_path: Path) -> None:  # noqa: F811
+def test_the_python_code_of_pages_on_ray_runs(
+    held: dict[str, bytes],  # noqa: F811
+    tmp_path: Path,
+    shared_ray: Any,
+) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
     code = "\n".join(map(blocks, RAY_PAGES)).replace("ray.init()\n", "")
-    said = run_on_ray(placed(code, tmp_path, next(iter(held))) + "\npool.shutdown()\n", tmp_path)
+    said = run_on_ray(placed(code, tmp_path, next(iter(held))) + "\npool.shutdown()\n", tmp_path, shared_ray)
     assert "10 " in said
     assert pyarrow.parquet.read_table(tmp_path / "blobs").num_rows == 30

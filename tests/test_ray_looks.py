@@ -217,7 +217,7 @@ def test_every_look_by_way_of_node_stores_calls_only_for_the_rows_it_shows(calls
     assert {name: took[name] for name in STEPS if took[name] > 2} == {}
 
 
-@pytest.mark.parametrize("batch_format", ["pyarrow", "pandas", "numpy"])
+@pytest.mark.parametrize("batch_format", ["pyarrow", "pandas", pytest.param("numpy", marks=pytest.mark.soak)])
 def test_the_schema_without_lookups_is_that_of_the_rows(calls: Calls, batch_format: str) -> None:
     ds = calls.fetch(calls.read().limit(3), batch_format=batch_format)
     before = ds.schema()

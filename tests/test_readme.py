@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from google.cloud.exceptions import Conflict
 
 from bitstore import NotFoundInStore
+from tests.ray_cluster import leave_nothing
 from tests.servers import FakeGCS, SeaweedS3
 from tests.stores import blobs
 
@@ -61,15 +63,20 @@ def placed(code: str, folder: Path, known: str = KNOWN) -> str:
     return code.replace("/mnt/nvme/blobs", str(folder / "cache")).replace("/mnt/", f"{folder}/").replace(KNOWN, known)
 
 
-def run_on_ray(code: str, folder: Path) -> str:
-    """What the code says as a program in `folder`, with a Ray of its own."""
-    start = (
-        "import ray; ray.init(address='local', num_cpus=2, include_dashboard=False, "
-        "object_store_memory=100 << 20, log_to_driver=False)\nhashes = []\n"
-    )
+def run_on_ray(code: str, folder: Path, shared_ray: Any) -> str:
+    """What the code says as a program in `folder`, on the Ray that tests share."""
+    env = {name: text for name, text in os.environ.items() if name.startswith(("AWS_", "GOOGLE_", "STORAGE_"))}
+    options = {
+        "address": shared_ray.address_info["gcs_address"],
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": env},  # that Ray was started before the servers were named
+    }
     program = folder / "program.py"
-    program.write_text(start + code)
+    for name in ("hashes.parquet", "blobs/"):  # the workers of that Ray are in another folder
+        code = code.replace(f'"{name}"', f'"{folder}/{name}"')
+    program.write_text(f"import ray; ray.init(**{options!r})\nhashes = []\n{code}")
     done = subprocess.run([sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=240)
+    leave_nothing()
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -107,9 +114,9 @@ def test_the_readme_runs_locally(held: dict[str, bytes], tmp_path: Path, capsys:
     assert (tmp_path / "state" / "limits.sqlite").exists()
 
 
-def test_the_readme_runs_on_ray(held: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_readme_runs_on_ray(held: dict[str, bytes], tmp_path: Path, shared_ray: Any) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"sha1": list(held)}), tmp_path / "hashes.parquet")
-    run_on_ray(placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY, tmp_path)
+    run_on_ray(placed(FIRST, tmp_path).replace("data = store.get", "lambda: store.get") + RAY, tmp_path, shared_ray)
     table = pyarrow.parquet.read_table(tmp_path / "blobs")
     rows = {row["sha1"]: row for row in table.to_pylist()}
     digests = list(held)
