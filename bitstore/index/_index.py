@@ -96,7 +96,7 @@ class Index:
                 layout=layout,
                 count=told["count"],
                 source=told["source"],
-                service=str(told.get("service", "")),  # older ones have none
+                service=str(told.get("service") or ""),  # older ones have none
                 made_at=datetime.fromisoformat(told["made_at"]),
                 covers_up_to=datetime.fromisoformat(told["covers_up_to"]),
                 coverage=told["coverage"],
