@@ -25,7 +25,7 @@ import pyarrow
 import pytest
 import ray
 
-from bitstore import DiskCache, FileRaw, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
+from bitstore import DiskCache, FileRaw, LearnedOrder, MemoryCache, NotFoundInStore, Sha1Composite, Sha1Store
 from bitstore._frames.buffers import BufferPool
 from bitstore._support.fingerprint import fingerprint
 from bitstore._tiers.latency import Latencies
@@ -35,6 +35,7 @@ from ray_integration._node.metrics import PROCESS_TAGS, TAGS, TierMetrics
 from ray_integration._node.pieces import Packer
 from ray_integration._node.places import caches_of, origins_of, place_of
 from ray_integration._node.usage import Usage
+from ray_integration._pool.exchange import exchange
 from ray_integration._pool.stats_table import COUNTS, stats_table
 from tests.ray_cluster import on_ray
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
@@ -95,6 +96,29 @@ def test_the_counts_of_a_pool_are_one_table(shared_ray: Any, tmp_path: Path) -> 
             "memory": "memory", "bucket": "upstream", "api": "upstream",
         }  # fmt: skip
         assert SECRET not in stats.to_string()
+
+
+def test_a_node_store_asks_in_the_order_that_another_has_learned(shared_ray: Any, tmp_path: Path) -> None:
+    """The second has looked up nothing before."""
+    for name in ("none", "all"):
+        (tmp_path / name).mkdir()
+    digests = list(BLOBS)[:60]
+    for digest in digests:
+        (tmp_path / "all" / digest).write_bytes(BLOBS[digest])
+    store = composed(
+        *(as_source(Sha1Store(FileRaw(), (tmp_path / name).as_uri() + "/"), name) for name in ("none", "all")),
+        order=LearnedOrder(explore=0),
+    )
+    how: dict[str, Any] = {"ask_paid": True, "timeout": None, "in_flight": 1, "patience": 0.0, "with_errors": False}
+    with NodePool(store, private=True, workers_per_node=2) as pool:
+        handles = pool._held().handles()
+        for name in sorted(handles):
+            pieces = handles[name].fetch.options(num_returns="streaming").remote(digests, **how)
+            assert [ray.get(piece, timeout=60) for piece in pieces]
+            assert exchange(handles)
+        asked = pool.stats().xs("none", level="tier")["misses"]
+        assert 8 <= asked.iloc[0] < 60
+        assert asked.iloc[1] == 0
 
 
 def settled(pool: NodePool) -> Any:

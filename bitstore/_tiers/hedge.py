@@ -124,6 +124,7 @@ def hedged_steps(
             found = yield from race.timed((tier, ()))
         else:
             try:
+                race.begin()
                 yield Together([race.front(link), race.behind(pause)])
                 found = None
             except _Over:
@@ -152,6 +153,7 @@ class _Race:
         self._said = said
         self._hedge = hedge
         self._ahead: Link | None = None
+        self._over = False  # whether the first source has answered in time
 
     def next(self) -> Link | None:
         """The tier that is asked next; None: all have been."""
@@ -163,6 +165,10 @@ class _Race:
         self._ahead = self.next()
         link = self._ahead
         return link is not None and _may_race(link) and link[0].name not in self._said.spared
+
+    def begin(self) -> None:
+        """Begin with another first source."""
+        self._over = False
 
     def timed(self, link: Link) -> Steps[Found | None]:
         """Steps that ask a source, of which the seconds are noted."""
@@ -178,12 +184,13 @@ class _Race:
         if found is not None:
             raise _Won(found, link)
         if not self.hedged:
+            self._over = True
             raise _Over
 
     def behind(self, pause: float) -> Steps[None]:
         """Ask the sources after it, when the pause is over."""
         yield Sleep(pause)
-        if not self._hedge.spend():
+        if self._over or not self._hedge.spend():  # over: in the same moment, so that this is given up next
             return
         self.hedged = True
         while self.has_rival() and (link := self.next()) is not None:

@@ -13,6 +13,7 @@ from bitstore import __version__
 from bitstore._frames.buffers import BufferPool
 from bitstore._frames.row_answer import answer_of
 from bitstore._tiers.chain import Chain
+from bitstore._tiers.sharing import hear, learned_of
 from bitstore._tiers.views import count_hits, free_part
 from bitstore._warming.outcome import Outcome
 from bitstore.blob import Blob
@@ -257,6 +258,14 @@ class NodeStore:
     def _check_set_up(self) -> None:
         if self._broken is not None:
             raise NotSetUp(f"node {self._node_id} could not set the store up: {self._broken}")
+
+    def learned(self) -> dict[str, Any] | None:
+        """What this process has learned of sources, by cohort; None: the store learns no order."""
+        return learned_of(self._store)
+
+    def hear(self, told: Sequence[dict[str, Any]]) -> None:
+        """Take what the other node stores have learned, in place of what they had told before."""
+        hear(self._store, told)
 
     def stats(self) -> list[dict[str, int | str]]:
         """The counts of each tier of a composite (see `TierStats`), its place and the node; none for other stores."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from ray_integration._cluster import CONTROL, LACKS, NAMESPACE, alive_nodes, lea
 from ray_integration._node.node_store import Description, NodeStore
 from ray_integration._node.versions import VersionMismatch
 from ray_integration._peers.mates import PEERS
+from ray_integration._pool.exchange import PERIOD, exchange
 from ray_integration._pool.members import Address
 
 __all__ = ["Keeper", "PoolError", "check_no_client"]
@@ -71,6 +73,8 @@ class Keeper:
         self._pending: dict[str, Any] = {}
         self._again_at: dict[str, float] = {}
         self._parted: set[str] = set()  # node stores that were told to hand over what they have
+        # When the node stores exchange what they have learned, on the clock of `time.monotonic`; inf: never.
+        self._exchange_at = 0.0
 
     def start(self, limit: float) -> None:
         """Wait until each node has its node stores, or is known not to get them; then follow the cluster.
@@ -169,6 +173,13 @@ class Keeper:
                 for handle in handles:
                     ray.kill(handle)
 
+    def exchange(self) -> None:
+        """Let the node stores tell each other what they have learned of sources, now and then."""
+        now = time.monotonic()
+        handles = self.handles()
+        if len(handles) > 1 and now >= self._exchange_at:
+            self._exchange_at = now + PERIOD if exchange(handles) else math.inf
+
     def handles(self) -> dict[str, Any]:
         """The actors that answer, by name."""
         with self._lock:
@@ -240,6 +251,7 @@ def _follow(keeper: weakref.ref[Keeper], stopped: threading.Event, job: str) -> 
             return
         try:
             here.look()
+            here.exchange()
         except Exception as error:  # the head may be out of reach for a while
             warn_once(logger, ("no cluster", type(error)), "the cluster cannot be looked at: %s", described(error))
         del here
