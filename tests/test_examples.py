@@ -133,6 +133,12 @@ def test_a_job_is_planned_and_stops_before_its_budget() -> None:
     assert told[2] == "shop: 0.955 USD, 191 calls"
 
 
+def test_the_order_of_sources_is_learned_by_kind() -> None:
+    asked, *first = run("learned_order.py", "unused")
+    assert float(asked.removesuffix(" questions for each blob")) < 1.3
+    assert sorted(line.partition(" has ")[0] for line in first) == ["pages: crawl", "papers: library"]
+
+
 def test_the_second_night_of_a_job_pays_for_no_miss() -> None:
     first, second, why = run("second_run.py", "unused")
     assert first == "60 missing, 200 calls in all, 0 answered by the ledger"

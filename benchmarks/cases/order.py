@@ -70,11 +70,11 @@ def learned(bench: Bench) -> Result:
     with _Shelves() as server:
         digests = _skewed(server, count)
         for name, order, indexed in (
-            ("as written", "written", False),
+            ("as written", None, False),
             ("learned", LearnedOrder(), False),
             ("learned, each source with an index", LearnedOrder(), True),
         ):
-            store = Sha1Composite(order=order)
+            store = Sha1Composite(order=order or "written")
             for source in reversed(range(len(_SHARES))):
                 store.append_source(_source(server, source, folder if indexed else None), name=str(source))
             server.asked = 0
