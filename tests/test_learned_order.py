@@ -299,7 +299,7 @@ def test_few_cohorts_are_remembered() -> None:
     assert len(composite._live().turns._cohorts) == 256
 
 
-def test_what_one_process_has_learned_counts_in_others() -> None:
+def test_counts_of_one_process_order_the_sources_of_others() -> None:
     """Each hears the others' counts in place of those that they had told before."""
     data = blobs(60, 40, "shared ")
     one, other = (composed(Shelf(), Shelf(data), order=LearnedOrder(explore=0)) for _ in range(2))
