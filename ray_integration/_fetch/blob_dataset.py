@@ -193,7 +193,7 @@ def with_blobs(
     # Small blocks are put together by a step of its own, because a limit passes no step that needs more rows. Ray runs
     # it inside of the actors, unless a limit stands between.
     bundled = rows.map_batches(
-        _bundler(fetch["column"], numpy=batch_format == "numpy"),
+        _bundler(fetch["column"], decodes=batch_format == "numpy" or (batch_format == "pandas" and _pandas_decodes())),
         batch_size=batch_size,
         batch_format=None,
         num_cpus=asked["num_cpus"] if asked["num_cpus"] <= TOKEN_CPUS else 0,  # never for CPUs that actors hold
@@ -214,16 +214,23 @@ def with_blobs(
     return _made_by(_Step(rows, "fetch_blobs", (), options), blobs)
 
 
-def _bundler(column: str, *, numpy: bool) -> Callable[[Any], Any]:
+def _pandas_decodes() -> bool:
+    """Whether this pandas holds text as Python's; since 3 it holds what Arrow does."""
+    import pandas
+
+    return int(pandas.__version__.partition(".")[0]) < 3
+
+
+def _bundler(column: str, *, decodes: bool) -> Callable[[Any], Any]:
     """A function that needs nothing of this library, and returns the batch that it is given.
 
-    But with digests as bytes where Ray could not convert them to NumPy: text that is not UTF-8.
+    But with digests as bytes where Ray, which `decodes` text for the next step, could not: text that is not UTF-8.
     """
 
     def bundle(batch: Any) -> Any:
         import pyarrow
 
-        if numpy and isinstance(batch, pyarrow.Table) and column in batch.column_names:
+        if decodes and isinstance(batch, pyarrow.Table) and column in batch.column_names:
             values = batch.column(column)
             try:
                 values.validate(full=True)
