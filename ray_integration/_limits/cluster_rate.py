@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -86,7 +87,7 @@ class RateKeeper:
         self._counted_at = now
         self._wants = {name: entry for name, entry in self._wants.items() if now - entry[0] < _AWAY}
         self._wants[process] = (now, want)
-        share = max(1.0, _fair(most, [wanted for _, wanted in self._wants.values()]))
+        share = max(1, math.ceil(_fair(most, [wanted for _, wanted in self._wants.values()])))
         given = int(min(want, share, self._left))
         if given < 1:
             return Lease(0, (1 - min(1.0, self._left)) / rate + 0.001, rate)
