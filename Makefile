@@ -72,7 +72,7 @@ mutants: install-test ## Change the core line by line and list in docs/mutants.m
 wheel-test: install-test ## Build wheel and sdist and try them in clean environments (ARGS=--lowest: at the lowest versions)
 	@$(BIN)/python -m tests.installed $(ARGS)
 
-matrix: install-test ## Run the tests on each Python of this machine, and write docs/matrix.md (ARGS='--select tests/test_x.py')
+matrix: install-test ## Run the tests on each Python of this machine and those of Ray on old and new Rays; writes docs/matrix.md (ARGS=--ray: only these)
 	@$(BIN)/python -m tests.installed.matrix $(ARGS)
 
 lint: install-test ## Check style and types
