@@ -53,7 +53,7 @@ class Units:
     digest_bytes
         Of a SHA-1, as a warming puts it aside: in the list, among those of the ledger, and in what is left of them.
     metric_series
-        Time series of one process and tier: 13 counters, a gauge, a histogram of 13 buckets with sum and count.
+        Time series of one process and tier: 15 counters, a gauge, a histogram of 13 buckets with sum and count.
     node_series
         Time series of one process besides: 3 places of bytes, requests, hand-over in seconds and bytes, peer, memory.
     tiers
@@ -79,7 +79,7 @@ class Units:
     egress: float = 0.09
     bucket_rate: int = 5_500
     digest_bytes: int = 60
-    metric_series: int = 29
+    metric_series: int = 31
     node_series: int = 8
     tiers: int = 4
 

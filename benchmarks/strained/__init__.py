@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.strain`: each one models one kind of trouble."""
