@@ -154,12 +154,22 @@ def test_the_command_ends_pools_only_where_it_was_told_to(
     del old
 
 
+CONNECTING = """
+import signal, sys
+from bitstore._cli import main
+code = main()
+if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # Ray sets a handler when it connects
+    print("SIGTERM ends it", file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def test_the_command_shows_a_cluster_to_which_it_connects(shared_ray: Any, tmp_path: Path) -> None:
     address = shared_ray.address_info["gcs_address"]
     with NodePool(store_in(tmp_path)) as pool:
-        command = [sys.executable, "-m", "bitstore", "cluster", address, "--json"]
+        command = [sys.executable, "-c", CONNECTING, "cluster", address, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "SIGTERM ends it\n")
     cluster, found = map(json.loads, done.stdout.splitlines())
     for each in (cluster, found):
         assert each.keys() == {"type", *documented()[each["type"]]}

@@ -206,6 +206,21 @@ def test_the_report_of_a_pool_is_a_text_a_page_and_json(shared_ray: Any, tmp_pat
         pool.report()
 
 
+@pytest.mark.soak  # a gigabyte goes through
+def test_the_memory_of_a_node_store_is_bounded_whatever_goes_through(shared_ray: Any) -> None:
+    store = composed(as_source(MadeStore(200_000), "made"))
+    with NodePool(store, private=True) as pool:
+        (before,) = pool.stats(by="node")["memory"]
+        fetching = FetchBlobs(store, pool=pool)
+        for start in range(0, 5000, 250):
+            digests = [f"{number:040x}" for number in range(start, start + 250)]
+            assert sum(piece.num_rows for piece in fetching(table_of(digests))) == 250
+        usage = settled(pool)
+        assert usage["hand_over_bytes"].sum() == 5000 * 200_000
+        # Ten buffers of 16 MB, 64 MB of blobs in the one call, and as much again for what allocators keep.
+        assert usage["memory_peak"].max() < before + 2 * (10 * 16 + 64) * 10**6
+
+
 class CountingRaw(FileRaw):
     """A raw store that says it has sent one request for each lookup."""
 

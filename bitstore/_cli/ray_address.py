@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Generator
 
@@ -37,10 +39,16 @@ def connected(address: str, option: str) -> Generator[None, None, None]:
         import ray
     except ImportError as error:
         refuse(f"{option}: {error}; pip install 'epic-bitstore[ray]'")
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # whatever Ray finds wrong with the address
         refuse(f"{option}: {error}")
+    finally:
+        if (
+            before is not None and threading.current_thread() is threading.main_thread()
+        ):  # Ray's own handler raises SystemExit anywhere
+            signal.signal(signal.SIGTERM, before)
     try:
         yield
     finally:
