@@ -132,13 +132,20 @@ def test_a_configuration_has_prices_and_a_budget(scene: Scene) -> None:
         assert told in str(caught.value)
 
 
-def test_buckets_of_amazon_have_a_price_and_those_of_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buckets_of_amazon_have_a_price_and_those_of_others_have_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile other]\nendpoint_url = http://h\n[profile own]\nregion = eu-west-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     for raw, known in (
         (S3Raw(), Price.of("s3-standard")),
         (S3Raw("anonymous"), None),
         (S3Raw(endpoint_url="http://h"), None),
+        (S3Raw({"profile_name": "other"}), None),
+        (S3Raw({"profile_name": "own"}), Price.of("s3-standard")),
         (S3Raw(price="free"), Price()),
     ):
         assert raw.known_price() == known

@@ -288,6 +288,8 @@ class S3Raw(BucketStore[Routes]):
         named = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if self.price is not None or named or self._credentials == [ANONYMOUS]:
             return self.price  # unsigned requests, and those to another service, are not on a bill of Amazon
+        if "amazonaws.com" not in (self.known_service() or "amazonaws.com"):  # a profile or a client names another
+            return None
         from bitstore._money.price import Price
 
         return Price.of("s3-standard")
