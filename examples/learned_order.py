@@ -1,6 +1,8 @@
 """Three sources in the wrong order: which is asked first is learned, for each kind of blob by itself.
 
-python examples/learned_order.py
+    python examples/learned_order.py
+
+The sources are folders of this machine, in place of buckets.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import random
 import subprocess
@@ -446,6 +447,36 @@ def test_no_more_lookups_are_hedged_than_the_share_allows(shelves: Shelves) -> N
     assert composite.stats()["two"].hedged - before == 6, "half of twelve"
 
 
+@pytest.mark.parametrize("recheck", [True, False])
+def test_orders_and_hedges_call_nothing_missing_that_is_behind_an_index(
+    recheck: bool, tmp_path: Path, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hedge, "note", lambda *_: None)
+    rng = random.Random(7)
+    data = blobs(80, 40, "indexed ")
+    held = {tier: sorted(digest for digest in data if rng.random() < 0.3) for tier in TIERS}
+    shelves.clear()
+    shelves.held |= {f"{tier}/{digest}": data[digest] for tier in TIERS for digest in held[tier]}
+    for tier in TIERS[:2]:
+        with IndexBuilder("sha1") as builder:
+            builder.add(held[tier])
+            builder.write(tmp_path / tier)
+    answers = []
+    for order, hedge in itertools.product(("written", "learned"), (None, 0.5)):
+        composite = Sha1Composite(order=LearnedOrder(explore=0.5, seed=1) if order == "learned" else "written")
+        for tier in TIERS:
+            options: dict[str, Any] = {"index": tmp_path / tier, "recheck": recheck} if tier in TIERS[:2] else {}
+            store = Sha1Store(HTTPRaw(), f"{shelves.url}/{tier}/", verify=True, **options)
+            composite.append_source(store, name=tier)
+        if hedge is not None:
+            composite.hedge = hedge
+            composite._live().hedge = Hedge(hedge)
+            composite._live().hedge.pause = 0.0
+        found = composite.get_many(data, patience=0)
+        answers.append({blob.uri: (blob.data, sorted(getattr(blob.error, "missing", ()))) for blob in found})
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+
+
 def test_a_pause_that_ends_with_the_first_answer_takes_no_source_away() -> None:
     """Else the source would be given up with the pause, and the blob called missing."""
     composite = composed(Shelf(), Shelf())
@@ -555,6 +586,19 @@ def test_a_file_that_is_no_learned_order_is_left_alone(content: str, tmp_path: P
     assert [composite.get(digest) for digest in data] == [*data.values()]
     learned_file._save_all()
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "in no folder"])
+def test_a_path_that_no_file_can_have_ends_no_lookup(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "no" / "file" if kind == "in no folder" else tmp_path / "path"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    data = blobs(20, 40, "no file ")
+    composite = composed(Shelf(), Shelf(data), order=LearnedOrder(path=path))
+    assert [composite.get(digest) for digest in data] == [*data.values()]
+    learned_file._save_all()
 
 
 def test_counts_that_processes_leave_in_a_file_add_up(tmp_path: Path) -> None:

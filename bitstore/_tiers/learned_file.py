@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import stat
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +58,10 @@ def kept_in(path: str) -> Learned:
 def _cohorts(path: Path) -> Any:
     """What is in the file; nothing where there is none. ValueError: it is not such a file."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may wait for ever
+            raise ValueError("it is no file")
+        if status.st_size > _MOST_BYTES:
             raise ValueError("it is too large for a learned order")
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
