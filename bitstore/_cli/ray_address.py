@@ -68,14 +68,15 @@ def _check(address: str, option: str) -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
         return  # auto and local, or what Ray refuses at once
-    advice = "give the head's address, as in HOST:6379"
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _REACH) as connection:
             speaks = _uses_tls() or _first_frame(connection)[3] == _SETTINGS
     except (OSError, OverflowError, UnicodeError) as error:
-        refuse(f"{option}: nothing answers at {address} ({error}): {advice}")
+        refuse(f"{option}: nothing answers at {address} ({error}): give the head's address, as in HOST:6379")
     if not speaks:
-        refuse(f"{option}: what answers at {address} is no head of a Ray cluster: {advice}")
+        refuse(
+            f"{option}: what answers at {address} is no head of a Ray cluster: give the head's address, as in HOST:6379"
+        )
 
 
 def _first_frame(connection: socket.socket) -> bytes:
