@@ -149,6 +149,26 @@ def test_shared_warming_moves_only_paid_blobs(cluster: RayCluster, world: World,
         assert sum(world.api.calls.values()) == 0
 
 
+def test_a_schedule_of_a_cluster_asks_for_new_lines_alone(cluster: RayCluster, world: World, tmp_path: Path) -> None:
+    store, listed, state = world.store(), tmp_path / "list.txt", tmp_path / "state"
+    half = len(ALL) // 2
+    listed.write_text("".join(f"{digest}\n" for digest in list(ALL)[:half]))
+    with NodePool(store, private=True) as pool:
+        assert warm(listed, store, since_last=state, pool=pool).found == half
+        forget(world)
+        assert warm(listed, store, since_last=state, pool=pool).given == 0
+        nothing_asked(world)
+        with listed.open("a") as file:
+            file.writelines(f"{digest}\n" for digest in [*ALL][half:])
+        report = warm(str(listed), store, since_last=state, pool=pool)
+        assert (report.given, report.found, report.complete) == (len(ALL) - half, len(ALL) - half, True)
+        assert {digest for digest, count in world.api.calls.items() if count} <= set([*ALL][half:])
+        with pytest.raises(TypeError, match="goes with the path of a list"):
+            warm(list(ALL), store, since_last=state, pool=pool)
+        with pytest.raises(ValueError, match="that of another target"):
+            warm(listed, store, since_last=state, target="owner", pool=pool)
+
+
 def test_a_warming_and_a_job_at_the_same_time_pay_once(cluster: RayCluster, world: World) -> None:
     """Neither pays for what the other has paid for."""
     store = world.store()

@@ -112,6 +112,17 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path, k
     assert read(path, mark)[0] == []
 
 
+def test_new_lines_without_a_digest_are_counted_and_passed_over(scene: Scene) -> None:
+    """What the list is was known before: it need not be guessed from its new lines."""
+    scene.path.write_bytes(lines(OLD))
+    scene.warm()
+    with scene.path.open("ab") as file:
+        file.write(b"nonsense\n" + lines([hashlib.sha256(b"").hexdigest()]))
+    report = scene.warm()
+    assert (report.given, report.invalid, report.complete, report.exit_code) == (2, 2, True, 1)
+    assert scene.warm().given == 0
+
+
 def test_a_parquet_list_that_did_not_change_has_nothing_new(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
 

@@ -96,10 +96,11 @@ class HashList:
             sample = list(itertools.islice(self._rows, _SAMPLE))
         except (OSError, BadStream) as error:
             raise ListError(f"cannot read {self._source}: {error}") from error
-        before = None if following is None else following.mark
-        if wanted is None and not sample and before is not None:
-            wanted = digest_algorithm(before.algorithm)
-        self.algorithm = self._choose(sample, wanted)
+        before = None if following is None or (following.changed and sample) else following.mark
+        if before is not None and wanted in (None, digest_algorithm(before.algorithm)):
+            self.algorithm = digest_algorithm(before.algorithm)  # whatever stands in the new lines
+        else:
+            self.algorithm = self._choose(sample, wanted)
         if following is not None:
             following.length = self.algorithm.length
         self._rows = itertools.chain(sample, self._rows)
