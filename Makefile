@@ -55,6 +55,8 @@ soak: install-test ## Run the long tests (two hours or more), and write their fi
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 		|| echo "no atheris for this Python: the parsers are fuzzed without its guidance"
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/metrics.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/torch.txt \
+		|| echo "no PyTorch for CPUs here: the tests of training with it are skipped"
 	@mkdir -p build && rm -f $(BITSTORE_SOAK_REPORT)
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 	@$(BIN)/python -m pytest tests/test_models.py tests/test_model_processes.py --hypothesis-profile=soak --timeout 3600 $(ARGS)

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ray.data.block import BlockAccessor
 from bitstore import DecodeFailed, DiskCache, NotFoundInStore, Sha1Composite
 from ray_integration import DecodeNotLoaded, FetchBlobs, NodePool, VersionMismatch, fetch_blobs
 from ray_integration._node.decoding import Decode, Decoders
+from ray_integration._node.forms import form_of
 from tests.ray_cluster import leave_nothing
 from tests.ray_stores import NUMBERED, NumberedAPI, OddStore
 
@@ -128,6 +130,10 @@ def test_blobs_of_equal_size_are_tensors_in_the_memory_of_their_column() -> None
     shown = chunk.to_numpy()
     assert numpy.array_equal(shown, ARRAYS)
     assert numpy.shares_memory(shown, numpy.frombuffer(chunk.buffers()[-1], "u1"))
+    # The column is made in the memory in which the blobs were collected.
+    blobs = ARRAYS.tobytes()
+    made = form_of(("f4", SHAPE)).array([True] * 10, array("q", range(0, len(blobs) + 1, 24)), blobs)
+    assert numpy.shares_memory(made.to_numpy(), numpy.frombuffer(blobs, "u1"))
     wrong = piece_of(store, ["short"], decoded_type=("f4", SHAPE)).column("error")[0].as_py()
     assert wrong == "failed: short cannot be decoded: ValueError: it has 4 bytes, and (float32, (2, 3)) has 24"
 
