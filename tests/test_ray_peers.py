@@ -65,11 +65,18 @@ class Nodes:
         ).remote(dumps(self.store), __version__, {}, older)
         return self.handles[name]
 
-    def begin(self, name: str, digests: list[str], *, leaving: tuple[str, ...] = ()) -> Any:
+    def begin(self, name: str, digests: list[str], *, leaving: tuple[str, ...] = (), spread: int = 0) -> Any:
         """A call of `fetch`, as owner of `digests`."""
         fetch = self.handles[name].fetch.options(num_returns="streaming")
         return fetch.remote(
-            digests, ask_paid=True, timeout=60.0, in_flight=None, patience=0.0, with_errors=False, leaving=leaving
+            digests,
+            ask_paid=True,
+            timeout=60.0,
+            in_flight=None,
+            patience=0.0,
+            with_errors=False,
+            leaving=leaving,
+            spread=spread,
         )
 
     def end(self, pieces: Any, digests: list[str]) -> Counter[str]:
@@ -85,6 +92,12 @@ class Nodes:
             assert piece.others == []
         assert len(seen) == len(digests)
         return sources
+
+    def fetch_hot(self, name: str, digests: list[str], *way: str) -> Counter[str]:
+        """A call for hot blobs, which the node store takes from the first of `way`, that one from the next and so on."""
+        fetch = self.handles[name].fetch.options(num_returns="streaming")
+        options = {"ask_paid": False, "timeout": 60.0, "in_flight": None, "patience": 0.0, "with_errors": False}
+        return self.end(fetch.remote(digests, ways=dict.fromkeys(digests, way), **options), digests)
 
     def fetch(self, name: str, digests: list[str], *, leaving: tuple[str, ...] = ()) -> Counter[str]:
         return self.end(self.begin(name, digests, leaving=leaving), digests)
@@ -168,6 +181,24 @@ def test_a_node_that_leaves_hands_over_what_it_has(nodes: Nodes) -> None:
     assert nodes.calls() == calls
     taken = ray.get(nodes.handles[NEW].take.remote({DIGESTS[0]: b"other bytes", DIGESTS[1]: NUMBERED[DIGESTS[1]]}))
     assert taken == 1
+
+
+def test_hot_blobs_go_from_node_to_node_in_a_tree(nodes: Nodes) -> None:
+    between = "bitstore-test-between-0"
+    for name in (OLD, between, NEW):
+        nodes.start(name)
+    hot = OTHERS[:20]
+    assert nodes.fetch(OLD, OTHERS[:50]) == {"api": 50}
+    assert nodes.fetch_hot(NEW, hot, between, OLD) == {"peers": len(hot)}
+    assert ray.get(nodes.handles[between].lacking.remote(OTHERS[:50]), timeout=60) == OTHERS[20:50]
+    assert nodes.fetch_hot(NEW, hot, between, OLD) == {"disk": len(hot)}
+    assert nodes.calls() == dict.fromkeys(OTHERS[:50], 1)
+    # An owner that is asked by many others leaves the rest to their own nodes.
+    told = []
+    for _ in range(12):
+        pieces = nodes.begin(OLD, hot, spread=3)
+        told.append(sum(len(ray.get(reference, timeout=60).hot) for reference in pieces))
+    assert told == [0] * 8 + [len(hot)] * 4
 
 
 @pytest.mark.parametrize("first", [OLD, pytest.param(NEW, marks=pytest.mark.soak)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from bitstore._support.once import warn_once
 from bitstore._tiers.views import free_part
 from bitstore.errors import StoreNotAvailable
 from bitstore.store import Store
+from ray_integration._fetch.hot_blobs import HotBlobs
 from ray_integration._fetch.own_disks import OwnDisks
 from ray_integration._node.decoding import Decode, decoded
 from ray_integration._node.node_store import needs_paid
@@ -87,6 +88,7 @@ class Router:
         self.answered = 0
         self.bytes = 0
         self.disks = OwnDisks(members, self.store)
+        self.hot = HotBlobs(members)
 
     def answers(self, digests: Sequence[str]) -> Generator[RowAnswer, None, None]:
         """One answer for each of the digests (all different, in canonical form), in their order."""
@@ -135,7 +137,7 @@ class _Batch(NodeCalls[int]):
         begin = range(self._begun, min(len(self._digests), self._begun + max(1, room)))
         self._begun = begin.stop
         before = router.disks.hits
-        self._send(list(begin), pays=router.free is None or (router.owned and router.has_paid))
+        self._send(list(begin), pays=router.free is None or (router.owned and router.has_paid), spread=router.owned)
         if begin:
             router.disks.share = (router.disks.hits - before) / len(begin)
 
@@ -148,7 +150,8 @@ class _Batch(NodeCalls[int]):
             return most
         return max(1, min(most, int((router.max_bytes - self._held) / mean) + len(self._answers)))
 
-    def _send(self, positions: list[int], *, pays: bool) -> None:
+    def _send(self, positions: list[int], *, pays: bool, spread: bool = False) -> None:
+        """Send positions to those that look them up; with `spread` hot blobs may be left to this node's own."""
         if not positions:
             return
         if pays:
@@ -158,15 +161,27 @@ class _Batch(NodeCalls[int]):
         if not names:
             self._look_up_here(positions)
             return
+        nearest = self._router.hot.nearest(names) if spread else None
+        if nearest is not None:
+            positions, hot = self._router.hot.parted(self._digests, positions)
+            self._send_hot(hot, nearest, names)
         own: list[tuple[str, OwnDisk, list[int]]] = []
         for name, part in self.grouped(positions, self._digests_at(positions), names):
             if (disk := self._router.disks.of(name)) is None:
-                self._call(name, part, pays)
+                self._call(name, part, pays, spread=0 if nearest is None or self.members.is_here(name) else len(names))
             else:
                 own.append((name, disk, part))  # last, because the others work meanwhile
         for name, disk, part in own:
             if left := self._read_here(disk, part):
                 self._call(name, left, pays)
+
+    def _send_hot(self, positions: list[int], nearest: str, names: Collection[str]) -> None:
+        """Ask this node's own node store, which takes hot blobs from those above it in the tree of each."""
+        disk = self._router.disks.of(nearest)
+        left = positions if disk is None else self._read_here(disk, positions)
+        if left:
+            ways = self._router.hot.ways(self._digests_at(left), nearest, sorted(names))
+            self._call(nearest, left, pays=False, ways=ways)
 
     def _read_here(self, disk: OwnDisk, positions: list[int]) -> list[int]:
         """Answer what this node's disk has; returns the positions for its node store.
@@ -195,7 +210,7 @@ class _Batch(NodeCalls[int]):
                 found = 0
         return left
 
-    def _call(self, name: str, positions: list[int], pays: bool) -> None:
+    def _call(self, name: str, positions: list[int], pays: bool, **hot: Any) -> None:
         router = self._router
         fetch = self.members.handle(name).fetch.options(num_returns="streaming")
         pieces = fetch.remote(
@@ -208,6 +223,7 @@ class _Batch(NodeCalls[int]):
             caller=self.members.here(),
             leaving=self.members.leaving,
             decode=router.decode,
+            **hot,
         )
         self.under_way[pieces] = NodeCall(name, positions, pays)
 
@@ -227,6 +243,11 @@ class _Batch(NodeCalls[int]):
         unpaid = [call.keys[index] for index in piece.unpaid]
         self._unpaid.setdefault(call, []).extend(unpaid)
         call.open.difference_update(unpaid)
+        if piece.hot:
+            hot = [call.keys[index] for index in piece.hot]
+            self._router.hot.note(self._digests_at(hot))
+            call.open.difference_update(hot)
+            self._send(hot, pays=call.special, spread=True)
 
     def _waits_for(self, call: NodeCall[int]) -> bool:
         # A paid lookup may be in progress there, or done and kept: no other node store may be asked before.

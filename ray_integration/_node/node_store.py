@@ -151,6 +151,8 @@ class NodeStore:
         caller: str | None = None,
         decode: Decode | None = None,
         leaving: Sequence[str] = (),
+        spread: int = 0,
+        ways: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[Piece]:
         """Look up blobs; each position of `digests` is answered once, in any order.
 
@@ -170,6 +172,10 @@ class NodeStore:
             What is sent in place of blobs.
         leaving
             Names of the node stores that leave, from whose disks what they owned is taken.
+        spread
+            How many nodes there are, if hot blobs may be left to the caller's own node.
+        ways
+            The digests are hot: from which node stores this one takes each. What those lack counts as unpaid.
 
         Raises
         ------
@@ -187,27 +193,51 @@ class NodeStore:
         away = caller is not None and caller != self._node_id
         options = {"timeout": timeout, "in_flight": in_flight, "patience": patience}
         with self._usage.call():
-            for piece in self._pieces(digests, ask_paid=ask_paid, with_errors=with_errors, decode=decode, **options):
-                self._metrics.report()
-                yield from self._usage.hand_over(piece, away=away)
+            if ways is None:
+                hot = self._peers.hot_among(digests, spread) if spread else []
+                store = self._store if ask_paid else self._free
+            else:
+                hot, store = [], self._peers.near(ways)
+            may_pay = ways is not None or (not ask_paid and self._free is not self._store)
+            try:
+                for piece in self._pieces(
+                    digests, hot, store, may_pay=may_pay, with_errors=with_errors, decode=decode, **options
+                ):
+                    self._metrics.report()
+                    yield from self._usage.hand_over(piece, away=away)
+            finally:
+                self._peers.forget(ways or ())
         self._metrics.report()
 
     def _pieces(
-        self, digests: Sequence[str], *, ask_paid: bool, with_errors: bool, decode: Decode | None, **options: Any
+        self,
+        digests: Sequence[str],
+        hot: list[int],
+        store: Any,
+        *,
+        may_pay: bool,
+        with_errors: bool,
+        decode: Decode | None,
+        **options: Any,
     ) -> Iterator[Piece]:
         function = None if decode is None else self._decoders.load(decode)
-        store = self._store if ask_paid else self._free
         packer = Packer(self._buffers)
         if store is None:
             packer.unpaid = list(range(len(digests)))
             yield packer.take()
             return
-        may_pay = not ask_paid and self._free is not self._store
+        positions: Sequence[int] = range(len(digests))
+        if hot:
+            packer.hot = hot
+            positions = sorted(set(positions).difference(hot))
+            digests = [digests[position] for position in positions]
+        near = store is not self._store and store is not self._free
         blobs: Any = Store.get_many(store, digests, errors="return", max_bytes=_HELD_BYTES, **options)
         with closing(blobs):
             for blob in blobs:
-                if may_pay and needs_paid(self._store, blob):
-                    packer.unpaid.append(blob.index)
+                position = positions[blob.index]
+                if may_pay and blob.error is not None and (near or needs_paid(self._store, blob)):
+                    packer.unpaid.append(position)
                     continue
                 answer = answer_of(blob)
                 if decode is not None:
@@ -215,10 +245,10 @@ class NodeStore:
                 if not packer.has_room(answer.size):
                     yield packer.take()
                 if answer.data is not None:
-                    packer.add(blob.index, answer.data, str(answer.source))
+                    packer.add(position, answer.data, str(answer.source))
                 else:
                     error = _portable(answer.error) if with_errors and answer.error is not None else None
-                    packer.add_other((blob.index, str(answer.text), error))
+                    packer.add_other((position, str(answer.text), error))
         yield packer.take()
 
     def hand_out(

@@ -29,6 +29,8 @@ class Piece(NamedTuple):
     others: list[Row]
     # Positions that only a paid source may answer, which the call was not to ask.
     unpaid: list[int]
+    # Positions of hot blobs, which the caller's own node is to take from other nodes.
+    hot: list[int]
 
     def blobs(self) -> Iterator[tuple[int, memoryview, str]]:
         """Position, bytes and source of each blob. The bytes are in the memory of the piece."""
@@ -64,6 +66,7 @@ class Packer:
         self._buffer: bytearray | None = None
         self._whole: bytes | memoryview = b""  # the only blob of a piece, if it is large
         self.unpaid: list[int] = []
+        self.hot: list[int] = []
 
     def has_room(self, size: int) -> bool:
         """Whether the piece takes another blob of so many bytes; a blob that is too large has a piece of its own."""
@@ -99,6 +102,6 @@ class Packer:
         data = numpy.frombuffer(self._whole if buffer is None else buffer, "u1")[: self._end]
         if buffer is not None:
             self._buffers.give(buffer)  # it is lent again only when the piece is gone
-        piece = Piece(self._found, self._sources, data, self._ends, self._others, self.unpaid)
+        piece = Piece(self._found, self._sources, data, self._ends, self._others, self.unpaid, self.hot)
         self._begin()
         return piece

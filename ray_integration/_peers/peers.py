@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bitstore._digests.composite import DigestComposite
+from bitstore._lookup.asking import scope_of
 from bitstore._support.digests import algorithm
 from bitstore._tiers.chain import costs
-from bitstore._tiers.views import insert_cache, is_under_way
+from bitstore._tiers.views import insert_cache, is_under_way, without
 from ray_integration._peers.asker import Asker
 from ray_integration._peers.hand_out import HandOut, Held
+from ray_integration._peers.hot import Hot
 from ray_integration._peers.leaving import Leaving
 from ray_integration._peers.peer_tier import PeerTier
 from ray_integration._peers.questions import Question, Questions
@@ -44,12 +46,14 @@ class Peers:
     """
 
     def __init__(self, store: Any, free: Any | None, me: str, older: Sequence[str]) -> None:
-        self._parts = (store,) if free is None or free is store else (store, free)
+        self._parts: tuple[Any, ...] = (store,) if free is None or free is store else (store, free)
         self._lock = threading.Lock()
         self._held = Held(store)
         # Without a disk cache there is nothing to take or give, and what is named by no digest cannot be checked.
         self.can_share = bool(self._held.tiers) and isinstance(store, DigestComposite)
         self._shares = False
+        self._near: Any = None  # the part of the store that is on this node, and the disks of other nodes
+        self._hot = Hot()
         self._leaving: dict[str, float] = {}  # until when each is taken to be there, by the monotonic clock
         self._ways: dict[str, Sequence[str]] = {}
         self._kind = algorithm(store.algorithm if self.can_share else "sha1")
@@ -69,6 +73,29 @@ class Peers:
         self._leaving = known | dict.fromkeys(leaving, now + _LEAVING)
         self._asker.leaving = tuple(self._leaving)
         self._share()
+
+    def hot_among(self, digests: Sequence[str], nodes: int) -> list[int]:
+        """The positions of `digests` that most of so many nodes ask for, and are to take from each other."""
+        return self._hot.among(digests, nodes) if self.can_share else []
+
+    def near(self, ways: Mapping[str, Sequence[str]]) -> Any | None:
+        """The store that looks up hot blobs on the disks of nodes alone; None: there is none.
+
+        Parameters
+        ----------
+        ways
+            For each digest the node stores from which this one takes it.
+        """
+        if not self.can_share:
+            return None
+        self._share()
+        self._ways.update(ways)
+        return self._near
+
+    def forget(self, ways: Iterable[str]) -> None:
+        """The lookups for which `near` was called are over."""
+        for digest in ways:
+            self._ways.pop(digest, None)
 
     def hand_out(
         self, digests: Sequence[str], *, to: str, yours: Collection[str], ways: Mapping[str, Sequence[str]]
@@ -138,6 +165,8 @@ class Peers:
             if self._shares or not self.can_share:
                 return
             tier = PeerTier(self._begin)
+            self._near = without(self._parts[0], lambda inner: scope_of(inner) == "shared")
+            self._parts = (*self._parts, self._near)
             for part in self._parts:
                 insert_cache(part, self._held.tiers[-1], tier, PEER_TIER)
             self._shares = True
