@@ -94,7 +94,7 @@ class Nodes:
         return sources
 
     def fetch_hot(self, name: str, digests: list[str], *way: str) -> Counter[str]:
-        """A call for hot blobs, which the node store takes from the first of `way`, that one from the next and so on."""
+        """A call for hot blobs, which the node store takes from the first of `way`, that one from the next."""
         fetch = self.handles[name].fetch.options(num_returns="streaming")
         options = {"ask_paid": False, "timeout": 60.0, "in_flight": None, "patience": 0.0, "with_errors": False}
         return self.end(fetch.remote(digests, ways=dict.fromkeys(digests, way), **options), digests)

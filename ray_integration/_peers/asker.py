@@ -189,11 +189,15 @@ class Asker:
         for digest, question in call.asked.items():
             if digest in left:
                 self._waiting[peer].append(question)
-            elif digest in busy and now - question.begun < (_PAID_PATIENCE if self._pays else _PATIENCE):
+            elif digest in busy and now - question.begun < self._patience(question):
                 self._again.append((now + question.pause(), question))
             else:
                 self._answered(question, answer.found.get(digest), answer.elsewhere.get(digest, ()))
         self._judge(len(call.asked) - len(left) - len(busy), len(answer.found))
+
+    def _patience(self, question: Question) -> float:
+        # A hot blob that does not come is asked for at its owner next, which knows what is paid for.
+        return _PAID_PATIENCE if self._pays and not question.way else _PATIENCE
 
     def _answered(self, question: Question, data: bytes | None, elsewhere: Sequence[str]) -> None:
         if data is not None and self._algorithm.of(data) == question.digest:

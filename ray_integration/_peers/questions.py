@@ -52,8 +52,9 @@ class Question(Event):
         return pause
 
     def onward(self, peer: str) -> list[str]:
-        """From which node stores `peer` takes a hot blob that it lacks."""
-        return list(self.way[self.way.index(peer) + 1 :]) if peer in self.way else []
+        """From which node stores `peer` takes a hot blob that it lacks; empty when it has been told so before."""
+        is_first = self._pause == _SOONEST
+        return list(self.way[self.way.index(peer) + 1 :]) if is_first and peer in self.way else []
 
     def ask_next(self, now: float) -> str | None:
         """The node store to ask; None: all have been asked."""
