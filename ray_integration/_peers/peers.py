@@ -10,7 +10,7 @@ from typing import Any
 from bitstore._digests.composite import DigestComposite
 from bitstore._lookup.asking import scope_of
 from bitstore._support.digests import algorithm
-from bitstore._tiers.chain import costs
+from bitstore._tiers.chain import Chain, costs
 from bitstore._tiers.views import insert_cache, is_under_way, without
 from ray_integration._peers.asker import Asker
 from ray_integration._peers.hand_out import HandOut, Held
@@ -165,7 +165,7 @@ class Peers:
             if self._shares or not self.can_share:
                 return
             tier = PeerTier(self._begin)
-            self._near = without(self._parts[0], lambda inner: scope_of(inner) == "shared")
+            self._near = without(self._parts[0], _is_elsewhere)
             self._parts = (*self._parts, self._near)
             for part in self._parts:
                 insert_cache(part, self._held.tiers[-1], tier, PEER_TIER)
@@ -179,3 +179,8 @@ class Peers:
 
     def _is_under_way(self, digest: str) -> bool:
         return any(is_under_way(part, digest) for part in self._parts)
+
+
+def _is_elsewhere(store: Any) -> bool:
+    """Whether what `store` has is neither on this node nor in its processes."""
+    return not isinstance(store, Chain) and scope_of(store) == "shared"
