@@ -69,6 +69,7 @@ OFFSETS = [PACK.index(blob) for blob in BLOBS]
 ROWS = [(sha1(blob), "pack.bin", offset, len(blob)) for blob, offset in zip(BLOBS, OFFSETS, strict=True)]
 WHOLE = b"an object of its own"
 QUICK = Retry(attempts=1)
+PLACES = ("http://127.0.0.1:9/", "s3://bucket/")
 
 
 def columns_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -278,6 +279,14 @@ def test_a_plan_knows_the_requests_for_near_parts_without_a_request(behind: Buck
         assert tier.bytes.low <= spent.bytes <= tier.bytes.high
         cost = float(spent.money.amount)  # each request is rounded up
         assert float(tier.money.low.amount) - 1e-12 <= cost <= float(tier.money.high.amount) + 1e-12
+
+
+def test_a_plan_says_where_objects_lie_at_several_services(tmp_path: Path, pack: str) -> None:
+    rows = [(row[0], f"{place}pack.bin", *row[2:]) for place, row in zip((pack, *PLACES) * 20, ROWS, strict=False)]
+    as_table(tmp_path / "t", rows)
+    plan = composed(as_source(Sha1References(tmp_path / "t"), "refs")).plan([row[0] for row in rows], sample=0)
+    assert plan.tiers[0].hits == (50, 50, 50) and plan.tiers[0].requests == (2, 2, 33) and plan.money is None
+    assert plan.notes == ("refs has blobs at several services, and their prices are not in the money",)
 
 
 def test_a_plan_of_many_parts_counts_the_blocks_that_are_not_kept() -> None:

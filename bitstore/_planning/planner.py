@@ -15,6 +15,7 @@ from bitstore._planning.plan import Plan
 from bitstore._planning.route import Leg, Part, Routes, parts_of
 from bitstore._planning.tier_cost import TierCost, total_money
 from bitstore._planning.weights import Totals
+from bitstore._raw.wire import WireStore
 from bitstore._support.digests import algorithm as digest_algorithm
 from bitstore._tiers.chain import Chain
 from bitstore.store import Store
@@ -60,8 +61,12 @@ def plan(
             totals.add_sample(population, legs, got)
         else:
             totals.add_unknown(population, legs)
-    places = {number: gathered(found, *parts[number].store.read_ahead_room) for number, found in ways.places.items()}
-    stores = {number: _only_store(found) for number, found in ways.places.items()}
+    places, stores = {}, {}
+    for number, found in ways.places.items():
+        asked = [place for place in found if isinstance(place.store, WireStore)]  # files take no request
+        stores[number] = _only_store(asked)
+        took = gathered(asked or found, *parts[number].store.read_ahead_room)
+        places[number] = took._replace(blobs=len(found), requests=took.requests if asked else NONE)
     return _assembled(
         parts, totals, answers, learned, places, stores, digests=len(distinct), invalid=invalid, looked=len(looked)
     )
@@ -154,7 +159,7 @@ def _stats(chain: Chain, prefix: str = "") -> dict[str, tuple[int, int]]:
 
 def _only_store(places: list[Place]) -> Any:
     """The raw store that reads them all; None: several do, of which each may have its price."""
-    found = {id(place.store): place.store for place in places if place.store is not None}
+    found = {id(place.store): place.store for place in places}
     return next(iter(found.values())) if len(found) == 1 else None
 
 

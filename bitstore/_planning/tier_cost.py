@@ -68,11 +68,12 @@ class TierCost:
         self._reads = NONE
         if self._wire is not None:
             self._reads = asked.plus(hits.times(exactly(sum(more) / len(more)))) if more else asked
+        self._scattered = in_parts and raw is None and places is not None and places.requests.high > 0
         self._misses_asked = not in_parts  # else the table answers, without a request
         if in_parts and places is not None and not nothing:
             share = hits.times(exactly(1 / places.blobs))
             self._bytes = None if places.bytes is None else share.times(places.bytes)
-            self._reads = NONE if self._wire is None else share.times(places.requests)
+            self._reads = share.times(places.requests)
         elif in_parts:  # nothing is known but by rates
             self._reads = NONE if self._wire is None else hits
         pack_size = getattr(part.store, "pack_size", None)
@@ -145,6 +146,8 @@ class TierCost:
             )
         if self._paid and self._price is None and self._asked.high:
             told.append(f"{self._part.name} costs money or quota, and has no price")
+        if self._scattered:
+            told.append(f"{self._part.name} has blobs at several services, and their prices are not in the money")
         if self._price is not None and self._price.dated is not None:
             told.append(
                 f"{self._part.name} has list prices as noted on {self._price.dated}: compare {self._price.source}"
