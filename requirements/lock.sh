@@ -66,6 +66,8 @@ sed -n 's/ \\$//; /^[a-z].*==/p' requirements/test.txt | grep -vE '^(numcodecs|n
 { grep -E '^(pandas|pyarrow)==' "$lowest" && echo 'numpy<2' && echo zarr; } |
     compile_lines requirements/frames-lowest.txt --constraint "$others" "$@"
 rm "$others"
+# The lowest pyarrow that the newer Rays accept.
+echo 'pyarrow==17.0.0' | compile_lines requirements/pyarrow-17.txt --no-deps "$@"
 # The newest pandas that Rays before 2.55 work with, and what pandas 3 no longer needs.
 printf '%s\n' 'pandas<3' pytz tzdata | compile_lines requirements/pandas-2.txt --no-deps "$@"
 rm "$lowest"

@@ -44,6 +44,8 @@ def setups() -> Iterator[Setup]:
             names = [f"{kind}-{which}" for kind, which in (("ray", ray), ("frames", frames)) if which != "newest"]
             if (ray, frames) == ("lowest", "newest"):
                 names.append("pandas-2")  # Rays before 2.55 themselves fail with pandas 3
+            elif ray != "lowest" and frames == "lowest":
+                names.append("pyarrow-17")  # and later ones with pyarrow before 17
             yield Setup(ray, frames, [LOCKS / f"{name}.txt" for name in names])
 
 
