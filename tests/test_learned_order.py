@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from bitstore import (
+    Budget,
+    BudgetReached,
     Composite,
     HTTPRaw,
     LearnedOrder,
@@ -475,6 +477,21 @@ def test_orders_and_hedges_call_nothing_missing_that_is_behind_an_index(
         found = composite.get_many(data, patience=0)
         answers.append({blob.uri: (blob.data, sorted(getattr(blob.error, "missing", ()))) for blob in found})
     assert answers[0] == answers[1] == answers[2] == answers[3]
+
+
+def test_hedged_requests_are_paid_from_the_budget(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = blobs(60, 40, "budget ")
+    composite, _ = hedged(shelves)
+    monkeypatch.setattr(Hedge, "note", lambda *_: None)
+    composite._live().hedge.pause = 0.0
+    shelves.held |= {f"three/{digest}": blob for digest, blob in data.items()}
+    composite.budget = Budget(requests=50)
+    before = len(shelves.requests)
+    found = list(composite.get_many(data, patience=0))
+    assert len(shelves.requests) - before == 50
+    unpaid = [blob.error for blob in found if not blob.found]
+    assert {type(error) for error in unpaid} == {LookupFailed}
+    assert all(isinstance(error.failures[-1][1], BudgetReached) for error in unpaid if isinstance(error, LookupFailed))
 
 
 def test_a_pause_that_ends_with_the_first_answer_takes_no_source_away() -> None:
