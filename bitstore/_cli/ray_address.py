@@ -45,9 +45,8 @@ def connected(address: str, option: str) -> Generator[None, None, None]:
     except Exception as error:  # whatever Ray finds wrong with the address
         refuse(f"{option}: {error}")
     finally:
-        if (
-            before is not None and threading.current_thread() is threading.main_thread()
-        ):  # Ray's own handler raises SystemExit anywhere
+        # Ray's own handler raises SystemExit, wherever the process is.
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     try:
         yield
