@@ -174,6 +174,13 @@ class LyingNodeStore(NodeStore):
         return HandOut(dict.fromkeys(digests, b"other bytes"), [], {}, [])
 
 
+class BabblingNodeStore(NodeStore):
+    """Gives other node stores what is no answer."""
+
+    def hand_out(self, digests: Any, **_: Any) -> Any:
+        return "no answer"
+
+
 class SilentNodeStore(NodeStore):
     """Gives other node stores no answer."""
 

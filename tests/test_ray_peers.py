@@ -19,6 +19,7 @@ from ray_integration._peers.mates import PEERS
 from ray_integration._peers.rendezvous import place, split
 from tests.ray_stores import (
     NUMBERED,
+    BabblingNodeStore,
     GatedAPI,
     HastyNodeStore,
     LyingNodeStore,
@@ -228,10 +229,14 @@ def test_two_that_begin_together_pay_once(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["lies", *(pytest.param(what, marks=pytest.mark.soak) for what in ("is silent", "died", "lost its disk"))]
+    "what",
+    [
+        "lies",
+        *(pytest.param(what, marks=pytest.mark.soak) for what in ("babbles", "is silent", "died", "lost its disk")),
+    ],
 )
 def test_a_peer_that_fails_is_no_absence_and_upstream_answers(nodes: Nodes, what: str) -> None:
-    kinds = {"lies": LyingNodeStore, "is silent": SilentNodeStore}
+    kinds = {"lies": LyingNodeStore, "is silent": SilentNodeStore, "babbles": BabblingNodeStore}
     old = nodes.start(OLD, kind=kinds.get(what, NodeStore))
     assert nodes.fetch(OLD, DIGESTS) == {"api": len(DIGESTS)}
     if what == "died":

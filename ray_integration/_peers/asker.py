@@ -109,15 +109,12 @@ class Asker:
                 events.append(self._events.get(timeout=self._pause()))
                 while True:
                     events.append(self._events.get_nowait())
-            for event in events:
-                event()
-            try:
-                self._look_after()
-                self._choose()
-                self._call()
-            except Exception as error:  # what is wrong here must not keep lookups from going on upstream
-                warn_once(logger, ("peers", type(error)), "other node stores cannot be asked: %s", described(error))
-                self._give_up()
+            for step in (*events, self._look_after, self._choose, self._call):
+                try:
+                    step()
+                except Exception as error:  # what is wrong here must not keep lookups from going on upstream
+                    warn_once(logger, ("peers", type(error)), "other node stores cannot be asked: %s", described(error))
+                    self._give_up()
 
     def _pause(self) -> float | None:
         """Seconds until something is due; None: nothing is."""
@@ -136,14 +133,13 @@ class Asker:
 
     def _choose(self) -> None:
         """Find out which node stores to ask new questions."""
-        new = self._new[:]
-        self._new.clear()
-        unknown = [question for question in new if not question.way]
+        unknown = [question for question in self._new if not question.way]
         for question, (chain, spare) in zip(unknown, self.chains([each.digest for each in unknown]), strict=True):
             self._questions.add(question, chain)
             question.spare = spare
-        for question in new:
+        for question in self._new:
             self._next(question)
+        self._new.clear()
 
     def _next(self, question: Question) -> None:
         peer = question.ask_next(time.monotonic())
@@ -165,15 +161,15 @@ class Asker:
     def _call_one(self, peer: str, asked: dict[str, Question]) -> None:
         ways = {digest: way for digest, question in asked.items() if (way := question.onward(peer))}
         yours = [digest for digest, question in asked.items() if peer in question.yours]
+        call = self._calls[peer] = _Call(asked, time.monotonic() + _PATIENCE)
         reference = self._mates.call(peer, "hand_out", list(asked), to=self._me, yours=yours, ways=ways)
-        call = _Call(asked, time.monotonic() + _PATIENCE)
         if reference is None:
             self._without_answer(call)
+            del self._calls[peer]
             return
-        self._calls[peer] = call
         reference.future().add_done_callback(lambda done: self._do(partial(self._told, peer, call, done)))
 
-    # -- answers
+    # -- answers: each question stays in one of the tables until it is in another, so that `_give_up` finds it
 
     def _told(self, peer: str, call: _Call, done: Any) -> None:
         if self._calls.get(peer) is not call:
@@ -181,7 +177,6 @@ class Asker:
         if done.exception() is not None:
             self._lost(peer, call)
             return
-        del self._calls[peer]
         self._mates.heard(peer)
         answer: HandOut = done.result()
         now = time.monotonic()
@@ -193,6 +188,7 @@ class Asker:
                 self._again.append((now + question.pause(), question))
             else:
                 self._answered(question, answer.found.get(digest), answer.elsewhere.get(digest, ()))
+        del self._calls[peer]
         self._judge(len(call.asked) - len(left) - len(busy), len(answer.found))
 
     def _patience(self, question: Question) -> float:
@@ -226,9 +222,9 @@ class Asker:
         self._asked = self._found = 0
 
     def _lost(self, peer: str, call: _Call) -> None:
-        del self._calls[peer]
         self._mates.lose(peer)
         self._without_answer(call)
+        del self._calls[peer]
 
     def _without_answer(self, call: _Call) -> None:
         for question in call.asked.values():
