@@ -17,7 +17,7 @@ from bitstore import MemoryCache, Sha1Composite
 from bitstore._caches import folder as folders
 from bitstore._caches.disk import DiskCache
 from bitstore.errors import AccessDenied, InvalidDataFound, NotFoundInStore, StoreNotAvailable
-from tests.disk_helpers import make_socket
+from tests.disk_helpers import kept_open, make_socket
 from tests.disk_troubles import (
     FailingDisk,
     Heard,
@@ -150,7 +150,7 @@ def test_a_failure_of_any_file_operation_fails_no_lookup(
             whole.path(bad[0]).write_bytes(bytes(SIZE))
             cache = DiskCache(folder, bound, algorithm="sha1")
             store = composed(as_cache(cache), shelf)
-            descriptors = len(os.listdir("/dev/fd"))
+            descriptors = kept_open(tmp_path)
             heard.records.clear()
             with FailingDisk(code, number, lasting=lasting) as disk:
                 for key, data in shelf.held.items():
@@ -168,7 +168,7 @@ def test_a_failure_of_any_file_operation_fails_no_lookup(
                     except StoreNotAvailable:
                         assert disk.done >= number
             heard.check()
-            assert len(os.listdir("/dev/fd")) == descriptors, f"a descriptor is left: {disk.failed}"
+            assert kept_open(tmp_path) == descriptors, f"a descriptor is left: {disk.failed}"
             for file in final_files(folder):
                 assert is_whole(file) or not any(file.read_bytes()), f"{file} is not whole: {disk.failed}"
             size = total_bytes(folder)

@@ -147,7 +147,7 @@ def test_the_command_ends_pools_only_where_it_was_told_to(
         assert (code, "has not ended: a job that uses it has made it again" in out) == (2, True)
     monkeypatch.setattr("ray_integration._pool.census._COMES_BACK", 0.3)
     old = actor(Old, f"bitstore-{'a' * 32}-1.9.0-1-{ray.get_runtime_context().get_node_id()}-0")
-    code, out, err = said("--end-unused 1s --yes")
+    code, out, err = said("--end-unused 0.001s --yes")
     assert (code, out) == (0, f"{name} has ended\n")
     assert "stays: not all of its node stores answer" in err
     assert said("")[0] == 2
