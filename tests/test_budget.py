@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import pickle
 import random
 import sqlite3
@@ -40,6 +39,7 @@ from tests.budget_workers import cause_of, fetch_until_used_up, pay_until_used_u
 from tests.limit_workers import LimitedAPI, TimedAPI, digest_of, kill_at_work
 from tests.servers import Answer, CountedAPI, FakeGCS, Hang, Hold, MakeProxy, SeaweedS3
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed
+from tests.waiting import processes
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
 EGRESS = Price(per_1000_reads="0.4 USD", egress_per_gb="90 USD")
@@ -410,7 +410,7 @@ def test_a_budget_travels_as_its_configuration_and_is_no_part_of_the_store(tmp_p
 def test_eight_processes_pay_exactly_what_the_budget_allows(timed_api: TimedAPI, tmp_path: Path) -> None:
     state = str(tmp_path / "budget.sqlite")
     work = [(timed_api.url, "1.20 USD", "0.01 USD", state, worker) for worker in range(8)]
-    with multiprocessing.get_context("fork").Pool(8) as pool:
+    with processes("fork", 8) as pool:
         calls = pool.starmap(pay_until_used_up, work, 1)
     assert sum(calls) == len(timed_api.times) == 120
     assert pay_until_used_up(timed_api.url, "1.20 USD", "0.01 USD", state, 9) == 0  # it outlives them all

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
 import pickle
 import random
@@ -46,6 +45,7 @@ from bitstore.fsspec import BlobCacheFileSystem, Sha1FileSystem, Sha256FileSyste
 from tests.servers import SeaweedS3
 from tests.stores import API, Shelf, blobs, sha1
 from tests.test_import import run
+from tests.waiting import processes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -358,7 +358,7 @@ def test_a_file_system_travels_to_other_processes(held: Held) -> None:
     url = held.put(BLOB)
     fs = Sha256FileSystem(store=held.store)
     for method in ("spawn", "fork"):
-        with multiprocessing.get_context(method).Pool(1) as pool:
+        with processes(method, 1) as pool:
             assert pool.apply(fs.cat_file, (url,)) == BLOB
 
 
@@ -588,7 +588,7 @@ def test_processes_share_the_cache_and_see_whole_files(tmp_path: Path) -> None:
         (tmp_path / "files" / str(number)).write_bytes(BLOB[number:])
     options = {"bitstorecache": {"cache_storage": str(tmp_path / "cache"), "max_size": "2MB"}}
     url = f"bitstorecache::file://{tmp_path}/files"
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with processes("spawn", 3) as pool:
         sizes = pool.starmap(read_many, [(url, options, 40)] * 3)
     assert sizes == [2 * sum(len(BLOB) - number for number in range(20))] * 3
     assert DiskCache(tmp_path / "cache", "2MB").verify_all().damaged == 0

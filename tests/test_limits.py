@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -42,6 +41,7 @@ from tests.clock import HandClock
 from tests.limit_workers import LimitedAPI, TimedAPI, call_until_used_up, digest_of, kill_at_work, most_within
 from tests.servers import Answer, FakeGCS, MakeProxy, SeaweedS3, s3_error
 from tests.stores import API, as_source, blobs, composed
+from tests.waiting import processes
 
 DIGESTS = [digest_of(f"blob {number}".encode()) for number in range(200)]
 
@@ -309,7 +309,7 @@ def test_invalid_numbers_of_a_call_limit_are_refused() -> None:
 
 def test_eight_processes_make_exactly_the_calls_of_the_budget(timed_api: TimedAPI, tmp_path: Path) -> None:
     state = str(tmp_path / "limits.sqlite")
-    with multiprocessing.get_context("fork").Pool(8) as pool:
+    with processes("fork", 8) as pool:
         calls = pool.starmap(call_until_used_up, [(timed_api.url, state, 120, worker) for worker in range(8)], 1)
     assert sum(calls) == len(timed_api.times) == 120
     assert call_until_used_up(timed_api.url, state, 120, 9) == 0  # it outlives them all

@@ -35,6 +35,7 @@ from bitstore.testing import AWKWARD_KEYS, check_store
 from tests.scripted_server import Asked, Reply, ScriptedServer, s3_refusal
 from tests.servers import MotoServer, SeaweedS3
 from tests.stores import Shelf, sha1
+from tests.waiting import processes
 
 BLOB = random.Random(15).randbytes(3_000_001)
 SHA1 = sha1(BLOB)
@@ -444,7 +445,7 @@ def test_tiers_of_a_composite_travel(tmp_path: Path) -> None:
     )
     (tmp_path / "a").mkdir()
     (tmp_path / "b" / SHA1).write_bytes(BLOB)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with processes("spawn", 1) as pool:
         assert pool.apply(chain.get, (SHA1,)) == BLOB
     assert pickle.loads(pickle.dumps(chain)).get(SHA1) == BLOB
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
 import pickle
 import secrets
@@ -20,6 +19,7 @@ from bitstore import FileRaw, GSRaw, HTTPRaw, InvalidURI, NotFoundInStore, S3Raw
 from bitstore._lookup.asking import steps_of_exists, steps_of_get, steps_of_put
 from bitstore._lookup.run import run
 from bitstore.steps import Write
+from tests.waiting import processes
 
 NOWHERE = "http://127.0.0.1:9"
 KEYS = {"aws_access_key_id": "AKNOBODYKNOWSME", "aws_secret_access_key": "not-the-secret-of-anybody"}
@@ -206,7 +206,7 @@ def test_a_raw_store_works_in_other_processes(place: Place, method: str, used: b
     place.make().put(uri, b"x")
     if used:
         assert store.get(uri) == b"x"
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with processes(method, 2) as pool:
         assert pool.starmap_async(_get, [(store, uri)] * 8).get(120) == [b"x"] * 8
     assert store.get(uri) == b"x"
 
