@@ -11,7 +11,7 @@ CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks
 TRANSPORTS := $(patsubst %,tests/test_%.py,batch bounds certificates hostile http1 never_stuck own_connections time_limits transfer window)
 
 .DEFAULT_GOAL := help
-.PHONY: help changelog demo docs docs-links test test-others soak sanitize mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
+.PHONY: help changelog demo docs docs-links test soak sanitize mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,12 +27,9 @@ demo: install-demo ## Fetch thousands of blobs by hash, here and on a local Ray
 
 test: install-test ## Run the tests against real servers on this machine
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
-	@$(if $(ARGS),:,$(MAKE) --no-print-directory test-others)
-
-test-others: # The tests of transports without the native one, where there is one
-	@if $(BIN)/bitstore --version | grep -q 'native transport: used'; then \
+	@$(if $(ARGS),:,if $(BIN)/bitstore --version | grep -q 'native transport: used'; then \
 		echo "the tests of transports without the native one"; \
-		BITSTORE_NATIVE=0 $(BIN)/python -m pytest -n 3 --dist loadfile $(TRANSPORTS); fi
+		BITSTORE_NATIVE=0 $(BIN)/python -m pytest -n 3 --dist loadfile $(TRANSPORTS); fi)
 
 bench: install-test ## Measure all that is claimed about speed, against others (needs nginx; an hour or more)
 	@$(BIN)/python benchmarks/run.py --output benchmarks/results $(ARGS)
