@@ -24,6 +24,7 @@ _ACCESS = {"__getattr__", "__getattribute__"}  # the special methods that may ch
 
 
 def plan_of(composite: Any, live: Live) -> Plan:
+    """The plan of the chain as it was appended, which is made again where it does not fit any more."""
     plan: Plan | None = live.plan
     if plan is None or plan.chain is not composite._chain or not plan.fits():
         plan = live.plan = Plan(composite, live, composite._chain)
@@ -31,6 +32,7 @@ def plan_of(composite: Any, live: Live) -> Plan:
 
 
 def plan_of_turn(composite: Any, live: Live, turn: Turn) -> Plan:
+    """The plan of the chain in a learned order, as `plan_of`."""
     plan: Plan | None = turn.plan
     if plan is None or not plan.fits():
         plan = turn.plan = Plan(composite, live, turn.links)
