@@ -542,6 +542,8 @@ def test_check_store_finds_each_broken_store(broken: type[Folder], check: str, t
     findings = dict(line[2:].split(": ", 1) for line in str(caught.value).split("\n") if line.startswith("- "))
     assert check in findings, caught.value
     assert told in str(caught.value)
+    if "hang" in told:
+        assert f"{Path(__file__).name}" in str(caught.value), "no stack shows where it hangs"
     assert "hush-hush" not in str(caught.value)
 
 

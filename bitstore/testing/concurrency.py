@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
+import os
 import pickle
 import secrets
+import signal
+import sys
+import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -51,9 +57,15 @@ def threads(trial: Trial) -> None:
     deadline = time.monotonic() + trial.limit
     for thread in workers:
         thread.join(max(0.0, deadline - time.monotonic()))
-    hanging = sum(thread.is_alive() for thread in workers)
-    must(not hanging, f"{hanging} of {_THREADS} threads hang")
+    hanging = [thread for thread in workers if thread.is_alive()]
+    must(not hanging, f"{len(hanging)} of {_THREADS} threads hang\n{_where(hanging)}")
     must(not problems, "; ".join(problems[:1]))
+
+
+def _where(hanging: list[threading.Thread]) -> str:
+    frames = sys._current_frames()
+    stacks = [traceback.format_stack(frames[thread.ident]) for thread in hanging[:1] if thread.ident in frames]
+    return "".join(line for stack in stacks for line in stack)
 
 
 def copies(trial: Trial) -> None:
@@ -118,7 +130,13 @@ class _Child:
     def __init__(self, work: Callable[[], str | None]) -> None:
         context: Any = multiprocessing.get_context("fork")
         self._answers, sending = context.Pipe(duplex=False)
-        self._process = context.Process(target=lambda: sending.send(work()), daemon=True)
+        self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+
+        def report() -> None:
+            faulthandler.register(signal.SIGUSR1, self._stacks, all_threads=True)
+            sending.send(work())
+
+        self._process = context.Process(target=report, daemon=True)
         with warnings.catch_warnings():
             # That forking a process with threads is delicate is just what is tried here.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -128,7 +146,7 @@ class _Child:
     def problem(self, deadline: float) -> str | None:
         """What it reports. Waits until `deadline` (`time.monotonic()`)."""
         if not self._answers.poll(max(0.0, deadline - time.monotonic())):
-            return "it hangs"
+            return f"it hangs\n{self._stack()}"
         try:
             answer: str | None = self._answers.recv()
         except EOFError:
@@ -136,11 +154,23 @@ class _Child:
             return f"it died (exit code {self._process.exitcode})"
         return answer
 
+    def _stack(self) -> str:
+        # The handler is C code, which needs no lock of Python: it answers whatever the child waits for.
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGUSR1)
+        for _ in range(50):
+            self._stacks.seek(0)
+            if (text := self._stacks.read().decode(errors="replace")).count("\n") > 1:
+                break
+            time.sleep(0.02)
+        return text
+
     def end(self) -> None:
         """Kill it if it is still there."""
         self._process.kill()
         self._process.join()
         self._answers.close()
+        self._stacks.close()
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (threads, copies, forks)
