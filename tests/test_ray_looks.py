@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -236,6 +237,11 @@ def test_a_look_at_a_pickled_dataset_calls_only_for_the_rows_it_shows(calls: Cal
 def test_the_schema_of_an_unknown_column_is_an_error(calls: Calls) -> None:
     with pytest.raises(Exception, match="no column 'sha256'"):
         calls.fetch(calls.read().map(upper), column="sha256").schema()
+
+
+@pytest.mark.parametrize("empty", [pyarrow.table({}), pandas.DataFrame(), {}], ids=["pyarrow", "pandas", "numpy"])
+def test_an_empty_block_without_columns_tells_no_schema(empty: Any) -> None:
+    assert list(FetchBlobs(Sha1Composite()).without_lookups(empty)) == []
 
 
 class NotedBatches(FetchBlobs):

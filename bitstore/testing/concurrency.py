@@ -8,11 +8,9 @@ import os
 import pickle
 import secrets
 import signal
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -57,15 +55,16 @@ def threads(trial: Trial) -> None:
     deadline = time.monotonic() + trial.limit
     for thread in workers:
         thread.join(max(0.0, deadline - time.monotonic()))
-    hanging = [thread for thread in workers if thread.is_alive()]
-    must(not hanging, f"{len(hanging)} of {_THREADS} threads hang\n{_where(hanging)}")
+    hanging = sum(thread.is_alive() for thread in workers)
+    must(not hanging, f"{hanging} of {_THREADS} threads hang\n{_stacks() if hanging else ''}")
     must(not problems, "; ".join(problems[:1]))
 
 
-def _where(hanging: list[threading.Thread]) -> str:
-    frames = sys._current_frames()
-    stacks = [traceback.format_stack(frames[thread.ident]) for thread in hanging[:1] if thread.ident in frames]
-    return "".join(line for stack in stacks for line in stack)
+def _stacks() -> str:
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 def copies(trial: Trial) -> None:
