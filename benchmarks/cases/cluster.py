@@ -15,10 +15,14 @@ from benchmarks.results import Result, Verdict
 __all__ = ["run", "second_pass"]
 
 _NODES = 3
+_AGAIN = 4  # times that a later pass asks for each digest, so that its beginning and its end count for little
 
 
 def run(bench: Bench) -> Result:
-    """Rows a second after the first output, and the time until it: ours, Ray's own, and what one writes by hand."""
+    """Rows a second and CPU a row after the first output, and the time until it.
+
+    Of `fetch_blobs`, of Ray's own `download`, and of what one writes by hand.
+    """
     plain = bench.small()
     with Nodes(_NODES, plain["url"]) as nodes:
         job = _job(plain, nodes)
@@ -50,7 +54,15 @@ def run(bench: Bench) -> Result:
             least=least,
         )
 
-    result.verdicts = [times(direct, download, 2.5), times(direct, boto, 8), times(direct, alone, 0.6)]
+    def cpu(one: Contestant, other: Contestant, most: float) -> Verdict:
+        if one not in through or other not in through:
+            return Verdict(f"{(one if one not in through else other).name} could not take part", None)
+        return Verdict(f"CPU per row, {one.name}, times {other.name}", rounds.paired(one, other, _cpu), most=most)
+
+    result.verdicts = [times(direct, download, 4), times(direct, boto, 8), times(direct, alone, 0.6)]
+    result.verdicts += [cpu(direct, alone, 1.5), cpu(direct, download, 0.35), cpu(owner, direct, 1.4)]
+    if not bench.quick:
+        result.verdicts.append(cpu(local, direct, 1.25))
     if direct in through and nothing in through:
         slower = rounds.paired(direct, nothing, lambda turn: float(turn.told["first"]))
         result.verdicts.append(Verdict(f"time to the first output, times {nothing.name}", slower, most=1.5))
@@ -75,13 +87,19 @@ def second_pass(bench: Bench) -> Result:
     names = len(plain["names"].read_text().split())
     rates: list[tuple[float, float]] = []
     requests: list[tuple[int, int]] = []
+    handed: list[float] = []
     times = 1 if bench.quick else bench.rounds
     for number in range(times):
         with Nodes(_NODES, slow["url"]) as nodes:  # new nodes, with empty disks
-            each = _ours({**_job(slow, nodes), "rows": 1024}, "owner", names, cached=True, batch=1024)
-            with rounds.running([each]) as ready:
+            job = {**_job(slow, nodes), "rows": 1024}
+            each = _ours(job, "owner", names, cached=True, batch=1024)
+            own = _ours(job, "direct", names, cached=True, batch=1024)
+            with rounds.running([each, own]) as ready:
                 try:
                     passes = [_pass(bench, each, names) for _ in ("first", "second") if ready]
+                    if own in ready:
+                        own.turn(names)  # each node's disk has them all after this
+                        handed.append(_cpu(each.turn(_AGAIN * names)) / _cpu(own.turn(_AGAIN * names)))
                 except Failed as error:
                     rounds.say(f"  left out: {error}")
         result.versions.update(each.versions)
@@ -104,6 +122,11 @@ def second_pass(bench: Bench) -> Result:
             Verdict("requests of a first pass, for each digest", worst / names, least=1, most=1),
             Verdict("requests of a second pass", float(max(again for _, again in requests)), most=0),
             Verdict("rows/s of the second pass, times the first", median(b / a for a, b in rates), least=3),
+            Verdict(
+                "CPU per row of a later pass, times that of map actors with a DiskCache of their own",
+                median(handed) if len(handed) == times else None,
+                most=1.1,
+            ),
         ]
     else:
         result.verdicts = [Verdict("the two passes could not be made in each round", None)]
@@ -153,6 +176,12 @@ def _rate(turn: Turn) -> float:
     return float(told["rows_after"] / told["seconds_after"]) if "first" in told else turn.rate
 
 
+def _cpu(turn: Turn) -> float:
+    """CPU microseconds a row, of a dataset: after its first output."""
+    told = turn.told
+    return float(told["cpu_after"] / told["rows_after"] * 1e6) if "first" in told else turn.cpu
+
+
 def _add(result: Result, through: list[Contestant], everybody: list[Contestant]) -> None:
     result.columns = ("contestant", "rows/s after the first output", "CPU µs per row", "seconds to the first output")
 
@@ -160,12 +189,9 @@ def _add(result: Result, through: list[Contestant], everybody: list[Contestant])
         return format(median(value(turn) for turn in each.turns), form)
 
     for each in sorted(through, key=lambda each: -median(_rate(turn) for turn in each.turns)):
-        if "first" in each.turns[0].told:
-            cpu = middle(each, lambda turn: turn.told["cpu_after"] / turn.told["rows_after"] * 1e6, ",.0f")
-            first = middle(each, lambda turn: turn.told["first"], ".1f")
-        else:
-            cpu, first = middle(each, lambda turn: turn.cpu, ",.0f"), ""
-        result.table.append((each.name, middle(each, _rate, ",.0f"), cpu, first))
+        is_dataset = "first" in each.turns[0].told
+        first = middle(each, lambda turn: turn.told["first"], ".1f") if is_dataset else ""
+        result.table.append((each.name, middle(each, _rate, ",.0f"), middle(each, _cpu, ",.0f"), first))
     for each in everybody:
         result.raw[each.name] = [turn.told for turn in each.turns]
         result.versions.update(each.versions)
