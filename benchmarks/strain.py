@@ -26,7 +26,7 @@ NODES = 1000
 BUCKET = 5_500.0  # GETs a second that S3 promises for one partition of the keys
 # What bounds the requests, by what the page calls it: the kind, the rate of the whole cluster, the seconds simulated.
 LIMITS: dict[str, tuple[str, float, float]] = {
-    "nothing": ("none", 1.0, 3.0),
+    "nothing": ("none", 1.0, 20.0),
     "`RateLimit` of a thousandth on each node": ("process", BUCKET, 10.0),
     "`ClusterRate` of as much": ("cluster", BUCKET, 10.0),
     "`ClusterRate` of twice as much": ("cluster", 2 * BUCKET, 10.0),

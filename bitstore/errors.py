@@ -72,11 +72,14 @@ class StoreNotAvailable(BitstoreError):
         is not out, so there is nothing to wait for.
     no_container
         The bucket or folder does not exist: no blob is there, and none can be kept there.
+    overrun
+        The service refuses a part of all requests, because there are too many (429, 503): a later try may pass.
     """
 
     unreachable: bool = False
     definite: bool = False
     no_container: bool = False
+    overrun: bool = False
 
     def __init__(self, store: object, reason: str | None = None) -> None:
         name = text_of(store)
@@ -85,7 +88,7 @@ class StoreNotAvailable(BitstoreError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        said = {name: True for name in ("unreachable", "definite", "no_container") if getattr(self, name)}
+        said = {name: True for name in ("unreachable", "definite", "no_container", "overrun") if getattr(self, name)}
         return (*super().__reduce__(), said) if said else super().__reduce__()
 
 

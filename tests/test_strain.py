@@ -29,15 +29,13 @@ def test_the_strain_gives_the_same_result_again() -> None:
     assert disks.run(strain.NODES, strain.NODES // 10, "local", strain.BATCH) == FIGURES["disks"][2]["local"]
 
 
-def test_a_bucket_that_throttles_is_used_up_by_a_limited_cluster_and_wasted_by_an_unlimited_one() -> None:
+def test_a_bucket_that_throttles_is_used_up_and_no_row_fails_with_a_limit_or_without() -> None:
     limited = throttled.run(20, "process", 110.0, bucket=110.0, seconds=6.0)
     assert limited["served"] > 0.9 and limited["requests"] < 1.1 and limited["failed"] == 0
-    unlimited = throttled.run(20, "none", 1.0, bucket=110.0, seconds=3.0)
-    assert unlimited["served"] > 0.9 and unlimited["requests"] > 5 and unlimited["failed"] > 0.1
+    unlimited = throttled.run(20, "none", 1.0, bucket=110.0, seconds=12.0)
+    assert unlimited["served"] > 0.9 and unlimited["requests"] < 1.3 and unlimited["failed"] == 0
     # So it is on a thousand nodes.
-    nothing, *bounded = FIGURES["throttled"]
-    assert nothing["failed"] > 0.1
-    assert all(row["failed"] == 0 and row["served"] > 0.8 for row in bounded)
+    assert all(row["failed"] < 0.0005 and row["served"] > 0.8 and row["requests"] < 2 for row in FIGURES["throttled"])
 
 
 def test_one_slow_disk_holds_up_all_actors_of_owner_and_only_its_own_of_local() -> None:

@@ -21,7 +21,7 @@ from bitstore._lookup import window
 from bitstore._lookup.options import LookupOptions
 from bitstore._lookup.retry import Rate, Retry, TransferCounts, send
 from bitstore._support import clock as runtime
-from bitstore._tiers.breaker import Breaker
+from bitstore._tiers.breaker import PROBE_PAUSE, Breaker
 from bitstore._transport.pace import Pace
 from bitstore._transport.scheduler import Scheduler
 from bitstore._transport.transport import Ended, Exchange
@@ -185,9 +185,12 @@ class Node:
                     return True
                 self.breaker.failed(ticket, StoreNotAvailable("bucket", "503"))
             retry_in, down_for = self.breaker.retry_in, self.breaker.down_for
+            if retry_in is None:  # it has answered others since (`Question.error`)
+                retry_in = PROBE_PAUSE
             tries += down_for == 0 or self.world.now - down_for > failed_at
             failed_at = self.world.now
-            if retry_in is None or tries > window._TRIES or down_for + retry_in > _PATIENCE:
+            most = window._TRIES_OVERRUN if self.tally.is_eased else window._TRIES
+            if tries > most or down_for + retry_in > _PATIENCE:
                 return False
             yield Sleep(retry_in * max(1, tries) + random.uniform(0.05, 0.25))
 

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bitstore._lookup.cut import Cut
+from bitstore._lookup.eased import AdaptiveRate
 from bitstore._support import clock
 from bitstore._support.checks import ChecksOptions, check_seconds
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 
-__all__ = ["OUTAGES", "Pays", "Rate", "Retry", "TransferCounts", "send"]
+__all__ = ["ASK_FOR_LESS", "OUTAGES", "Pays", "Rate", "Retry", "TransferCounts", "send"]
 
 # The service is out, or asks for less. Beside the registered statuses those of proxies at the edge of networks:
 # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/ (52x, 530),
 # bandwidth and overload of hosting services (509, 529), and time-outs of proxies (598, 599).
 OUTAGES = frozenset({429, 502, 503, 504, 509, *range(520, 528), 529, 530, 598, 599})
 TRANSIENT_STATUSES = OUTAGES | {408, 425, 500}
-_ASK_FOR_LESS = frozenset({429, 503, 509, 529})
+ASK_FOR_LESS = frozenset({429, 503, 509, 529})
 
 # libcurl codes after which the same request may succeed (https://curl.se/libcurl/c/libcurl-errors.html):
 # could not resolve / connect, partial file, timeout, SSL connect, got nothing, send, receive, HTTP/2 stream.
@@ -90,13 +91,53 @@ class TransferCounts:
         What each of them is paid with, retries as well; None: they are not counted against any budget.
     """
 
-    __slots__ = ("rate", "requests", "retries", "till")
+    __slots__ = ("eased", "rate", "requests", "retries", "till")
 
     def __init__(self, rate: Rate | None = None, till: Pays | None = None) -> None:
         self.rate = rate
         self.till = till
         self.requests = 0
         self.retries = 0
+        self.eased: dict[str, AdaptiveRate] = {}  # by origin (`https://host`): those that refuse some requests
+
+    def easing(self, url: str) -> AdaptiveRate | None:
+        """What requests to `url` wait for, because their origin has refused some; None: for nothing."""
+        origin = _origin(url)
+        eased = self.eased.get(origin)
+        if eased is not None and eased.is_over:
+            self.eased.pop(origin, None)
+            return None
+        return eased
+
+    @property
+    def is_eased(self) -> bool:
+        """Whether an origin refuses so many requests that they are bounded."""
+        return any(each.per_second is not None for each in list(self.eased.values()))
+
+    def refused(self, url: str) -> None:
+        """A request was answered by 429 or 503."""
+        if self.rate is not None:
+            self.rate.slow_down()
+        elif (eased := self.easing(url)) is not None:
+            eased.count(refused=True)
+        else:
+            self.eased.setdefault(_origin(url), AdaptiveRate()).count(refused=True)
+
+    def answered(self, url: str) -> None:
+        """A request was not refused."""
+        if self.eased and (eased := self.easing(url)) is not None:
+            eased.count(refused=False)
+
+    def turn_steps(self, url: str) -> Steps[None]:
+        """Wait until a request may go."""
+        if self.rate is not None:
+            yield from self.rate.turn_steps()
+        elif (eased := self.easing(url)) is not None:
+            yield from eased.turn_steps()
+
+
+def _origin(url: str) -> str:
+    return url[: url.find("/", len("https://"))]
 
 
 def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Response]:
@@ -112,8 +153,8 @@ def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Respons
     TransferError
         The last attempt brought no whole answer.
     """
-    if tally.rate is not None:
-        yield from tally.rate.turn_steps()
+    if tally.rate is not None or tally.eased:
+        yield from tally.turn_steps(request.url)
     started = clock.monotonic()
     tally.requests += 1
     try:
@@ -122,6 +163,8 @@ def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Respons
         # Within this clause, which forgets the error at its end: see the end of _send_again.
         return (yield from _send_again(request, retry, tally, error, started))
     if response.status not in TRANSIENT_STATUSES:
+        if tally.eased:
+            tally.answered(request.url)
         return response  # by far the most: nothing of what follows is made for them
     return (yield from _send_again(request, retry, tally, response, started))
 
@@ -149,21 +192,22 @@ def _send_again(
                     # what had come of a large blob in memory until the collector finds it.
                     del outcome
         elif outcome.status not in TRANSIENT_STATUSES:
+            tally.answered(request.url)
             whole = cut.complete(outcome)
             if whole is not None or attempt >= retry.attempts:
                 return outcome if whole is None else whole
             delay = 0.0
         else:
-            if tally.rate is not None and outcome.status in _ASK_FOR_LESS:
-                tally.rate.slow_down()
+            if outcome.status in ASK_FOR_LESS:
+                tally.refused(request.url)
             # The server's own word counts, spread a little so that a crowd does not come back as one.
             delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)
             if attempt >= retry.attempts or clock.monotonic() - started + delay > retry.budget:
                 return outcome
         yield Sleep(delay)
-        if tally.rate is not None:
+        if tally.rate is not None or tally.eased:
             asked = clock.monotonic()
-            yield from tally.rate.turn_steps()
+            yield from tally.turn_steps(request.url)
             started += clock.monotonic() - asked  # the server is not to blame for it
         tally.requests += 1
         tally.retries += 1

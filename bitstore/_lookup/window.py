@@ -24,6 +24,7 @@ _LOOKUPS = 128  # lookups in the window at least, unless the caller says otherwi
 _PER_TRANSFER = 2  # lookups in the window for each transfer that may be under way
 _SPARE = 64  # further lookups in the window: answers that the consumer has yet to take must not hold up transfers
 _TRIES = 2  # further tries of a lookup that failed although others were answered
+_TRIES_OVERRUN = 5  # the same where the service refuses a part of all requests, which says nothing about the blob
 _FIRST_LOOKUPS = 16  # lookups in the window before anything is known of the blobs' sizes
 _LARGE = 1024 * 1024  # bytes of a blob, from which on several threads help whatever else there is
 _NEVER = float("-inf")  # before all times
@@ -204,7 +205,8 @@ class Window:
         # An outage that began after the last failure says that the tier has answered in between.
         lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
         lookup.failed_at = now
-        if error.retry_in is None or lookup.tries > _TRIES or error.down_for + error.retry_in > self._patience:
+        most = _TRIES_OVERRUN if all(getattr(each, "overrun", False) for _, each in error.failures) else _TRIES
+        if error.retry_in is None or lookup.tries > most or error.down_for + error.retry_in > self._patience:
             return False
         # A little later than the probe, whose answer then holds for all lookups after it.
         pause = error.retry_in * max(1, lookup.tries) + random.uniform(0.05, 0.25)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, N
 
 from bitstore._lookup.opened import FIRST_BYTES, Opened, PinnedFile
 from bitstore._lookup.partial import Partial
-from bitstore._lookup.retry import Retry, TransferCounts, send
+from bitstore._lookup.retry import ASK_FOR_LESS, Retry, TransferCounts, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
@@ -181,7 +181,8 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     @property
     def _has_express(self) -> bool:
         """Whether nothing is in the way of a request that `first_request` makes."""
-        return self.client is None and self._tally.rate is None and self._tally.till is None
+        tally = self._tally
+        return self.client is None and tally.rate is None and tally.till is None and not tally.eased
 
     # ------------------------------------------------------------------ lookups as steps
 
@@ -407,6 +408,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         failure.unreachable = problem.unreachable
         failure.definite = problem.definite
         failure.no_container = problem.no_bucket
+        failure.overrun = problem.status in ASK_FOR_LESS and self._tally.is_eased
         raise failure from problem.cause
 
     def _no_container(self, uri: str, text: str) -> str:
