@@ -442,7 +442,7 @@ def test_no_more_lookups_are_hedged_than_the_share_allows(shelves: Shelves) -> N
     before = composite.stats()["two"].hedged
     with ThreadPoolExecutor(1) as threads:
         lookups = threads.submit(lambda: list(composite.get_many(held, in_flight=12)))
-        rule.wait_hits(12)
+        rule.wait_hits(6)  # a lookup that is hedged may end before its first request has left
         wait_until(lambda: composite.stats()["two"].hits == 6)
         hold.release()
         assert {blob.uri: blob.data for blob in lookups.result()} == held
