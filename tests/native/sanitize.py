@@ -33,6 +33,10 @@ TESTS = [
     "test_native_connections.py",
     "test_transport_endings.py",
 ]
+# A fork takes the allocator of gcc's AddressSanitizer along as it is: locked, where another thread allocates. The child
+# then hangs in its first `malloc`, which says nothing about the code. These fork while the transfer thread is at work.
+ENDING = "test_transport_endings.py::test_a_process_may_exit_in_the_middle_of_transfers"
+FORKS = [f"{ENDING}[in a forked child-native-{server}]" for server in ("server", "tls_server")]
 FOLDERS = ["bitstore", "ray_integration", "epic", "tests"]
 INCLUDE = f"-I{sysconfig.get_path('include')}"
 # What both compilers must be able to build: options beside FLAGS, and a header.
@@ -118,6 +122,7 @@ def test() -> int:
         files = sorted(str(path) for pattern in TESTS for path in (top / "tests").glob(pattern))
         # Where a test runs over each transport, only over this one.
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "native", *files]
+        pytest += [f"--deselect=tests/{test}" for test in FORKS]
         return subprocess.run(pytest, cwd=top, env=environment, check=False).returncode
 
 
