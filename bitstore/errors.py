@@ -281,6 +281,7 @@ class LookupFailed(StoreNotAvailable):
         self.retry_in = retry_in
         self.down_for = down_for
         self.paid_for = paid_for
+        self.overrun = bool(failures) and all(getattr(error, "overrun", False) for _, error in failures)
 
     def __reduce__(self) -> tuple[Any, ...]:
         store, uri, failures, missing = self._params

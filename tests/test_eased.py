@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import pickle
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.strained import throttled
-from bitstore import HTTPRaw, Sha1Composite, Sha1Store
+from bitstore import HTTPRaw, LookupFailed, Sha1Composite, Sha1Store
 from bitstore._lookup.eased import AdaptiveRate
 from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore.steps import Profile, Request, Response, Sleep
 from tests.clock import HandClock
+from tests.servers import CountedAPI
+from tests.servers.faults import Answer
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Asked
 from tests.servers.wire import Response as Told
 from tests.servers.wire import make_response
+from tests.stores import blobs
 from tests.waiting import processes
 
 URL = "https://host/blob"
@@ -124,6 +131,45 @@ def test_a_rate_of_the_user_is_told_instead(clock: HandClock) -> None:
     assert isinstance(next(steps), Request)
     assert isinstance(steps.send(Response(503, b"", {}, 0.0)), Sleep)
     assert rate.told == 1 and tally.eased == {}
+
+
+def test_waiting_requests_go_once_the_bound_is_over(clock: HandClock) -> None:
+    rate = AdaptiveRate()
+    rate.per_second = 1.0
+    rate._next = clock.now + 1000
+    steps = rate.turn_steps()
+    assert isinstance(next(steps), Sleep)
+    clock.now += 31
+    assert next(steps, None) is None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_batch_asks_more_often_where_a_part_of_all_requests_is_refused(nested: bool, api: CountedAPI) -> None:
+    api.blobs = blobs(1000)
+    bad = next(iter(api.blobs))
+    api.rules.add(Answer(503), path=bad)
+    raw = HTTPRaw(retry=Retry(attempts=1))
+    eased = raw.counts().eased.setdefault(api.url, AdaptiveRate())
+    eased.per_second = 1e6
+    store = Sha1Composite()
+    store.append_source(Sha1Store(raw, api.blob_url(""), verify=True))
+    if nested:
+        inner, store = store, Sha1Composite()
+        store.append_source(inner)
+    failed = threading.Event()
+
+    def inputs() -> Iterator[str]:
+        yield bad
+        good = itertools.cycle(digest for digest in api.blobs if digest != bad)
+        yield from itertools.takewhile(lambda _: not failed.is_set(), good)
+
+    for blob in store.get_many(inputs(), in_flight=20):
+        assert blob.found == (blob.uri != bad)
+        if not blob.found:
+            assert isinstance(blob.error, LookupFailed) and blob.error.overrun
+            assert pickle.loads(pickle.dumps(blob.error)).overrun
+            failed.set()
+    assert api.calls[bad] == 6
 
 
 def test_the_express_lane_is_closed_while_an_origin_is_eased() -> None:

@@ -303,7 +303,7 @@ def test_random_answers_come_to_the_same(
     if how in OWN:
         only_by(how, monkeypatch)
     now = Virtual(monkeypatch)
-    for seed in range(9):
+    for seed in range(12):
         script = Script(seed, TIERS[: 1 + seed % 3])
         by_steps = performed(script, BySteps, kind, shelves, how, now)
         taken = performed(script, Sha1Composite, kind, shelves, how, now)

@@ -73,7 +73,7 @@ class AdaptiveRate:
 
     def turn_steps(self) -> Steps[None]:
         """Wait until a request may go."""
-        while (rate := self.per_second) is not None:
+        while (rate := self.per_second) is not None and not self.is_over:
             now = clock.monotonic()
             if self._next <= now + _AHEAD:
                 turn = max(self._next, now - _BURST)

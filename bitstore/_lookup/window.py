@@ -205,7 +205,7 @@ class Window:
         # An outage that began after the last failure says that the tier has answered in between.
         lookup.tries += error.down_for == 0 or now - error.down_for > lookup.failed_at
         lookup.failed_at = now
-        most = _TRIES_OVERRUN if all(getattr(each, "overrun", False) for _, each in error.failures) else _TRIES
+        most = _TRIES_OVERRUN if error.overrun else _TRIES
         if error.retry_in is None or lookup.tries > most or error.down_for + error.retry_in > self._patience:
             return False
         # A little later than the probe, whose answer then holds for all lookups after it.

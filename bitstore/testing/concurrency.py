@@ -158,8 +158,8 @@ class _Child:
         assert self._process.pid is not None
         os.kill(self._process.pid, signal.SIGUSR1)
         for _ in range(50):
-            self._stacks.seek(0)
-            if (text := self._stacks.read().decode(errors="replace")).count("\n") > 1:
+            # Without moving the position in the file, which the child shares.
+            if (text := os.pread(self._stacks.fileno(), 1_000_000, 0).decode(errors="replace")).count("\n") > 1:
                 break
             time.sleep(0.02)
         return text

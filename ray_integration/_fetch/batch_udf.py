@@ -205,9 +205,12 @@ class FetchBlobs:
         self._names.check_room(names)
 
     def without_lookups(self, batch: Any) -> Any:
-        """The rows of `batch` with new columns of the right types, all null: what a schema is read from."""
+        """The rows of `batch` with new columns of the right types, all null: what a schema is read from.
+
+        An empty block without columns gets none: with the new ones alone it would pass for the schema of all blocks.
+        """
         rows = self._open(batch)
-        if not rows.names:  # with the new columns alone it would pass for the schema of all blocks
+        if not rows.names:
             return batch
         columns = self._columns()
         for _ in range(rows.rows):
