@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,16 @@ def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.session.testsfailed:
         return  # the report of a failure holds its frame, and the cache in it
-    publisher._writing.clear()
     left = [thread for thread in set(threading.enumerate()) - before if thread.name == "bitstore-packs"]
     for _ in range(60):  # a cache ends with its last reference, and its thread may hold one for a moment
+        publisher._writing.clear()  # each time: a thread that publishes just now keeps its cache again afterwards
         gc.collect()
         for thread in left:
             thread.join(1 / len(left))
         if not any(thread.is_alive() for thread in left):
             break
-    assert not [thread for thread in left if thread.is_alive()]
+    frames = sys._current_frames()
+    assert not ["".join(traceback.format_stack(frames.get(thread.ident or 0))) for thread in left if thread.is_alive()]
 
 
 @pytest.fixture
