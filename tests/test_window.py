@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -201,3 +203,37 @@ def test_a_batch_that_ends_lets_go_of_the_inputs_of_its_caller(taken: int) -> No
     del inputs, answers
     gc.collect()
     assert window is not None and gone() is None
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+@pytest.mark.parametrize("waits", ["batch", "await"])
+def test_blobs_that_were_taken_are_let_go_of_while_another_lookup_goes_on(waits: str, timeout: float | None) -> None:
+    """By the transfer thread, which sleeps until that one has an answer, and by the time limits of those that ended."""
+    hanging = Shelf({"key": b"data"}, gated=True)
+    other = threading.Thread(target=lambda: list(hanging.get_many(["key"])))
+    other.start()
+    try:
+        assert hanging.entered.acquire(timeout=60)
+        store = Shelf(megabytes(3))
+        found: list[bytes] = []
+        if waits == "batch":
+            found += [blob.data or b"" for blob in store.get_many(list(store.held), timeout=timeout)]
+        else:
+
+            async def taken(shelf: Shelf) -> list[bytes]:
+                return [await shelf.aget(key, timeout=timeout) for key in shelf.held]
+
+            found += asyncio.run(taken(store))
+        store.held.clear()
+        gone = weakref.ref(store)
+        del store
+
+        def let_go() -> bool:
+            gc.collect()
+            # The references that count are the list, the argument of `getrefcount` and the variable of this loop.
+            return gone() is None and [sys.getrefcount(data) for data in found] == [3, 3, 3]
+
+        wait_until(let_go)  # a worker lets go of a call a moment after it has delivered its result
+    finally:
+        hanging.gate.set()
+        other.join()

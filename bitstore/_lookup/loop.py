@@ -138,25 +138,29 @@ class Loop:
 
     def _turn(self) -> bool:
         """One round: what others sent, what is due, what arrived. False: nothing left to do, the thread is out."""
-        inbox = self._inbox
-        while inbox:
-            function, args = inbox.popleft()
-            function(*args)
+        self._hear()
         self._timers.run_due()
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
             with self._lock:
-                if not inbox:
+                if not self._inbox:
                     self._thread = None
                     self._timers.clear()
                     self.workers.stop()
                     self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
                     return False
         self._poller.about_to_wait()
-        pause = 0.0 if inbox else self._timers.pause(_LONGEST_PAUSE)
+        pause = 0.0 if self._inbox else self._timers.pause(_LONGEST_PAUSE)
         self.scheduler.turn(clock.idle(pause) if pause and self._only_pauses() else pause)
         return True
+
+    def _hear(self) -> None:
+        """Do what other threads have sent. `_turn` sleeps with no variable that keeps a lookup, and its blob, alive."""
+        inbox = self._inbox
+        while inbox:
+            function, args = inbox.popleft()
+            function(*args)
 
     def _only_pauses(self) -> bool:
         """Whether the next event is the end of a lookup's `Sleep`: nothing is on the wire, and no call is running."""

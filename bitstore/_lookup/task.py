@@ -30,6 +30,7 @@ class Task:
     """
 
     __slots__ = (
+        "__weakref__",
         "call",
         "deliver",
         "error",

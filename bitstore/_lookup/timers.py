@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -16,10 +17,13 @@ _FEWEST_TO_PRUNE = 1000
 
 
 class Timers:
-    """Calls for tasks, each at its time. Only the transfer thread uses this."""
+    """Calls for tasks, each at its time. Only the transfer thread uses this.
+
+    A task that has ended is not kept: its time limit may be minutes away, and it has a blob.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], weakref.ref[Task], tuple[Any, ...]]] = []
         self._order = count()  # equal times are due in the order in which they were added
         self._prune_at = _FEWEST_TO_PRUNE  # so many timers that those of finished tasks are dropped
 
@@ -27,18 +31,19 @@ class Timers:
         """Call `function(task, *args)` at `when`, in seconds on the runtime's clock."""
         if len(self._heap) >= self._prune_at:
             # Mostly time limits of lookups that ended long before them.
-            self._heap = [timer for timer in self._heap if not timer[3][0].finished]
+            self._heap = [timer for timer in self._heap if not _is_over(timer[3])]
             heapq.heapify(self._heap)
             self._prune_at = max(_FEWEST_TO_PRUNE, 2 * len(self._heap))
-        heapq.heappush(self._heap, (when, next(self._order), function, (task, *args)))
+        heapq.heappush(self._heap, (when, next(self._order), function, weakref.ref(task), args))
 
     def run_due(self) -> None:
         """Make the calls that are due."""
         if self._heap:
             now = clock.monotonic()
             while self._heap and self._heap[0][0] <= now:
-                _, _, function, args = heapq.heappop(self._heap)
-                function(*args)
+                _, _, function, reference, args = heapq.heappop(self._heap)
+                if (task := reference()) is not None:
+                    function(task, *args)
 
     def pause(self, longest: float) -> float:
         """Seconds until the next call is due, at most `longest`."""
@@ -46,8 +51,13 @@ class Timers:
 
     def first_is(self, function: Callable[..., None]) -> bool:
         """Whether the next call is `function`, for a task that is not finished."""
-        return bool(self._heap) and self._heap[0][2] == function and not self._heap[0][3][0].finished
+        return bool(self._heap) and self._heap[0][2] == function and not _is_over(self._heap[0][3])
 
     def clear(self) -> None:
         """Forget all calls."""
         self._heap.clear()
+
+
+def _is_over(reference: weakref.ref[Task]) -> bool:
+    task = reference()
+    return task is None or task.finished
