@@ -37,7 +37,7 @@ from bitstore._tiers.express import express
 from bitstore._tiers.latency import Latencies
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
-from bitstore.steps import Request, Response, Sleep, TransferError
+from bitstore.steps import Found, Request, Response, Sleep, Steps, TransferError
 from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Hold, Reset, ResetAfter, Rule, s3_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Received
@@ -600,7 +600,7 @@ def test_a_lookup_that_is_given_up_holds_nothing_up(how: str, cls: type[Sha1Comp
     shelves.rules.clear()
 
 
-@pytest.mark.parametrize("how", ["log", "on_answer", "latencies"])
+@pytest.mark.parametrize("how", ["log", "on_answer", "all latencies", "some latencies"])
 def test_logs_and_observers_see_the_same(how: str, shelves: Shelves, caplog: pytest.LogCaptureFixture) -> None:
     script = Script(4, TIERS)
     seen: dict[type, Any] = {}
@@ -608,10 +608,10 @@ def test_logs_and_observers_see_the_same(how: str, shelves: Shelves, caplog: pyt
         composite = warmed(composite_of(cls, "S3", shelves, TIERS), shelves)
         list(composite.get_many([sha1(b"nowhere")]))  # the express lane is known to be open
         answers: list[Any] = []
-        latencies = Latencies(every=1)
+        latencies = Latencies(every=1 if how == "all latencies" else 3)
         if how == "on_answer":
             composite.on_answer = answers.append
-        elif how == "latencies":
+        elif "latencies" in how:
             latencies.watch(composite)
         script.prepare(shelves)
         caplog.clear()
@@ -624,6 +624,25 @@ def test_logs_and_observers_see_the_same(how: str, shelves: Shelves, caplog: pyt
         shelves.clear()
     assert seen[BySteps] == seen[Sha1Composite]
     assert any(seen[BySteps])
+
+
+def test_lookups_whose_latency_is_not_measured_take_the_express_lane(shelves: Shelves) -> None:
+    """As on Ray, where one in 16 is measured."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    latencies = Latencies(every=4)
+    latencies.watch(composite)
+    live = composite._live()
+    measures, by_steps = live.look, []
+
+    def look(store: Any, key: Any) -> Steps[Found]:
+        by_steps.append(key)
+        return measures(store, key)
+
+    live.look = look
+    held = blobs(20, salt="measured")
+    shelves.held.update({f"one/{digest}": data for digest, data in held.items()})
+    assert {blob.uri: blob.data for blob in composite.get_many(held)} == held
+    assert (len(by_steps), [name for name, _ in latencies.take()]) == (5, ["one"] * 5)
 
 
 @pytest.mark.parametrize("seconds", [0, 300])

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, NamedTuple
 
-from bitstore._lookup.asking import steps_of_get
 from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
@@ -111,7 +110,6 @@ class Express(Generator[Any, Any, Found]):
         if (
             plan.ways
             and composite._watch is None
-            and live.look is steps_of_get
             and not self._paid_for
             and not logger.isEnabledFor(logging.DEBUG)
             and live.flights.lead(key) is None  # else another lookup is under way: the steps wait for it
@@ -123,7 +121,7 @@ class Express(Generator[Any, Any, Found]):
 
     def _ask(self, place: int) -> Any:
         """Ask the plain tiers from `place` on: caches at once, up to the first request, which counts as sent."""
-        ways, key = self._plan.ways, self._key
+        ways, key, latencies = self._plan.ways, self._key, self._live.latencies
         for way in ways[place:]:
             self._place = place
             place += 1
@@ -132,10 +130,10 @@ class Express(Generator[Any, Any, Found]):
             self._ticket = way.breaker.admit_if_closed()
             if self._ticket is None:
                 return self._hand_over(way.position)
-            if way.raw is not None:
-                request = _request(way, key)
-                if request is None:
-                    return self._hand_over(way.position)
+            request = None if way.raw is None else _request(way, key)
+            if (way.raw is not None and request is None) or not (latencies is None or latencies.skips(way.store)):
+                return self._hand_over(way.position)  # where it is to be measured, the steps do so
+            if request is not None:
                 self._request = request
                 self._since = clock.monotonic()
                 way.tally.requests += 1
@@ -145,6 +143,8 @@ class Express(Generator[Any, Any, Found]):
             if type(looked) is Found and looked.matched and type(looked.data) is bytes:
                 return self._found(way, looked if looked.source == way.name else looked._replace(source=way.name))
             if type(looked) is not NotFoundInStore:
+                if looked is None and latencies is not None:
+                    latencies.take_back(way.store)
                 return self._hand_over(way.position, looked)
             self._lacks(way)
         return self._hand_over(ways[-1].position + 1)
@@ -192,6 +192,8 @@ class Express(Generator[Any, Any, Found]):
         """Let the steps of the composite go on from the request whose `outcome` is at hand."""
         way, request = self._plan.ways[self._place], self._request
         way.tally.requests -= 1  # they count the same request
+        if self._live.latencies is not None:
+            self._live.latencies.take_back(way.store)  # and the same lookup
         try:
             step = self._hand_over(way.position)
         except BaseException:

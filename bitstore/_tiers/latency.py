@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from itertools import count
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +16,13 @@ from bitstore.store import Store
 __all__ = ["Latencies"]
 
 _MOST = 10_000  # samples that are kept; beyond that the oldest go
+
+
+@dataclass
+class _Tier:
+    name: str
+    store: Any  # kept, so that no other store can get its id
+    lookups: int = 0  # begun in it so far; threads may miscount a few
 
 
 class Latencies:
@@ -34,15 +41,15 @@ class Latencies:
             raise ValueError(f"every={every}: must be at least 1")
         self.every = every
         self._samples: deque[tuple[str, float]] = deque(maxlen=_MOST)
-        # By the id of a tier's store, with the store itself, so that no other store can get that id.
-        self._tiers: dict[int, tuple[str, Any, count[int]]] = {}
+        self._tiers: dict[int, _Tier] = {}  # by the id of their stores
 
     def watch(self, composite: Composite) -> None:
         """Measure a composite from now on. Tiers that are appended later are not measured."""
         for tier in composite.tiers:
             # A sequence for each tier: lookups alternate between tiers, and one for all could always meet the same.
-            self._tiers.setdefault(id(tier.store), (tier.name, tier.store, count()))
-        composite._live().look = self._look
+            self._tiers.setdefault(id(tier.store), _Tier(tier.name, tier.store))
+        live = composite._live()
+        live.look, live.latencies = self._look, self
 
     def take(self) -> list[tuple[str, float]]:
         """Name of the tier and seconds, of each sample since the last call.
@@ -55,12 +62,28 @@ class Latencies:
             taken.append(self._samples.popleft())
         return taken
 
+    def skips(self, store: Store) -> bool:
+        """Whether the next lookup in this tier is not measured. Then it counts as begun, without `Live.look`."""
+        tier = self._tiers.get(id(store))
+        if tier is None:
+            return True
+        if tier.lookups % self.every == 0:
+            return False
+        tier.lookups += 1
+        return True
+
+    def take_back(self, store: Store) -> None:
+        """Count a lookup that `skips` has counted no longer: `Live.look` begins it, and does not measure it."""
+        if (tier := self._tiers.get(id(store))) is not None:
+            tier.lookups -= 1
+
     def _look(self, store: Store, key: Any) -> Steps[Found]:
-        known = self._tiers.get(id(store))
+        tier = self._tiers.get(id(store))
         steps = steps_of_get(store, key)
-        if known is None or next(known[2]) % self.every:
+        if tier is None:
             return steps
-        return self._measured(known[0], steps)
+        tier.lookups += 1
+        return steps if (tier.lookups - 1) % self.every else self._measured(tier.name, steps)
 
     def _measured(self, name: str, steps: Steps[Found]) -> Generator[Any, Any, Found]:
         begin = perf_counter()

@@ -72,8 +72,10 @@ class Live:
         self.turns: Any = None
         # When lookups are hedged (`bitstore._tiers.hedge.Hedge`); None: none was yet.
         self.hedge: Any = None
-        # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures.
+        # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures some of them.
         self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
+        # What measures (`bitstore._tiers.latency.Latencies`); None: nothing is measured.
+        self.latencies: Any = None
 
     def is_back(self, name: str) -> None:
         """Note that the cache called `name` has written a blob."""
