@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
@@ -23,27 +23,41 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[..., None], weakref.ref[Task], tuple[Any, ...]]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], list[weakref.ref[Task]], tuple[Any, ...]]] = []
         self._order = count()  # equal times are due in the order in which they were added
-        self._prune_at = _FEWEST_TO_PRUNE  # so many timers that those of finished tasks are dropped
+        self._tasks = 0  # in all timers together
+        self._prune_at = _FEWEST_TO_PRUNE  # so many tasks that timers of finished ones are dropped
 
     def at(self, when: float, function: Callable[..., None], task: Task, *args: Any) -> None:
         """Call `function(task, *args)` at `when`, in seconds on the runtime's clock."""
-        if len(self._heap) >= self._prune_at:
+        self._add(when, function, [weakref.ref(task)], args)
+
+    def at_for_each(self, when: float, function: Callable[..., None], tasks: Iterable[Task]) -> None:
+        """Call `function(task)` for each of `tasks` at `when`. One timer for all of them costs little more than one."""
+        self._add(when, function, [weakref.ref(task) for task in tasks], ())
+
+    def _add(
+        self, when: float, function: Callable[..., None], tasks: list[weakref.ref[Task]], args: tuple[Any, ...]
+    ) -> None:
+        if self._tasks >= self._prune_at:
             # Mostly time limits of lookups that ended long before them.
-            self._heap = [timer for timer in self._heap if not _is_over(timer[3])]
+            self._heap = [timer for timer in self._heap if not all(map(_is_over, timer[3]))]
             heapq.heapify(self._heap)
-            self._prune_at = max(_FEWEST_TO_PRUNE, 2 * len(self._heap))
-        heapq.heappush(self._heap, (when, next(self._order), function, weakref.ref(task), args))
+            self._tasks = sum(len(timer[3]) for timer in self._heap)
+            self._prune_at = max(_FEWEST_TO_PRUNE, 2 * self._tasks)
+        heapq.heappush(self._heap, (when, next(self._order), function, tasks, args))
+        self._tasks += len(tasks)
 
     def run_due(self) -> None:
         """Make the calls that are due."""
         if self._heap:
             now = clock.monotonic()
             while self._heap and self._heap[0][0] <= now:
-                _, _, function, reference, args = heapq.heappop(self._heap)
-                if (task := reference()) is not None:
-                    function(task, *args)
+                _, _, function, tasks, args = heapq.heappop(self._heap)
+                self._tasks -= len(tasks)
+                for reference in tasks:
+                    if (task := reference()) is not None:
+                        function(task, *args)
 
     def pause(self, longest: float) -> float:
         """Seconds until the next call is due, at most `longest`."""
@@ -51,11 +65,12 @@ class Timers:
 
     def first_is(self, function: Callable[..., None]) -> bool:
         """Whether the next call is `function`, for a task that is not finished."""
-        return bool(self._heap) and self._heap[0][2] == function and not _is_over(self._heap[0][3])
+        return bool(self._heap) and self._heap[0][2] == function and not all(map(_is_over, self._heap[0][3]))
 
     def clear(self) -> None:
         """Forget all calls."""
         self._heap.clear()
+        self._tasks = 0
 
 
 def _is_over(reference: weakref.ref[Task]) -> bool:
