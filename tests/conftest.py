@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import re
 import shutil
@@ -178,9 +179,16 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.fixture(autouse=True)
-def nothing_warned_of() -> None:
-    """Warnings that a test before this one has caused are given again: a process gives each only once."""
+def nothing_warned_of() -> Iterator[None]:
+    """Warnings that a test before this one has caused are given again: a process gives each only once.
+
+    And no handler of a test outlives it: records have errors, whose tracebacks keep stores and threads of later tests.
+    """
     once.given.clear()
+    logger = logging.getLogger("bitstore")
+    handlers = list(logger.handlers)
+    yield
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture

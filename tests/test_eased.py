@@ -174,9 +174,9 @@ def test_a_batch_asks_more_often_where_a_part_of_all_requests_is_refused(nested:
 
 def test_the_express_lane_is_closed_while_an_origin_is_eased() -> None:
     raw = HTTPRaw()
-    assert raw.first_request("https://host/", "a", "sha1") is not None
+    assert raw.first_requests("https://host/", "sha1") is not None
     raw.counts().eased["https://host"] = AdaptiveRate()
-    assert raw.first_request("https://host/", "a", "sha1") is None
+    assert raw.first_requests("https://host/", "sha1") is None
 
 
 def test_no_row_fails_where_twenty_nodes_ask_a_bucket_for_more_than_it_permits() -> None:

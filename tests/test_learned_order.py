@@ -416,9 +416,10 @@ def test_a_hedged_lookup_waits_for_the_slow_source_where_no_other_has_the_blob(a
         shelves.held[f"one/{digest}"] = Answer(403)
     hold = Hold()
     shelves.rules.add(hold, path=f"one/{digest}", times=1)
+    before = composite.stats()["three"].misses  # of lookups that a busy machine has hedged before
     with ThreadPoolExecutor(1) as threads:
         lookup = threads.submit(lambda: next(iter(composite.get_many([digest], patience=0))))
-        wait_until(lambda: composite.stats()["three"].misses == 1)
+        wait_until(lambda: composite.stats()["three"].misses > before)
         assert not api.calls
         hold.release()
         blob = lookup.result()
