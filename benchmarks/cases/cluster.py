@@ -32,11 +32,12 @@ def run(bench: Bench) -> Result:
         alone = bench.ours(plain, "get_many without Ray, one process")
         alone.count = many
         nothing = Contestant("a class that does nothing", "ray_trivial", job, count=many)
+        ready = Contestant("a class that has the blobs ready", "ray_ready", job, count=many)
         download = Contestant("Ray Data's download, by obstore", "ray_download", {**job, "by": "obstore"}, count=fewer)
         arrow = Contestant("Ray Data's download, by pyarrow", "ray_download", {**job, "by": "pyarrow"}, count=fewer)
         # In batches of 512, because with 4096 it would be seconds until each output.
         boto = Contestant("boto3, 16 threads in each actor", "ray_boto", {**job, "rows": 512}, count=few)
-        everybody = [nothing, direct, owner, alone, download, boto]
+        everybody = [nothing, ready, direct, owner, alone, download, boto]
         if bench.quick:
             through = _run(everybody, times=1, warm=[nothing])
         else:
@@ -66,6 +67,12 @@ def run(bench: Bench) -> Result:
     if direct in through and nothing in through:
         slower = rounds.paired(direct, nothing, lambda turn: float(turn.told["first"]))
         result.verdicts.append(Verdict(f"time to the first output, times {nothing.name}", slower, most=1.5))
+    if alone in through and ready in through:
+        floor = 1 + rounds.paired(ready, alone, _cpu)
+        result.notes.append(
+            "Where blobs cost what they cost without Ray, and Ray has them at once, a row takes the CPU of `get_many` "
+            f"and of a class that has the blobs ready: {floor:.2f} times `get_many`."
+        )
     result.notes.append(
         "A row of `download` costs a request more (HEAD before GET), and is not checked against its digest. "
         "Blocks stay on the nodes: reading them elsewhere would cost all the same."

@@ -33,4 +33,4 @@ class DigestCache(DigestStore):
 
     # A composite must see the failure to count it, and write as it means to: so it takes the steps, not this `put`.
     put_steps = DigestStore.put_steps
-    first_request = DigestStore.first_request  # lookups are those of any digest store
+    first_requests = DigestStore.first_requests  # lookups are those of any digest store

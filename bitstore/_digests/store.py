@@ -188,22 +188,27 @@ class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDige
     def _url(self, digest: str) -> str:
         return key_template(self.prefix).url(self._text(digest).lower())
 
-    def first_request(self, digest: str) -> Request | None:
-        """The request that `get_steps` would begin with, where bytes that match are the answer; None: it may not be.
+    def first_requests(self) -> Callable[[str], Request | None] | None:
+        """What makes the request that `get_steps` of a digest begins with, where bytes that match are the answer.
 
-        For the express lane, as the two methods below; `digest` is in lower case.
+        For the express lane, as the two methods below. It takes a digest in lower case, and returns None where that is
+        not asked for so. It holds for a moment. None: there is none now.
         """
-        if not self.verify or self._compression is not None:
-            return None
-        if self._membership is not None and self.denial(digest) is not None:
-            return None  # the steps of the composite put it off
         template = key_template(self.prefix)
-        if not template.is_plain:
+        if not self.verify or self._compression is not None or not template.is_plain:
             return None
-        request: Request | None = self.base_store.first_request(  # type: ignore[attr-defined]
-            template.start, template.rest(digest), self.algorithm
+        make: Callable[[str], Request] | None = self.base_store.first_requests(  # type: ignore[attr-defined]
+            template.start, self.algorithm
         )
-        return request
+        if make is None or (self._membership is None and template.ends_in_digest):
+            return make
+        rest, denial = template.rest, None if self._membership is None else self.denial
+
+        def first(digest: str) -> Request | None:
+            # What the index denies is put off by the steps of the composite.
+            return make(rest(digest)) if denial is None or denial(digest) is None else None
+
+        return first
 
     def plainly_matches(self, answer: Response, digest: str) -> bool:
         """Whether an answer with status 200 to this request is the blob; False: `get_steps` has to say."""

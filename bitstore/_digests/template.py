@@ -112,6 +112,11 @@ class KeyTemplate:
             return self._prefix + digest
         return "".join([part if isinstance(part, str) else digest[part] for part in self._parts])
 
+    @property
+    def ends_in_digest(self) -> bool:
+        """Whether the digest itself is all that follows the start."""
+        return self._prefix is not None
+
     def rest(self, digest: str) -> str:
         """What follows the start in the URL of `digest`."""
         return digest if self._prefix is not None else self.url(digest)[len(self.start) :]

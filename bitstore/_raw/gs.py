@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -126,12 +127,13 @@ class GSRaw(BucketStore[_State]):
         match = self._match(uri)
         return match[1], match[2]
 
-    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
         state, path = self._state(), _path_of_start(start)
         if path is None or not self._has_express or state.token.fresh_until <= time.monotonic():
             return None
-        url = f"{state.endpoint}{path}{rest.replace('/', '%2F')}?alt=media{self._billing()}"
-        return Request(self._signed(state, state.token.value), url, hash_with=hash_with)
+        profile, prefix = self._signed(state, state.token.value), f"{state.endpoint}{path}"
+        query = f"?alt=media{self._billing()}"
+        return lambda rest: Request(profile, f"{prefix}{rest.replace('/', '%2F')}{query}", hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and gcs_problem(answer).missing

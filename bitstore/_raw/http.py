@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -110,11 +110,12 @@ class HTTPRaw(WireStore[State]):
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
 
-    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
         begins = _in_ascii(start)
         if begins is None or not self._has_express:
             return None
-        return Request(self._state().own, begins + rest, hash_with=hash_with)
+        profile = self._state().own
+        return lambda rest: Request(profile, begins + rest, hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
         return _of_no_bucket_service(answer) and plain_problem(answer).missing

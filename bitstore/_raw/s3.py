@@ -10,6 +10,7 @@ import os
 import re
 import time
 from binascii import b2a_base64
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -198,14 +199,15 @@ class S3Raw(BucketStore[Routes]):
             answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
 
-    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
+    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
         place = _plain_start(start)
         if place is None or not self._has_express:
             return None
         route = self._state().remembered.get(place[0])
         if route is None or route.doubt or route.fresh_until <= time.monotonic():
             return None
-        return Request(route.profile, route.prefix + place[1] + rest, hash_with=hash_with)
+        profile, prefix = route.profile, route.prefix + place[1]
+        return lambda rest: Request(profile, prefix + rest, hash_with=hash_with)
 
     def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and s3_problem(answer).missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from bitstore._lookup.opened import FIRST_BYTES, Opened, PinnedFile
@@ -161,17 +161,18 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _new_state(self) -> S: ...
 
     @abstractmethod
-    def first_request(self, start: str, rest: str, hash_with: str) -> Request | None:
-        """The request that the `get_steps` of a URL would begin with; None: they begin otherwise.
+    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
+        """What makes the request that the `get_steps` of a URL begins with; None: they begin otherwise now.
 
-        For the express lane: an answer to it with status 200 has the blob as its body.
+        For the express lane: an answer to it with status 200 has the blob as its body. It takes the rest of a URL,
+        which needs no percent-encoding, and holds for a moment: addresses and credentials may change.
 
         Parameters
         ----------
-        start, rest
-            The two parts of the URL. All blobs of a store have the same start; the rest needs no percent-encoding.
+        start
+            What all URLs begin with.
         hash_with
-            That of the request.
+            That of the requests.
         """
 
     @abstractmethod
@@ -180,7 +181,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     @property
     def _has_express(self) -> bool:
-        """Whether nothing is in the way of a request that `first_request` makes."""
+        """Whether nothing is in the way of a request of `first_requests`."""
         tally = self._tally
         return self.client is None and tally.rate is None and tally.till is None and not tally.eased
 

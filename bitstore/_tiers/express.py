@@ -1,13 +1,12 @@
 """The express lane: a lookup without generators, as long as plain tiers give plain answers.
 
 The lane asks plain tiers (`bitstore._tiers.plain`): a cache at once, and a digest store by the request with which its
-steps would begin (`first_request`). It takes whole blobs that match and plain absences. Everything else is for the
+steps would begin (`first_requests`). It takes whole blobs that match and plain absences. Everything else is for the
 steps of the composite, which stay the only authority: they begin where the lane is, and get the answer in hand.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
+from bitstore._tiers.lane import Lane
 from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
 from bitstore._tiers.question import Said
 from bitstore._tiers.runtime import Live
@@ -24,18 +24,16 @@ from bitstore.steps import Found, Request, Response, Steps, TransferError
 
 __all__ = ["Begun", "Express", "express"]
 
-logger = logging.getLogger("bitstore")
-
 
 def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
     if composite._watch is not None or composite._hedge is not None:
         return None
     if composite._order is not None:  # which tier comes first is another matter for each lookup
-        return partial(Express, composite) if speaks(composite.__class__, "takes_express") else None
-    if not plan_of(composite, composite._live()).ways:
-        return None
-    return partial(Express, composite)
+        is_plain = speaks(composite.__class__, "takes_express")
+    else:
+        is_plain = bool(plan_of(composite, composite._live()).ways)
+    return partial(Express, Lane(composite)) if is_plain else None
 
 
 class Begun(NamedTuple):
@@ -54,8 +52,8 @@ class Express(Generator[Any, Any, Found]):
     """The lookup of one key: as steps, for drivers. Whichever driver begins it has to end or close it."""
 
     __slots__ = (
-        "_composite",
         "_key",
+        "_lane",
         "_leads",
         "_live",
         "_missing",
@@ -69,8 +67,8 @@ class Express(Generator[Any, Any, Found]):
         "_turn",
     )
 
-    def __init__(self, composite: Any, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
-        self._composite = composite
+    def __init__(self, lane: Lane, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
+        self._lane = lane
         self._key = key
         self._paid_for = paid_for
         self._steps: Steps[Found] | None = None  # those of the composite, once they have taken over
@@ -100,18 +98,15 @@ class Express(Generator[Any, Any, Found]):
         return self._go_on(answer)
 
     def _begin(self) -> Any:
-        composite, key = self._composite, self._key
-        live = composite._live()
-        if composite._order is None:
-            plan = plan_of(composite, live)
-        else:
+        composite, key = self._lane.composite, self._key
+        _, live, plan, is_open, _ = self._lane.glance(clock.monotonic())
+        if plan is None:
             turn = self._turn = composite._turns(live).turn(key)
             plan = plan_of_turn(composite, live, turn)
         if (
-            plan.ways
-            and composite._watch is None
+            is_open
+            and plan.ways
             and not self._paid_for
-            and not logger.isEnabledFor(logging.DEBUG)
             and live.flights.lead(key) is None  # else another lookup is under way: the steps wait for it
         ):
             self._live, self._plan, self._leads = live, plan, True
@@ -130,15 +125,15 @@ class Express(Generator[Any, Any, Found]):
             self._ticket = way.breaker.admit_if_closed()
             if self._ticket is None:
                 return self._hand_over(way.position)
-            request = None if way.raw is None else _request(way, key)
+            now = clock.monotonic()
+            request = None if way.raw is None else self._lane.request(way, key, now)
             if (way.raw is not None and request is None) or not (latencies is None or latencies.skips(way.store)):
                 return self._hand_over(way.position)  # where it is to be measured, the steps do so
             if request is not None:
-                self._request = request
-                self._since = clock.monotonic()
+                self._request, self._since = request, now
                 way.tally.requests += 1
                 return request
-            self._since = 0.0 if self._turn is None else clock.monotonic()
+            self._since = now
             looked = _looked(way.store, key)
             if type(looked) is Found and looked.matched and type(looked.data) is bytes:
                 return self._found(way, looked if looked.source == way.name else looked._replace(source=way.name))
@@ -185,7 +180,7 @@ class Express(Generator[Any, Any, Found]):
         """Let the steps of the composite go on from this position in the chain."""
         begun = Begun(self._live, self._plan.chain[position:], self._ticket, self._missing, self._turn, looked)
         self._leads = False
-        self._steps = self._composite.key_steps(self._key, begun=begun)
+        self._steps = self._lane.composite.key_steps(self._key, begun=begun)
         return self._steps.send(None)
 
     def _go_on(self, outcome: Response | BaseException) -> Any:
@@ -229,17 +224,6 @@ class Express(Generator[Any, Any, Found]):
             if self._ticket is not None:
                 self._plan.ways[self._place].breaker.abandoned(self._ticket)
             self._live.flights.land(self._key, None)
-
-
-def _request(way: Way, key: str) -> Request | None:
-    """The request to a plain tier; None: it cannot be asked so now."""
-    try:
-        if way.raw is not way.store.base_store:
-            return None
-        request: Request | None = way.store.first_request(key)
-    except Exception:  # the steps meet the same error, and know what it means
-        return None
-    return request
 
 
 def _looked(cache: Any, key: str) -> Found | Exception | None:

@@ -72,7 +72,7 @@ class Plan:
             if speaks(store.__class__, "answers_at_once"):
                 raw = None
             elif (
-                not all(speaks(part.__class__, "first_request") for part in (store, raw))
+                not all(speaks(part.__class__, "first_requests") for part in (store, raw))
                 or store.algorithm != algorithm
                 or costs(store)
             ):

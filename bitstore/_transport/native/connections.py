@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,15 @@ _ANSWERED, _DECLINED, _UNREACHABLE, _UNCLEAR, _TOO_LARGE, _CUT_OFF, _BROKEN, _ST
 class _Way:
     """An origin, and how requests to it are written."""
 
-    __slots__ = ("_host", "_moment", "_sheet", "_signer", "messages", "origin", "usable")
+    __slots__ = ("_host", "_moment", "_sheet", "_signer", "messages", "origin", "text", "usable")
 
     def __init__(self, profile: Profile, prefix: str) -> None:
         self.messages = messages = Messages(profile, prefix)
         self.usable = messages.usable
         self._host = prefix[prefix.index("//") + 2 :]
         self._signer = profile.signer if hasattr(profile.signer, "moment") else None
+        # Makes what `Group.begin` is given of a request; None: it cannot be written.
+        self.text: Callable[[Request], str | None] = messages.of if self._signer is None else messages.path
         self._moment: object = None
         self._sheet: Sheet | None = None
         trust = None
@@ -57,10 +60,6 @@ class _Way:
             profile.stall_timeout,
             min(profile.max_bytes or 0, 1 << 62),
         )
-
-    def text(self, request: Request) -> str | None:
-        """What `Group.begin` is given; None: the request cannot be written."""
-        return self.messages.of(request) if self._signer is None else self.messages.path(request)
 
     def sheet(self) -> Sheet | None:
         """What requests of this second have in common; None: nothing is signed here."""
