@@ -121,6 +121,22 @@ def test_an_error_answer_is_an_absence_or_a_failure_by_its_meaning(case: Case, a
     assert store.get(case.uri) == case.data
 
 
+RATES = [json_error(403, "slow down", reason) for reason in ("rateLimitExceeded", "userRateLimitExceeded")]
+
+
+@pytest.mark.parametrize("refusal", RATES, ids=["all", "one user"])
+def test_a_403_that_asks_for_less_is_tried_again_and_bounds_the_rate(case: Case, refusal: Any) -> None:
+    store = case.store()
+    case.proxy.rules.add(refusal, times=2)
+    assert store.get(case.uri) == case.data
+    assert store.counts().retries == 2
+    [eased] = store.counts().eased.values()
+    case.proxy.rules.add(refusal)
+    eased.per_second = 1e6
+    error = outcome(lambda: store.get(case.uri))
+    assert isinstance(error, StoreNotAvailable) and error.overrun
+
+
 @pytest.mark.parametrize("fault", [json_error(503, "backend error", "backendError"), Reset(), Cut(0)])
 def test_transient_faults_are_tried_again(case: Case, fault: Any) -> None:
     store = case.store()

@@ -6,6 +6,7 @@ Back-off is exponential with full jitter (https://aws.amazon.com/builders-librar
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,7 +71,7 @@ class Rate(Protocol):
         """Wait until a request may go."""
 
     def slow_down(self) -> None:
-        """The server asks for less (429, 503)."""
+        """The server asks for fewer requests."""
 
 
 class Pays(Protocol):
@@ -89,13 +90,21 @@ class TransferCounts:
         What each of them waits for, retries as well; None: nothing.
     till
         What each of them is paid with, retries as well; None: they are not counted against any budget.
+    is_refusal
+        Whether an answer asks for fewer requests. A 403 of which it says so is tried again.
     """
 
-    __slots__ = ("eased", "rate", "requests", "retries", "till")
+    __slots__ = ("eased", "is_refusal", "rate", "requests", "retries", "till")
 
-    def __init__(self, rate: Rate | None = None, till: Pays | None = None) -> None:
+    def __init__(
+        self,
+        rate: Rate | None = None,
+        till: Pays | None = None,
+        is_refusal: Callable[[Response], bool] = lambda answer: answer.status in ASK_FOR_LESS,
+    ) -> None:
         self.rate = rate
         self.till = till
+        self.is_refusal = is_refusal
         self.requests = 0
         self.retries = 0
         self.eased: dict[str, AdaptiveRate] = {}  # by origin (`https://host`): those that refuse some requests
@@ -115,7 +124,7 @@ class TransferCounts:
         return any(each.per_second is not None for each in list(self.eased.values()))
 
     def refused(self, url: str) -> None:
-        """A request was answered by 429 or 503."""
+        """The answer to a request was a refusal."""
         if self.rate is not None:
             self.rate.slow_down()
         elif (eased := self.easing(url)) is not None:
@@ -162,7 +171,7 @@ def send(request: Request, retry: Retry, tally: TransferCounts) -> Steps[Respons
     except TransferError as error:
         # Within this clause, which forgets the error at its end: see the end of _send_again.
         return (yield from _send_again(request, retry, tally, error, started))
-    if response.status not in TRANSIENT_STATUSES:
+    if response.status not in TRANSIENT_STATUSES and not (response.status == 403 and tally.is_refusal(response)):
         if tally.eased:
             tally.answered(request.url)
         return response  # by far the most: nothing of what follows is made for them
@@ -191,14 +200,14 @@ def _send_again(
                     # The error refers to this frame, and must not be referred to from it: such a cycle would keep
                     # what had come of a large blob in memory until the collector finds it.
                     del outcome
-        elif outcome.status not in TRANSIENT_STATUSES:
+        elif outcome.status not in TRANSIENT_STATUSES and not (outcome.status == 403 and tally.is_refusal(outcome)):
             tally.answered(request.url)
             whole = cut.complete(outcome)
             if whole is not None or attempt >= retry.attempts:
                 return outcome if whole is None else whole
             delay = 0.0
         else:
-            if outcome.status in ASK_FOR_LESS:
+            if tally.is_refusal(outcome):
                 tally.refused(request.url)
             # The server's own word counts, spread a little so that a crowd does not come back as one.
             delay = outcome.retry_after * random.uniform(1.0, 1.1) or retry.delay(attempt)

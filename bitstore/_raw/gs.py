@@ -135,6 +135,10 @@ class GSRaw(BucketStore[_State]):
         query = f"?alt=media{self._billing()}"
         return lambda rest: Request(profile, f"{prefix}{rest.replace('/', '%2F')}{query}", hash_with=hash_with)
 
+    @staticmethod
+    def _is_refusal(answer: Response) -> bool:
+        return gcs_problem(answer).asks_for_less
+
     def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and gcs_problem(answer).missing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from bitstore._lookup.retry import OUTAGES
+from bitstore._lookup.retry import ASK_FOR_LESS, OUTAGES
 from bitstore.steps import TIMED_OUT, TOO_LARGE, Response, TransferError
 
 __all__ = [
@@ -58,6 +58,11 @@ class Problem:
         """Whether it says nothing about this blob: see `StoreNotAvailable.unreachable`."""
         silent = isinstance(self.cause, TransferError) and self.cause.code in _SILENT
         return self.outage or self.status in OUTAGES or silent or self.code in GCS_RATES
+
+    @property
+    def asks_for_less(self) -> bool:
+        """Whether there are too many requests, whatever they are for."""
+        return self.status in ASK_FOR_LESS or self.code in GCS_RATES
 
     @property
     def definite(self) -> bool:

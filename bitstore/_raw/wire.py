@@ -101,7 +101,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     _till: Any = None  # what requests are paid with; None: they are counted against no budget
 
     def __init__(self, **options: Any) -> None:
-        self._tally = TransferCounts()
+        self._tally = TransferCounts(is_refusal=self._is_refusal)
         self._states: PerProcess[S] = PerProcess()
         self._configure(options)
 
@@ -174,6 +174,11 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         hash_with
             That of the requests.
         """
+
+    @staticmethod
+    def _is_refusal(answer: Response) -> bool:
+        """Whether an answer asks for fewer requests."""
+        return answer.status in ASK_FOR_LESS
 
     @abstractmethod
     def plainly_missing(self, answer: Response) -> bool:
@@ -371,7 +376,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__dict__.setdefault("price", None)
-        self._tally = TransferCounts(self.limit, self._till)
+        self._tally = TransferCounts(self.limit, self._till, self._is_refusal)
 
     def _profile(
         self, *, headers: Sequence[str] = (), signer: Signer | None = None, ca_bundle: str | None = None
@@ -409,7 +414,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         failure.unreachable = problem.unreachable
         failure.definite = problem.definite
         failure.no_container = problem.no_bucket
-        failure.overrun = problem.status in ASK_FOR_LESS and self._tally.is_eased
+        failure.overrun = problem.asks_for_less and self._tally.is_eased
         raise failure from problem.cause
 
     def _no_container(self, uri: str, text: str) -> str:
