@@ -8,6 +8,7 @@ import logging
 import random
 import re
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -497,6 +498,33 @@ def test_a_breaker_that_opens_meanwhile_changes_no_answer(kind: str, answer: str
 @pytest.mark.parametrize("answer", LATE)
 def test_a_tier_appended_meanwhile_is_for_later_lookups(answer: str, shelves: Shelves) -> None:
     assert len({str(_late("HTTP", answer, cls, shelves, _append)) for cls in (BySteps, Sha1Composite)}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bound_that_is_set_in_mid_batch_holds_for_later_lookups(kind: str, shelves: Shelves) -> None:
+    composite = warmed(composite_of(Sha1Composite, kind, shelves), shelves)
+    held = blobs(40, salt=f"mid-batch {kind}")
+    shelves.held.update({f"one/{digest}": data for digest, data in held.items()})
+    raw: Any = composite.tiers[0].store
+    turns: list[None] = []
+
+    class Counted:
+        def turn_steps(self) -> Steps[None]:
+            turns.append(None)
+            yield from ()
+
+        def slow_down(self) -> None:
+            raise AssertionError("nothing was refused")
+
+    def digests() -> Iterator[str]:
+        for number, digest in enumerate(held):
+            if number == 20:
+                raw.base_store.limit = Counted()
+                threading.Event().wait(0.01)  # ten times as long as the lane looks at what it knows
+            yield digest
+
+    assert {blob.uri: blob.data for blob in composite.get_many(digests(), in_flight=1)} == held
+    assert len(turns) == 20
 
 
 def _fail(composite: Sha1Composite, shelves: Shelves) -> None:

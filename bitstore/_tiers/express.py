@@ -15,7 +15,7 @@ from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.lane import Lane
-from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
+from bitstore._tiers.plain import Way, plan_of_turn, speaks
 from bitstore._tiers.question import Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.turns import Turn
@@ -29,11 +29,11 @@ def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
     if composite._watch is not None or composite._hedge is not None:
         return None
-    if composite._order is not None:  # which tier comes first is another matter for each lookup
-        is_plain = speaks(composite.__class__, "takes_express")
-    else:
-        is_plain = bool(plan_of(composite, composite._live()).ways)
-    return partial(Express, Lane(composite)) if is_plain else None
+    lane = Lane(composite)
+    plan = lane.glance(clock.monotonic()).plan
+    # With a learned order, which tier comes first is another matter for each lookup.
+    is_plain = speaks(composite.__class__, "takes_express") if plan is None else bool(plan.ways)
+    return partial(Express, lane) if is_plain else None
 
 
 class Begun(NamedTuple):
