@@ -376,6 +376,23 @@ def test_latencies_are_sampled_and_cover_every_kind_of_answer() -> None:
         Latencies(every=0)
 
 
+def test_rows_take_the_express_lane_but_for_those_whose_latency_is_measured(shared_ray: Any, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    fetched = FetchBlobs(store)
+    list(fetched(table_of(list(BLOBS))))  # the memory has them now
+    live = store._live()
+    measures, by_steps = live.look, []
+
+    def look(tier: Any, key: Any) -> Any:
+        by_steps.append(key)
+        return measures(tier, key)
+
+    live.look = look
+    again = [row for piece in fetched(table_of(list(BLOBS))) for row in piece.to_pylist()]
+    assert {row["source"] for row in again} == {"memory"}
+    assert len(by_steps) in (500 // 16, 500 // 16 + 1)
+
+
 def test_a_fetch_object_still_pickles_after_its_use(shared_ray: Any, tmp_path: Path) -> None:
     fetched = FetchBlobs(store_in(tmp_path))
     list(fetched(table_of(list(BLOBS)[:3])))
