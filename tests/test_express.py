@@ -32,6 +32,7 @@ from bitstore import (
     Sha1Composite,
     Sha1Store,
 )
+from bitstore._lookup.run import run
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.express import express
@@ -39,7 +40,7 @@ from bitstore._tiers.latency import Latencies
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
 from bitstore.steps import Found, Request, Response, Sleep, Steps, TransferError
-from tests.servers.faults import Action, Answer, Corrupt, Cut, Empty, Hold, Reset, ResetAfter, Rule, s3_error
+from tests.servers.faults import Action, Answer, Corrupt, Cut, Delay, Empty, Hold, Reset, ResetAfter, Rule, s3_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Received
 from tests.servers.wire import Response as Sent
@@ -671,6 +672,31 @@ def test_lookups_whose_latency_is_not_measured_take_the_express_lane(shelves: Sh
     shelves.held.update({f"one/{digest}": data for digest, data in held.items()})
     assert {blob.uri: blob.data for blob in composite.get_many(held)} == held
     assert (len(by_steps), [name for name, _ in latencies.take()]) == (5, ["one"] * 5)
+
+
+def test_one_lookup_in_so_many_is_measured_where_the_steps_go_on_with_answers(shelves: Shelves) -> None:
+    """They have an answer at hand, which says nothing of how long it took; other lookups begin meanwhile."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    latencies = Latencies(every=16)
+    latencies.watch(composite)
+    held = blobs(800, salt="coded")
+    shelves.held.update({f"one/{digest}": gzip.compress(data) for digest, data in held.items()})
+    shelves.rules.add(Delay(0.02))
+    assert {blob.uri: blob.data for blob in composite.get_many(held, in_flight=20)} == held
+    assert [name for name, _ in latencies.take()] == ["one"] * 50
+    shelves.rules.clear()
+
+
+def test_an_order_that_is_switched_off_fails_no_lookup(shelves: Shelves) -> None:
+    """Within the millisecond for which the lane believes in what it saw."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves, TIERS), shelves)
+    composite.order = "learned"
+    digest = sha1(b"blob")
+    shelves.held[f"one/{digest}"] = b"blob"
+    begin = express(composite)
+    assert begin is not None
+    composite.order = "written"
+    assert run(begin(digest)).data == b"blob"
 
 
 @pytest.mark.parametrize("seconds", [0, 300])

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from bitstore import LookupFailed, NotFoundInStore, Store, StoreNotAvailable
+from bitstore._lookup.task import Task
+from bitstore._lookup.timers import Timers
+from bitstore._support import clock
 from tests.stores import Shelf, blobs
 from tests.waiting import wait_until
 
@@ -203,6 +206,23 @@ def test_a_batch_that_ends_lets_go_of_the_inputs_of_its_caller(taken: int) -> No
     del inputs, answers
     gc.collect()
     assert window is not None and gone() is None
+
+
+def test_each_lookup_has_its_time_from_its_own_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though those that are submitted together have one timer."""
+    now = [0.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    over: list[float | None] = []
+    timers = Timers()
+    tasks = [Task(iter(()), lambda ended: None) for _ in range(4)]  # type: ignore[arg-type]
+    for number, task in enumerate(tasks):
+        task.until = 10.0 + number
+    timers.at_limits(lambda task: over.append(task.until), tasks)
+    del tasks[1:3], task, number
+    for now[0], expected in ((9.0, []), (10.5, [10.0]), (11.5, [10.0]), (20.0, [10.0, 13.0])):
+        timers.run_due()
+        assert over == expected
+    assert timers.pause(60.0) == 60.0
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])

@@ -171,23 +171,18 @@ class Loop:
     def _take_up(self, tasks: list[Task]) -> None:
         tasks = [task for task in tasks if not task.finished]  # the others were given up before they could begin
         self._tasks.update(tasks)
-        self._limit([task for task in tasks if task.timeout is not None])
         for task in tasks:
             if task.finished:
                 continue
+            if task.timeout is not None:
+                task.until = clock.monotonic() + task.timeout
             if hasattr(task.steps, "send"):
                 self._advance(task, task.steps.send, None)
             else:  # a store of a third party
                 self._finish(task, None, TypeError(f"not a generator of steps: {task.steps!r}"))
-
-    def _limit(self, tasks: list[Task]) -> None:
-        """Begin the time limits of `tasks`, which are mostly equal."""
-        now = clock.monotonic() if tasks else 0.0
-        for timeout, equal in groupby(tasks, attrgetter("timeout")):
-            limited, until = list(equal), now + timeout
-            for task in limited:
-                task.until = until
-            self._timers.at_for_each(until, self._time_out, limited)
+        limited = [task for task in tasks if task.until is not None and not task.finished]
+        for _, alike in groupby(limited, attrgetter("timeout")):
+            self._timers.at_limits(self._time_out, list(alike))
 
     def _advance(self, task: Task, resume: Callable[[Any], Any], value: Any) -> None:
         """Resume the steps with an answer and begin what they ask for next."""

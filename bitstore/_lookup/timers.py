@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -23,7 +23,7 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[..., None], list[weakref.ref[Task]], tuple[Any, ...]]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], list[weakref.ref[Task]], tuple[Any, ...] | None]] = []
         self._order = count()  # equal times are due in the order in which they were added
         self._tasks = 0  # in all timers together
         self._prune_at = _FEWEST_TO_PRUNE  # so many tasks that timers of finished ones are dropped
@@ -32,12 +32,16 @@ class Timers:
         """Call `function(task, *args)` at `when`, in seconds on the runtime's clock."""
         self._add(when, function, [weakref.ref(task)], args)
 
-    def at_for_each(self, when: float, function: Callable[..., None], tasks: Iterable[Task]) -> None:
-        """Call `function(task)` for each of `tasks` at `when`. One timer for all of them costs little more than one."""
-        self._add(when, function, [weakref.ref(task) for task in tasks], ())
+    def at_limits(self, function: Callable[..., None], tasks: Sequence[Task]) -> None:
+        """Call `function(task)` for each of `tasks` when its time limit is over; they are in the order of their limits.
+
+        One timer for all of them costs little more than one for one of them.
+        """
+        if tasks and tasks[0].until is not None:
+            self._add(tasks[0].until, function, [weakref.ref(task) for task in tasks], None)
 
     def _add(
-        self, when: float, function: Callable[..., None], tasks: list[weakref.ref[Task]], args: tuple[Any, ...]
+        self, when: float, function: Callable[..., None], tasks: list[weakref.ref[Task]], args: tuple[Any, ...] | None
     ) -> None:
         if self._tasks >= self._prune_at:
             # Mostly time limits of lookups that ended long before them.
@@ -55,9 +59,14 @@ class Timers:
             while self._heap and self._heap[0][0] <= now:
                 _, _, function, tasks, args = heapq.heappop(self._heap)
                 self._tasks -= len(tasks)
-                for reference in tasks:
-                    if (task := reference()) is not None:
-                        function(task, *args)
+                for number, reference in enumerate(tasks):
+                    task = reference()
+                    if task is None:
+                        continue
+                    if args is None and task.until is not None and task.until > now:
+                        self._add(task.until, function, tasks[number:], None)
+                        break
+                    function(task, *(args or ()))
 
     def pause(self, longest: float) -> float:
         """Seconds until the next call is due, at most `longest`."""

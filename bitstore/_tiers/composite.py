@@ -239,13 +239,12 @@ class Composite(ChecksOptions, Chain):
         is_part = begun is not None and begun.said is not None
         said = Said(self, key) if begun is None or begun.said is None else begun.said
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
-        begun_with = looked = None
+        begun_tier = None  # the one whose ticket and steps are at hand
         if begun is not None:
-            chain, begun_with, turn = begun.chain, begun.ticket, begun.turn
-            looked = begun.looked
+            chain, turn = begun.chain, begun.turn
+            begun_tier = next((tier for tier, _ in chain), None)
             said.missing += begun.missing
-        elif self._order is not None:
-            turn = turn or self._turns(live).turn(key)
+        elif (turn := turn or self._turn(key, live)) is not None:
             chain = turn.links
         late = asked_last(chain, key, live, said) if self._indexed and not is_part else None
         if late is not None:
@@ -254,8 +253,8 @@ class Composite(ChecksOptions, Chain):
             for tier, keepers in chain:
                 if not tier.read:
                     continue
-                question = Question(tier, live, said, begun_with)
-                at_hand, begun_with, looked = looked, None, None
+                ticket, at_hand = (begun.ticket, begun.steps) if begun and tier is begun_tier else (None, None)
+                question = Question(tier, live, said, ticket)
                 begin = 0.0 if turn is None else clock.monotonic()
                 try:
                     store = self._store_to_ask(question, key, paid_for)
@@ -272,7 +271,7 @@ class Composite(ChecksOptions, Chain):
                         if look is not live.look:  # a file is wanted, or bytes that are checked
                             found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
                     else:
-                        found = yield from (look(store, key) if at_hand is None else _said(at_hand))
+                        found = yield from (look(store, key) if at_hand is None else at_hand)
                     if not found.matched and tier.is_cache and self._must_match(tier):
                         dropped(found)
                         raise InvalidDataFound(
@@ -330,8 +329,7 @@ class Composite(ChecksOptions, Chain):
     ) -> Steps[Found]:
         """The walk, in which a slow source may be asked at the same time as those after it."""
         said = Said(self, key)
-        if self._order is not None:
-            turn = turn or self._turns(live).turn(key)
+        turn = turn or self._turn(key, live)
         chain = self._chain if turn is None else turn.links
         late = asked_last(chain, key, live, said) if self._indexed else None
         look = look if late is None else as_asked(look)
@@ -360,15 +358,23 @@ class Composite(ChecksOptions, Chain):
         Only sources that stand beside another are listed: others have a place that is not learned. Nothing is listed
         where `order` is `"written"`.
         """
-        return () if self._order is None else self._turns(self._live()).ranking()
+        turns = self._turns(self._live())
+        return () if turns is None else turns.ranking()
 
-    def _turns(self, live: Live) -> Turns:
-        """The orders of its sources, which are learned."""
+    def _turns(self, live: Live) -> Turns | None:
+        """The orders of its sources, where they are learned."""
         turns: Turns | None = live.turns
-        if turns is None or turns.links is not self._chain or turns.order is not self._order:
-            assert self._order is not None
-            turns = live.turns = Turns(self._chain, live.learned, self._order, live.is_up)
+        order = self._order  # read once, because another thread may set it meanwhile
+        if order is None:
+            return None
+        if turns is None or turns.links is not self._chain or turns.order is not order:
+            turns = live.turns = Turns(self._chain, live.learned, order, live.is_up)
         return turns
+
+    def _turn(self, key: Any, live: Live) -> Turn | None:
+        """The order in which the tiers are asked for `key`; None: as they were appended."""
+        turns = self._turns(live)
+        return None if turns is None else turns.turn(key)
 
     def _store_to_ask(self, question: Question, key: Any, paid_for: frozenset[str]) -> Store | None:
         """The tier's store, or what may be asked of it now; None: nothing, and `question` knows why."""
@@ -412,8 +418,8 @@ class Composite(ChecksOptions, Chain):
         asked = False
         failures: list[tuple[str, BaseException]] = []
         chain: Iterable[tuple[Tier, tuple[Tier, ...]]] = self._chain
-        if self._order is not None:
-            chain = self._turns(self._live()).present(key).links
+        if (turns := self._turns(self._live())) is not None:
+            chain = turns.present(key).links
         if self._indexed:
             chain = asked_last([link for link in chain if not link[0].paid], key, self._live())
             asked = any(tier.read and tier.store.is_valid(key) for tier in self.tiers)
@@ -441,14 +447,6 @@ class Composite(ChecksOptions, Chain):
         if not asked and not self._is_free_part:
             raise self._nothing_asked(key)
         return None
-
-
-def _said(answer: Found | Exception) -> Steps[Found]:
-    """What a tier has answered already, as the look into it."""
-    yield from ()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 class _Answer:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, NamedTuple
 
+from bitstore._lookup.asking import steps_of_get
 from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.lane import Lane
-from bitstore._tiers.plain import Way, plan_of_turn, speaks
+from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
+from bitstore._tiers.putting_off import asked_now
 from bitstore._tiers.question import Said
 from bitstore._tiers.runtime import Live
 from bitstore._tiers.turns import Turn
@@ -44,7 +46,7 @@ class Begun(NamedTuple):
     ticket: int | None  # of the breaker of the first of them, where that was asked already
     missing: tuple[str, ...]  # names of the tiers that lack the blob
     turn: Turn | None  # the learned order in which the tiers are asked; None: they are asked as they were appended
-    looked: Found | Exception | None = None  # what the first of them, a cache, has answered
+    steps: Steps[Found] | None = None  # of the lookup in the first of them, where it was begun already
     said: Said | None = None  # what other tiers have said, where only these are asked; None: they are all the rest
 
 
@@ -101,8 +103,8 @@ class Express(Generator[Any, Any, Found]):
         composite, key = self._lane.composite, self._key
         _, live, plan, is_open, _ = self._lane.glance(clock.monotonic())
         if plan is None:
-            turn = self._turn = composite._turns(live).turn(key)
-            plan = plan_of_turn(composite, live, turn)
+            turn = self._turn = composite._turn(key, live)
+            plan = plan_of(composite, live) if turn is None else plan_of_turn(composite, live, turn)
         if (
             is_open
             and plan.ways
@@ -138,9 +140,8 @@ class Express(Generator[Any, Any, Found]):
             if type(looked) is Found and looked.matched and type(looked.data) is bytes:
                 return self._found(way, looked if looked.source == way.name else looked._replace(source=way.name))
             if type(looked) is not NotFoundInStore:
-                if looked is None and latencies is not None:
-                    latencies.take_back(way.store)
-                return self._hand_over(way.position, looked)
+                steps = steps_of_get(way.store, key) if looked is None else _said(looked)
+                return self._hand_over(way.position, steps)
             self._lacks(way)
         return self._hand_over(ways[-1].position + 1)
 
@@ -176,9 +177,9 @@ class Express(Generator[Any, Any, Found]):
         finally:
             self._live.flights.land(self._key, outcome)
 
-    def _hand_over(self, position: int, looked: Found | Exception | None = None) -> Any:
+    def _hand_over(self, position: int, steps: Steps[Found] | None = None) -> Any:
         """Let the steps of the composite go on from this position in the chain."""
-        begun = Begun(self._live, self._plan.chain[position:], self._ticket, self._missing, self._turn, looked)
+        begun = Begun(self._live, self._plan.chain[position:], self._ticket, self._missing, self._turn, steps)
         self._leads = False
         self._steps = self._lane.composite.key_steps(self._key, begun=begun)
         return self._steps.send(None)
@@ -187,10 +188,8 @@ class Express(Generator[Any, Any, Found]):
         """Let the steps of the composite go on from the request whose `outcome` is at hand."""
         way, request = self._plan.ways[self._place], self._request
         way.tally.requests -= 1  # they count the same request
-        if self._live.latencies is not None:
-            self._live.latencies.take_back(way.store)  # and the same lookup
         try:
-            step = self._hand_over(way.position)
+            step = self._hand_over(way.position, steps_of_get(asked_now(way.store), self._key))
         except BaseException:
             way.tally.requests += 1
             raise
@@ -238,3 +237,11 @@ def _looked(cache: Any, key: str) -> Found | Exception | None:
         return error
     steps.close()  # the blob is large, and read elsewhere
     return None
+
+
+def _said(answer: Found | Exception) -> Steps[Found]:
+    """The steps of a lookup that has ended so."""
+    yield from ()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

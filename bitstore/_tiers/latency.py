@@ -63,7 +63,7 @@ class Latencies:
         return taken
 
     def skips(self, store: Store) -> bool:
-        """Whether the next lookup in this tier is not measured. Then it counts as begun, without `Live.look`."""
+        """Whether the next lookup in this tier is not measured. Then it counts as begun, and not by `Live.look`."""
         tier = self._tiers.get(id(store))
         if tier is None:
             return True
@@ -71,11 +71,6 @@ class Latencies:
             return False
         tier.lookups += 1
         return True
-
-    def take_back(self, store: Store) -> None:
-        """Count a lookup that `skips` has counted no longer: `Live.look` begins it, and does not measure it."""
-        if (tier := self._tiers.get(id(store))) is not None:
-            tier.lookups -= 1
 
     def _look(self, store: Store, key: Any) -> Steps[Found]:
         tier = self._tiers.get(id(store))

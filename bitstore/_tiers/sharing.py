@@ -12,9 +12,8 @@ __all__ = ["hear", "learned_of"]
 
 def learned_of(store: Any) -> dict[str, Any] | None:
     """What this process has learned of the sources of a composite, by cohort; None: it learns no order."""
-    if not isinstance(store, Composite) or store.order == "written":
-        return None
-    return store._turns(store._live()).learned.export()
+    turns = store._turns(store._live()) if isinstance(store, Composite) else None
+    return None if turns is None else turns.learned.export()
 
 
 def hear(store: Any, told: Sequence[dict[str, Any]]) -> None:
@@ -22,5 +21,5 @@ def hear(store: Any, told: Sequence[dict[str, Any]]) -> None:
 
     Raises ValueError where it is no such.
     """
-    if isinstance(store, Composite) and store.order != "written":
-        store._turns(store._live()).learned.hear(told, "cluster")
+    if isinstance(store, Composite) and (turns := store._turns(store._live())) is not None:
+        turns.learned.hear(told, "cluster")
