@@ -141,6 +141,7 @@ def _http() -> list[Row]:
         Row("HTTP", "403 AllAccessDisabled, SignatureDoesNotMatch, ExpiredToken", xml(403, "AllAccessDisabled"), "refused"),
         Row("HTTP", "403 of GCS: storage.objects.get", gcs_refusal(403, "forbidden", _GET), "refused", "missing"),
         Row("HTTP", "403 of GCS for another reason", gcs_refusal(403, "accountDisabled", "billing"), "refused"),
+        Row("HTTP", "403 of GCS: rateLimitExceeded", gcs_refusal(403, "rateLimitExceeded", "slow down"), "out"),
         Row("HTTP", "403 without a text", (403, {}, b""), "refused", "missing"),
         Row("HTTP", "403 of nginx", (403, {}, _NGINX), "refused", "missing"),
         Row("HTTP", "403 of Apache", (403, {}, _APACHE), "refused", "missing"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from bitstore import Composite, NotFoundInStore, Sha1APISource, Sha1Composite, Store, StoreNotAvailable
+from bitstore._tiers.question import Question
 
 C = TypeVar("C", bound=Composite)
 
@@ -123,3 +124,16 @@ def outcome(operation: Callable[[], Any]) -> Exception:
     with pytest.raises((NotFoundInStore, StoreNotAvailable)) as caught:
         operation()
     return caught.value
+
+
+def asked_by_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tiers that composites ask by their steps from now on, and not on the express lane; it grows."""
+    names: list[str] = []
+
+    class Noted(Question):
+        def __init__(self, tier: Any, *args: Any) -> None:
+            names.append(tier.name)
+            super().__init__(tier, *args)
+
+    monkeypatch.setattr("bitstore._tiers.composite.Question", Noted)
+    return names

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 
 from benchmarks.strained import throttled
-from bitstore import HTTPRaw, LookupFailed, Sha1Composite, Sha1Store
+from bitstore import AccessDenied, HTTPRaw, LookupFailed, Sha1Composite, Sha1Store, StoreNotAvailable
 from bitstore._lookup.eased import AdaptiveRate
 from bitstore._lookup.retry import Retry, TransferCounts, send
 from bitstore.steps import Profile, Request, Response, Sleep
 from tests.clock import HandClock
 from tests.servers import CountedAPI
-from tests.servers.faults import Answer
+from tests.servers.faults import Answer, json_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Asked
 from tests.servers.wire import Response as Told
 from tests.servers.wire import make_response
-from tests.stores import blobs
+from tests.stores import blobs, outcome
 from tests.waiting import processes
 
 URL = "https://host/blob"
@@ -170,6 +170,19 @@ def test_a_batch_asks_more_often_where_a_part_of_all_requests_is_refused(nested:
             assert pickle.loads(pickle.dumps(blob.error)).overrun
             failed.set()
     assert api.calls[bad] == 6
+
+
+@pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
+def test_a_403_of_google_that_asks_for_less_is_known_to_a_web_store(reason: str, api: CountedAPI) -> None:
+    api.blobs = blobs(1)
+    [(digest, data)] = api.blobs.items()
+    api.rules.add(json_error(403, "slow down", reason), times=2)
+    store = HTTPRaw(retry=Retry(first_delay=0.001), forbidden_is_missing=True)
+    assert store.get(api.blob_url(digest)) == data
+    assert (store.counts().retries, [*store.counts().eased]) == (2, [api.url])
+    api.rules.add(json_error(403, "slow down", reason))
+    error = outcome(lambda: store.get(api.blob_url(digest)))
+    assert isinstance(error, StoreNotAvailable) and not isinstance(error, AccessDenied) and error.unreachable
 
 
 def test_the_express_lane_is_closed_while_an_origin_is_eased() -> None:

@@ -39,14 +39,14 @@ from bitstore._tiers.express import express
 from bitstore._tiers.latency import Latencies
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
-from bitstore.steps import Found, Request, Response, Sleep, Steps, TransferError
+from bitstore.steps import Request, Response, Sleep, Steps, TransferError
 from tests.servers.faults import Action, Answer, Corrupt, Cut, Delay, Empty, Hold, Reset, ResetAfter, Rule, s3_error
 from tests.servers.http import FaultyServer, Upstream
 from tests.servers.wire import Request as Received
 from tests.servers.wire import Response as Sent
 from tests.servers.wire import make_response
 from tests.sockets import OWN, only_by
-from tests.stores import as_cache, blobs, full, outcome, sha1, with_tiers
+from tests.stores import as_cache, asked_by_steps, blobs, full, outcome, sha1, with_tiers
 from tests.waiting import wait_until
 
 KINDS = ("HTTP", "S3", "GCS")
@@ -655,23 +655,25 @@ def test_logs_and_observers_see_the_same(how: str, shelves: Shelves, caplog: pyt
     assert any(seen[BySteps])
 
 
-def test_lookups_whose_latency_is_not_measured_take_the_express_lane(shelves: Shelves) -> None:
+@pytest.mark.parametrize("recheck", [None, True, False], ids=["no index", "index", "index that is believed"])
+@pytest.mark.parametrize("cls", [BySteps, Sha1Composite])
+def test_lookups_whose_latency_is_not_measured_take_the_express_lane(
+    cls: type[Sha1Composite], recheck: bool | None, shelves: Shelves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on Ray, where one in 16 is measured."""
-    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    held = blobs(20, salt=f"measured {recheck}")
+    with IndexBuilder("sha1") as builder:
+        builder.add([sha1(b"first of one"), *held])
+        builder.write(tmp_path / "index")
+    options = {} if recheck is None else {"one": {"index": tmp_path / "index", "recheck": recheck}}
+    composite = warmed(composite_of(cls, "HTTP", shelves, options=options), shelves)
     latencies = Latencies(every=4)
     latencies.watch(composite)
-    live = composite._live()
-    measures, by_steps = live.look, []
-
-    def look(store: Any, key: Any) -> Steps[Found]:
-        by_steps.append(key)
-        return measures(store, key)
-
-    live.look = look
-    held = blobs(20, salt="measured")
+    by_steps = asked_by_steps(monkeypatch)
     shelves.held.update({f"one/{digest}": data for digest, data in held.items()})
     assert {blob.uri: blob.data for blob in composite.get_many(held)} == held
-    assert (len(by_steps), [name for name, _ in latencies.take()]) == (5, ["one"] * 5)
+    assert by_steps == ["one"] * (20 if cls is BySteps else 5)
+    assert [name for name, _ in latencies.take()] == ["one"] * 5
 
 
 def test_one_lookup_in_so_many_is_measured_where_the_steps_go_on_with_answers(shelves: Shelves) -> None:

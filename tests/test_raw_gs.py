@@ -25,6 +25,7 @@ from bitstore.errors import AccessDenied, NotFoundInStore, StoreNotAvailable
 from bitstore.steps import Write
 from tests.clock import SkippingClock
 from tests.servers import Answer, Cut, FakeGCS, FaultProxy, MakeProxy, Reset
+from tests.servers.faults import json_error
 from tests.stores import outcome
 
 QUICK = Retry(attempts=3, first_delay=0.001, longest_delay=0.002)
@@ -73,11 +74,6 @@ class Case:
 @pytest.fixture
 def case(gcs: FakeGCS, fault_proxy: MakeProxy) -> Case:
     return Case(gcs, fault_proxy(gcs.url))
-
-
-def json_error(status: int, message: str, reason: str) -> Answer:
-    error = {"code": status, "message": message, "errors": [{"message": message, "reason": reason}]}
-    return Answer(status, json.dumps({"error": error}).encode(), {"Content-Type": "application/json"})
 
 
 def test_a_key_of_dots_reaches_gcs_unchanged(gcs: FakeGCS, gcs_bucket: str) -> None:

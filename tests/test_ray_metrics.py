@@ -39,7 +39,7 @@ from ray_integration._pool.exchange import exchange
 from ray_integration._pool.stats_table import COUNTS, stats_table
 from tests.ray_cluster import on_ray
 from tests.ray_stores import FullCache, LockedStore, MadeStore, NotedAPI
-from tests.stores import as_cache, as_source, composed
+from tests.stores import as_cache, as_source, asked_by_steps, composed
 
 pytestmark = on_ray(150)
 
@@ -376,18 +376,13 @@ def test_latencies_are_sampled_and_cover_every_kind_of_answer() -> None:
         Latencies(every=0)
 
 
-def test_rows_take_the_express_lane_but_for_those_whose_latency_is_measured(shared_ray: Any, tmp_path: Path) -> None:
+def test_rows_take_the_express_lane_but_for_those_whose_latency_is_measured(
+    shared_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = store_in(tmp_path)
     fetched = FetchBlobs(store)
     list(fetched(table_of(list(BLOBS))))  # the memory has them now
-    live = store._live()
-    measures, by_steps = live.look, []
-
-    def look(tier: Any, key: Any) -> Any:
-        by_steps.append(key)
-        return measures(tier, key)
-
-    live.look = look
+    by_steps = asked_by_steps(monkeypatch)
     again = [row for piece in fetched(table_of(list(BLOBS))) for row in piece.to_pylist()]
     assert {row["source"] for row in again} == {"memory"}
     assert len(by_steps) in (500 // 16, 500 // 16 + 1)

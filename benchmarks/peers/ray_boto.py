@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .ray_flow import connect, flow
+from .ray_flow import connect, flow, mapped
 
 DISTRIBUTIONS = ("boto3", "botocore", "urllib3", "ray")
 
@@ -36,20 +36,12 @@ class Fetch:
 
 def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     connect(job)
-    import ray.data
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
         return flow(
             names,
             job,
-            lambda dataset: dataset.map_batches(
-                Fetch,
-                fn_constructor_args=(job["url"], job["bucket"], job["threads"]),
-                compute=ray.data.ActorPoolStrategy(size=job["actors"]),
-                num_cpus=0.01,
-                batch_size=job["rows"],
-                batch_format="pyarrow",
-            ),
+            lambda dataset: mapped(dataset, Fetch, job, job["url"], job["bucket"], job["threads"], rows=job["rows"]),
         )
 
     return fetch

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["connect", "flow", "uris"]
+__all__ = ["connect", "flow", "mapped", "uris"]
 
 
 def connect(job: dict[str, Any]) -> None:
@@ -70,6 +70,20 @@ def flow(
         "cpu_after": last[2] - first[2],
         "steps": steps,
     }
+
+
+def mapped(dataset: Any, cls: type, job: dict[str, Any], *args: Any, rows: int = 4096) -> Any:
+    """`dataset` through a class, in as many actors as `fetch_blobs` takes, by batches of so many rows."""
+    import ray.data
+
+    return dataset.map_batches(
+        cls,
+        fn_constructor_args=args,
+        compute=ray.data.ActorPoolStrategy(size=job["actors"]),
+        num_cpus=0.01,
+        batch_size=rows,
+        batch_format="pyarrow",
+    )
 
 
 def uris(job: dict[str, Any]) -> str:

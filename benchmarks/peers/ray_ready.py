@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .ray_flow import connect, flow
+from .ray_flow import connect, flow, mapped
 
 DISTRIBUTIONS = ("ray",)
 
@@ -35,20 +35,8 @@ class Ready:
 
 def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     connect(job)
-    import ray.data
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
-        return flow(
-            names,
-            job,
-            lambda dataset: dataset.map_batches(
-                Ready,
-                fn_constructor_kwargs={"size": job["size"]},
-                compute=ray.data.ActorPoolStrategy(size=job["actors"]),
-                num_cpus=0.01,
-                batch_size=4096,
-                batch_format="pyarrow",
-            ),
-        )
+        return flow(names, job, lambda dataset: mapped(dataset, Ready, job, job["size"]))
 
     return fetch

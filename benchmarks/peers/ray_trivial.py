@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .ray_flow import connect, flow
+from .ray_flow import connect, flow, mapped
 
 DISTRIBUTIONS = ("ray",)
 
@@ -20,19 +20,8 @@ class Nothing:
 
 def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     connect(job)
-    import ray.data
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
-        return flow(
-            names,
-            {**job, "checked": False},
-            lambda dataset: dataset.map_batches(
-                Nothing,
-                compute=ray.data.ActorPoolStrategy(size=job["actors"]),
-                num_cpus=0.01,
-                batch_size=4096,
-                batch_format="pyarrow",
-            ),
-        )
+        return flow(names, {**job, "checked": False}, lambda dataset: mapped(dataset, Nothing, job))
 
     return fetch

@@ -23,6 +23,7 @@ class Timers:
     """
 
     def __init__(self) -> None:
+        # When, order, what to call with each task, the tasks, further arguments (None: each at its own time limit).
         self._heap: list[tuple[float, int, Callable[..., None], list[weakref.ref[Task]], tuple[Any, ...] | None]] = []
         self._order = count()  # equal times are due in the order in which they were added
         self._tasks = 0  # in all timers together

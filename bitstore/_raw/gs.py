@@ -20,7 +20,7 @@ from bitstore._raw.credentials import Unusable, obtained
 from bitstore._raw.gs_client import GSClient
 from bitstore._raw.gs_credentials import ANONYMOUS, Token, emulator, show
 from bitstore._raw.listing import Listing, gcs_listing, gcs_query
-from bitstore._raw.meanings import gcs_problem
+from bitstore._raw.meanings import asks_for_less, gcs_problem
 from bitstore._raw.options import Option, endpoint, in_header
 from bitstore._raw.problems import Problem, unasked, without, without_credentials
 from bitstore._raw.service import service_of
@@ -137,7 +137,7 @@ class GSRaw(BucketStore[_State]):
 
     @staticmethod
     def _is_refusal(answer: Response) -> bool:
-        return gcs_problem(answer).asks_for_less
+        return asks_for_less(answer)
 
     def plainly_missing(self, answer: Response) -> bool:
         return answer.status == 404 and gcs_problem(answer).missing

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bitstore._raw.asked import Asked
 from bitstore._raw.features import WriteFeatures
-from bitstore._raw.meanings import plain_problem
+from bitstore._raw.meanings import asks_for_less, plain_problem
 from bitstore._raw.options import Option, in_header
 from bitstore._raw.problems import Problem, unasked, without
 from bitstore._raw.wire import WireStore
@@ -116,6 +116,10 @@ class HTTPRaw(WireStore[State]):
             return None
         profile = self._state().own
         return lambda rest: Request(profile, begins + rest, hash_with=hash_with)
+
+    @staticmethod
+    def _is_refusal(answer: Response) -> bool:
+        return asks_for_less(answer)
 
     def plainly_missing(self, answer: Response) -> bool:
         return _of_no_bucket_service(answer) and plain_problem(answer).missing

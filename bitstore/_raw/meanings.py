@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 
+from bitstore._lookup.retry import ASK_FOR_LESS
 from bitstore._raw.problems import GCS_RATES, LONGEST_TEXT, Problem, cut
 from bitstore.steps import Response
 
-__all__ = ["gcs_meaning", "gcs_problem", "json_error", "plain_problem", "s3_meaning", "s3_problem"]
+__all__ = ["asks_for_less", "gcs_meaning", "gcs_problem", "json_error", "plain_problem", "s3_meaning", "s3_problem"]
 
 _LONGEST_BODY = 64 * 1024  # an error body longer than this is no error body
 
@@ -133,6 +134,14 @@ def gcs_problem(response: Response) -> Problem:
     return gcs_meaning(response.status, reason, message)
 
 
+def asks_for_less(response: Response) -> bool:
+    """Whether an answer of a server that may be Google's asks for fewer requests."""
+    # Where refusals stand for absences, most answers are such: only those with the word are parsed.
+    return response.status in ASK_FOR_LESS or (
+        b"ateLimitExceeded" in response.body and gcs_problem(response).asks_for_less
+    )
+
+
 def gcs_meaning(status: int, reason: str, message: str) -> Problem:
     """What the parts of a GCS error mean, from its JSON API or from a client of Google's."""
     no_object = status == 404 and _GCS_MISSING.fullmatch(message.strip()) is not None
@@ -160,7 +169,8 @@ def plain_problem(response: Response) -> Problem:
     fields = _xml_error(response.body) or {}
     parsed = json_error(response.body)
     text = _excerpt(response.body)
-    code = fields.get("Code", "")
+    limited = parsed[0] if parsed is not None and parsed[0] in GCS_RATES else ""
+    code = fields.get("Code", "") or limited
     if parsed is not None:
         forbidden = gcs_meaning(status, *parsed).forbidden
     elif code:
@@ -179,7 +189,7 @@ def plain_problem(response: Response) -> Problem:
         no_bucket=no_bucket,
         archived=archived,
         forbidden=forbidden,
-        refused=status in (401, 403) and not archived,
+        refused=status in (401, 403) and not archived and not limited,
     )
 
 

@@ -184,7 +184,7 @@ class Composite(ChecksOptions, Chain):
         outcome: Found | Exception | None = None
         try:
             walk = self._walk if self._hedge is None or look is not None or begun is not None else self._hedged
-            found = yield from walk(key, live, look or live.look, paid_for, kept, begun, turn)
+            found = yield from walk(key, live, look or steps_of_get, paid_for, kept, begun, turn)
             if not isinstance(found.data, Elsewhere):  # what went to a file is no answer for others
                 outcome = found
             return found
@@ -247,8 +247,9 @@ class Composite(ChecksOptions, Chain):
         elif (turn := turn or self._turn(key, live)) is not None:
             chain = turn.links
         late = asked_last(chain, key, live, said) if self._indexed and not is_part else None
-        if late is not None:
-            chain, look = late, as_asked(look)
+        chain = chain if late is None else late
+        takes_bytes = look is steps_of_get
+        look = as_asked(look) if self._indexed else look
         try:
             for tier, keepers in chain:
                 if not tier.read:
@@ -268,10 +269,13 @@ class Composite(ChecksOptions, Chain):
                         and cannot_keep(store._live())
                     ):
                         found = yield from store.key_steps(store.canonical(key), kept=True)  # it is kept here
-                        if look is not live.look:  # a file is wanted, or bytes that are checked
+                        if not takes_bytes:  # a file is wanted, or bytes that are checked
                             found = yield from look(_Answer(found), key)  # type: ignore[arg-type]
                     else:
-                        found = yield from (look(store, key) if at_hand is None else at_hand)
+                        steps = look(store, key) if at_hand is None else at_hand
+                        if takes_bytes and at_hand is None and live.latencies is not None:
+                            steps = live.latencies.sampled(tier.store, steps)
+                        found = yield from steps
                     if not found.matched and tier.is_cache and self._must_match(tier):
                         dropped(found)
                         raise InvalidDataFound(
@@ -332,7 +336,6 @@ class Composite(ChecksOptions, Chain):
         turn = turn or self._turn(key, live)
         chain = self._chain if turn is None else turn.links
         late = asked_last(chain, key, live, said) if self._indexed else None
-        look = look if late is None else as_asked(look)
         hedge: Hedge | None = live.hedge
         if hedge is None or hedge.share != self._hedge:
             hedge = live.hedge = Hedge(self._hedge or 0.0)

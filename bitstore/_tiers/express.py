@@ -129,8 +129,11 @@ class Express(Generator[Any, Any, Found]):
                 return self._hand_over(way.position)
             now = clock.monotonic()
             request = None if way.raw is None else self._lane.request(way, key, now)
-            if (way.raw is not None and request is None) or not (latencies is None or latencies.skips(way.store)):
-                return self._hand_over(way.position)  # where it is to be measured, the steps do so
+            if way.raw is not None and request is None:
+                return self._hand_over(way.position)
+            if latencies is not None and latencies.is_due(way.store):
+                steps = steps_of_get(asked_now(way.store), key)
+                return self._hand_over(way.position, latencies.measured(way.store, steps))
             if request is not None:
                 self._request, self._since = request, now
                 way.tally.requests += 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.composite import Composite
 from bitstore.steps import Cancelled, Found, Steps
 from bitstore.store import Store
@@ -48,8 +47,7 @@ class Latencies:
         for tier in composite.tiers:
             # A sequence for each tier: lookups alternate between tiers, and one for all could always meet the same.
             self._tiers.setdefault(id(tier.store), _Tier(tier.name, tier.store))
-        live = composite._live()
-        live.look, live.latencies = self._look, self
+        composite._live().latencies = self
 
     def take(self) -> list[tuple[str, float]]:
         """Name of the tier and seconds, of each sample since the last call.
@@ -62,25 +60,21 @@ class Latencies:
             taken.append(self._samples.popleft())
         return taken
 
-    def skips(self, store: Store) -> bool:
-        """Whether the next lookup in this tier is not measured. Then it counts as begun, and not by `Live.look`."""
+    def is_due(self, store: Store) -> bool:
+        """Count a lookup in the tier of `store`, which begins now; whether it is one that is measured."""
         tier = self._tiers.get(id(store))
         if tier is None:
-            return True
-        if tier.lookups % self.every == 0:
             return False
         tier.lookups += 1
-        return True
+        return (tier.lookups - 1) % self.every == 0
 
-    def _look(self, store: Store, key: Any) -> Steps[Found]:
-        tier = self._tiers.get(id(store))
-        steps = steps_of_get(store, key)
-        if tier is None:
-            return steps
-        tier.lookups += 1
-        return steps if (tier.lookups - 1) % self.every else self._measured(tier.name, steps)
+    def sampled(self, store: Store, steps: Steps[Found]) -> Steps[Found]:
+        """`steps` of a lookup in the tier of `store`, which is counted; measured, if it is due."""
+        return self.measured(store, steps) if self.is_due(store) else steps
 
-    def _measured(self, name: str, steps: Steps[Found]) -> Generator[Any, Any, Found]:
+    def measured(self, store: Store, steps: Steps[Found]) -> Generator[Any, Any, Found]:
+        """`steps` of a lookup in the tier of `store`, with the time that they take."""
+        name = self._tiers[id(store)].name
         begin = perf_counter()
         try:
             found = yield from steps

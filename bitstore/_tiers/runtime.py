@@ -7,13 +7,11 @@ from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
-from bitstore._lookup.asking import steps_of_get
 from bitstore._tiers.breaker import Breaker
 from bitstore._tiers.learned import Learned
 from bitstore._tiers.single_flight import Flights
 from bitstore._tiers.stats import TierCounts
 from bitstore._tiers.trial import Trial
-from bitstore.steps import Found, Steps
 
 __all__ = ["Live", "Unwritten"]
 
@@ -72,9 +70,7 @@ class Live:
         self.turns: Any = None
         # When lookups are hedged (`bitstore._tiers.hedge.Hedge`); None: none was yet.
         self.hedge: Any = None
-        # Makes the steps of a lookup in one tier; `Latencies` puts in a function that measures some of them.
-        self.look: Callable[[Any, Any], Steps[Found]] = steps_of_get
-        # What measures (`bitstore._tiers.latency.Latencies`); None: nothing is measured.
+        # What measures some lookups (`bitstore._tiers.latency.Latencies`); None: none is measured.
         self.latencies: Any = None
 
     def is_back(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "Rule",
     "Rules",
     "Stall",
+    "json_error",
     "s3_error",
 ]
 
@@ -130,6 +132,12 @@ class Answer(Action):
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_error(status: int, message: str, reason: str) -> Answer:
+    """An error of the JSON API of Google Cloud Storage."""
+    error = {"code": status, "message": message, "errors": [{"message": message, "reason": reason}]}
+    return Answer(status, json.dumps({"error": error}).encode(), {"Content-Type": "application/json"})
 
 
 def s3_error(status: int, code: str, message: str = "told to", /, *, extra: str = "", **headers: str) -> Answer:
