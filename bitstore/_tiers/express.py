@@ -101,7 +101,7 @@ class Express(Generator[Any, Any, Found]):
 
     def _begin(self) -> Any:
         composite, key = self._lane.composite, self._key
-        _, live, plan, is_open, _ = self._lane.glance(clock.monotonic())
+        _, _, live, plan, is_open, _ = self._lane.glance(clock.monotonic())
         if plan is None:
             turn = self._turn = composite._turn(key, live)
             plan = plan_of(composite, live) if turn is None else plan_of_turn(composite, live, turn)

@@ -1,7 +1,8 @@
 """What the lookups of one batch by the express lane have in common.
 
-It is looked at once a millisecond and not for each lookup. A setting that is changed while a batch runs acts that much
-later on it, as if its lookups had begun before.
+It is looked at once a millisecond and not for each lookup. Tiers, order and observers of the composite that are changed
+while a batch runs are seen by the next lookup. The level of the logger and options of the raw stores act a millisecond
+later on that batch, as if its lookups had begun before.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class _Glance(NamedTuple):
     """What holds at one moment, in one object that threads replace at once."""
 
     until: float  # seconds on the clock of pauses
+    settings: tuple[Any, Any, Any]  # the chain, order and watch of the composite that it was made of
     live: Live
     plan: Plan | None  # None: each lookup has a plan of its own, as the order of the tiers is learned
     is_open: bool  # whether lookups may take the lane at all
@@ -44,14 +46,16 @@ class Lane:
 
     def glance(self, now: float) -> _Glance:
         """What holds `now`, in seconds on the clock of pauses."""
-        latest = self._latest
+        composite, latest = self.composite, self._latest
         if latest is not None and now < latest.until:
-            return latest
-        composite = self.composite
+            chain, order, watch = latest.settings
+            if composite._chain is chain and composite._order is order and composite._watch is watch:
+                return latest
+        settings = composite._chain, composite._order, composite._watch
         live = composite._live()
-        plan = plan_of(composite, live) if composite._order is None else None
-        is_open = composite._watch is None and not logger.isEnabledFor(logging.DEBUG)
-        latest = self._latest = _Glance(now + _FRESH, live, plan, is_open, {})
+        plan = plan_of(composite, live) if settings[1] is None else None
+        is_open = settings[2] is None and not logger.isEnabledFor(logging.DEBUG)
+        latest = self._latest = _Glance(now + _FRESH, settings, live, plan, is_open, {})
         return latest
 
     def request(self, way: Way, key: str, now: float) -> Request | None:
