@@ -17,14 +17,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from bitstore._lookup.task import Task
+from bitstore._lookup.task import Lane, Task
 from bitstore._lookup.timers import Timers
 from bitstore._lookup.workers import Workers, transfers_here
 from bitstore._support import clock
 from bitstore._transport.budget import SocketBudget
 from bitstore._transport.pace import Pace
 from bitstore._transport.poller import Poller
-from bitstore._transport.scheduler import Scheduler
+from bitstore._transport.scheduler import Outcome, Scheduler
 from bitstore._transport.transport import Transport
 from bitstore._transport.transports import new_transports
 from bitstore.steps import (
@@ -72,7 +72,7 @@ class Loop:
         self._timers = Timers()
         self._poller = Poller()
         ways = transports(self._poller, SocketBudget(pace.most))
-        self.scheduler = Scheduler(ways, pace, self._poller, self._answered, self._failed)
+        self.scheduler = Scheduler(ways, pace, self._poller)
 
     # What other threads call
 
@@ -117,7 +117,7 @@ class Loop:
             self._thread = threading.current_thread()
         transfers_here()
         try:
-            self.scheduler.turn(0.0)  # which kept connections were closed while there was no thread?
+            self._hear_outcomes(0.0)  # which kept connections were closed while there was no thread?
             while self._turn():
                 pass
         except BaseException as error:  # a defect of ours must leave no lookup waiting for ever
@@ -154,7 +154,7 @@ class Loop:
                     return False
         self._poller.about_to_wait()
         pause = 0.0 if self._inbox else self._timers.pause(_LONGEST_PAUSE)
-        self.scheduler.turn(clock.idle(pause) if pause and self._only_pauses() else pause)
+        self._hear_outcomes(clock.idle(pause) if pause and self._only_pauses() else pause)
         return True
 
     def _hear(self) -> None:
@@ -164,25 +164,47 @@ class Loop:
             function, args = inbox.popleft()
             function(*args)
 
+    def _hear_outcomes(self, pause: float) -> None:
+        """Wait for outcomes of exchanges, for at most `pause` seconds, and resume the lookups that asked for them."""
+        for lane, outcomes in groupby(self.scheduler.turn(pause), _lane_of):
+            for task, outcome in outcomes if lane is None else lane.end(outcomes, self._finish):
+                if task.finished:
+                    continue
+                if isinstance(outcome, Response):
+                    self._advance(task, task.steps.send, outcome)
+                else:
+                    self._failed(task, outcome)
+
     def _only_pauses(self) -> bool:
         """Whether the next event is the end of a lookup's `Sleep`: nothing is on the wire, and no call is running."""
-        return not self.scheduler.active and not self.workers.busy and self._timers.first_is(self._resume)
+        return self.scheduler.is_idle and not self.workers.busy and self._timers.first_is(self._resume)
 
     def _take_up(self, tasks: list[Task]) -> None:
         tasks = [task for task in tasks if not task.finished]  # the others were given up before they could begin
         self._tasks.update(tasks)
-        for task in tasks:
-            if task.finished:
-                continue
-            if task.timeout is not None:
-                task.until = clock.monotonic() + task.timeout
-            if hasattr(task.steps, "send"):
-                self._advance(task, task.steps.send, None)
-            else:  # a store of a third party
-                self._finish(task, None, TypeError(f"not a generator of steps: {task.steps!r}"))
+        for lane, alike in groupby(tasks, attrgetter("lane")):
+            for task in alike if lane is None else self._take_up_together(lane, list(alike)):
+                self._take_up_one(task)
         limited = [task for task in tasks if task.until is not None and not task.finished]
         for _, alike in groupby(limited, attrgetter("timeout")):
             self._timers.at_limits(self._time_out, list(alike))
+
+    def _take_up_together(self, lane: Lane, tasks: list[Task]) -> Iterable[Task]:
+        now = clock.monotonic()
+        for task in tasks:
+            if task.timeout is not None:
+                task.until = now + task.timeout
+        return lane.begin(tasks, self.scheduler.begin)
+
+    def _take_up_one(self, task: Task) -> None:
+        if task.finished:
+            return
+        if task.timeout is not None:
+            task.until = clock.monotonic() + task.timeout
+        if hasattr(task.steps, "send"):
+            self._advance(task, task.steps.send, None)
+        else:  # a store of a third party
+            self._finish(task, None, TypeError(f"not a generator of steps: {task.steps!r}"))
 
     def _advance(self, task: Task, resume: Callable[[Any], Any], value: Any) -> None:
         """Resume the steps with an answer and begin what they ask for next."""
@@ -270,9 +292,6 @@ class Loop:
         for deliver, tasks in finished.items():
             deliver(tasks)
 
-    def _answered(self, task: Task, response: Response) -> None:
-        self._advance(task, task.steps.send, response)
-
     def _failed(self, task: Task, error: Exception) -> None:
         timed_out = isinstance(error, TransferError) and error.code == TIMED_OUT
         if task.until is not None and timed_out and task.until - clock.monotonic() < EARLY:
@@ -312,3 +331,8 @@ class Loop:
             task.steps.close()
         except Exception:  # the clean-up of one lookup must not keep the others from theirs
             logger.exception("a lookup did not end cleanly")
+
+
+def _lane_of(outcome: Outcome) -> Lane | None:
+    lane: Lane | None = outcome[0].lane
+    return lane

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bitstore._support import clock
 from bitstore.steps import Steps
 
 if TYPE_CHECKING:
     from bitstore._lookup.workers import Job
+    from bitstore._transport.scheduler import Outcome
     from bitstore._transport.transport import Exchange
+    from bitstore.steps import Request
 
-__all__ = ["Task"]
+__all__ = ["Lane", "Task"]
+
+
+class Lane(Protocol):
+    """Begins and ends lookups that are alike, many at a time: for each of them that is cheaper than its steps.
+
+    It keeps the steps of each lookup where they would be, so that they can go on at any moment.
+    """
+
+    def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
+        """Begin the first requests of `tasks` by the function `begin`; returns those whose steps have to begin."""
+
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
+        """End the lookups whose answer is plain by the function `finish`; returns the outcomes that are for steps."""
 
 
 class Task:
@@ -36,6 +51,7 @@ class Task:
         "error",
         "exchange",
         "finished",
+        "lane",
         "parts",
         "result",
         "steps",
@@ -48,6 +64,7 @@ class Task:
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
     ) -> None:
         self.steps = steps
+        self.lane: Lane | None = getattr(steps, "lane", None)  # begins and ends it with others; None: its steps do
         self.deliver = deliver
         self.timeout = timeout
         self.until: float | None = None  # deadline in seconds on `clock.monotonic()`
@@ -64,5 +81,6 @@ class Task:
         if self.until is not None:
             self.timeout = max(0.001, self.until - clock.monotonic())
         self.steps = steps
+        self.lane = None
         self.result = self.error = None
         self.finished = False

@@ -54,39 +54,57 @@ class Express(Generator[Any, Any, Found]):
     """The lookup of one key: as steps, for drivers. Whichever driver begins it has to end or close it."""
 
     __slots__ = (
-        "_key",
-        "_lane",
-        "_leads",
-        "_live",
+        "key",
+        "lane",
+        "leads",
+        "live",
+        "paid_for",
+        "place",
+        "plan",
+        "request",
+        "since",
+        "steps",
+        "ticket",
+        "turn",
         "_missing",
-        "_paid_for",
-        "_place",
-        "_plan",
-        "_request",
-        "_since",
-        "_steps",
-        "_ticket",
-        "_turn",
     )
 
     def __init__(self, lane: Lane, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
-        self._lane = lane
-        self._key = key
-        self._paid_for = paid_for
-        self._steps: Steps[Found] | None = None  # those of the composite, once they have taken over
+        self.lane = lane
+        self.key = key
+        self.paid_for = paid_for
+        self.steps: Steps[Found] | None = None  # those of the composite, once they have taken over
         self._missing: tuple[str, ...] = ()  # names of the tiers that lack the blob
-        self._turn: Turn | None = None  # the learned order in which the tiers are asked; None: as they were appended
-        self._leads = False  # whether the flight of the key is to be landed here
-        self._place = 0  # of the plain tier that is being asked
-        self._ticket: int | None = None  # of its breaker; None: none is being asked
+        self.turn: Turn | None = None  # the learned order in which the tiers are asked; None: as they were appended
+        self.leads = False  # whether the flight of the key is to be landed here
+        self.place = 0  # of the plain tier that is being asked
+        self.ticket: int | None = None  # of its breaker; None: none is being asked
+
+    def begun(self, live: Live, plan: Plan, ticket: int, request: Request, since: float) -> None:
+        """Be where the first plain tier is asked by `request`, which the lane sends."""
+        self.live, self.plan, self.leads = live, plan, True
+        self.ticket, self.request, self.since = ticket, request, since
+
+    def hit_in(self, answer: Any) -> Way | None:
+        """The tier of which `answer` is the blob, so that nothing else is to be done; None: the steps go on with it."""
+        if self.ticket is None or self.steps is not None or self.turn is not None or answer.status != 200:
+            return None
+        way = self.plan.ways[self.place]
+        return None if way.keepers or not way.store.plainly_matches(answer, self.key) else way
+
+    def end(self, found: Found) -> None:
+        """Be at the end of the lookup, which `found` is the result of."""
+        self.ticket = None
+        self.leads = False
+        self.live.flights.land(self.key, found)
 
     def send(self, answer: Any) -> Any:
-        steps = self._steps
+        steps = self.steps
         if steps is not None:
             return steps.send(answer)
-        if self._ticket is None:
+        if self.ticket is None:
             return self._begin()
-        way, key = self._plan.ways[self._place], self._key
+        way, key = self.plan.ways[self.place], self.key
         try:
             matches = answer.status == 200 and way.store.plainly_matches(answer, key)
             missing = answer.status in (404, 410) and way.store.plainly_missing(answer)
@@ -96,49 +114,49 @@ class Express(Generator[Any, Any, Found]):
             return self._found(way, Found(answer.body, way.name))
         if missing:
             self._lacks(way)
-            return self._ask(self._place + 1)
+            return self._ask(self.place + 1)
         return self._go_on(answer)
 
     def _begin(self) -> Any:
-        composite, key = self._lane.composite, self._key
-        _, _, live, plan, is_open, _ = self._lane.glance(clock.monotonic())
+        composite, key = self.lane.composite, self.key
+        _, _, live, plan, is_open, _ = self.lane.glance(clock.monotonic())
         if plan is None:
-            turn = self._turn = composite._turn(key, live)
+            turn = self.turn = composite._turn(key, live)
             plan = plan_of(composite, live) if turn is None else plan_of_turn(composite, live, turn)
         if (
             is_open
             and plan.ways
-            and not self._paid_for
+            and not self.paid_for
             and live.flights.lead(key) is None  # else another lookup is under way: the steps wait for it
         ):
-            self._live, self._plan, self._leads = live, plan, True
+            self.live, self.plan, self.leads = live, plan, True
             return self._ask(0)
-        self._steps = composite.key_steps(key, self._paid_for, turn=self._turn)
-        return self._steps.send(None)
+        self.steps = composite.key_steps(key, self.paid_for, turn=self.turn)
+        return self.steps.send(None)
 
     def _ask(self, place: int) -> Any:
         """Ask the plain tiers from `place` on: caches at once, up to the first request, which counts as sent."""
-        ways, key, latencies = self._plan.ways, self._key, self._live.latencies
+        ways, key, latencies = self.plan.ways, self.key, self.live.latencies
         for way in ways[place:]:
-            self._place = place
+            self.place = place
             place += 1
             if way.raw is None and not way.store.is_valid(key):
                 continue
-            self._ticket = way.breaker.admit_if_closed()
-            if self._ticket is None:
+            self.ticket = way.breaker.admit_if_closed()
+            if self.ticket is None:
                 return self._hand_over(way.position)
             now = clock.monotonic()
-            request = None if way.raw is None else self._lane.request(way, key, now)
+            request = None if way.raw is None else self.lane.request(way, key, now)
             if way.raw is not None and request is None:
                 return self._hand_over(way.position)
             if latencies is not None and latencies.is_due(way.store):
                 steps = steps_of_get(asked_now(way.store), key)
                 return self._hand_over(way.position, latencies.measured(way.store, steps))
             if request is not None:
-                self._request, self._since = request, now
+                self.request, self.since = request, now
                 way.tally.requests += 1
                 return request
-            self._since = now
+            self.since = now
             looked = _looked(way.store, key)
             if type(looked) is Found and looked.matched and type(looked.data) is bytes:
                 return self._found(way, looked if looked.source == way.name else looked._replace(source=way.name))
@@ -152,53 +170,53 @@ class Express(Generator[Any, Any, Found]):
         """A plain tier has said that it lacks the blob."""
         way.breaker.succeeded()
         way.counts.count("misses")
-        if self._turn is not None:
-            self._turn.in_vain(way.name, clock.monotonic() - self._since)
+        if self.turn is not None:
+            self.turn.in_vain(way.name, clock.monotonic() - self.since)
         self._missing += (way.name,)
-        self._ticket = None
+        self.ticket = None
 
     def _found(self, way: Way, found: Found) -> Any:
         """End the lookup with what a plain tier has, when the caches above it have kept it."""
         way.breaker.succeeded()
         way.counts.hit(len(found.data))
-        if self._turn is not None:
-            self._turn.ended(way.name)
-        self._ticket = None
-        self._leads = False
+        if self.turn is not None:
+            self.turn.ended(way.name)
+        self.ticket = None
+        self.leads = False
         if way.keepers:
-            self._steps = self._keep(way, found)
-            return self._steps.send(None)
-        self._live.flights.land(self._key, found)
+            self.steps = self._keep(way, found)
+            return self.steps.send(None)
+        self.live.flights.land(self.key, found)
         raise StopIteration(found)
 
     def _keep(self, way: Way, found: Found) -> Steps[Found]:
         outcome = None
         try:
-            yield from keep_steps(self._live, way.tier, way.keepers, self._key, found.data, ())
+            yield from keep_steps(self.live, way.tier, way.keepers, self.key, found.data, ())
             outcome = found
             return found
         finally:
-            self._live.flights.land(self._key, outcome)
+            self.live.flights.land(self.key, outcome)
 
     def _hand_over(self, position: int, steps: Steps[Found] | None = None) -> Any:
         """Let the steps of the composite go on from this position in the chain."""
-        begun = Begun(self._live, self._plan.chain[position:], self._ticket, self._missing, self._turn, steps)
-        self._leads = False
-        self._steps = self._lane.composite.key_steps(self._key, begun=begun)
-        return self._steps.send(None)
+        begun = Begun(self.live, self.plan.chain[position:], self.ticket, self._missing, self.turn, steps)
+        self.leads = False
+        self.steps = self.lane.composite.key_steps(self.key, begun=begun)
+        return self.steps.send(None)
 
     def _go_on(self, outcome: Response | BaseException) -> Any:
         """Let the steps of the composite go on from the request whose `outcome` is at hand."""
-        way, request = self._plan.ways[self._place], self._request
+        way, request = self.plan.ways[self.place], self.request
         way.tally.requests -= 1  # they count the same request
         try:
-            step = self._hand_over(way.position, steps_of_get(asked_now(way.store), self._key))
+            step = self._hand_over(way.position, steps_of_get(asked_now(way.store), self.key))
         except BaseException:
             way.tally.requests += 1
             raise
-        steps: Any = self._steps
+        steps: Any = self.steps
         if type(step) is Request and step.plain and step.profile is request.profile and step.url == request.url:
-            step.sent_at = self._since
+            step.sent_at = self.since
         else:  # a setting was changed meanwhile: they ask by what holds now
             way.tally.requests += 1
             if isinstance(outcome, (Response, TransferError)):
@@ -210,22 +228,22 @@ class Express(Generator[Any, Any, Found]):
 
     def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
         try:
-            if self._steps is not None:
-                return self._steps.throw(error)
-            if self._ticket is None:
+            if self.steps is not None:
+                return self.steps.throw(error)
+            if self.ticket is None:
                 raise error
             return self._go_on(error)
         finally:
             del error
 
     def close(self) -> None:
-        if self._steps is not None:
-            self._steps.close()
-        elif self._leads:
-            self._leads = False
-            if self._ticket is not None:
-                self._plan.ways[self._place].breaker.abandoned(self._ticket)
-            self._live.flights.land(self._key, None)
+        if self.steps is not None:
+            self.steps.close()
+        elif self.leads:
+            self.leads = False
+            if self.ticket is not None:
+                self.plan.ways[self.place].breaker.abandoned(self.ticket)
+            self.live.flights.land(self.key, None)
 
 
 def _looked(cache: Any, key: str) -> Found | Exception | None:

@@ -1,19 +1,27 @@
-"""What the lookups of one batch by the express lane have in common.
+"""The express lane of one batch: what its lookups have in common, and those of them that begin and end together.
 
-It is looked at once a millisecond and not for each lookup. Tiers, order and observers of the composite that are changed
-while a batch runs are seen by the next lookup. The level of the logger and options of the raw stores act a millisecond
-later on that batch, as if its lookups had begun before.
+What they have in common is looked at once a millisecond and not for each lookup. Tiers, order and observers of the
+composite that are changed while a batch runs are seen by the next lookup. The level of the logger and options of the
+raw stores act a millisecond later on that batch, as if its lookups had begun before.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bitstore._lookup.task import Task
+from bitstore._support import clock
 from bitstore._tiers.plain import Plan, Way, plan_of
 from bitstore._tiers.runtime import Live
-from bitstore.steps import Request
+from bitstore._transport.scheduler import Outcome
+from bitstore.steps import Found, Request, Response
+
+if TYPE_CHECKING:
+    from bitstore._tiers.express import Express
 
 __all__ = ["Lane"]
 
@@ -36,7 +44,7 @@ class _Glance(NamedTuple):
 
 
 class Lane:
-    """The express lane of one batch."""
+    """The express lane of one batch. For the transfer thread it begins and ends lookups many at a time."""
 
     __slots__ = ("_latest", "composite")
 
@@ -60,12 +68,74 @@ class Lane:
 
     def request(self, way: Way, key: str, now: float) -> Request | None:
         """The request to a plain tier; None: it cannot be asked so now."""
-        makers = self.glance(now).makers
+        maker = self._maker(way, self.glance(now))
         try:
-            if way.name in makers:
-                maker = makers[way.name]
-            else:
-                maker = makers[way.name] = way.store.first_requests() if way.raw is way.store.base_store else None
             return None if maker is None else maker(key)
         except Exception:  # the steps meet the same error, and know what it means
             return None
+
+    def _maker(self, way: Way, glance: _Glance) -> _Maker | None:
+        """What makes the requests to a plain tier; None: there is nothing now."""
+        makers = glance.makers
+        if way.name not in makers:
+            try:
+                makers[way.name] = way.store.first_requests() if way.raw is way.store.base_store else None
+            except Exception:  # as in `request`
+                makers[way.name] = None
+        return makers[way.name]
+
+    def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
+        """Ask the first tier of the chain for the keys of `tasks`, where it is one that is asked by requests."""
+        now = clock.monotonic()
+        glance = self.glance(now)
+        live, plan = glance.live, glance.plan
+        if plan is None or not glance.is_open or not plan.ways or plan.ways[0].raw is None:
+            return tasks
+        way, latencies, lead = plan.ways[0], live.latencies, live.flights.lead
+        ticket = way.breaker.admit_if_closed()
+        maker = self._maker(way, glance)
+        if ticket is None or maker is None:
+            return tasks
+        left: list[Task] = []
+        begun = 0
+        for task in tasks:
+            steps: Express = task.steps  # type: ignore[assignment]
+            request = None
+            if not steps.paid_for and not task.finished and (latencies is None or latencies.passes(way.store)):
+                try:
+                    request = maker(steps.key)
+                except Exception:  # as in `request`
+                    pass
+            if request is None or lead(steps.key) is not None:
+                left.append(task)
+                continue
+            steps.begun(live, plan, ticket, request, now)
+            task.ticket += 1
+            begin(task, request, task.until)
+            begun += 1
+        way.tally.requests += begun
+        return left
+
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
+        """End the lookups whose answer is the blob, where no cache is to keep it."""
+        left: list[Outcome] = []
+        hits: list[tuple[Way, Task, bytes]] = []
+        for outcome in outcomes:
+            task, answer = outcome
+            try:
+                way = task.steps.hit_in(answer) if isinstance(answer, Response) and not task.finished else None
+            except Exception:  # as in `request`
+                way = None
+            if way is None:
+                left.append(outcome)
+            else:
+                hits.append((way, task, answer.body))
+        for way, alike in groupby(hits, itemgetter(0)):
+            ended = list(alike)
+            way.breaker.succeeded()
+            way.counts.add(hits=len(ended), bytes=sum(len(data) for _, _, data in ended))
+            for _, task, data in ended:
+                found = Found(data, way.name)
+                task.steps.end(found)
+                finish(task, found, None)
+        return left

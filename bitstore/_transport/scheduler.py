@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from bitstore._transport.bars import Bars
 from bitstore._transport.pace import Pace
 from bitstore._transport.transport import WAITING, Declined, Exchange, Transport
 from bitstore.steps import REFUSED, Request, Response, TransferError
 
-__all__ = ["Owner", "Scheduler", "Waiter"]
+__all__ = ["Outcome", "Owner", "Scheduler", "Waiter"]
+
+# The owner of an exchange that has ended, and what it asked for; or the error that it got instead, a `TransferError`
+# unless a transport has a defect.
+Outcome: TypeAlias = tuple[Any, Response | Exception]
 
 
 class Owner(Protocol):
@@ -39,10 +43,6 @@ class Scheduler:
         Says how many exchanges may be under way.
     waiter
         What the thread sleeps in.
-    answered
-        Called with an owner and the `Response` to what it asked for.
-    failed
-        Called with an owner and the error that it got instead, a `TransferError` unless a transport has a defect.
     clock
         Seconds; for tests.
     """
@@ -52,8 +52,6 @@ class Scheduler:
         transports: Sequence[Transport],
         pace: Pace,
         waiter: Waiter,
-        answered: Callable[[Any, Response], None],
-        failed: Callable[[Any, Exception], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,15 +60,19 @@ class Scheduler:
         self._levels = tuple(enumerate(transports))
         self._pace = pace
         self._waiter = waiter
-        self._answered = answered
-        self._failed = failed
         self._clock = clock
         self._now = clock()
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[Exchange] = deque()  # for the next turn, or for room
+        self._outcomes: list[Outcome] = []  # of this turn, so far
         self._bars = Bars()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no exchange at all."""
+        return not self.active and not self._waiting
+
     def begin(self, owner: Owner, request: Request, until: float | None = None) -> None:
-        """Carry `request` for `owner`, now or when there is room.
+        """Carry `request` for `owner`, from the next turn on or when there is room.
 
         Parameters
         ----------
@@ -78,10 +80,7 @@ class Scheduler:
             Seconds on the runtime's clock: transports may give up then. Ending the exchange then is the owner's task.
         """
         exchange = owner.exchange = Exchange(owner, request, until)
-        if self._waiting or self.active >= self._pace.limit:
-            self._waiting.append(exchange)
-        else:
-            self._start(exchange)
+        self._waiting.append(exchange)
 
     def abandon(self, owner: Owner) -> None:
         """End the exchange of `owner`, if it has one. Its place goes to a waiting exchange in the next `turn`."""
@@ -97,23 +96,48 @@ class Scheduler:
         """Forget the exchanges that wait."""
         self._waiting.clear()
 
-    def turn(self, seconds: float) -> None:
-        """Sleep until there is something to do, for at most `seconds`; then do it, and report what has ended."""
+    def turn(self, seconds: float) -> list[Outcome]:
+        """Begin what waits, sleep until there is something to do, for at most `seconds`, and return what has ended."""
         self._start_waiting()
         for transport in self._transports:
             seconds = min(seconds, transport.patience())
-        heard = self._waiter.wait(seconds)
+        heard = self._waiter.wait(0.0 if self._outcomes else seconds)
         self._now = self._clock()
+        short = len(self._waiting)  # exchanges for which there was no room
         for transport in self._transports:
             for exchange, outcome in transport.turn(heard, self._now):
-                if exchange.owner is not None:  # else it was abandoned after it had ended
-                    self._end(exchange, outcome)
+                if isinstance(outcome, Response):
+                    self._answered(exchange, outcome, short > 0)
+                else:
+                    self._ended_badly(exchange, outcome)
+                short -= 1
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     def _start_waiting(self) -> None:
-        while self._waiting and self.active < self._pace.limit:
-            exchange = self._waiting.popleft()
-            if exchange.owner is not None:
+        waiting = self._waiting
+        while waiting and (room := self._pace.limit - self.active) > 0:
+            exchanges = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+            exchanges = [exchange for exchange in exchanges if exchange.owner is not None]  # else it was abandoned
+            for exchange in self._start_together(exchanges) if len(exchanges) > 1 else exchanges:
                 self._start(exchange)
+
+    def _start_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        """Offer all to the first transport at once, which is cheaper than one by one; returns those that are left."""
+        transport, bars = self._transports[0], self._bars
+        if self._pace.limit < transport.least:
+            return exchanges
+        barred: list[Exchange] = []
+        if bars.any:
+            barred = [exchange for exchange in exchanges if bars.hold(0, exchange.request, self._now)]
+            exchanges = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+        for exchange in exchanges:
+            exchange.level = 0
+        declined = transport.begin_together(exchanges)
+        for exchange in declined:
+            exchange.level = WAITING
+        self.active += len(exchanges) - len(declined)
+        return [*barred, *declined]
 
     def _start(self, exchange: Exchange) -> None:
         """Find the transport for an exchange, behind the one that has declined it."""
@@ -138,15 +162,12 @@ class Scheduler:
         owner.exchange = None
         # Its frames lead up to `turn`, which refers to the error: such a cycle would keep what had come of a large blob
         # in memory until the collector finds it.
-        self._failed(owner, error.with_traceback(None))
+        self._outcomes.append((owner, error.with_traceback(None)))
 
-    def _end(self, exchange: Exchange, outcome: Response | Declined | Exception) -> None:
-        if not isinstance(outcome, Response):
-            self._end_badly(exchange, outcome)
-            return
+    def _answered(self, exchange: Exchange, response: Response, was_short: bool) -> None:
         self.active -= 1
-        self._pace.ended(len(outcome.body), bool(self._waiting))
-        if outcome.status in (429, 503):
+        self._pace.ended(len(response.body), was_short)
+        if response.status in (429, 503):
             self._pace.slow_down()
         if exchange.peer is not None:
             for level, transport in self._levels:
@@ -154,14 +175,11 @@ class Scheduler:
                     transport.learn(exchange.request, *exchange.peer)
         owner = exchange.owner
         owner.exchange = None
-        if self._waiting:
-            self._start_waiting()
-        self._answered(owner, outcome)
+        self._outcomes.append((owner, response))
 
-    def _end_badly(self, exchange: Exchange, outcome: Declined | Exception) -> None:
+    def _ended_badly(self, exchange: Exchange, outcome: Declined | Exception) -> None:
         if isinstance(outcome, Exception):
             self._fail(exchange, outcome)
-            self._start_waiting()
             return
         self.active -= 1
         if outcome.seconds:

@@ -70,6 +70,12 @@ class Transport(Protocol):
             No transport can carry this request.
         """
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        """Take those of `exchanges` that can be taken together; returns the others, which are begun one by one.
+
+        Never blocks, and raises nothing.
+        """
+
     def abandon(self, exchange: Exchange) -> None:
         """End an exchange without an outcome, and the connection that carries it."""
 

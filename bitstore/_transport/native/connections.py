@@ -101,6 +101,29 @@ class Connections:
         except Exception:  # libcurl meets the same error, and reports it to this lookup alone
             return None
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        """Take the plain GETs among `exchanges` that are of one profile and origin with the first; returns these."""
+        first = exchanges[0].request
+        way = self._way(first)
+        if way is None or not way.usable:
+            return []
+        taken: list[Exchange] = []
+        profile, prefix = first.profile, f"{first.origin}/"
+        begin, text_of, origin = self.group.begin, way.text, way.origin
+        try:
+            sheet = way.sheet()
+            for exchange in exchanges:
+                request = exchange.request
+                if request.profile is profile and request.plain and request.url.startswith(prefix):
+                    text = text_of(request)
+                    if text is not None:
+                        number = _ALGORITHMS.get(request.hash_with, 0)
+                        exchange.carrier = begin(exchange, origin, text, sheet, number)
+                        taken.append(exchange)
+        except Exception:  # `begin` decides on those that are left
+            pass
+        return taken
+
     def _way(self, request: Request) -> _Way | None:
         if not request.plain:
             return None

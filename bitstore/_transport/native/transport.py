@@ -47,6 +47,12 @@ class Native:
         self._active += 1
         return True
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        """Take the plain GETs that are of one profile and origin with the first."""
+        taken = self._connections.begin_together(exchanges)
+        self._active += len(taken)
+        return [exchange for exchange in exchanges if exchange.carrier is None] if len(taken) < len(exchanges) else []
+
     def abandon(self, exchange: Exchange) -> None:
         """End an exchange and its connection, unless it has just ended."""
         number, exchange.carrier = exchange.carrier, None

@@ -53,6 +53,10 @@ class Sockets:
             return False
         return self._send(exchange, origin, kept=True)
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        """Take none: together they cost as much as one by one."""
+        return exchanges
+
     def _send(self, exchange: Exchange, origin: Origin, *, kept: bool) -> bool:
         """Send the request over a connection that was kept, or a new one. False: no connection can carry it."""
         try:
