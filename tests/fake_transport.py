@@ -61,6 +61,9 @@ class FakeTransport:
                 self.end(exchange, self.answers(exchange.request))
         return taken
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        return exchanges
+
     def end(self, exchange: Exchange, outcome: Response | Declined | TransferError = OK) -> None:
         """Let an exchange end so in the next turn."""
         self._ended.append((exchange, outcome))

@@ -721,7 +721,7 @@ def test_pauses_and_tries_count_from_the_first_request(
 
 
 @pytest.mark.parametrize("change", ["an observer", "an order", "a source"])
-def test_what_is_set_during_a_batch_holds_for_later_lookups(
+def test_settings_changed_during_a_batch_hold_for_its_later_lookups(
     change: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, *later = data = blobs(6, salt=f"set during a batch: {change}")

@@ -24,7 +24,7 @@ class Server:
     def run(self, pace: Pace, count: int, size: int = 16_384, waiting: bool = True) -> None:
         for _ in range(count):
             self.now += 1 / self.rate(pace.limit)
-            pace.ended(size, waiting)
+            pace.ended(1, size, int(waiting))
 
 
 @pytest.mark.parametrize(("latency", "per_second"), [(0.03, 10_000), (0.1, 5_000), (0.001, 20_000), (0.0005, 16_000)])

@@ -37,10 +37,9 @@ def request(name: str = "/blob", profile: Profile = PROFILE) -> Request:
 class Lookup:
     """Asks for one thing at a time, and notes what it gets."""
 
-    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.exchange: Exchange | None = None
         self.got: list[Any] = []
-        self.then = then  # called with each outcome
 
 
 class World:
@@ -51,12 +50,12 @@ class World:
         self.slept: list[float] = []
         self.events: list[int] = []
         self.pace = Pace(first=limit, most=limit, clock=lambda: self.now)
-        self.scheduler = Scheduler(transports, self.pace, self, self._ended, self._ended, clock=lambda: self.now)
+        self.scheduler = Scheduler(transports, self.pace, self, clock=lambda: self.now)
 
-    def _ended(self, owner: Lookup, outcome: Any) -> None:
-        assert owner.exchange is None
-        owner.got.append(outcome)
-        owner.then()
+    def turn(self, seconds: float = 5) -> None:
+        for owner, outcome in self.scheduler.turn(seconds):
+            assert owner.exchange is None
+            owner.got.append(outcome)
 
     def wait(self, seconds: float) -> list[int]:
         self.slept.append(seconds)
@@ -66,6 +65,7 @@ class World:
         lookups = [Lookup() for _ in names]
         for lookup, name in zip(lookups, names, strict=True):
             self.scheduler.begin(lookup, request(name, profile))
+        self.turn(0)
         return lookups
 
 
@@ -117,18 +117,18 @@ def test_the_first_transport_that_takes_a_request_carries_it(
     one, two = first(), second()
     world = World(one, two)
     [lookup] = world.ask("/blob")
-    world.scheduler.turn(5)
+    world.turn(5)
     assert lookup.got == [outcome] and lookup.exchange is None and not world.scheduler.active
     assert (len(one.asked), len(two.asked)) == asked
     [again] = world.ask("/blob")  # nothing of the first exchange is left behind
-    world.scheduler.turn(5)
+    world.turn(5)
     assert again.got == [outcome] and (len(one.asked), len(two.asked)) == (2 * asked[0], 2 * asked[1])
 
 
 def test_a_request_that_no_transport_takes_fails() -> None:
     world = World(FakeTransport(lambda _: False), FakeTransport(answers=lambda _: Declined()))
     [lookup] = world.ask("/blob")
-    world.scheduler.turn(5)
+    world.turn(5)
     [error] = lookup.got
     assert isinstance(error, TransferError) and error.code == REFUSED and not world.scheduler.active
 
@@ -138,10 +138,10 @@ def test_a_transport_that_declined_is_not_asked_for_the_exchange_again() -> None
     world = World(first, second, third)
     [lookup] = world.ask("/blob")
     first.end(first.begun[0], Declined())
-    world.scheduler.turn(5)
+    world.turn(5)
     second.end(second.begun[0], Declined())
-    world.scheduler.turn(5)
-    world.scheduler.turn(5)
+    world.turn(5)
+    world.turn(5)
     assert lookup.got == [OK] and len(first.asked) == len(second.asked) == len(third.asked) == 1
 
 
@@ -153,7 +153,7 @@ def test_a_transport_is_barred_from_the_origin_and_profile_that_it_declined_for_
     world = World(first, second)
     world.ask("/blob")
     first.end(first.begun[0], Declined(60))
-    world.scheduler.turn(5)
+    world.turn(5)
     world.ask("/other", "http://a.example:81/x", "https://a.example/x", "http://b.example/x")
     assert first.asked[1:] == ["http://a.example:81/x", "https://a.example/x", "http://b.example/x"]
     assert second.asked == urls("/blob", "/other")
@@ -161,7 +161,7 @@ def test_a_transport_is_barred_from_the_origin_and_profile_that_it_declined_for_
     assert first.asked[-1].endswith("/of another profile")
     for later, barred in ((59.9, True), (60.0, False)):
         world.now = 1000.0 + later
-        world.scheduler.turn(5)
+        world.turn(5)
         world.ask("/later")
         assert (second if barred else first).asked[-1].endswith("/later")
 
@@ -170,11 +170,11 @@ def test_a_bar_of_a_transport_without_an_end_stays() -> None:
     first, second = FakeTransport(answers=lambda _: Declined(math.inf)), FakeTransport(answers=lambda _: OK)
     world = World(first, second)
     world.ask("/blob")
-    world.scheduler.turn(5)
+    world.turn(5)
     world.now += 1e9
-    world.scheduler.turn(5)
+    world.turn(5)
     [lookup] = world.ask("/blob")
-    world.scheduler.turn(5)
+    world.turn(5)
     assert lookup.got == [OK] and len(first.asked) == 1
 
 
@@ -200,12 +200,12 @@ def test_requests_beyond_the_pace_wait_in_order() -> None:
     lookups = world.ask(*["/0", "/1", "/2", "/3", "/4", "/5"])
     assert transport.active == urls("/0", "/1", "/2") and world.scheduler.active == 3
     transport.end(transport.begun[1])
-    world.scheduler.turn(5)
+    world.turn(5)
     assert transport.active == urls("/0", "/2", "/3") and lookups[1].got == [OK]
     transport.end(transport.begun[0], BROKEN)
     transport.end(transport.begun[2], Declined())  # and no other transport takes it
-    world.scheduler.turn(5)
-    world.scheduler.turn(5)
+    world.turn(5)
+    world.turn(5)
     assert transport.active == urls("/3", "/4", "/5") and world.scheduler.active == 3
 
 
@@ -216,7 +216,7 @@ def test_a_free_place_goes_to_the_request_that_waited_longest() -> None:
     asked_just_then = Lookup()
     world.scheduler.abandon(transport.begun[0].owner)
     world.scheduler.begin(asked_just_then, request("/2"))
-    world.scheduler.turn(5)
+    world.turn(5)
     assert transport.active == urls("/1")
 
 
@@ -225,7 +225,7 @@ def test_a_thousand_refusals_in_a_row_do_not_recurse() -> None:
     world = World(transport, limit=1)
     lookups = world.ask(*(f"/{number}" for number in range(5000)))
     transport.end(transport.begun[0])
-    world.scheduler.turn(5)
+    world.turn(5)
     assert [lookup.got for lookup in lookups] == [[OK], *[[BROKEN]] * 4999]
 
 
@@ -233,7 +233,7 @@ def test_a_thousand_refusals_in_a_row_do_not_recurse() -> None:
 def test_a_server_that_asks_for_less_slows_the_pace(status: int, slower: bool) -> None:
     world = World(FakeTransport(answers=lambda _: OK._replace(status=status)))
     world.ask("/blob")
-    world.scheduler.turn(5)
+    world.turn(5)
     assert (world.pace.limit < 100) == slower
 
 
@@ -262,7 +262,7 @@ def test_an_abandoned_exchange_ends_in_its_transport_and_makes_room() -> None:
     world.scheduler.abandon(lookups[0])
     assert [each.request.url for each in transport.abandoned] == urls("/0")
     world.scheduler.abandon(lookups[0])  # once more is nothing
-    world.scheduler.turn(5)
+    world.turn(5)
     assert transport.active == urls("/1", "/2") and lookups[0].got == [] and world.scheduler.active == 2
 
 
@@ -272,19 +272,8 @@ def test_requests_abandoned_together_do_not_start_each_other() -> None:
     lookups = world.ask(*(f"/{number}" for number in range(40)))
     for lookup in lookups:
         world.scheduler.abandon(lookup)
-    world.scheduler.turn(5)
+    world.turn(5)
     assert len(transport.asked) == 2 and len(transport.abandoned) == 2 and not world.scheduler.active
-
-
-def test_an_outcome_may_abandon_another_exchange_that_has_ended_too() -> None:
-    transport = FakeTransport()
-    world = World(transport)
-    first, second = world.ask("/0", "/1")
-    first.then = lambda: world.scheduler.abandon(second)
-    for exchange in list(transport.begun):
-        transport.end(exchange)
-    world.scheduler.turn(5)
-    assert first.got == [OK] and second.got == [] and not world.scheduler.active
 
 
 # ---------------------------------------------------------------------- between transports, and the thread
@@ -299,7 +288,7 @@ def test_the_address_where_a_server_was_reached_is_passed_to_the_other_transport
     second.end(told)
     second.end(untold)
     second.end(broken, BROKEN)
-    world.scheduler.turn(5)
+    world.turn(5)
     assert first.learned == [(request("/0").url, "127.0.0.7", 80)] and second.learned == []
 
 
@@ -308,7 +297,7 @@ def test_the_thread_sleeps_as_transports_allow_and_passes_on_events() -> None:
     world = World(first, second)
     world.events = [7, 8]
     for wanted, slept in ((5, 3), (1, 1), (0, 0)):
-        world.scheduler.turn(wanted)
+        world.turn(wanted)
         assert world.slept[-1] == slept
     assert first.heard == second.heard == [7, 8] * 3
 

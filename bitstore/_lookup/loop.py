@@ -168,8 +168,6 @@ class Loop:
         """Wait for outcomes of exchanges, for at most `pause` seconds, and resume the lookups that asked for them."""
         for lane, outcomes in groupby(self.scheduler.turn(pause), _lane_of):
             for task, outcome in outcomes if lane is None else lane.end(outcomes, self._finish):
-                if task.finished:
-                    continue
                 if isinstance(outcome, Response):
                     self._advance(task, task.steps.send, outcome)
                 else:

@@ -16,7 +16,7 @@ from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
 from bitstore._tiers.lane import Lane
-from bitstore._tiers.plain import Way, plan_of, plan_of_turn, speaks
+from bitstore._tiers.plain import Plan, Way, plan_of, plan_of_turn, speaks
 from bitstore._tiers.putting_off import asked_now
 from bitstore._tiers.question import Said
 from bitstore._tiers.runtime import Live
@@ -54,6 +54,7 @@ class Express(Generator[Any, Any, Found]):
     """The lookup of one key: as steps, for drivers. Whichever driver begins it has to end or close it."""
 
     __slots__ = (
+        "_missing",
         "key",
         "lane",
         "leads",
@@ -66,7 +67,6 @@ class Express(Generator[Any, Any, Found]):
         "steps",
         "ticket",
         "turn",
-        "_missing",
     )
 
     def __init__(self, lane: Lane, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
@@ -90,10 +90,13 @@ class Express(Generator[Any, Any, Found]):
         if self.ticket is None or self.steps is not None or self.turn is not None or answer.status != 200:
             return None
         way = self.plan.ways[self.place]
-        return None if way.keepers or not way.store.plainly_matches(answer, self.key) else way
+        try:
+            return None if way.keepers or not way.store.plainly_matches(answer, self.key) else way
+        except Exception:  # the steps meet the same error, and know what it means
+            return None
 
     def end(self, found: Found) -> None:
-        """Be at the end of the lookup, which `found` is the result of."""
+        """Be at the end of the lookup, whose result is `found`."""
         self.ticket = None
         self.leads = False
         self.live.flights.land(self.key, found)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bitstore._lookup.task import Task
 from bitstore._support import clock
@@ -19,9 +19,6 @@ from bitstore._tiers.plain import Plan, Way, plan_of
 from bitstore._tiers.runtime import Live
 from bitstore._transport.scheduler import Outcome
 from bitstore.steps import Found, Request, Response
-
-if TYPE_CHECKING:
-    from bitstore._tiers.express import Express
 
 __all__ = ["Lane"]
 
@@ -99,13 +96,13 @@ class Lane:
         left: list[Task] = []
         begun = 0
         for task in tasks:
-            steps: Express = task.steps  # type: ignore[assignment]
+            steps: Any = task.steps  # an `Express`
             request = None
-            if not steps.paid_for and not task.finished and (latencies is None or latencies.passes(way.store)):
+            if not steps.paid_for and (latencies is None or latencies.passes(way.store)):
                 try:
                     request = maker(steps.key)
                 except Exception:  # as in `request`
-                    pass
+                    request = None
             if request is None or lead(steps.key) is not None:
                 left.append(task)
                 continue
@@ -120,14 +117,10 @@ class Lane:
         """End the lookups whose answer is the blob, where no cache is to keep it."""
         left: list[Outcome] = []
         hits: list[tuple[Way, Task, bytes]] = []
-        for outcome in outcomes:
-            task, answer = outcome
-            try:
-                way = task.steps.hit_in(answer) if isinstance(answer, Response) and not task.finished else None
-            except Exception:  # as in `request`
-                way = None
-            if way is None:
-                left.append(outcome)
+        for task, answer in outcomes:
+            way = task.steps.hit_in(answer) if isinstance(answer, Response) else None
+            if way is None or not isinstance(answer, Response):
+                left.append((task, answer))
             else:
                 hits.append((way, task, answer.body))
         for way, alike in groupby(hits, itemgetter(0)):
@@ -135,7 +128,8 @@ class Lane:
             way.breaker.succeeded()
             way.counts.add(hits=len(ended), bytes=sum(len(data) for _, _, data in ended))
             for _, task, data in ended:
+                steps: Any = task.steps
                 found = Found(data, way.name)
-                task.steps.end(found)
+                steps.end(found)
                 finish(task, found, None)
         return left

@@ -60,6 +60,15 @@ class Latencies:
             taken.append(self._samples.popleft())
         return taken
 
+    def passes(self, store: Store) -> bool:
+        """Count a lookup in the tier of `store`, which begins now. False: it is one to measure, and was not counted."""
+        tier = self._tiers.get(id(store))
+        if tier is not None:
+            if tier.lookups % self.every == 0:
+                return False
+            tier.lookups += 1
+        return True
+
     def is_due(self, store: Store) -> bool:
         """Count a lookup in the tier of `store`, which begins now; whether it is one that is measured."""
         tier = self._tiers.get(id(store))

@@ -52,16 +52,24 @@ class Pace:
         self._upwards = True  # the direction of the next change
         self._calm_at = 0.0  # when a server's wish for less is heeded again, in seconds on the clock
 
-    def ended(self, size: int, waiting: bool) -> None:
-        """Count a transfer of `size` bytes; `waiting`: another one waits for its place."""
+    def ended(self, count: int, size: int, hungry: int) -> None:
+        """Count transfers that ended together.
+
+        Parameters
+        ----------
+        count, size
+            How many, and their bytes in all.
+        hungry
+            For how many of them another one waits, to take the place.
+        """
         if self._settling:
-            self._settling -= 1
+            self._settling = max(0, self._settling - count)
             if not self._settling:
                 self._began = self._clock()
             return
-        self._ended += 1
-        self._points += 1 + size / _BYTES_PER_POINT
-        self._hungry += waiting
+        self._ended += count
+        self._points += count + size / _BYTES_PER_POINT
+        self._hungry += hungry
         if self._ended >= (2 if self._doubling else 6) * self.limit and self._clock() - self._began >= 0.02:
             self._round()
 

@@ -93,8 +93,9 @@ class Scheduler:
             self._transports[exchange.level].abandon(exchange)
 
     def clear(self) -> None:
-        """Forget the exchanges that wait."""
+        """Forget the exchanges that wait, and the outcomes of a turn that was broken off."""
         self._waiting.clear()
+        self._outcomes.clear()
 
     def turn(self, seconds: float) -> list[Outcome]:
         """Begin what waits, sleep until there is something to do, for at most `seconds`, and return what has ended."""
@@ -104,13 +105,23 @@ class Scheduler:
         heard = self._waiter.wait(0.0 if self._outcomes else seconds)
         self._now = self._clock()
         short = len(self._waiting)  # exchanges for which there was no room
+        answered = size = 0
         for transport in self._transports:
             for exchange, outcome in transport.turn(heard, self._now):
-                if isinstance(outcome, Response):
-                    self._answered(exchange, outcome, short > 0)
-                else:
+                if not isinstance(outcome, Response):
                     self._ended_badly(exchange, outcome)
-                short -= 1
+                    continue
+                answered += 1
+                size += len(outcome.body)
+                if exchange.peer is not None or outcome.status in (429, 503):
+                    self._learn(exchange, outcome)
+                owner = exchange.owner
+                owner.exchange = None
+                self._outcomes.append((owner, outcome))
+        if answered:
+            self.active -= answered
+            self._pace.ended(answered, size, min(answered, short))
+        self._start_waiting()  # servers have something to do while the answers are looked at
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -164,18 +175,13 @@ class Scheduler:
         # in memory until the collector finds it.
         self._outcomes.append((owner, error.with_traceback(None)))
 
-    def _answered(self, exchange: Exchange, response: Response, was_short: bool) -> None:
-        self.active -= 1
-        self._pace.ended(len(response.body), was_short)
+    def _learn(self, exchange: Exchange, response: Response) -> None:
         if response.status in (429, 503):
             self._pace.slow_down()
         if exchange.peer is not None:
             for level, transport in self._levels:
                 if level != exchange.level and self._pace.limit >= transport.least:  # else it is not asked either
                     transport.learn(exchange.request, *exchange.peer)
-        owner = exchange.owner
-        owner.exchange = None
-        self._outcomes.append((owner, response))
 
     def _ended_badly(self, exchange: Exchange, outcome: Declined | Exception) -> None:
         if isinstance(outcome, Exception):

@@ -24,7 +24,7 @@ class Exchange:
     __slots__ = ("carrier", "level", "owner", "peer", "request", "until")
 
     def __init__(self, owner: Any, request: Request, until: float | None) -> None:
-        self.owner: Any = owner  # goes to the scheduler's callbacks; None: the exchange was abandoned
+        self.owner: Any = owner  # what the scheduler returns with the outcome; None: the exchange was abandoned
         self.request = request
         self.until = until  # seconds on the runtime's clock at which the answer is of no use any more; None: no limit
         self.level = WAITING  # place of the transport that carries it, in the order in which transports are asked
@@ -85,7 +85,7 @@ class Transport(Protocol):
     def turn(self, heard: Collection[int], now: float) -> Iterable[Ended]:
         """Do what can be done without waiting, and return the exchanges that have ended.
 
-        The scheduler may call `begin` and `abandon` between two of them, `abandon` also with one that is still to come.
+        The scheduler may call `begin` between two of them.
 
         Parameters
         ----------
