@@ -68,15 +68,14 @@ class Messages:
         if scheme == "https":
             self.server_name = host.strip("[]")
 
-    def path(self, request: Request) -> str | None:
-        """Path and query of a request as they are sent; None: they cannot be sent without interpretation."""
-        path = request.url[self._path_at :]
-        return path if path.isascii() and path.isprintable() and " " not in path and "#" not in path else None
+    def path(self, request: Request) -> str:
+        """Path and query of a request."""
+        return request.url[self._path_at :]
 
     def of(self, request: Request) -> str | None:
         """The text of a request; None: it cannot be written without interpretation."""
         path = self.path(request)
-        if path is None:
+        if not (path.isascii() and path.isprintable()) or " " in path or "#" in path:
             return None
         fields = self._fields if self._signer is None else "\r\n".join(self._signer.lines("GET", request.url, ()))
         text = f"GET {path}{self.start}{fields}\r\n\r\n" if fields else f"GET {path}{self.start}\r\n"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "bitstore/_transport/native/src"
 BUILD = ROOT / "build/sanitize"
 # What the fuzzer has in place of sockets; and what knows Python.
-REPLACED = {"channel.c", "waiter.c", "module.c", "results.c", "group_type.c", "origin_type.c"}
+REPLACED = {"channel.c", "waiter.c", "module.c", "results.c", "group_type.c", "origin_type.c", "requests.c"}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 FLAGS = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", *SANITIZERS]
 # The tests whose requests go over the native transport.

@@ -88,8 +88,14 @@ class Group:
     def begin(self, exchange: object, origin: Origin, text: str, sheet: Sheet | None, algorithm: int) -> int:
         """Take a request, by its message or, with a sheet, its path; returns its number, for `abandon`.
 
-        `algorithm`: of the digest of a blob: 1 to 4 for md5, sha1, sha256, sha512; 0: none.
+        `algorithm`: of the digest of a blob: 1 to 4 for md5, sha1, sha256, sha512; 0: none. ValueError for a path that
+        cannot be sent as it is.
         """
+
+    def begin_together(
+        self, exchanges: list[Any], origin: Origin, texts: list[Any], sheet: Sheet | None, algorithm: int
+    ) -> list[int | None]:
+        """Take the requests that `begin` would take; returns their numbers, and None for the others."""
 
     def abandon(self, number: int) -> None:
         """End a request that has not ended, and its connection. KeyError for another number."""

@@ -101,28 +101,28 @@ class Connections:
         except Exception:  # libcurl meets the same error, and reports it to this lookup alone
             return None
 
-    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
-        """Take the plain GETs among `exchanges` that are of one profile and origin with the first; returns these."""
+    def begin_together(self, exchanges: list[Exchange]) -> None:
+        """Take the plain GETs among `exchanges` that are alike with the first: these get their number as `carrier`."""
         first = exchanges[0].request
         way = self._way(first)
         if way is None or not way.usable:
-            return []
-        taken: list[Exchange] = []
-        profile, prefix = first.profile, f"{first.origin}/"
-        begin, text_of, origin = self.group.begin, way.text, way.origin
+            return
+        profile, prefix, algorithm = first.profile, f"{first.origin}/", first.hash_with
+        alike = [
+            exchange
+            for exchange in exchanges
+            if (request := exchange.request).profile is profile
+            and request.plain
+            and request.hash_with == algorithm
+            and request.url.startswith(prefix)
+        ]
         try:
-            sheet = way.sheet()
-            for exchange in exchanges:
-                request = exchange.request
-                if request.profile is profile and request.plain and request.url.startswith(prefix):
-                    text = text_of(request)
-                    if text is not None:
-                        number = _ALGORITHMS.get(request.hash_with, 0)
-                        exchange.carrier = begin(exchange, origin, text, sheet, number)
-                        taken.append(exchange)
-        except Exception:  # `begin` decides on those that are left
-            pass
-        return taken
+            texts = [way.text(exchange.request) for exchange in alike]
+            numbers = self.group.begin_together(alike, way.origin, texts, way.sheet(), _ALGORITHMS.get(algorithm, 0))
+        except Exception:  # as in `begin`
+            return
+        for exchange, number in zip(alike, numbers, strict=True):
+            exchange.carrier = number
 
     def _way(self, request: Request) -> _Way | None:
         if not request.plain:

@@ -49,9 +49,10 @@ class Native:
 
     def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
         """Take the plain GETs that are of one profile and origin with the first."""
-        taken = self._connections.begin_together(exchanges)
-        self._active += len(taken)
-        return [exchange for exchange in exchanges if exchange.carrier is None] if len(taken) < len(exchanges) else []
+        self._connections.begin_together(exchanges)
+        declined = [exchange for exchange in exchanges if exchange.carrier is None]
+        self._active += len(exchanges) - len(declined)
+        return declined
 
     def abandon(self, exchange: Exchange) -> None:
         """End an exchange and its connection, unless it has just ended."""

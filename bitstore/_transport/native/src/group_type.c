@@ -1,17 +1,8 @@
 /* `Group` of `_core`. While a group works, the GIL is released. */
 #include "python.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void release_token(void *pointer) {
-    struct token *token = pointer;
-    Py_XDECREF(token->exchange);
-    Py_XDECREF(token->sheet);
-    Py_XDECREF(token->body);
-    free(token);
-}
 
 static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"response", "headers", "interpret", NULL};
@@ -38,120 +29,13 @@ static PyObject *group_make(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static void group_dealloc(PyObject *self) {
     if (((Group *)self)->group)
-        group_free(((Group *)self)->group, release_token);
+        group_free(((Group *)self)->group, token_free);
     Py_XDECREF(((Group *)self)->response);
     Py_XDECREF(((Group *)self)->headers);
     Py_XDECREF(((Group *)self)->interpret);
     free(((Group *)self)->jobs);
     free(((Group *)self)->unused);
     type_deallocate(self);
-}
-
-/* A number for a job that is about to begin; 0: no memory. */
-static unsigned long long new_number(Group *self) {
-    if (!self->unused_count) {
-        size_t places = self->places ? 2 * self->places : 256;
-        struct job **jobs = realloc(self->jobs, places * sizeof *jobs);
-        if (jobs)
-            self->jobs = jobs;
-        unsigned *unused = realloc(self->unused, places * sizeof *unused);
-        if (unused)
-            self->unused = unused;
-        if (!jobs || !unused || places > UINT_MAX)
-            return 0;
-        for (size_t place = self->places; place < places; place++) {
-            jobs[place] = NULL;
-            unused[self->unused_count++] = (unsigned)place;
-        }
-        self->places = places;
-    }
-    if (!++self->serial)
-        self->serial = 1;
-    return (unsigned long long)self->serial << 32 | self->unused[--self->unused_count];
-}
-
-static void free_number(Group *self, unsigned long long number) {
-    unsigned place = (unsigned)number;
-    self->jobs[place] = NULL;
-    self->unused[self->unused_count++] = place;
-}
-
-static struct job *job_of(Group *self, unsigned long long number) {
-    unsigned place = (unsigned)number;
-    struct job *job = place < self->places ? self->jobs[place] : NULL;
-    return job && ((struct token *)job->token)->number == number ? job : NULL;
-}
-
-static bool enter(Group *self) {
-    if (!group_is_entered(self->group))
-        return true;
-    PyErr_SetString(PyExc_RuntimeError, "the group is in use in another thread");
-    return false;
-}
-
-static PyObject *group_begin_(PyObject *object, PyObject *args) {
-    Group *self = (Group *)object;
-    PyObject *exchange, *origin, *sheet;
-    const char *text;
-    Py_ssize_t size;
-    int algorithm;
-    if (!PyArg_ParseTuple(args, "OO!s#Oi", &exchange, origin_type, &origin, &text, &size, &sheet, &algorithm))
-        return NULL;
-    if (sheet != Py_None && !PyObject_TypeCheck(sheet, sheet_type)) {
-        PyErr_SetString(PyExc_TypeError, "sheet: expected a Sheet or None");
-        return NULL;
-    }
-    if (algorithm < 0 || algorithm >= ALGORITHMS) {
-        PyErr_Format(PyExc_ValueError, "algorithm: expected 0 to %d, not %d", ALGORITHMS - 1, algorithm);
-        return NULL;
-    }
-    if (!enter(self))
-        return NULL;
-    struct job job = {.origin = ((Origin *)origin)->origin,
-                      .message_size = (size_t)size,
-                      .algorithm = (enum algorithm)algorithm,
-                      .sheet = sheet == Py_None ? NULL : ((Sheet *)sheet)->sheet};
-    struct token *token = calloc(1, sizeof *token);
-    struct job *begun = NULL;
-    job.message = malloc(size ? (size_t)size : 1);
-    if (token && job.message) {
-        memcpy(job.message, text, (size_t)size);
-        job.token = token;
-        token->number = new_number(self);
-        begun = token->number ? group_begin(self->group, &job) : NULL;
-    }
-    if (!begun) {
-        if (token && token->number)
-            free_number(self, token->number);
-        free(token);
-        free(job.message);
-        return PyErr_NoMemory();
-    }
-    Py_INCREF(exchange);
-    token->exchange = exchange;
-    if (job.sheet) {
-        Py_INCREF(sheet);
-        token->sheet = sheet;
-    }
-    self->jobs[(unsigned)token->number] = begun;
-    return PyLong_FromUnsignedLongLong(token->number);
-}
-
-static PyObject *group_abandon_(PyObject *object, PyObject *number) {
-    Group *self = (Group *)object;
-    unsigned long long value = PyLong_AsUnsignedLongLong(number);
-    if (PyErr_Occurred() || !enter(self))
-        return NULL;
-    struct job *job = job_of(self, value);
-    if (!job) {
-        PyErr_SetObject(PyExc_KeyError, number);
-        return NULL;
-    }
-    struct token *token = job->token;
-    free_number(self, value);
-    group_abandon(self->group, job);
-    release_token(token);
-    Py_RETURN_NONE;
 }
 
 /* Give memory to the large bodies that want it. */
@@ -186,9 +70,9 @@ static PyObject *results(Group *self) {
     PyObject *list = PyList_New(0);
     struct job *job;
     while (list && (job = group_ended(group))) {
-        free_number(self, ((struct token *)job->token)->number); /* first: Python code may run, and abandon it */
+        number_free(self, ((struct token *)job->token)->number); /* first: Python code may run, and abandon it */
         PyObject *result = result_of(self, job);
-        release_token(job->token);
+        token_free(job->token);
         job_free(group, job);
         if (!result || PyList_Append(list, result))
             Py_CLEAR(list);
@@ -201,7 +85,7 @@ static PyObject *group_turn(PyObject *object, PyObject *args) {
     Group *self = (Group *)object;
     Py_ssize_t limit, most, portion;
     double patience;
-    if (!PyArg_ParseTuple(args, "nnnd", &limit, &most, &portion, &patience) || !enter(self))
+    if (!PyArg_ParseTuple(args, "nnnd", &limit, &most, &portion, &patience) || !group_is_free(self))
         return NULL;
     group_enter(self->group, true);
     Py_BEGIN_ALLOW_THREADS
@@ -218,7 +102,7 @@ static PyObject *group_turn(PyObject *object, PyObject *args) {
 static PyObject *group_perform(PyObject *object, PyObject *args) {
     Group *self = (Group *)object;
     double seconds;
-    if (!PyArg_ParseTuple(args, "d", &seconds) || !enter(self))
+    if (!PyArg_ParseTuple(args, "d", &seconds) || !group_is_free(self))
         return NULL;
     struct group *group = self->group;
     double until = group_now() + seconds;
@@ -250,7 +134,7 @@ static PyObject *group_fileno(PyObject *object, PyObject *Py_UNUSED(none_)) {
 static PyObject *group_trim_(PyObject *object, PyObject *number) {
     Group *self = (Group *)object;
     Py_ssize_t most = PyLong_AsSsize_t(number);
-    if ((most == -1 && PyErr_Occurred()) || !enter(self))
+    if ((most == -1 && PyErr_Occurred()) || !group_is_free(self))
         return NULL;
     group_trim(self->group, most < 0 ? 0 : (size_t)most);
     Py_RETURN_NONE;
@@ -268,8 +152,9 @@ static PyObject *carried_get(PyObject *object, void *Py_UNUSED(closure)) {
     return PyLong_FromSize_t(group_carried(((Group *)object)->group));
 }
 
-static PyMethodDef group_methods[] = {{"begin", group_begin_, METH_VARARGS, NULL},
-                                      {"abandon", group_abandon_, METH_O, NULL},
+static PyMethodDef group_methods[] = {{"begin", request_begin, METH_VARARGS, NULL},
+                                      {"begin_together", requests_begin, METH_VARARGS, NULL},
+                                      {"abandon", request_abandon, METH_O, NULL},
                                       {"turn", group_turn, METH_VARARGS, NULL},
                                       {"perform", group_perform, METH_VARARGS, NULL},
                                       {"busy", group_busy_, METH_NOARGS, NULL},

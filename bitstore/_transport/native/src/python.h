@@ -1,4 +1,5 @@
-/* The types of `_core`, for the files that know Python: module.c, origin_type.c, group_type.c and results.c.
+/* The types of `_core`, for the files that know Python: module.c, origin_type.c, group_type.c, requests.c and
+   results.c.
 
    All of Python is there; nothing else of this folder knows it. */
 #ifndef BITSTORE_PYTHON_H
@@ -46,6 +47,18 @@ extern PyType_Spec trust_spec, origin_spec, sheet_spec, group_spec;
 
 PyObject *type_allocate(PyTypeObject *type);
 void type_deallocate(PyObject *self);
+
+/* Whether no thread is in the group. False: an error is set. */
+bool group_is_free(Group *self);
+
+/* Methods of a group. */
+PyObject *request_begin(PyObject *group, PyObject *args);
+PyObject *requests_begin(PyObject *group, PyObject *args);
+PyObject *request_abandon(PyObject *group, PyObject *number);
+
+/* The number of a job that has ended may be given to another one. */
+void number_free(Group *self, unsigned long long number);
+void token_free(void *token);
 
 /* (exchange, outcome) of a job that has ended. NULL: an error is set. */
 PyObject *result_of(Group *self, struct job *job);
