@@ -23,6 +23,8 @@ class FakeTransport:
         Whether it takes a request; an error is raised.
     answers
         The outcome of each request that it takes, in the next turn; None: the test calls `end`.
+    together
+        Whether it takes several requests at once.
     """
 
     def __init__(
@@ -32,11 +34,14 @@ class FakeTransport:
         answers: Callable[[Request], Response | Declined | TransferError] | None = None,
         least: float = 0,
         patience: float = math.inf,
+        together: bool = False,
     ) -> None:
         self.takes = takes
         self.answers = answers
         self.least = least
         self.wanted = patience
+        self.together = together
+        self.groups: list[list[str]] = []  # URLs of the requests that it was offered together
         self.asked: list[str] = []  # URLs of the requests that it was offered
         self.begun: list[Exchange] = []
         self.abandoned: list[Exchange] = []
@@ -62,7 +67,8 @@ class FakeTransport:
         return taken
 
     def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
-        return exchanges
+        self.groups.append([exchange.request.url for exchange in exchanges])
+        return [exchange for exchange in exchanges if not (self.together and self.begin(exchange))]
 
     def end(self, exchange: Exchange, outcome: Response | Declined | TransferError = OK) -> None:
         """Let an exchange end so in the next turn."""

@@ -35,7 +35,7 @@ from bitstore import (
 from bitstore._lookup.run import run
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
-from bitstore._tiers.express import express
+from bitstore._tiers.express import Express, express
 from bitstore._tiers.latency import Latencies
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
@@ -674,6 +674,29 @@ def test_lookups_whose_latency_is_not_measured_take_the_express_lane(
     assert {blob.uri: blob.data for blob in composite.get_many(held)} == held
     assert by_steps == ["one"] * (20 if cls is BySteps else 5)
     assert [name for name, _ in latencies.take()] == ["one"] * 5
+
+
+def test_hits_of_a_batch_begin_and_end_together_without_their_steps(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves, TIERS), shelves)
+    held, missing = blobs(40, salt="together"), blobs(3, salt="missing")
+    shelves.held |= {f"one/{digest}": data for digest, data in held.items()}
+    resumed: list[Any] = []
+    send = Express.send
+
+    def noted(self: Express, answer: Any) -> Any:
+        resumed.append(self.key)
+        return send(self, answer)
+
+    monkeypatch.setattr(Express, "send", noted)
+    answers = {blob.uri: blob.data for blob in composite.get_many([*held, *missing])}
+    assert answers == held | dict.fromkeys(missing)
+    assert set(resumed) == set(missing)
+    stats = composite.stats()["one"]
+    assert (stats.hits, stats.bytes) == (41, sum(map(len, held.values())) + len(b"first of one"))
+    assert (stats.requests, stats.misses) == (44 + 2, 3 + 2)
+    assert len(composite._live().flights) == 0
 
 
 def test_one_lookup_in_so_many_is_measured_where_the_steps_go_on_with_answers(shelves: Shelves) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
+import queue
 import select
 import socket
 import ssl
@@ -17,9 +19,11 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, Retry
+from bitstore._lookup.loops import loop
+from bitstore._lookup.task import Task
 from bitstore._transport import transports
 from bitstore._transport.transport import Performed
-from bitstore.steps import TIMED_OUT, Profile, Request, Response, TransferError
+from bitstore.steps import TIMED_OUT, Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer, said
 from tests.sockets import TRANSPORTS, only_by
@@ -71,6 +75,80 @@ def test_a_connection_that_a_forked_child_still_holds_is_not_heard_of_once_it_is
             os.close(write_end)
             os.close(read_end)
             os.waitpid(child, 0)
+
+
+ODD_PATHS = ["", "no-slash", "/a b", "/a#b", "/a\tb", "/a\nb", "/a\0b", "/a\x7f", "/\u00fc", "/\ud800", 7, None]
+
+
+def test_paths_that_cannot_be_sent_as_they_are_begin_no_request() -> None:
+    from bitstore._transport.native._core import Sheet
+
+    sheet = Sheet(b"\n\nhost:a", b"text\n", b" HTTP/1.1\r\nHost: a\r\nAuthorization: ", b"\r\n\r\n", bytes(32))
+    with RawServer(lambda peer, head, _: peer.sendall(HELLO) is None) as server:
+        group, origin = asked(server)
+        for path in ODD_PATHS:
+            with pytest.raises((ValueError, TypeError)):
+                group.begin("odd", origin, path, sheet, 0)
+        texts = ["/first", *ODD_PATHS, "/last?a=b&c"]
+        numbers = group.begin_together([*range(len(texts))], origin, texts, sheet, 0)
+        assert [number is None for number in numbers] == [False, *[True] * len(ODD_PATHS), False]
+        assert group.queued == 2
+        group.abandon(numbers[0])
+        assert [exchange for exchange, _ in group.perform(30.0)] == [len(texts) - 1]
+        assert server.heads[-1].startswith(b"GET /last?a=b&c HTTP/1.1\r\n")
+
+
+def test_requests_that_begin_together_are_checked_before_any_begins() -> None:
+    with RawServer(said(HELLO)) as server:
+        group, origin = asked(server)
+        text = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        for texts, sheet, algorithm in (([text], None, 0), ([text] * 2, 7, 0), ([text] * 2, None, 5)):
+            with pytest.raises((ValueError, TypeError)):
+                group.begin_together([1, 2], origin, texts, sheet, algorithm)
+        with pytest.raises(TypeError):
+            group.begin_together((1, 2), origin, [text] * 2, None, 0)
+        assert group.queued == 0 and group.begin_together([], origin, [], None, 0) == []
+
+
+def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> None:
+    """Of several profiles, origins, digests and methods, and with what only libcurl sends."""
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        path = head.split()[1]
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+        return True
+
+    with RawServer(serve) as one, RawServer(serve) as two:
+        profiles = Profile(), Profile(headers=("X-Of: two",))
+
+        def requests(label: str) -> list[Request]:
+            made = []
+            for number, server in enumerate((one, two, one, two) * 3):
+                url = f"{server.url}/{label}/{number}"
+                profile, hash_with = profiles[number % 3 == 0], (None, "sha1", "sha256")[number % 5 % 3]
+                made.append(Request(profile, url, hash_with=hash_with))
+            made[5] = Request(profiles[0], f"{one.url}/{label}/5", want_headers=True)
+            made[7] = Request(profiles[0], f"{two.url}/{label}/7#hidden")
+            return made
+
+        for label in ("first", "second", "third"):  # libcurl shows where the servers are
+            asked_for = requests(label)
+            ended: queue.SimpleQueue[list[Task]] = queue.SimpleQueue()
+            tasks = [Task(_whole(request), ended.put) for request in asked_for]
+            loop().submit(tasks)
+            left = len(tasks)
+            while left:
+                left -= len(ended.get(timeout=30))
+            for number, (request, task) in enumerate(zip(asked_for, tasks, strict=True)):
+                assert task.result.body == f"/{label}/{number}".encode()
+                if task.result.digest is not None:
+                    assert request.hash_with is not None
+                    assert task.result.digest == hashlib.new(request.hash_with, task.result.body).hexdigest()
+
+
+def _whole(request: Request) -> Steps[Response]:
+    response: Response = yield request
+    return response
 
 
 def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_blob() -> None:

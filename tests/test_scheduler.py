@@ -252,6 +252,51 @@ def test_a_loop_that_is_dropped_closes_its_file_descriptors() -> None:
             assert os.fstat(end).st_ino != file
 
 
+# ---------------------------------------------------------------------- several at once
+
+
+def test_requests_that_begin_together_are_offered_to_the_first_transport_at_once() -> None:
+    first, second = FakeTransport(lambda asked: "odd" not in asked.url, together=True), FakeTransport()
+    world = World(first, second, limit=5)
+    lookups = world.ask("/0", "/odd", "/1", "/2", "/3", "/4", "/5")
+    assert first.groups == [urls("/0", "/odd", "/1", "/2", "/3")]
+    assert first.active == urls("/0", "/1", "/2", "/3") and second.active == urls("/odd")
+    assert world.scheduler.active == 5
+    world.scheduler.abandon(lookups[0])
+    world.scheduler.abandon(lookups[1])
+    world.scheduler.abandon(lookups[5])
+    assert [each.request.url for each in first.abandoned] == urls("/0") and second.active == []
+    world.turn()
+    assert first.active == urls("/1", "/2", "/3", "/5") and world.scheduler.active == 4
+    for exchange in [*first.begun]:
+        if exchange.carrier is first:
+            first.end(exchange)
+    world.turn()
+    assert [lookup.got for lookup in lookups] == [[], [], [OK], [OK], [OK], [], [OK]] and not world.scheduler.active
+
+
+@pytest.mark.parametrize("barred", [1, 2, 3])
+def test_a_barred_transport_is_not_offered_several_requests_at_once(barred: int) -> None:
+    first, second = FakeTransport(together=True), FakeTransport()
+    world = World(first, second)
+    world.ask("/blob")
+    first.end(first.begun[0], Declined(60))
+    world.turn()
+    theirs = [f"/{number}" for number in range(barred)]
+    others = [f"http://b.example/{number}" for number in range(2)]
+    world.ask(*theirs, *others)
+    assert first.groups == [others] and first.active == others and second.active == urls("/blob", *theirs)
+    world.ask(*theirs)
+    assert first.groups == [others] and second.active == urls("/blob", *theirs, *theirs)
+
+
+def test_a_transport_for_more_at_once_is_not_offered_several() -> None:
+    first, second = FakeTransport(together=True, least=101), FakeTransport()
+    world = World(first, second)
+    world.ask("/0", "/1")
+    assert first.groups == [] and first.asked == [] and second.active == urls("/0", "/1")
+
+
 # ---------------------------------------------------------------------- abandoning
 
 

@@ -92,6 +92,9 @@ class Wire:
         self._world.after(seconds, lambda: self._end(exchange, response))
         return True
 
+    def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
+        return exchanges
+
     def _end(self, exchange: Exchange, response: Response) -> None:
         self._ended.append((exchange, response))
         self._wake()
@@ -132,7 +135,7 @@ class Lookup:
             node.ended(bool(ended.value))
             return
         if isinstance(step, Request):
-            node.scheduler.begin(self, step)
+            node.begin(self, step)
         elif isinstance(step, Sleep):
             node.world.after(step.seconds, lambda: self.resume(None))
         elif isinstance(step, Wait):
@@ -155,8 +158,8 @@ class Node:
         self.pace = Pace(clock=world.clock)
         wire: Any = Wire(world, bucket, self._turn)
         waiter: Any = SimpleNamespace(wait=lambda seconds: [])
-        answered: Callable[[Any, Response], None] = lambda lookup, response: lookup.resume(response)  # noqa: E731
-        self.scheduler = Scheduler([wire], self.pace, waiter, answered, _fails, clock=world.clock)
+        self.scheduler = Scheduler([wire], self.pace, waiter, clock=world.clock)
+        self._is_woken = False  # whether a turn of the scheduler is due at this moment
         self.lookups: set[Lookup] = set()
         self.found = self.failed = 0
         world.after(random.uniform(0, 1), self.fill)  # nodes do not start in the same moment
@@ -170,8 +173,18 @@ class Node:
         self.failed += not found
         self.world.after(0.0, self.fill)
 
+    def begin(self, lookup: Lookup, request: Request) -> None:
+        self.scheduler.begin(lookup, request)
+        if not self._is_woken:
+            self._is_woken = True
+            self.world.after(0.0, self._turn)
+
     def _turn(self) -> None:
-        self.scheduler.turn(0.0)
+        self._is_woken = False
+        for lookup, outcome in self.scheduler.turn(0.0):
+            if isinstance(outcome, Exception):
+                raise outcome
+            lookup.resume(outcome)
 
     def steps(self) -> Steps[bool]:
         """A lookup of one tier: its breaker, its request, and the patience of a batch (`Window._try_again`)."""
@@ -197,10 +210,6 @@ class Node:
 
 _REQUEST = Request(Profile(), "https://bucket/key")
 _RETRY = Retry()
-
-
-def _fails(lookup: Any, error: Exception) -> None:
-    raise error
 
 
 class _Rate(ClusterRate):

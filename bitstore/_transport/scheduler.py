@@ -130,25 +130,24 @@ class Scheduler:
         while waiting and (room := self._pace.limit - self.active) > 0:
             exchanges = [waiting.popleft() for _ in range(min(room, len(waiting)))]
             exchanges = [exchange for exchange in exchanges if exchange.owner is not None]  # else it was abandoned
-            for exchange in self._start_together(exchanges) if len(exchanges) > 1 else exchanges:
+            for exchange in self._start_together(exchanges):
                 self._start(exchange)
 
     def _start_together(self, exchanges: list[Exchange]) -> list[Exchange]:
-        """Offer all to the first transport at once, which is cheaper than one by one; returns those that are left."""
+        """Offer several to the first transport at once, which is cheaper than one by one; returns those it leaves."""
         transport, bars = self._transports[0], self._bars
-        if self._pace.limit < transport.least:
-            return exchanges
-        barred: list[Exchange] = []
+        wanted = exchanges
         if bars.any:
-            barred = [exchange for exchange in exchanges if bars.hold(0, exchange.request, self._now)]
-            exchanges = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
-        for exchange in exchanges:
+            wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+        if len(wanted) < 2 or self._pace.limit < transport.least:
+            return exchanges
+        for exchange in wanted:
             exchange.level = 0
-        declined = transport.begin_together(exchanges)
+        declined = transport.begin_together(wanted)
         for exchange in declined:
             exchange.level = WAITING
-        self.active += len(exchanges) - len(declined)
-        return [*barred, *declined]
+        self.active += len(wanted) - len(declined)
+        return [exchange for exchange in exchanges if exchange.level == WAITING]
 
     def _start(self, exchange: Exchange) -> None:
         """Find the transport for an exchange, behind the one that has declined it."""
