@@ -33,10 +33,13 @@ from bitstore import (
     Sha1Store,
 )
 from bitstore._lookup.run import run
+from bitstore._lookup.task import Task
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.express import Express, express
+from bitstore._tiers.lane import Lane
 from bitstore._tiers.latency import Latencies
+from bitstore._transport.scheduler import Outcome
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
@@ -697,6 +700,27 @@ def test_hits_of_a_batch_begin_and_end_together_without_their_steps(
     assert (stats.hits, stats.bytes) == (41, sum(map(len, held.values())) + len(b"first of one"))
     assert (stats.requests, stats.misses) == (44 + 2, 3 + 2)
     assert len(composite._live().flights) == 0
+
+
+def test_lookups_of_a_batch_end_in_the_order_of_their_answers(shelves: Shelves) -> None:
+    """Failures between hits are not in a row, and leave the breaker closed."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    held = blobs(20, salt="in order")
+    lane = Lane(composite)
+    tasks = [Task(Express(lane, digest), lambda tasks: None) for digest in held]
+    assert not lane.begin(tasks, lambda task, request, until: None)
+    breaker = composite._live().breakers["one"]
+    outcomes: list[Outcome] = [
+        (task, Response(200, data, {}, 0.0) if number % 2 else TransferError(56, "broken"))
+        for number, (task, data) in enumerate(zip(tasks, held.values(), strict=True))
+    ]
+    ended: list[Any] = []
+    for task, error in lane.end(iter(outcomes), lambda task, found, error: ended.append(task)):
+        assert isinstance(error, TransferError)
+        breaker.failed(0, error)
+        ended.append(task)
+        task.steps.close()
+    assert ended == tasks and breaker.state == "closed"
 
 
 def test_one_lookup_in_so_many_is_measured_where_the_steps_go_on_with_answers(shelves: Shelves) -> None:

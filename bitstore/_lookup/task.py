@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bitstore._support import clock
@@ -26,8 +26,11 @@ class Lane(Protocol):
     def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
         """Begin the first requests of `tasks` by the function `begin`; returns those whose steps have to begin."""
 
-    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
-        """End the lookups whose answer is plain by the function `finish`; returns the outcomes that are for steps."""
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterator[Outcome]:
+        """End the lookups whose answer is plain by the function `finish`; yields the outcomes that are for steps.
+
+        All in their order: the steps go on with one before the next lookup ends.
+        """
 
 
 class Task:

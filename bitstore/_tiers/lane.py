@@ -8,9 +8,8 @@ raw stores act a millisecond later on that batch, as if its lookups had begun be
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from bitstore._lookup.task import Task
@@ -113,23 +112,26 @@ class Lane:
         way.tally.requests += begun
         return left
 
-    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
-        """End the lookups whose answer is the blob, where no cache is to keep it."""
-        left: list[Outcome] = []
-        hits: list[tuple[Way, Task, bytes]] = []
-        for task, answer in outcomes:
-            way = task.steps.hit_in(answer) if isinstance(answer, Response) else None
-            if way is None or not isinstance(answer, Response):
-                left.append((task, answer))
-            else:
-                hits.append((way, task, answer.body))
-        for way, alike in groupby(hits, itemgetter(0)):
-            ended = list(alike)
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterator[Outcome]:
+        """End the lookups whose answer is the blob, where no cache is to keep it.
+
+        Those in a row end together, and the steps of others go on in between: a breaker counts failures in a row.
+        """
+        for way, alike in groupby(outcomes, _hit_in):
+            if way is None:
+                yield from alike
+                continue
+            ended: list[tuple[Task, Any]] = list(alike)
             way.breaker.succeeded()
-            way.counts.add(hits=len(ended), bytes=sum(len(data) for _, _, data in ended))
-            for _, task, data in ended:
+            way.counts.add(hits=len(ended), bytes=sum(len(answer.body) for _, answer in ended))
+            for task, answer in ended:
                 steps: Any = task.steps
-                found = Found(data, way.name)
+                found = Found(answer.body, way.name)
                 steps.end(found)
                 finish(task, found, None)
-        return left
+
+
+def _hit_in(outcome: Outcome) -> Way | None:
+    task, answer = outcome
+    way: Way | None = task.steps.hit_in(answer) if isinstance(answer, Response) else None
+    return way
