@@ -23,7 +23,7 @@ from bitstore._transport.poller import Poller
 from bitstore._transport.scheduler import Scheduler
 from bitstore._transport.sockets.transport import FEW, Sockets
 from bitstore._transport.transport import Declined, Ended, Exchange, Transport
-from bitstore.steps import REFUSED, Profile, Request, Response, Steps, Together, TransferError
+from bitstore.steps import REFUSED, Profile, Request, Response, Sleep, Steps, Together, TransferError
 from tests.fake_transport import OK, FakeTransport
 
 PROFILE = Profile()
@@ -434,6 +434,26 @@ def test_a_defect_that_one_request_meets_ends_only_its_lookup() -> None:
     bad, good = Task(asking("/bad"), print), Task(asking("/good"), print)
     ended(loop, bad, good)
     assert isinstance(bad.error, Defect) and good.result == OK and not loop.scheduler.active
+
+
+@pytest.mark.parametrize("barred", [True, False])
+def test_requests_without_a_profile_end_only_their_lookups(barred: bool) -> None:
+    def asks() -> Steps[Response]:
+        no_profile: Any = None
+        response: Response = yield Request(no_profile, request().url)
+        return response
+
+    def rests() -> Steps[str]:
+        yield Sleep(0.1)
+        return "rested"
+
+    loop = Loop(Pace())
+    if barred:
+        loop.scheduler._bars.add(0, request(), math.inf)
+    bad, good = [Task(asks(), print) for _ in range(3)], Task(rests(), print)
+    ended(loop, good, *bad)
+    assert good.result == "rested" and all(isinstance(task.error, TypeError) for task in bad)
+    assert not loop.scheduler.active
 
 
 def test_a_defect_of_the_thread_leaves_no_lookup_waiting() -> None:

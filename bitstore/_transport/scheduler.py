@@ -138,7 +138,10 @@ class Scheduler:
         transport, bars = self._transports[0], self._bars
         wanted = exchanges
         if bars.any:
-            wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+            try:
+                wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+            except Exception:  # the trouble of one of them, which meets it again in `_start`
+                return exchanges
         if len(wanted) < 2 or self._pace.limit < transport.least:
             return exchanges
         for exchange in wanted:
@@ -155,10 +158,12 @@ class Scheduler:
         request = exchange.request
         limit, bars = self._pace.limit, self._bars
         for level, transport in self._levels[exchange.level + 1 :]:
-            if limit < transport.least or (bars.any and bars.hold(level, request, self._now)):
+            if limit < transport.least:
                 continue
-            exchange.level = level
             try:
+                if bars.any and bars.hold(level, request, self._now):
+                    continue
+                exchange.level = level
                 if transport.begin(exchange):
                     return
             except Exception as error:  # the trouble of this exchange; the others go on
