@@ -297,6 +297,21 @@ def test_a_transport_for_more_at_once_is_not_offered_several() -> None:
     assert first.groups == [] and first.asked == [] and second.active == urls("/0", "/1")
 
 
+def test_a_turn_that_breaks_down_after_answers_keeps_no_places() -> None:
+    class Broken(FakeTransport):
+        def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+            yield from super().turn(heard, now)
+            if self.begun:
+                raise Defect
+
+    transport = Broken(answers=lambda asked: OK)
+    world = World(transport)
+    with pytest.raises(Defect):
+        world.ask("/0", "/1", "/2")
+    world.scheduler.clear()
+    assert world.scheduler.is_idle
+
+
 # ---------------------------------------------------------------------- abandoning
 
 

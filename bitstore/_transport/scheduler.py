@@ -111,6 +111,7 @@ class Scheduler:
                 if not isinstance(outcome, Response):
                     self._ended_badly(exchange, outcome)
                     continue
+                self.active -= 1
                 answered += 1
                 size += len(outcome.body)
                 if exchange.peer is not None or outcome.status in (429, 503):
@@ -119,7 +120,6 @@ class Scheduler:
                 owner.exchange = None
                 self._outcomes.append((owner, outcome))
         if answered:
-            self.active -= answered
             self._pace.ended(answered, size, min(answered, short))
         self._start_waiting()  # servers have something to do while the answers are looked at
         outcomes, self._outcomes = self._outcomes, []
