@@ -8,6 +8,7 @@ import math
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from bitstore._transport.sockets.transport import FEW, Sockets
 from bitstore._transport.transport import Declined, Ended, Exchange, Transport
 from bitstore.steps import REFUSED, Profile, Request, Response, Sleep, Steps, Together, TransferError
 from tests.fake_transport import OK, FakeTransport
+from tests.waiting import wait_until
 
 PROFILE = Profile()
 BROKEN = TransferError(56, "reset")
@@ -332,6 +334,7 @@ def test_requests_abandoned_together_do_not_start_each_other() -> None:
     lookups = world.ask(*(f"/{number}" for number in range(40)))
     for lookup in lookups:
         world.scheduler.abandon(lookup)
+    assert world.scheduler.is_idle
     world.turn(5)
     assert len(transport.asked) == 2 and len(transport.abandoned) == 2 and not world.scheduler.active
 
@@ -433,6 +436,29 @@ def test_a_lookup_whose_time_is_up_ends_its_exchange() -> None:
     task = Task(asking("/slow"), print, 0.05)
     ended(loop_over(transport), task)
     assert type(task.error).__name__ == "Cancelled" and len(transport.abandoned) == 1
+
+
+def test_a_request_abandoned_before_it_begins_is_not_kept() -> None:
+    """What it was to send may be large, and the thread may not run again for hours."""
+    profile = Profile()
+    kept = weakref.ref(profile)
+    abandoned = Task(send(request(profile=profile), Retry(), TransferCounts()), print)
+    del profile
+    both_sent = threading.Event()
+
+    def holds() -> Steps[None]:
+        assert both_sent.wait(30)
+        yield Sleep(0)
+
+    loop = loop_over(FakeTransport())
+    loop.submit([Task(holds(), print)])
+    loop.submit([abandoned])
+    loop.cancel([abandoned], wait=False)
+    del abandoned
+    both_sent.set()
+    wait_until(lambda: loop._thread is None)
+    gc.collect()
+    assert kept() is None
 
 
 class Defect(Exception):

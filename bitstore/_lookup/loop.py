@@ -145,6 +145,7 @@ class Loop:
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
         if not self._tasks:
+            self.scheduler.clear()  # what was abandoned before it could begin: it may have a body to send
             with self._lock:
                 if not self._inbox:
                     self._thread = None

@@ -69,7 +69,7 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether there is no exchange at all."""
-        return not self.active and not self._waiting
+        return not self.active and all(exchange.owner is None for exchange in self._waiting)  # else it was abandoned
 
     def begin(self, owner: Owner, request: Request, until: float | None = None) -> None:
         """Carry `request` for `owner`, from the next turn on or when there is room.
