@@ -34,6 +34,7 @@ from bitstore import (
 )
 from bitstore._lookup.run import run
 from bitstore._lookup.task import Task
+from bitstore._lookup.timers import Timers
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.express import Express, express
@@ -700,6 +701,30 @@ def test_hits_of_a_batch_begin_and_end_together_without_their_steps(
     assert (stats.hits, stats.bytes) == (41, sum(map(len, held.values())) + len(b"first of one"))
     assert (stats.requests, stats.misses) == (44 + 2, 3 + 2)
     assert len(composite._live().flights) == 0
+
+
+def test_time_limits_of_a_batch_are_in_order_where_some_lookups_take_steps(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers look at the first of them only."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    held = blobs(9, salt="limits")
+    shelves.held |= {f"one/{digest}": data for digest, data in held.items()}
+    limits: list[list[float]] = []
+    at_limits = Timers.at_limits
+
+    def noted(self: Timers, function: Any, tasks: Sequence[Task]) -> None:
+        limits.append([task.until or 0.0 for task in tasks])
+        at_limits(self, function, tasks)
+
+    monkeypatch.setattr(Timers, "at_limits", noted)
+    first, flights = next(iter(held)), composite._live().flights
+    assert flights.lead(first) is None  # so that it begins by its steps, which wait
+    batch = composite.get_many(held, timeout=30)
+    answers = [next(batch) for _ in range(len(held) - 1)]
+    flights.land(first, None)
+    assert {blob.uri: blob.data for blob in (*answers, *batch)} == held
+    assert sum(map(len, limits)) == len(held) and all(each == sorted(each) for each in limits)
 
 
 def test_lookups_of_a_batch_end_in_the_order_of_their_answers(shelves: Shelves) -> None:
