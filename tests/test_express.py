@@ -50,7 +50,7 @@ from tests.servers.wire import Request as Received
 from tests.servers.wire import Response as Sent
 from tests.servers.wire import make_response
 from tests.sockets import OWN, only_by
-from tests.stores import as_cache, asked_by_steps, blobs, full, outcome, sha1, with_tiers
+from tests.stores import Shelf, as_cache, asked_by_steps, blobs, full, outcome, sha1, with_tiers
 from tests.waiting import wait_until
 
 KINDS = ("HTTP", "S3", "GCS")
@@ -701,6 +701,34 @@ def test_hits_of_a_batch_begin_and_end_together_without_their_steps(
     assert (stats.hits, stats.bytes) == (41, sum(map(len, held.values())) + len(b"first of one"))
     assert (stats.requests, stats.misses) == (44 + 2, 3 + 2)
     assert len(composite._live().flights) == 0
+
+
+def test_a_store_that_cannot_be_looked_at_ends_no_lookups_of_others(shelves: Shelves) -> None:
+    class Odd(Shelf):
+        odd = False
+
+        @property
+        def base_store(self) -> None:
+            if self.odd:
+                raise ValueError("not now")
+
+    held = blobs(4, salt="cannot be looked at")
+    shelves.held |= {f"one/{digest}": data for digest, data in held.items()}
+    first, second = (warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves) for _ in range(2))
+    hold = Hold()
+    waited = shelves.rules.add(hold, path=f"one/{next(iter(held))}", times=1)
+    others = second.get_many(held)
+    answers = [next(others) for _ in range(3)]
+    waited.wait_hits()
+
+    def keys() -> Iterator[str]:
+        first.append_source(odd := Odd(), name="odd")  # `get_many` has looked at the chain before
+        odd.odd = True
+        yield from held
+
+    assert all(isinstance(blob.error, ValueError) for blob in first.get_many(keys(), patience=0))
+    hold.release()
+    assert {blob.uri: blob.data for blob in (*answers, *others)} == held
 
 
 def test_time_limits_of_a_batch_are_in_order_where_some_lookups_take_steps(

@@ -83,7 +83,10 @@ class Lane:
     def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
         """Ask the first tier of the chain for the keys of `tasks`, where it is one that is asked by requests."""
         now = clock.monotonic()
-        glance = self.glance(now)
+        try:
+            glance = self.glance(now)
+        except Exception:  # of a store of the chain: the steps of these lookups meet it as well, and no others
+            return tasks
         live, plan = glance.live, glance.plan
         if plan is None or not glance.is_open or not plan.ways or plan.ways[0].raw is None:
             return tasks
