@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -429,6 +429,21 @@ def test_the_first_failure_of_several_together_ends_the_others() -> None:
     ended(loop, task)
     assert isinstance(task.error, TransferError) and task.error.code == 63
     assert not transport.active and not loop.scheduler.active
+
+
+def test_steps_with_an_attribute_of_their_own_called_lane_are_resumed() -> None:
+    class Counting(Generator[Any, Any, int]):
+        lane = "left"
+
+        def send(self, answer: Any) -> Any:
+            raise StopIteration(7)
+
+        def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+            raise error
+
+    task = Task(Counting(), print)
+    ended(loop_over(FakeTransport()), task)
+    assert task.result == 7
 
 
 def test_a_lookup_whose_time_is_up_ends_its_exchange() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from bitstore._lookup import task as lookups
 from bitstore._lookup.task import Task
 from bitstore._support import clock
 from bitstore._tiers.plain import Plan, Way, plan_of
@@ -39,7 +40,7 @@ class _Glance(NamedTuple):
     makers: dict[str, _Maker | None]  # by tier, as far as they were asked for: see `DigestStore.first_requests`
 
 
-class Lane:
+class Lane(lookups.Lane):
     """The express lane of one batch. For the transfer thread it begins and ends lookups many at a time."""
 
     __slots__ = ("_latest", "composite")
