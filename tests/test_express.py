@@ -33,10 +33,14 @@ from bitstore import (
     Sha1Store,
 )
 from bitstore._lookup.run import run
+from bitstore._lookup.task import Task
+from bitstore._lookup.timers import Timers
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.express import Express, express
+from bitstore._tiers.lane import Lane
 from bitstore._tiers.latency import Latencies
+from bitstore._transport.scheduler import Outcome
 from bitstore._transport.transport import Performed
 from bitstore.index import IndexBuilder
 from bitstore.steps import Request, Response, Sleep, Steps, TransferError
@@ -46,7 +50,7 @@ from tests.servers.wire import Request as Received
 from tests.servers.wire import Response as Sent
 from tests.servers.wire import make_response
 from tests.sockets import OWN, only_by
-from tests.stores import as_cache, asked_by_steps, blobs, full, outcome, sha1, with_tiers
+from tests.stores import Shelf, as_cache, asked_by_steps, blobs, full, outcome, sha1, with_tiers
 from tests.waiting import wait_until
 
 KINDS = ("HTTP", "S3", "GCS")
@@ -697,6 +701,79 @@ def test_hits_of_a_batch_begin_and_end_together_without_their_steps(
     assert (stats.hits, stats.bytes) == (41, sum(map(len, held.values())) + len(b"first of one"))
     assert (stats.requests, stats.misses) == (44 + 2, 3 + 2)
     assert len(composite._live().flights) == 0
+
+
+def test_a_store_that_cannot_be_looked_at_ends_no_lookups_of_others(shelves: Shelves) -> None:
+    class Odd(Shelf):
+        odd = False
+
+        @property
+        def base_store(self) -> None:
+            if self.odd:
+                raise ValueError("not now")
+
+    held = blobs(4, salt="cannot be looked at")
+    shelves.held |= {f"one/{digest}": data for digest, data in held.items()}
+    first, second = (warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves) for _ in range(2))
+    hold = Hold()
+    waited = shelves.rules.add(hold, path=f"one/{next(iter(held))}", times=1)
+    others = second.get_many(held)
+    answers = [next(others) for _ in range(3)]
+    waited.wait_hits()
+
+    def keys() -> Iterator[str]:
+        first.append_source(odd := Odd(), name="odd")  # `get_many` has looked at the chain before
+        odd.odd = True
+        yield from held
+
+    assert all(isinstance(blob.error, ValueError) for blob in first.get_many(keys(), patience=0))
+    hold.release()
+    assert {blob.uri: blob.data for blob in (*answers, *others)} == held
+
+
+def test_time_limits_of_a_batch_are_in_order_where_some_lookups_take_steps(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers look at the first of them only."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    held = blobs(9, salt="limits")
+    shelves.held |= {f"one/{digest}": data for digest, data in held.items()}
+    limits: list[list[float]] = []
+    at_limits = Timers.at_limits
+
+    def noted(self: Timers, function: Any, tasks: Sequence[Task]) -> None:
+        limits.append([task.until or 0.0 for task in tasks])
+        at_limits(self, function, tasks)
+
+    monkeypatch.setattr(Timers, "at_limits", noted)
+    first, flights = next(iter(held)), composite._live().flights
+    assert flights.lead(first) is None  # so that it begins by its steps, which wait
+    batch = composite.get_many(held, timeout=30)
+    answers = [next(batch) for _ in range(len(held) - 1)]
+    flights.land(first, None)
+    assert {blob.uri: blob.data for blob in (*answers, *batch)} == held
+    assert sum(map(len, limits)) == len(held) and all(each == sorted(each) for each in limits)
+
+
+def test_lookups_of_a_batch_end_in_the_order_of_their_answers(shelves: Shelves) -> None:
+    """Failures between hits are not in a row, and leave the breaker closed."""
+    composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
+    held = blobs(20, salt="in order")
+    lane = Lane(composite)
+    tasks = [Task(Express(lane, digest), lambda tasks: None) for digest in held]
+    assert not lane.begin(tasks, lambda task, request, until: None)
+    breaker = composite._live().breakers["one"]
+    outcomes: list[Outcome] = [
+        (task, Response(200, data, {}, 0.0) if number % 2 else TransferError(56, "broken"))
+        for number, (task, data) in enumerate(zip(tasks, held.values(), strict=True))
+    ]
+    ended: list[Any] = []
+    for task, error in lane.end(iter(outcomes), lambda task, found, error: ended.append(task)):
+        assert isinstance(error, TransferError)
+        breaker.failed(0, error)
+        ended.append(task)
+        task.steps.close()
+    assert ended == tasks and breaker.state == "closed"
 
 
 def test_one_lookup_in_so_many_is_measured_where_the_steps_go_on_with_answers(shelves: Shelves) -> None:

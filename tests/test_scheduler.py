@@ -8,7 +8,8 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Collection, Iterator
+import weakref
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -23,8 +24,9 @@ from bitstore._transport.poller import Poller
 from bitstore._transport.scheduler import Scheduler
 from bitstore._transport.sockets.transport import FEW, Sockets
 from bitstore._transport.transport import Declined, Ended, Exchange, Transport
-from bitstore.steps import REFUSED, Profile, Request, Response, Steps, Together, TransferError
+from bitstore.steps import REFUSED, Profile, Request, Response, Sleep, Steps, Together, TransferError
 from tests.fake_transport import OK, FakeTransport
+from tests.waiting import wait_until
 
 PROFILE = Profile()
 BROKEN = TransferError(56, "reset")
@@ -297,6 +299,21 @@ def test_a_transport_for_more_at_once_is_not_offered_several() -> None:
     assert first.groups == [] and first.asked == [] and second.active == urls("/0", "/1")
 
 
+def test_a_turn_that_breaks_down_after_answers_keeps_no_places() -> None:
+    class Broken(FakeTransport):
+        def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+            yield from super().turn(heard, now)
+            if self.begun:
+                raise Defect
+
+    transport = Broken(answers=lambda asked: OK)
+    world = World(transport)
+    with pytest.raises(Defect):
+        world.ask("/0", "/1", "/2")
+    world.scheduler.clear()
+    assert world.scheduler.is_idle
+
+
 # ---------------------------------------------------------------------- abandoning
 
 
@@ -317,6 +334,7 @@ def test_requests_abandoned_together_do_not_start_each_other() -> None:
     lookups = world.ask(*(f"/{number}" for number in range(40)))
     for lookup in lookups:
         world.scheduler.abandon(lookup)
+    assert world.scheduler.is_idle
     world.turn(5)
     assert len(transport.asked) == 2 and len(transport.abandoned) == 2 and not world.scheduler.active
 
@@ -413,11 +431,49 @@ def test_the_first_failure_of_several_together_ends_the_others() -> None:
     assert not transport.active and not loop.scheduler.active
 
 
+def test_steps_with_an_attribute_of_their_own_called_lane_are_resumed() -> None:
+    class Counting(Generator[Any, Any, int]):
+        lane = "left"
+
+        def send(self, answer: Any) -> Any:
+            raise StopIteration(7)
+
+        def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+            raise error
+
+    task = Task(Counting(), print)
+    ended(loop_over(FakeTransport()), task)
+    assert task.result == 7
+
+
 def test_a_lookup_whose_time_is_up_ends_its_exchange() -> None:
     transport = FakeTransport()
     task = Task(asking("/slow"), print, 0.05)
     ended(loop_over(transport), task)
     assert type(task.error).__name__ == "Cancelled" and len(transport.abandoned) == 1
+
+
+def test_a_request_abandoned_before_it_begins_is_not_kept() -> None:
+    """What it was to send may be large, and the thread may not run again for hours."""
+    profile = Profile()
+    kept = weakref.ref(profile)
+    abandoned = Task(send(request(profile=profile), Retry(), TransferCounts()), print)
+    del profile
+    both_sent = threading.Event()
+
+    def holds() -> Steps[None]:
+        assert both_sent.wait(30)
+        yield Sleep(0)
+
+    loop = loop_over(FakeTransport())
+    loop.submit([Task(holds(), print)])
+    loop.submit([abandoned])
+    loop.cancel([abandoned], wait=False)
+    del abandoned
+    both_sent.set()
+    wait_until(lambda: loop._thread is None)
+    gc.collect()
+    assert kept() is None
 
 
 class Defect(Exception):
@@ -434,6 +490,26 @@ def test_a_defect_that_one_request_meets_ends_only_its_lookup() -> None:
     bad, good = Task(asking("/bad"), print), Task(asking("/good"), print)
     ended(loop, bad, good)
     assert isinstance(bad.error, Defect) and good.result == OK and not loop.scheduler.active
+
+
+@pytest.mark.parametrize("barred", [True, False])
+def test_requests_without_a_profile_end_only_their_lookups(barred: bool) -> None:
+    def asks() -> Steps[Response]:
+        no_profile: Any = None
+        response: Response = yield Request(no_profile, "http://127.0.0.1:1/blob")
+        return response
+
+    def rests() -> Steps[str]:
+        yield Sleep(0.1)
+        return "rested"
+
+    loop = Loop(Pace())
+    if barred:
+        loop.scheduler._bars.add(0, request(), math.inf)
+    bad, good = [Task(asks(), print) for _ in range(3)], Task(rests(), print)
+    ended(loop, good, *bad)
+    assert good.result == "rested" and all(task.error is not None for task in bad)
+    assert not loop.scheduler.active
 
 
 def test_a_defect_of_the_thread_leaves_no_lookup_waiting() -> None:

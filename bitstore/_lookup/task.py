@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bitstore._support import clock
 from bitstore.steps import Steps
@@ -17,17 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "Task"]
 
 
-class Lane(Protocol):
+class Lane(ABC):
     """Begins and ends lookups that are alike, many at a time: for each of them that is cheaper than its steps.
 
     It keeps the steps of each lookup where they would be, so that they can go on at any moment.
     """
 
+    __slots__ = ()
+
+    @abstractmethod
     def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
         """Begin the first requests of `tasks` by the function `begin`; returns those whose steps have to begin."""
 
-    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
-        """End the lookups whose answer is plain by the function `finish`; returns the outcomes that are for steps."""
+    @abstractmethod
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterator[Outcome]:
+        """End the lookups whose answer is plain by the function `finish`; yields the outcomes that are for steps.
+
+        All in their order: the steps go on with one before the next lookup ends.
+        """
 
 
 class Task:
@@ -64,7 +72,8 @@ class Task:
         self, steps: Steps[Any], deliver: Callable[[list[Task]], object], timeout: float | None = None
     ) -> None:
         self.steps = steps
-        self.lane: Lane | None = getattr(steps, "lane", None)  # begins and ends it with others; None: its steps do
+        lane = getattr(steps, "lane", None)  # steps of a third party may have something else of this name
+        self.lane = lane if isinstance(lane, Lane) else None  # begins and ends it with others; None: its steps do
         self.deliver = deliver
         self.timeout = timeout
         self.until: float | None = None  # deadline in seconds on `clock.monotonic()`

@@ -8,11 +8,11 @@ raw stores act a millisecond later on that batch, as if its lookups had begun be
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
+from bitstore._lookup import task as lookups
 from bitstore._lookup.task import Task
 from bitstore._support import clock
 from bitstore._tiers.plain import Plan, Way, plan_of
@@ -40,7 +40,7 @@ class _Glance(NamedTuple):
     makers: dict[str, _Maker | None]  # by tier, as far as they were asked for: see `DigestStore.first_requests`
 
 
-class Lane:
+class Lane(lookups.Lane):
     """The express lane of one batch. For the transfer thread it begins and ends lookups many at a time."""
 
     __slots__ = ("_latest", "composite")
@@ -84,7 +84,10 @@ class Lane:
     def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
         """Ask the first tier of the chain for the keys of `tasks`, where it is one that is asked by requests."""
         now = clock.monotonic()
-        glance = self.glance(now)
+        try:
+            glance = self.glance(now)
+        except Exception:  # of a store of the chain: the steps of these lookups meet it as well, and no others
+            return tasks
         live, plan = glance.live, glance.plan
         if plan is None or not glance.is_open or not plan.ways or plan.ways[0].raw is None:
             return tasks
@@ -113,23 +116,26 @@ class Lane:
         way.tally.requests += begun
         return left
 
-    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterable[Outcome]:
-        """End the lookups whose answer is the blob, where no cache is to keep it."""
-        left: list[Outcome] = []
-        hits: list[tuple[Way, Task, bytes]] = []
-        for task, answer in outcomes:
-            way = task.steps.hit_in(answer) if isinstance(answer, Response) else None
-            if way is None or not isinstance(answer, Response):
-                left.append((task, answer))
-            else:
-                hits.append((way, task, answer.body))
-        for way, alike in groupby(hits, itemgetter(0)):
-            ended = list(alike)
+    def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterator[Outcome]:
+        """End the lookups whose answer is the blob, where no cache is to keep it.
+
+        Those in a row end together, and the steps of others go on in between: a breaker counts failures in a row.
+        """
+        for way, alike in groupby(outcomes, _hit_in):
+            if way is None:
+                yield from alike
+                continue
+            ended: list[tuple[Task, Any]] = list(alike)
             way.breaker.succeeded()
-            way.counts.add(hits=len(ended), bytes=sum(len(data) for _, _, data in ended))
-            for _, task, data in ended:
+            way.counts.add(hits=len(ended), bytes=sum(len(answer.body) for _, answer in ended))
+            for task, answer in ended:
                 steps: Any = task.steps
-                found = Found(data, way.name)
+                found = Found(answer.body, way.name)
                 steps.end(found)
                 finish(task, found, None)
-        return left
+
+
+def _hit_in(outcome: Outcome) -> Way | None:
+    task, answer = outcome
+    way: Way | None = task.steps.hit_in(answer) if isinstance(answer, Response) else None
+    return way

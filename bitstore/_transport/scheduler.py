@@ -69,7 +69,7 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether there is no exchange at all."""
-        return not self.active and not self._waiting
+        return not self.active and all(exchange.owner is None for exchange in self._waiting)  # else it was abandoned
 
     def begin(self, owner: Owner, request: Request, until: float | None = None) -> None:
         """Carry `request` for `owner`, from the next turn on or when there is room.
@@ -111,6 +111,7 @@ class Scheduler:
                 if not isinstance(outcome, Response):
                     self._ended_badly(exchange, outcome)
                     continue
+                self.active -= 1
                 answered += 1
                 size += len(outcome.body)
                 if exchange.peer is not None or outcome.status in (429, 503):
@@ -119,7 +120,6 @@ class Scheduler:
                 owner.exchange = None
                 self._outcomes.append((owner, outcome))
         if answered:
-            self.active -= answered
             self._pace.ended(answered, size, min(answered, short))
         self._start_waiting()  # servers have something to do while the answers are looked at
         outcomes, self._outcomes = self._outcomes, []
@@ -138,7 +138,10 @@ class Scheduler:
         transport, bars = self._transports[0], self._bars
         wanted = exchanges
         if bars.any:
-            wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+            try:
+                wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+            except Exception:  # the trouble of one of them, which meets it again in `_start`
+                return exchanges
         if len(wanted) < 2 or self._pace.limit < transport.least:
             return exchanges
         for exchange in wanted:
@@ -155,10 +158,12 @@ class Scheduler:
         request = exchange.request
         limit, bars = self._pace.limit, self._bars
         for level, transport in self._levels[exchange.level + 1 :]:
-            if limit < transport.least or (bars.any and bars.hold(level, request, self._now)):
+            if limit < transport.least:
                 continue
-            exchange.level = level
             try:
+                if bars.any and bars.hold(level, request, self._now):
+                    continue
+                exchange.level = level
                 if transport.begin(exchange):
                     return
             except Exception as error:  # the trouble of this exchange; the others go on

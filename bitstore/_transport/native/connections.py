@@ -104,22 +104,22 @@ class Connections:
     def begin_together(self, exchanges: list[Exchange]) -> None:
         """Take the plain GETs among `exchanges` that are alike with the first: these get their number as `carrier`."""
         first = exchanges[0].request
-        way = self._way(first)
-        if way is None or not way.usable:
-            return
-        profile, prefix, algorithm = first.profile, f"{first.origin}/", first.hash_with
-        alike = [
-            exchange
-            for exchange in exchanges
-            if (request := exchange.request).profile is profile
-            and request.plain
-            and request.hash_with == algorithm
-            and request.url.startswith(prefix)
-        ]
         try:
+            way = self._way(first)
+            if way is None or not way.usable:
+                return
+            profile, prefix, algorithm = first.profile, f"{first.origin}/", first.hash_with
+            alike = [
+                exchange
+                for exchange in exchanges
+                if (request := exchange.request).profile is profile
+                and request.plain
+                and request.hash_with == algorithm
+                and request.url.startswith(prefix)
+            ]
             texts = [way.text(exchange.request) for exchange in alike]
             numbers = self.group.begin_together(alike, way.origin, texts, way.sheet(), _ALGORITHMS.get(algorithm, 0))
-        except Exception:  # as in `begin`
+        except Exception:  # the trouble of one of them, which meets it again when they are begun one by one
             return
         for exchange, number in zip(alike, numbers, strict=True):
             exchange.carrier = number
