@@ -181,20 +181,26 @@ class Loop:
     def _take_up(self, tasks: list[Task]) -> None:
         tasks = [task for task in tasks if not task.finished]  # the others were given up before they could begin
         self._tasks.update(tasks)
-        now = clock.monotonic()  # one for all: timers want them in the order of their limits
+        for lane, alike in groupby(tasks, attrgetter("lane")):
+            for task in alike if lane is None else self._take_up_together(lane, list(alike)):
+                self._take_up_one(task)
+        limited = [task for task in tasks if task.until is not None and not task.finished]
+        limited.sort(key=attrgetter("until"))  # those that begin together were first
+        for _, alike in groupby(limited, attrgetter("timeout")):
+            self._timers.at_limits(self._time_out, list(alike))
+
+    def _take_up_together(self, lane: Lane, tasks: list[Task]) -> Iterable[Task]:
+        now = clock.monotonic()
         for task in tasks:
             if task.timeout is not None:
                 task.until = now + task.timeout
-        for lane, alike in groupby(tasks, attrgetter("lane")):
-            for task in alike if lane is None else lane.begin(alike, self.scheduler.begin):
-                self._take_up_one(task)
-        limited = [task for task in tasks if task.until is not None and not task.finished]
-        for _, alike in groupby(limited, attrgetter("timeout")):
-            self._timers.at_limits(self._time_out, list(alike))
+        return lane.begin(tasks, self.scheduler.begin)
 
     def _take_up_one(self, task: Task) -> None:
         if task.finished:
             return
+        if task.timeout is not None:
+            task.until = clock.monotonic() + task.timeout
         if hasattr(task.steps, "send"):
             self._advance(task, task.steps.send, None)
         else:  # a store of a third party

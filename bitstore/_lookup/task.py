@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "Task"]
 
 
-class Lane(ABC):
+class Lane:
     """Begins and ends lookups that are alike, many at a time: for each of them that is cheaper than its steps.
 
     It keeps the steps of each lookup where they would be, so that they can go on at any moment.
@@ -26,16 +25,16 @@ class Lane(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
     def begin(self, tasks: Iterable[Task], begin: Callable[[Task, Request, float | None], None]) -> Iterable[Task]:
         """Begin the first requests of `tasks` by the function `begin`; returns those whose steps have to begin."""
+        raise NotImplementedError
 
-    @abstractmethod
     def end(self, outcomes: Iterable[Outcome], finish: Callable[[Task, Any, None], None]) -> Iterator[Outcome]:
         """End the lookups whose answer is plain by the function `finish`; yields the outcomes that are for steps.
 
         All in their order: the steps go on with one before the next lookup ends.
         """
+        raise NotImplementedError
 
 
 class Task:

@@ -22,6 +22,7 @@ class _Tier:
     name: str
     store: Any  # kept, so that no other store can get its id
     lookups: int = 0  # begun in it so far; threads may miscount a few
+    owed: int = 0  # of these, to be measured by steps that have yet to begin
 
 
 class Latencies:
@@ -61,19 +62,24 @@ class Latencies:
         return taken
 
     def passes(self, store: Store) -> bool:
-        """Count a lookup in the tier of `store`, which begins now. False: it is one to measure, and was not counted."""
+        """Count a lookup in the tier of `store`, which begins now. False: it is one to measure, by its steps."""
         tier = self._tiers.get(id(store))
-        if tier is not None:
-            if tier.lookups % self.every == 0:
-                return False
-            tier.lookups += 1
-        return True
+        if tier is None:
+            return True
+        tier.lookups += 1
+        if (tier.lookups - 1) % self.every:
+            return True
+        tier.owed += 1
+        return False
 
     def is_due(self, store: Store) -> bool:
         """Count a lookup in the tier of `store`, which begins now; whether it is one that is measured."""
         tier = self._tiers.get(id(store))
         if tier is None:
             return False
+        if tier.owed:
+            tier.owed -= 1
+            return True
         tier.lookups += 1
         return (tier.lookups - 1) % self.every == 0
 
