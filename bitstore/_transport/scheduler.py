@@ -121,7 +121,7 @@ class Scheduler:
                 self._outcomes.append((owner, outcome))
         if answered:
             self._pace.ended(answered, size, min(answered, short))
-        self._start_waiting()  # servers have something to do while the answers are looked at
+        self._start_waiting()  # what is sent at once gives servers something to do while the answers are looked at
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
