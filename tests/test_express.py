@@ -38,7 +38,7 @@ from bitstore._lookup.timers import Timers
 from bitstore._support import clock
 from bitstore._tiers.composite import Composite
 from bitstore._tiers.express import Express, express
-from bitstore._tiers.lane import Lane
+from bitstore._tiers.lane import ExpressLane
 from bitstore._tiers.latency import Latencies
 from bitstore._transport.scheduler import Outcome
 from bitstore._transport.transport import Performed
@@ -762,7 +762,7 @@ def test_lookups_of_a_batch_end_in_the_order_of_their_answers(shelves: Shelves) 
     """Failures between hits are not in a row, and leave the breaker closed."""
     composite = warmed(composite_of(Sha1Composite, "HTTP", shelves), shelves)
     held = blobs(20, salt="in order")
-    lane = Lane(composite)
+    lane = ExpressLane(composite)
     tasks = [Task(Express(lane, digest), lambda tasks: None) for digest in held]
     assert not lane.begin(tasks, lambda task, request, until: None)
     breaker = composite._live().breakers["one"]

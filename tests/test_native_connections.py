@@ -114,8 +114,8 @@ def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> Non
     """Of several profiles, origins, digests and methods, and with what only libcurl sends."""
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
-        path = head.split()[1]
-        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+        body = b"%s on %d of two: %s" % (head.split()[1], peer.getsockname()[1], str(b"X-Of: two" in head).encode())
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         return True
 
     with RawServer(serve) as one, RawServer(serve) as two:
@@ -123,11 +123,11 @@ def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> Non
 
         def requests(label: str) -> list[Request]:
             made = []
-            for number, server in enumerate((one, two, one, two) * 3):
+            for number, server in enumerate((one, two) * 12):
                 url = f"{server.url}/{label}/{number}"
-                profile, hash_with = profiles[number % 3 == 0], (None, "sha1", "sha256")[number % 5 % 3]
+                profile, hash_with = profiles[number % 3 == 0], ("sha1", "sha256", None)[number % 5 % 3]
                 made.append(Request(profile, url, hash_with=hash_with))
-            made[5] = Request(profiles[0], f"{one.url}/{label}/5", want_headers=True)
+            made[6] = Request(profiles[1], f"{one.url}/{label}/6", want_headers=True, hash_with="sha1")
             made[7] = Request(profiles[0], f"{two.url}/{label}/7#hidden")
             return made
 
@@ -140,7 +140,9 @@ def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> Non
             while left:
                 left -= len(ended.get(timeout=30))
             for number, (request, task) in enumerate(zip(asked_for, tasks, strict=True)):
-                assert task.result.body == f"/{label}/{number}".encode()
+                port, of_two = (one, two)[number % 2].port, request.profile is profiles[1]
+                assert task.result.body == f"/{label}/{number} on {port} of two: {of_two}".encode()
+                assert ("content-length" in task.result.headers) == request.want_headers
                 if task.result.digest is not None:
                     assert request.hash_with is not None
                     assert task.result.digest == hashlib.new(request.hash_with, task.result.body).hexdigest()

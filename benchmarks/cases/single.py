@@ -16,7 +16,7 @@ def run(bench: Bench) -> Result:
     epic = Contestant("epic-bitstore 1.1.0 get, ultimap, 16 threads", "epic", job, "epic")
     nothing = bench.ours(job, "ultimap of a function that does nothing", how="nothing")
     yielding = bench.ours(job, "ultimap of time.sleep(0)", how="yielding")
-    # On one core: which cores the system gives to a client that waits, and to the server, changes the cost fourfold.
+    # On one core: which cores the system gives to a client that waits, and to the server, changes its CPU threefold.
     one = {**job, "threads": 1, "cores": 1}
     alone = bench.ours(one, "bitstore get, one thread", how="threads")
     obstore = Contestant("obstore get, one thread", "obstore_threads", one)

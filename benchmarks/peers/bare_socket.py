@@ -22,7 +22,10 @@ def start(job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
         answer = connection.recv(64 * 1024)
         body = answer.index(b"\r\n\r\n") + 4
         while len(answer) < body + job["size"]:
-            answer += connection.recv(64 * 1024)
+            more = connection.recv(64 * 1024)
+            if not more:
+                raise RuntimeError(f"{name}: {len(answer) - body} bytes came")
+            answer += more
         if hashlib.sha1(memoryview(answer)[body:], usedforsecurity=False).hexdigest() != name:
             raise RuntimeError(f"{name}: damaged")
         return len(answer) - body

@@ -15,7 +15,7 @@ from bitstore._lookup.asking import steps_of_get
 from bitstore._support import clock
 from bitstore._tiers.chain import Tier
 from bitstore._tiers.keep import keep_steps
-from bitstore._tiers.lane import Lane
+from bitstore._tiers.lane import ExpressLane
 from bitstore._tiers.plain import Plan, Way, plan_of, plan_of_turn, speaks
 from bitstore._tiers.putting_off import asked_now
 from bitstore._tiers.question import Said
@@ -31,7 +31,7 @@ def express(composite: Any) -> Callable[..., Steps[Found]] | None:
     """What makes the lookup of a canonical key by the express lane; None: no tier of `composite` is plain."""
     if composite._watch is not None or composite._hedge is not None:
         return None
-    lane = Lane(composite)
+    lane = ExpressLane(composite)
     plan = lane.glance(clock.monotonic()).plan
     # With a learned order, which tier comes first is another matter for each lookup.
     is_plain = speaks(composite.__class__, "takes_express") if plan is None else bool(plan.ways)
@@ -69,7 +69,7 @@ class Express(Generator[Any, Any, Found]):
         "turn",
     )
 
-    def __init__(self, lane: Lane, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
+    def __init__(self, lane: ExpressLane, key: Any, paid_for: frozenset[str] = frozenset()) -> None:
         self.lane = lane
         self.key = key
         self.paid_for = paid_for

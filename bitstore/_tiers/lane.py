@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from bitstore._lookup import task as lookups
-from bitstore._lookup.task import Task
+from bitstore._lookup.task import Lane, Task
 from bitstore._support import clock
 from bitstore._tiers.plain import Plan, Way, plan_of
 from bitstore._tiers.runtime import Live
 from bitstore._transport.scheduler import Outcome
 from bitstore.steps import Found, Request, Response
 
-__all__ = ["Lane"]
+__all__ = ["ExpressLane"]
 
 logger = logging.getLogger("bitstore")
 
@@ -40,7 +39,7 @@ class _Glance(NamedTuple):
     makers: dict[str, _Maker | None]  # by tier, as far as they were asked for: see `DigestStore.first_requests`
 
 
-class Lane(lookups.Lane):
+class ExpressLane(Lane):
     """The express lane of one batch. For the transfer thread it begins and ends lookups many at a time."""
 
     __slots__ = ("_latest", "composite")

@@ -73,7 +73,10 @@ class Latencies:
         return False
 
     def is_due(self, store: Store) -> bool:
-        """Count a lookup in the tier of `store`, which begins now; whether it is one that is measured."""
+        """Count a lookup in the tier of `store`, which begins now; whether it is one that is measured.
+
+        Those that `passes` has left are counted already.
+        """
         tier = self._tiers.get(id(store))
         if tier is None:
             return False

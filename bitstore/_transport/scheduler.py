@@ -180,6 +180,7 @@ class Scheduler:
         self._outcomes.append((owner, error.with_traceback(None)))
 
     def _learn(self, exchange: Exchange, response: Response) -> None:
+        """Take what an answer says of its server: that it wants less, or where it is."""
         if response.status in (429, 503):
             self._pace.slow_down()
         if exchange.peer is not None:

@@ -48,7 +48,7 @@ class Native:
         return True
 
     def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
-        """Take the plain GETs that are of one profile and origin with the first."""
+        """Take the plain GETs that are of one profile, origin and digest with the first, by one call."""
         self._connections.begin_together(exchanges)
         declined = [exchange for exchange in exchanges if exchange.carrier is None]
         self._active += len(exchanges) - len(declined)
