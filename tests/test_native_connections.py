@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import queue
+import random
 import select
 import socket
 import ssl
@@ -38,13 +39,19 @@ def _native(monkeypatch: pytest.MonkeyPatch) -> None:
     only_by("native", monkeypatch)
 
 
-def asked(server: RawServer) -> tuple[Any, Any]:
-    """A group that has an answer of `server`, and its origin."""
+def asked_of(server: RawServer) -> tuple[Any, Any]:
+    """A group, and the origin `server`; whatever is no whole answer comes to None."""
     from bitstore._transport.native._core import Group, Origin
 
     group = Group(Response, {}, lambda *_: None)
     origin = Origin(None, "", 30.0, 30.0, 0)
     origin.reached("127.0.0.1", server.port, 60.0)
+    return group, origin
+
+
+def asked(server: RawServer) -> tuple[Any, Any]:
+    """A group that has an answer of `server`, and its origin."""
+    group, origin = asked_of(server)
     group.begin("exchange", origin, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, 0)
     assert [exchange for exchange, _ in group.perform(30.0)] == ["exchange"]
     return group, origin
@@ -151,6 +158,52 @@ def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> Non
 def _whole(request: Request) -> Steps[Response]:
     response: Response = yield request
     return response
+
+
+SIZES = [0, 1, 63, 64, 5000, 16384, 65000, 65535, 65536, 131_072, 131_073, 300_000, 1_000_000, 3_000_001]
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512", "sha1 and sha256"])
+def test_bodies_of_all_sizes_that_come_at_once_have_the_digests_of_hashlib(algorithm: str) -> None:
+    """Small ones are hashed together at the end of a turn, large ones part by part; every tenth ends too early."""
+    names = ("", "md5", "sha1", "sha256", "sha512")
+    bodies = [random.Random(number).randbytes(SIZES[number % len(SIZES)]) for number in range(70)]
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        number = int(head.split()[1][1:])
+        body, dice = bodies[number], random.Random(number)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        if cut(number):
+            peer.sendall(body[: len(body) // 2])
+            return False
+        start = 0
+        while start < len(body):
+            end = start + dice.choice([1000, 64 * 1024, 400_000])
+            peer.sendall(body[start:end])
+            start = end
+        return True
+
+    def cut(number: int) -> bool:
+        return number % 10 == 9 and len(bodies[number]) > 1
+
+    with RawServer(serve) as server:
+        group, origin = asked_of(server)
+        wanted = {}
+        for number in range(len(bodies)):
+            wanted[number] = algorithm.split(" and ")[number % 2 if " and " in algorithm else 0]
+            group.begin(number, origin, f"GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n", None, names.index(wanted[number]))
+        ended: dict[int, Any] = {}
+        while len(ended) < len(bodies):
+            if not group.busy():
+                select.select([group.fileno()], [], [], 30)
+            ended.update(group.turn(30, 30, 64, 0.001))
+        for number, answer in ended.items():
+            if cut(number):
+                assert answer is None
+            else:
+                digest = hashlib.new(wanted[number], bodies[number]).hexdigest()
+                assert (answer.status, answer.digest) == (200, digest)
+                assert answer.body == bodies[number]
 
 
 def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_blob() -> None:

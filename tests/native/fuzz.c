@@ -135,6 +135,7 @@ static void check(struct group *group, const struct job *job) {
     CHECK(job->head.size <= job->capacity && job->head.size > 0);
     if (job->origin->most && job->head.status < 300)
         CHECK(job->body <= (uint64_t)job->origin->most);
+    CHECK(job->digest_size || !job->way); /* what is hashed together is hashed before the job is given back */
     if (job->digest_size) {
         unsigned char digest[64];
         unsigned size;

@@ -5,6 +5,7 @@
 
 #define READINGS 64             /* one after another, of one connection: others want to be heard as well */
 #define PIECE (256 * 1024)      /* bytes of one reading: what is hashed next is still in the processor's cache */
+#define PART (128 * 1024) /* bytes of a large body to be hashed together with parts of others: they are heard next */
 #define ERROR_BYTES (64 * 1024) /* of the body of an error */
 #define CHUNKED_BYTES (16 * 1024 * 1024) /* of a body whose length is not told */
 
@@ -17,6 +18,8 @@ static bool begin_body(struct group *group, struct connection *connection) {
         outcome = DECLINED;
     else if (job->head.status < 300 && most && length > most)
         outcome = TOO_LARGE;
+    else if (!digest_begin(group, job))
+        outcome = DECLINED;
     if (outcome) {
         exchange_fail(group, connection, outcome, 0);
         return false;
@@ -53,7 +56,7 @@ bool answer_take_body(struct group *group, struct connection *connection, size_t
         job->head.last = true;
         size = (size_t)left;
     }
-    if (job->hashing && !EVP_DigestUpdate(job->hashing, job->large + job->body, size)) {
+    if (job->large && !digest_take(group, job, job->large + job->body, size)) {
         exchange_fail(group, connection, DECLINED, 0);
         return false;
     }
@@ -152,8 +155,11 @@ void answer_hear(struct group *group, struct connection *connection) {
     struct job *job = connection->job;
     if (!job || job->list == &group->wanting)
         return;
-    for (int i = 0; i < READINGS; i++)
+    for (int i = 0; i < READINGS; i++) {
         if (!read_once(group, connection))
             return;
+        if (job->way && job->large && job->body - job->sha.hashed >= PART)
+            break;
+    }
     exchange_speak(group, connection);
 }

@@ -16,6 +16,7 @@ static void forget_answer(struct group *group, struct job *job) {
     job->chunks = (struct chunks){0};
     EVP_MD_CTX_free(job->hashing);
     job->hashing = NULL;
+    job->way = NULL;
 }
 
 void job_free(struct group *group, struct job *job) {
@@ -117,31 +118,12 @@ void exchange_carry(struct group *group, struct job *job, bool fresh) {
         exchange_ask(group, connection);
 }
 
-static bool hash(struct group *group, struct job *job) {
-    unsigned size = 0;
-    const EVP_MD *md = group->digests[job->algorithm];
-    if (!md)
-        return false;
-    if (job->hashing) {
-        if (!EVP_DigestFinal_ex(job->hashing, job->digest, &size))
-            return false;
-    } else {
-        if (!EVP_DigestInit_ex(group->context, md, NULL) ||
-            !EVP_DigestUpdate(group->context, job->small + job->head.size, job->body) ||
-            !EVP_DigestFinal_ex(group->context, job->digest, &size))
-            return false;
-    }
-    job->digest_size = size;
-    return true;
-}
-
 void exchange_complete(struct group *group, struct connection *connection) {
     struct job *job = connection->job;
     bool last = job->head.last;
     if (!connection->used)
         connection_keep_session(connection);
-    if (job->algorithm && job->head.status == 200)
-        hash(group, job); /* without: the caller does */
+    digest_end(group, job);
     end(group, job, ANSWERED);
     connection->used = true;
     if (last || (connection->channel.ssl && SSL_has_pending(connection->channel.ssl)) || connection->origin->unused) {

@@ -1,6 +1,5 @@
 #include "inside.h"
 
-#include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +10,7 @@
 #define TRICKLE 100                     /* bytes a second: less is no progress */
 #define LONGEST_STEP 0.02               /* seconds: the caller has other things to do, however much comes */
 #define WATCH 0.5                       /* seconds between two looks at the time limits */
+#define UNHASHED (1024 * 1024)          /* bytes of large bodies: more may be out of the processor's cache when hashed */
 #define BUSY 8 /* jobs carried: with so many, one that has ended waits a little for others to go with it */
 
 double group_now(void) {
@@ -64,36 +64,12 @@ static void watch(struct group *group) {
     }
 }
 
-static const char *const digest_names[ALGORITHMS] = {NULL, "MD5", "SHA1", "SHA256", "SHA512"};
-
-/* OpenSSL 3 looks for the implementation with each use of a digest that was not fetched. */
-static const EVP_MD *digest_get(const char *name) {
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    const EVP_MD *digest = name ? EVP_MD_fetch(NULL, name, NULL) : NULL;
-    ERR_clear_error();
-    return digest;
-#else
-    return name ? EVP_get_digestbyname(name) : NULL;
-#endif
-}
-
-static void digest_drop(const EVP_MD *digest) {
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    EVP_MD_free((EVP_MD *)digest);
-#else
-    (void)digest;
-#endif
-}
-
 struct group *group_new(void) {
     struct group *group = calloc(1, sizeof *group);
     if (!group)
         return NULL;
     bool open = waiter_open(group);
-    group->context = EVP_MD_CTX_new();
-    for (enum algorithm algorithm = NO_DIGEST; algorithm < ALGORITHMS; algorithm++)
-        group->digests[algorithm] = digest_get(digest_names[algorithm]);
-    if (open && group->context)
+    if (digests_open(group) && open)
         return group;
     group_free(group, NULL);
     return NULL;
@@ -134,9 +110,7 @@ void group_free(struct group *group, void (*released)(void *token)) {
     while (group->spare)
         free(group->buffers[--group->spare]);
     free(group->message);
-    EVP_MD_CTX_free(group->context);
-    for (enum algorithm algorithm = NO_DIGEST; algorithm < ALGORITHMS; algorithm++)
-        digest_drop(group->digests[algorithm]);
+    digests_close(group);
     waiter_close(group);
     free(group);
 }
@@ -232,6 +206,8 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
         }
         start_queued(group, limit);
         hear_speaking(group);
+        if (group->unhashed >= UNHASHED)
+            digests_settle(group);
         if (group->ended.count && !first)
             first = group->now;
         if (group->ended.count >= portion || group->wanting.count || group->now >= until)
@@ -245,6 +221,8 @@ void group_step(struct group *group, size_t limit, size_t most, size_t portion, 
             break;
         }
     }
+    if (group->ended.count)
+        digests_settle(group);
     group_trim(group, most);
     connection_free_closed(group);
 }
@@ -271,13 +249,6 @@ void group_resume(struct group *group, struct job *job) {
     }
     size_t size = job->received - job->head.size;
     memcpy(job->large, job->small + job->head.size, size);
-    if (job->algorithm && job->head.status == 200 && group->digests[job->algorithm]) {
-        job->hashing = EVP_MD_CTX_new();
-        if (!job->hashing || !EVP_DigestInit_ex(job->hashing, group->digests[job->algorithm], NULL)) {
-            exchange_fail(group, connection, DECLINED, 0);
-            return;
-        }
-    }
     exchange_speak(group, connection);
     if (size)
         answer_take_body(group, connection, size);

@@ -37,6 +37,9 @@ struct group {
     size_t message_capacity;
     EVP_MD_CTX *context;
     const EVP_MD *digests[ALGORITHMS];
+    struct sha_way ways[SHAS];
+    bool has_way[SHAS];
+    size_t unhashed; /* bytes of large bodies, about */
     double now, watch_at;
     size_t most;     /* connections */
     bool unfinished; /* whether the last step was left before it had heard all */
@@ -79,6 +82,19 @@ void exchange_ask(struct group *group, struct connection *connection);
 void exchange_speak(struct group *group, struct connection *connection);
 /* The answer of a job is whole. */
 void exchange_complete(struct group *group, struct connection *connection);
+
+/* digest.c */
+
+bool digests_open(struct group *group); /* False: no memory */
+void digests_close(struct group *group);
+/* The head of an answer is whole. False: no memory. */
+bool digest_begin(struct group *group, struct job *job);
+/* Bytes of a large body are in their place. False: OpenSSL failed. */
+bool digest_take(struct group *group, struct job *job, const char *data, size_t size);
+/* The answer is whole. */
+void digest_end(struct group *group, struct job *job);
+/* Hash what has come and is to be hashed together: after this, each job that has ended has its digest. */
+void digests_settle(struct group *group);
 
 /* answer.c */
 

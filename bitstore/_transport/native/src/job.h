@@ -6,6 +6,7 @@
 
 #include "head.h"
 #include "origin.h"
+#include "sha.h"
 #include "sign.h"
 
 struct jobs;
@@ -45,7 +46,9 @@ struct job {
     size_t received; /* bytes, the head included */
     size_t body;     /* bytes of the body so far */
     struct chunks chunks;
-    EVP_MD_CTX *hashing; /* of a large body */
+    const struct sha_way *way; /* by which the body is hashed together with others, see digest.c; NULL: by itself */
+    struct sha_message sha;
+    EVP_MD_CTX *hashing; /* of a large body that is hashed by itself */
     unsigned char digest[64];
     size_t digest_size; /* 0: none */
 };
