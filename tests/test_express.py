@@ -144,8 +144,8 @@ def composite_of(
     for cache in above:
         composite.append_cache(cache)
     for tier in tiers:
-        more = (options or {}).get(tier, {})
-        store = Sha1Store(raw_of(kind, server), prefix_of(kind, server, tier), verify=True, **more)
+        more = {"verify": True, **(options or {}).get(tier, {})}
+        store = Sha1Store(raw_of(kind, server), prefix_of(kind, server, tier), **more)
         composite.append_source(store, name=tier)
     return composite
 
@@ -313,6 +313,23 @@ def test_random_answers_come_to_the_same(
         script = Script(seed, TIERS[: 1 + seed % 3])
         by_steps = performed(script, BySteps, kind, shelves, how, now)
         taken = performed(script, Sha1Composite, kind, shelves, how, now)
+        assert taken == by_steps, (seed, script.answers)
+    assert key_steps["Sha1Composite"] < 0.8 * key_steps["BySteps"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["get", "one by one", *OWN])
+def test_random_answers_to_stores_that_do_not_verify_come_to_the_same(
+    kind: str, how: str, shelves: Shelves, monkeypatch: pytest.MonkeyPatch, key_steps: Counter[str]
+) -> None:
+    if how in OWN:
+        only_by(how, monkeypatch)
+    now = Virtual(monkeypatch)
+    for seed in range(6):
+        script = Script(seed, TIERS[: 1 + seed % 3])
+        options = {tier: {"verify": (seed + place) % 3 == 0} for place, tier in enumerate(TIERS)}
+        by_steps = performed(script, BySteps, kind, shelves, how, now, options=options)
+        taken = performed(script, Sha1Composite, kind, shelves, how, now, options=options)
         assert taken == by_steps, (seed, script.answers)
     assert key_steps["Sha1Composite"] < 0.8 * key_steps["BySteps"]
 

@@ -127,7 +127,7 @@ class GSRaw(BucketStore[_State]):
         match = self._match(uri)
         return match[1], match[2]
 
-    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
+    def first_requests(self, start: str, hash_with: str | None) -> Callable[[str], Request] | None:
         state, path = self._state(), _path_of_start(start)
         if path is None or not self._has_express or state.token.fresh_until <= time.monotonic():
             return None

@@ -110,7 +110,7 @@ class HTTPRaw(WireStore[State]):
         match = self._match(uri)
         return match[0] if match[0].isascii() else percent_encoded(match)
 
-    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
+    def first_requests(self, start: str, hash_with: str | None) -> Callable[[str], Request] | None:
         begins = _in_ascii(start)
         if begins is None or not self._has_express:
             return None

@@ -199,7 +199,7 @@ class S3Raw(BucketStore[Routes]):
             answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
         return (yield from self._found(uri, place, answer))
 
-    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
+    def first_requests(self, start: str, hash_with: str | None) -> Callable[[str], Request] | None:
         place = _plain_start(start)
         if place is None or not self._has_express:
             return None

@@ -161,7 +161,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _new_state(self) -> S: ...
 
     @abstractmethod
-    def first_requests(self, start: str, hash_with: str) -> Callable[[str], Request] | None:
+    def first_requests(self, start: str, hash_with: str | None) -> Callable[[str], Request] | None:
         """What makes the request that the `get_steps` of a URL begins with; None: they begin otherwise now.
 
         For the express lane: an answer to it with status 200 has the blob as its body. It takes the rest of a URL,
