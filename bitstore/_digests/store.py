@@ -210,7 +210,7 @@ class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDige
 
         return first
 
-    def plainly_matches(self, answer: Response, digest: str) -> bool:
+    def plainly_found(self, answer: Response, digest: str) -> bool:
         """Whether an answer with status 200 to this request is the blob; False: `get_steps` has to say."""
         template = key_template(self.prefix)
         if template.lacks_slash:

@@ -1,8 +1,9 @@
 """The express lane: a lookup without generators, as long as plain tiers give plain answers.
 
 The lane asks plain tiers (`bitstore._tiers.plain`): a cache at once, and a digest store by the request with which its
-steps would begin (`first_requests`). It takes whole blobs that match and plain absences. Everything else is for the
-steps of the composite, which stay the only authority: they begin where the lane is, and get the answer in hand.
+steps would begin (`first_requests`). It takes plain absences and whole blobs, which match where the store verifies.
+Everything else is for the steps of the composite, which stay the only authority: they begin where the lane is, and get
+the answer in hand.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Express(Generator[Any, Any, Found]):
             return None
         way = self.plan.ways[self.place]
         try:
-            return None if way.keepers or not way.store.plainly_matches(answer, self.key) else way
+            return None if way.keepers or not way.store.plainly_found(answer, self.key) else way
         except Exception:  # the steps meet the same error, and know what it means
             return None
 
@@ -109,7 +110,7 @@ class Express(Generator[Any, Any, Found]):
             return self._begin()
         way, key = self.plan.ways[self.place], self.key
         try:
-            matches = answer.status == 200 and way.store.plainly_matches(answer, key)
+            matches = answer.status == 200 and way.store.plainly_found(answer, key)
             missing = answer.status in (404, 410) and way.store.plainly_missing(answer)
         except Exception:  # the steps meet the same error, and know what it means
             matches = missing = False
