@@ -5,7 +5,7 @@
 
 #define READINGS 64             /* one after another, of one connection: others want to be heard as well */
 #define PIECE (256 * 1024)      /* bytes of one reading: what is hashed next is still in the processor's cache */
-#define PART (64 * 1024) /* bytes of a large body to be hashed together with parts of others: they are heard next */
+#define PART (64 * 1024) /* bytes of a large body, to be hashed together with parts of others: those are heard next */
 #define ERROR_BYTES (64 * 1024) /* of the body of an error */
 #define CHUNKED_BYTES (16 * 1024 * 1024) /* of a body whose length is not told */
 

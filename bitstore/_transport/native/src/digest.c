@@ -3,7 +3,7 @@
 
 #include <openssl/err.h>
 
-#define TOGETHER 64 /* answers */
+#define TOGETHER 64 /* answers that are hashed by one call */
 
 static const char *const names[ALGORITHMS] = {NULL, "MD5", "SHA1", "SHA256", "SHA512"};
 

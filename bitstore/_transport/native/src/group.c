@@ -10,7 +10,7 @@
 #define TRICKLE 100                     /* bytes a second: less is no progress */
 #define LONGEST_STEP 0.02               /* seconds: the caller has other things to do, however much comes */
 #define WATCH 0.5                       /* seconds between two looks at the time limits */
-#define UNHASHED (512 * 1024)          /* bytes of large bodies: more may be out of the processor's cache when hashed */
+#define UNHASHED (512 * 1024)           /* bytes of large bodies: more may be out of the processor's cache when hashed */
 #define BUSY 8 /* jobs carried: with so many, one that has ended waits a little for others to go with it */
 
 double group_now(void) {

@@ -23,7 +23,7 @@ struct sha_way {
     size_t least; /* messages with which `wide` is faster than one after another */
     /* Go through `count` blocks of each message; NULL: there is none. `state[i]` has word i of each. */
     void (*wide)(uint32_t state[][SHA_WIDTH], const unsigned char *const data[SHA_WIDTH], size_t count);
-    /* The same of one message; NULL: there is none. */
+    /* Go through `count` blocks of one message; NULL: there is none. */
     void (*alone)(uint32_t *state, const unsigned char *data, size_t count);
 };
 

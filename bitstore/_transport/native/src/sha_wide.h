@@ -42,7 +42,8 @@ TARGET static void NAME(sha1)(uint32_t state[][SHA_WIDTH], const unsigned char *
                               size_t count) {
     VECTOR start[5], w[16];
     memcpy(start, state, sizeof start);
-#define WORD(t) ((t) < 16 ? w[(t)&15] : (w[(t)&15] = LEFT(w[((t) + 13) & 15] ^ w[((t) + 8) & 15] ^ w[((t) + 2) & 15] ^ w[(t)&15], 1)))
+#define LATER(t) LEFT(w[((t) + 13) & 15] ^ w[((t) + 8) & 15] ^ w[((t) + 2) & 15] ^ w[(t) & 15], 1)
+#define WORD(t) ((t) < 16 ? w[(t) & 15] : (w[(t) & 15] = LATER(t)))
 #define STEP(a, b, c, d, e, f, k, t) \
     do { \
         e += LEFT(a, 5) + f(b, c, d) + k + WORD(t); \
@@ -74,6 +75,7 @@ TARGET static void NAME(sha1)(uint32_t state[][SHA_WIDTH], const unsigned char *
         start[0] += a, start[1] += b, start[2] += c, start[3] += d, start[4] += e;
     }
     memcpy(state, start, sizeof start);
+#undef LATER
 #undef WORD
 #undef STEP
 #undef FIVE
@@ -86,7 +88,8 @@ TARGET static void NAME(sha256)(uint32_t state[][SHA_WIDTH], const unsigned char
     memcpy(start, state, sizeof start);
 #define EARLY(x) (RIGHT(x, 7) ^ RIGHT(x, 18) ^ (x) >> 3)
 #define LATE(x) (RIGHT(x, 17) ^ RIGHT(x, 19) ^ (x) >> 10)
-#define WORD(t) ((t) < 16 ? w[(t)&15] : (w[(t)&15] += w[((t) + 9) & 15] + EARLY(w[((t) + 1) & 15]) + LATE(w[((t) + 14) & 15])))
+#define LATER(t) w[((t) + 9) & 15] + EARLY(w[((t) + 1) & 15]) + LATE(w[((t) + 14) & 15])
+#define WORD(t) ((t) < 16 ? w[(t) & 15] : (w[(t) & 15] += LATER(t)))
 #define STEP(a, b, c, d, e, f, g, h, t) \
     do { \
         h += (RIGHT(e, 6) ^ RIGHT(e, 11) ^ RIGHT(e, 25)) + CHOICE(e, f, g) + sha256_constants[t] + WORD(t); \
@@ -122,6 +125,7 @@ TARGET static void NAME(sha256)(uint32_t state[][SHA_WIDTH], const unsigned char
     memcpy(state, start, sizeof start);
 #undef EARLY
 #undef LATE
+#undef LATER
 #undef WORD
 #undef STEP
 #undef EIGHT
