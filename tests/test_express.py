@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +186,7 @@ ANSWERS: dict[str, Said] = {
     "wrong": (lambda data: b"wrong", None, 0),
     "corrupt": (bytes, lambda data, url: Corrupt(), 1),
     "empty": (bytes, lambda data, url: Empty(), 1),
-    "coded": (bytes, lambda data, url: Answer(200, gzip.compress(data)), 1),
+    "coded": (bytes, lambda data, url: Answer(200, gzip.compress(data, mtime=0)), 1),
     "500 once": (bytes, lambda data, url: Answer(500), 1),
     "500": (bytes, lambda data, url: Answer(500), 9),
     "503": (bytes, lambda data, url: s3_error(503, "SlowDown"), 9),
@@ -838,6 +839,28 @@ def test_pauses_and_tries_count_from_the_first_request(
     else:
         assert type(steps.throw(TransferError(7, "refused"))) is Sleep
         steps.close()
+
+
+@pytest.mark.parametrize(("name", "value"), [("compression", "zlib"), ("verify", True)])
+def test_settings_of_a_store_changed_while_it_is_asked_hold_for_its_answer(name: str, value: Any) -> None:
+    data = b"a blob of some length " * 9
+    body = zlib.compress(data)
+    outcomes = []
+    for cls in (BySteps, Sha1Composite):
+        store, composite = Sha1Store(HTTPRaw(), "http://a.example/"), cls()
+        composite.append_source(store, name="one")
+        begun = express(composite)
+        lookup = composite.key_steps(sha1(data)) if begun is None else begun(sha1(data))
+        request = lookup.send(None)
+        assert isinstance(request, Request)
+        setattr(store, name, value)
+        try:
+            lookup.send(Response(200, body, {}, 0.0, None))
+        except StopIteration as end:
+            outcomes.append(end.value.data)
+        except LookupFailed as error:
+            outcomes.append(told(error))
+    assert outcomes[0] == outcomes[1] != body
 
 
 @pytest.mark.parametrize("change", ["an observer", "an order", "a source"])

@@ -216,7 +216,7 @@ class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDige
         if template.lacks_slash:
             note_found(template)
         if not self.verify:
-            return not looks_coded(answer.body)
+            return self._compression is None and not looks_coded(answer.body)
         actual = answer.digest
         if actual is None:
             if len(answer.body) > _HASH_INLINE:

@@ -8,7 +8,7 @@ static const uint32_t initial[SHAS][8] = {
     {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
 static const size_t digest_words[SHAS] = {5, 8};
 
-#if defined __x86_64__ && defined __GNUC__
+#if defined __x86_64__ && (defined __clang__ || __GNUC__ >= 7)
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -58,7 +58,7 @@ bool sha_way_of(struct sha_way *way, enum sha sha, unsigned features) {
     return way->wide || way->alone;
 }
 
-#else /* 64-bit ARM: its instructions for SHA, which OpenSSL uses, are faster than four messages in a vector */
+#else /* on 64-bit ARM its instructions for SHA, which OpenSSL uses, are faster than four messages in a vector */
 
 unsigned sha_features(void) { return 0; }
 
