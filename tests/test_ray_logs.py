@@ -49,6 +49,7 @@ def test_warnings_of_actors_and_node_stores_reach_the_driver_once_from_each(tmp_
         **{name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")},
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
         "RAY_DEDUP_LOGS": "0",
+        "RAY_AUTH_MODE": "disabled",  # Ray keeps its token in the home folder, unless there is one already
     }
     done = subprocess.run(
         [sys.executable, "-c", JOB], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180
