@@ -17,6 +17,7 @@ SOURCES = Path(__file__).resolve().parent.parent / "bitstore/_transport/native/s
 SHAS = ("sha1", "sha256")  # by their numbers in `enum sha`
 AVX2, AVX512, SHA = 1, 2, 4  # `SHA_HAS_...`
 WAYS = {"avx2": AVX2, "avx512": AVX512, "sha": SHA, "avx2 and sha": AVX2 | SHA, "avx512 and sha": AVX512 | SHA}
+FINDERS = ("sha_way_of", "sha_way_with_openssl")
 EDGES = [0, 1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129, 191, 192, 1000, 16384]
 
 Hash = Callable[[list[bytes], list[int]], list[bytes]]
@@ -47,14 +48,19 @@ class Message(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The file that the extension module is built of, by itself."""
+    """Two files of those that the extension module is built of, by themselves."""
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
+    probe = ["cc", "-E", "-include", "openssl/sha.h", "-x", "c", "/dev/null"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("the headers of OpenSSL are missing")
     built = tmp_path_factory.mktemp("sha") / "sha.so"
     options = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *options, str(SOURCES / "sha.c"), "-o", str(built)], check=True)
+    files = [str(SOURCES / "sha.c"), str(SOURCES / "sha_openssl.c")]
+    subprocess.run(["cc", *options, *files, "-lcrypto", "-o", str(built)], check=True)
     loaded = ctypes.CDLL(str(built))
-    loaded.sha_way_of.restype = ctypes.c_bool
+    for finder in FINDERS:
+        getattr(loaded, finder).restype = ctypes.c_bool
     loaded.sha_digest.restype = ctypes.c_size_t
     loaded.sha_hash.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     return loaded
@@ -68,11 +74,18 @@ def features(request: pytest.FixtureRequest, library: ctypes.CDLL) -> int:
     return wanted
 
 
+@pytest.fixture(params=FINDERS)
+def finder(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(params=SHAS)
-def hashed(request: pytest.FixtureRequest, library: ctypes.CDLL, features: int) -> Hash:
+def hashed(request: pytest.FixtureRequest, library: ctypes.CDLL, features: int, finder: str) -> Hash:
     """What hashes bodies, each in two parts: bytes of the first one are the second argument."""
     way = Way()
-    assert library.sha_way_of(ctypes.byref(way), SHAS.index(request.param), features)
+    assert getattr(library, finder)(ctypes.byref(way), SHAS.index(request.param), features)
+    assert bool(way.alone) == (finder == "sha_way_with_openssl" or bool(features & SHA))
 
     def run(bodies: list[bytes], first: list[int]) -> list[bytes]:
         messages = [Message() for _ in bodies]
@@ -124,4 +137,5 @@ def test_no_message_has_no_digest(hashed: Hash) -> None:
 
 
 def test_a_processor_without_such_instructions_has_no_way(library: ctypes.CDLL) -> None:
-    assert not any(library.sha_way_of(ctypes.byref(Way()), sha, 0) for sha in range(len(SHAS)))
+    for finder in FINDERS:
+        assert not any(getattr(library, finder)(ctypes.byref(Way()), sha, 0) for sha in range(len(SHAS)))

@@ -1,12 +1,8 @@
 /* The digests of answers. Where the processor can, what has come of several answers is hashed together. */
-#define OPENSSL_SUPPRESS_DEPRECATED /* see `sha1_openssl` */
-
 #include "inside.h"
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/sha.h>
-#include <string.h>
 
 #define TOGETHER 64 /* answers that are hashed by one call */
 
@@ -32,45 +28,12 @@ static bool is_fips(void) {
 #endif
 }
 
-#ifndef OPENSSL_NO_DEPRECATED_3_0
-
-/* One message from any state on, which only the functions that OpenSSL 3 has deprecated can do. */
-
-static void sha1_openssl(uint32_t *state, const unsigned char *data, size_t count) {
-    SHA_CTX context = {.h0 = state[0], .h1 = state[1], .h2 = state[2], .h3 = state[3], .h4 = state[4]};
-    SHA1_Update(&context, data, count * SHA_BLOCK);
-    const uint32_t after[] = {context.h0, context.h1, context.h2, context.h3, context.h4};
-    memcpy(state, after, sizeof after);
-}
-
-static void sha256_openssl(uint32_t *state, const unsigned char *data, size_t count) {
-    SHA256_CTX context = {.md_len = SHA256_DIGEST_LENGTH};
-    memcpy(context.h, state, sizeof context.h);
-    SHA256_Update(&context, data, count * SHA_BLOCK);
-    memcpy(state, context.h, sizeof context.h);
-}
-
-#endif
-
-/* Find how bodies are hashed together. False: they are not. */
-static bool find_way(struct sha_way *way, enum sha sha) {
-    unsigned features = sha_features();
-    if (is_fips() || !sha_way_of(way, sha, features))
-        return false;
-#ifndef OPENSSL_NO_DEPRECATED_3_0
-    if (!way->alone) { /* a vector with one message takes longer than OpenSSL without instructions for SHA */
-        way->alone = sha == SHA_1 ? sha1_openssl : sha256_openssl;
-        way->least = features & SHA_HAS_AVX512 ? 2 : 3;
-    }
-#endif
-    return way->alone;
-}
-
 bool digests_open(struct group *group) {
     for (enum algorithm algorithm = NO_DIGEST; algorithm < ALGORITHMS; algorithm++)
         group->digests[algorithm] = fetched(names[algorithm]);
+    unsigned features = is_fips() ? 0 : sha_features();
     for (enum sha sha = 0; sha < SHAS; sha++)
-        group->has_way[sha] = find_way(&group->ways[sha], sha);
+        group->has_way[sha] = sha_way_with_openssl(&group->ways[sha], sha, features);
     group->context = EVP_MD_CTX_new();
     return group->context;
 }

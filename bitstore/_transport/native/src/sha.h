@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHA_WIDTH 8 /* messages */
+#define SHA_WIDTH 8  /* messages */
 #define SHA_BLOCK 64 /* bytes */
 
 enum sha { SHA_1, SHA_256, SHAS };
@@ -41,6 +41,9 @@ unsigned sha_features(void);
 
 /* The best way of a processor that has `features`. False: there is none. */
 bool sha_way_of(struct sha_way *way, enum sha sha, unsigned features);
+
+/* That way, whose `alone` is OpenSSL's where the processor has no instructions for SHA. False: there is none. */
+bool sha_way_with_openssl(struct sha_way *way, enum sha sha, unsigned features);
 
 void sha_begin(enum sha sha, struct sha_message *message);
 

@@ -7,6 +7,25 @@ TARGET static inline __m128i four_words(const unsigned char *data) {
     return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)data), swap);
 }
 
+/* By `STEPS`, which does four. */
+#define FIRST_64 \
+    STEPS(0); \
+    STEPS(1); \
+    STEPS(2); \
+    STEPS(3); \
+    STEPS(4); \
+    STEPS(5); \
+    STEPS(6); \
+    STEPS(7); \
+    STEPS(8); \
+    STEPS(9); \
+    STEPS(10); \
+    STEPS(11); \
+    STEPS(12); \
+    STEPS(13); \
+    STEPS(14); \
+    STEPS(15)
+
 #define BACKWARD 0x1b /* the order of four words, the last one first */
 
 TARGET static void sha1_alone(uint32_t *state, const unsigned char *data, size_t count) {
@@ -26,22 +45,7 @@ TARGET static void sha1_alone(uint32_t *state, const unsigned char *data, size_t
     } while (0)
     for (; count; count--, data += SHA_BLOCK) {
         __m128i w[4], before = abcd, first = abcd;
-        STEPS(0);
-        STEPS(1);
-        STEPS(2);
-        STEPS(3);
-        STEPS(4);
-        STEPS(5);
-        STEPS(6);
-        STEPS(7);
-        STEPS(8);
-        STEPS(9);
-        STEPS(10);
-        STEPS(11);
-        STEPS(12);
-        STEPS(13);
-        STEPS(14);
-        STEPS(15);
+        FIRST_64;
         STEPS(16);
         STEPS(17);
         STEPS(18);
@@ -78,22 +82,7 @@ TARGET static void sha256_alone(uint32_t *state, const unsigned char *data, size
     } while (0)
     for (; count; count--, data += SHA_BLOCK) {
         __m128i w[4], first = abef, second = cdgh;
-        STEPS(0);
-        STEPS(1);
-        STEPS(2);
-        STEPS(3);
-        STEPS(4);
-        STEPS(5);
-        STEPS(6);
-        STEPS(7);
-        STEPS(8);
-        STEPS(9);
-        STEPS(10);
-        STEPS(11);
-        STEPS(12);
-        STEPS(13);
-        STEPS(14);
-        STEPS(15);
+        FIRST_64;
         abef = _mm_add_epi32(abef, first);
         cdgh = _mm_add_epi32(cdgh, second);
     }
@@ -104,5 +93,6 @@ TARGET static void sha256_alone(uint32_t *state, const unsigned char *data, size
     _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_unpackhi_epi64(abef, cdgh));
 }
 
+#undef FIRST_64
 #undef BACKWARD
 #undef TARGET
