@@ -17,6 +17,7 @@ from tests.sockets import TRANSPORTS
 __all__ = ["Asker"]
 
 _LONGEST = 30.0  # seconds of waiting: then something hangs
+_ROOM = 64  # exchanges that may be under way
 
 
 class Asker:
@@ -49,8 +50,8 @@ class Asker:
 
     def turn(self, seconds: float = 0.0) -> list[Any]:
         """Outcomes of one turn, which waits so long at most."""
-        heard = self._poller.wait(min(self.own.patience(), seconds))
-        return [outcome for _, outcome in self.own.turn(heard, time.monotonic())]
+        heard = self._poller.wait(min(self.own.patience(_ROOM), seconds))
+        return [outcome for _, outcome in self.own.turn(heard, time.monotonic(), _ROOM)]
 
     def outcome(self) -> Any:
         """The outcome of the one request that is under way."""

@@ -25,6 +25,8 @@ class FakeTransport:
         The outcome of each request that it takes, in the next turn; None: the test calls `end`.
     together
         Whether it takes several requests at once.
+    ahead
+        How many requests it takes beyond those that may be under way.
     """
 
     def __init__(
@@ -35,12 +37,15 @@ class FakeTransport:
         least: float = 0,
         patience: float = math.inf,
         together: bool = False,
+        ahead: int = 0,
     ) -> None:
         self.takes = takes
         self.answers = answers
         self.least = least
         self.wanted = patience
         self.together = together
+        self.ahead = ahead
+        self.rooms: list[int] = []  # how many more it was told in each turn that may be under way
         self.groups: list[list[str]] = []  # URLs of the requests that it was offered together
         self.asked: list[str] = []  # URLs of the requests that it was offered
         self.begun: list[Exchange] = []
@@ -80,11 +85,12 @@ class FakeTransport:
         self.abandoned.append(exchange)
         self._ended = deque(each for each in self._ended if each[0] is not exchange)
 
-    def patience(self) -> float:
+    def patience(self, room: int) -> float:
         return 0.0 if self._ended else self.wanted
 
-    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+    def turn(self, heard: Collection[int], now: float, room: int) -> Iterator[Ended]:
         self.heard += heard
+        self.rooms.append(room)
         while self._ended:
             exchange, outcome = self._ended.popleft()
             exchange.carrier = None

@@ -23,11 +23,14 @@ from bitstore import HTTPRaw, Retry
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._transport import transports
-from bitstore._transport.transport import Performed
+from bitstore._transport.budget import SocketBudget
+from bitstore._transport.poller import Poller
+from bitstore._transport.transport import Exchange, Performed
 from bitstore.steps import TIMED_OUT, Profile, Request, Response, Steps, TransferError
 from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer, said
 from tests.sockets import TRANSPORTS, only_by
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif("native" not in TRANSPORTS, reason="the native transport is not built")
 ONCE = Retry(attempts=1)
@@ -204,6 +207,42 @@ def test_bodies_of_all_sizes_that_come_at_once_have_the_digests_of_hashlib(algor
                 digest = hashlib.new(wanted[number], bodies[number]).hexdigest()
                 assert (answer.status, answer.digest) == (200, digest)
                 assert answer.body == bodies[number]
+
+
+def test_a_request_taken_ahead_is_sent_when_another_has_ended_and_not_before() -> None:
+    from bitstore._transport.native.transport import Native
+
+    poller = Poller()
+    native = Native(poller, SocketBudget(64))
+    may_answer = threading.Semaphore(1)
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        may_answer.acquire()
+        peer.sendall(HELLO)
+        return True
+
+    def turn(room: int) -> list[Any]:
+        heard = poller.wait(min(native.patience(room), 30))
+        return [outcome for _, outcome in native.turn(heard, time.monotonic(), room)]
+
+    with RawServer(serve) as server:
+        profile = Profile()
+        requests = [Request(profile, f"{server.url}/{number}") for number in range(3)]
+        assert native.ahead == 0  # it may decline them all
+        for request in requests:
+            native.learn(request, "127.0.0.1", server.port)
+            assert native.begin(Exchange("owner", request, None))
+        assert native.ahead > 0
+        assert turn(-3) == [] and native.patience(-3) > 0 and not server.heads  # another transport has all places
+        assert native.patience(-2) == 0.0  # one of them is free again
+        answers = turn(-2)
+        while not answers:
+            answers = turn(-2)
+        wait_until(lambda: len(server.heads) == 2)  # sent in the turn that had the first answer
+        may_answer.release(2)
+        while len(answers) < 3:
+            answers += turn(len(answers) - 2)
+        assert [answer.body for answer in answers] == [b"hello"] * 3 and server.connections == 1
 
 
 def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_blob() -> None:

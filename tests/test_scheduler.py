@@ -301,8 +301,8 @@ def test_a_transport_for_more_at_once_is_not_offered_several() -> None:
 
 def test_a_turn_that_breaks_down_after_answers_keeps_no_places() -> None:
     class Broken(FakeTransport):
-        def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
-            yield from super().turn(heard, now)
+        def turn(self, heard: Collection[int], now: float, room: int) -> Iterator[Ended]:
+            yield from super().turn(heard, now, room)
             if self.begun:
                 raise Defect
 
@@ -312,6 +312,55 @@ def test_a_turn_that_breaks_down_after_answers_keeps_no_places() -> None:
         world.ask("/0", "/1", "/2")
     world.scheduler.clear()
     assert world.scheduler.is_idle
+
+
+# ---------------------------------------------------------------------- ahead
+
+
+def test_requests_beyond_the_pace_are_taken_ahead_by_the_first_transport_alone() -> None:
+    first, second = FakeTransport(lambda asked: "odd" not in asked.url, together=True, ahead=4), FakeTransport(ahead=9)
+    world = World(first, second, limit=3)
+    lookups = world.ask("/0", "/odd", "/1", "/2", "/odd/1", "/3", "/odd/2", "/4", "/5")
+    assert first.active == urls("/0", "/1", "/2", "/3") and second.active == urls("/odd")
+    assert first.rooms == [-2]  # two of those that were taken have to wait
+    first.end(first.begun[0])
+    first.end(first.begun[1])
+    world.turn()
+    # What was offered ahead and left has kept its place: the first of them goes to the other transport now.
+    assert first.active == urls("/2", "/3", "/4", "/5") and second.active == urls("/odd")
+    second.end(second.begun[0])
+    first.end(first.begun[2])
+    first.end(first.begun[3])
+    world.turn()
+    assert second.active == urls("/odd/1") and first.active == urls("/4", "/5")
+    for exchange in [*first.begun[4:], *second.begun[1:]]:
+        (first if exchange in first.begun else second).end(exchange)
+    world.turn()
+    second.end(second.begun[-1])
+    world.turn()
+    assert [lookup.got for lookup in lookups] == [[OK]] * 9 and world.scheduler.is_idle
+
+
+def test_a_request_taken_ahead_is_abandoned_like_others() -> None:
+    first = FakeTransport(together=True, ahead=2)
+    world = World(first, limit=1)
+    lookups = world.ask("/0", "/1", "/2")
+    world.scheduler.abandon(lookups[2])
+    assert [each.request.url for each in first.abandoned] == urls("/2") and world.scheduler.active == 2
+
+
+def test_requests_taken_ahead_count_for_the_pace_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = FakeTransport(together=True, ahead=2)
+    world = World(first, limit=2)
+    counted: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(world.pace, "ended", lambda *numbers: counted.append(numbers))
+    world.ask("/0", "/1", "/2", "/3")
+    for end in (1, 3, 4):
+        for exchange in first.begun[:end]:
+            if exchange.carrier is first:
+                first.end(exchange)
+        world.turn()
+    assert counted == [(1, 4, 1), (2, 8, 1), (1, 4, 0)]
 
 
 # ---------------------------------------------------------------------- abandoning
@@ -516,11 +565,11 @@ def test_a_defect_of_the_thread_leaves_no_lookup_waiting() -> None:
     """Neither those under way nor one that was submitted just then."""
 
     class Broken(FakeTransport):
-        def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+        def turn(self, heard: Collection[int], now: float, room: int) -> Iterator[Ended]:
             if self.begun and not late.finished and not self.abandoned:
                 loop.submit([late])
                 raise Defect
-            return super().turn(heard, now)
+            return super().turn(heard, now, room)
 
     loop = loop_over(Broken(answers=lambda _: OK))
     late, *tasks = [Task(asking(name), print) for name in ("/late", "/0", "/1", "/2")]

@@ -35,6 +35,8 @@ class Waiter(Protocol):
 class Scheduler:
     """As many exchanges at once as the pace allows; more wait in order. Only the transfer thread calls this.
 
+    Some of those that wait are with the first transport already, which begins them when others end.
+
     Parameters
     ----------
     transports
@@ -55,7 +57,7 @@ class Scheduler:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.active = 0  # exchanges that a transport carries
+        self.active = 0  # exchanges that a transport has taken
         self._transports = tuple(transports)
         self._levels = tuple(enumerate(transports))
         self._pace = pace
@@ -101,13 +103,13 @@ class Scheduler:
         """Begin what waits, sleep until there is something to do, for at most `seconds`, and return what has ended."""
         self._start_waiting()
         for transport in self._transports:
-            seconds = min(seconds, transport.patience())
+            seconds = min(seconds, transport.patience(self._pace.limit - self.active))
         heard = self._waiter.wait(0.0 if self._outcomes else seconds)
         self._now = self._clock()
-        short = len(self._waiting)  # exchanges for which there was no room
+        short = len(self._waiting) + max(0, self.active - self._pace.limit)  # exchanges for which there was no room
         answered = size = 0
         for transport in self._transports:
-            for exchange, outcome in transport.turn(heard, self._now):
+            for exchange, outcome in transport.turn(heard, self._now, self._pace.limit - self.active):
                 if not isinstance(outcome, Response):
                     self._ended_badly(exchange, outcome)
                     continue
@@ -126,12 +128,18 @@ class Scheduler:
         return outcomes
 
     def _start_waiting(self) -> None:
-        waiting = self._waiting
-        while waiting and (room := self._pace.limit - self.active) > 0:
-            exchanges = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-            exchanges = [exchange for exchange in exchanges if exchange.owner is not None]  # else it was abandoned
-            for exchange in self._start_together(exchanges):
+        pace = self._pace
+        while self._waiting and (room := pace.limit - self.active) > 0:
+            for exchange in self._start_together(self._longest_waiting(room)):
                 self._start(exchange)
+        # A server has nothing to do while Python looks at answers, unless the transport sends more requests by itself.
+        if self._waiting and (room := pace.limit + self._transports[0].ahead - self.active) > 0:
+            self._waiting.extendleft(reversed(self._start_together(self._longest_waiting(room))))
+
+    def _longest_waiting(self, most: int) -> list[Exchange]:
+        waiting = self._waiting
+        exchanges = [waiting.popleft() for _ in range(min(most, len(waiting)))]
+        return [exchange for exchange in exchanges if exchange.owner is not None]  # else it was abandoned
 
     def _start_together(self, exchanges: list[Exchange]) -> list[Exchange]:
         """Offer several to the first transport at once, which is cheaper than one by one; returns those it leaves."""

@@ -59,6 +59,13 @@ class Transport(Protocol):
 
     least: float  # with fewer exchanges at once than this another transport is better, and this one is not asked
 
+    @property
+    def ahead(self) -> int:
+        """How many exchanges it takes now beyond those that may be under way.
+
+        It begins each of them by itself when another one has ended, without waiting for the scheduler.
+        """
+
     def begin(self, exchange: Exchange) -> bool:
         """Take `exchange`; False: it is declined.
 
@@ -79,10 +86,16 @@ class Transport(Protocol):
     def abandon(self, exchange: Exchange) -> None:
         """End an exchange without an outcome, and the connection that carries it."""
 
-    def patience(self) -> float:
-        """Seconds that may pass before the next `turn` although no socket has been heard of; infinite: any time."""
+    def patience(self, room: int) -> float:
+        """Seconds that may pass before the next `turn` although no socket has been heard of; infinite: any time.
 
-    def turn(self, heard: Collection[int], now: float) -> Iterable[Ended]:
+        Parameters
+        ----------
+        room
+            As for `turn`.
+        """
+
+    def turn(self, heard: Collection[int], now: float, room: int) -> Iterable[Ended]:
         """Do what can be done without waiting, and return the exchanges that have ended.
 
         The scheduler may call `begin` between two of them.
@@ -93,6 +106,9 @@ class Transport(Protocol):
             Numbers of sockets that have something new, of this transport and of others.
         now
             Seconds on `time.monotonic()`.
+        room
+            How many exchanges may be under way beside those that transports have taken; negative: so many of those that
+            were taken ahead have to wait.
         """
 
     def learn(self, request: Request, address: str, port: int) -> None:

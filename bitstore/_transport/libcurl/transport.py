@@ -34,6 +34,7 @@ class Libcurl:
     """The transfers of one thread on one multi handle."""
 
     least: float = 0
+    ahead = 0
 
     def __init__(self, poller: Poller, budget: SocketBudget) -> None:
         self._poller = poller
@@ -71,12 +72,12 @@ class Libcurl:
         handle.clear()
         self._handles.give(handle)
 
-    def patience(self) -> float:
+    def patience(self, room: int) -> float:
         """Seconds until libcurl wants to look at its own clocks."""
         wanted: int = self._multi.timeout()  # milliseconds; -1: libcurl has no wish
         return wanted / 1000 if wanted >= 0 else math.inf
 
-    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+    def turn(self, heard: Collection[int], now: float, room: int) -> Iterator[Ended]:
         """Let libcurl look at all its transfers, which it does by itself; the events need no bookkeeping."""
         if not self._carried:
             return

@@ -19,10 +19,11 @@ from bitstore.steps import TIMED_OUT, Request, TransferError
 __all__ = ["Native"]
 
 _WATCH_SECONDS = 0.5
-_NO_LIMIT = 1 << 30  # the scheduler counts
 # Answers that are handed over at once, and the longest that the first of them waits for the others: each time costs a
 # wait for the GIL, and the consumer's thread is woken.
-_PORTION = 64
+_PORTION = 32
+# Exchanges that are taken ahead. As many as end at once: the server has something to do while Python looks at these.
+_AHEAD = _PORTION
 _PATIENCE = 0.001  # seconds
 
 
@@ -61,15 +62,21 @@ class Native:
             self._active -= 1
             self._group.abandon(number)
 
-    def patience(self) -> float:
+    @property
+    def ahead(self) -> int:
+        """Some, once there is an exchange that was not declined."""
+        return _AHEAD if self._active else 0
+
+    def patience(self, room: int) -> float:
         """Seconds until time limits want to be checked; 0 while there is something to do."""
-        if self._group.busy():
+        group = self._group
+        if group.busy() or (group.queued and group.carried < self._active + room):
             return 0.0
         return _WATCH_SECONDS if self._active else math.inf
 
-    def turn(self, heard: Collection[int], now: float) -> list[Ended]:
+    def turn(self, heard: Collection[int], now: float, room: int) -> list[Ended]:
         """Do what can be done, without the GIL; the group knows by itself which sockets have something new."""
-        ended = self._group.turn(_NO_LIMIT, self._sockets.claim(), _PORTION, _PATIENCE)
+        ended = self._group.turn(max(0, self._active + room), self._sockets.claim(), _PORTION, _PATIENCE)
         self._sockets.taken = self._group.connections
         self._active -= len(ended)
         for exchange, _ in ended:

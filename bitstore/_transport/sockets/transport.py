@@ -29,6 +29,8 @@ _BUFFER_BYTES = 512 * 1024
 class Sockets:
     """The connections of one transfer thread."""
 
+    ahead = 0
+
     def __init__(self, poller: Poller, budget: SocketBudget) -> None:
         self.least: float = FEW + 1 if poller.tells else math.inf
         self.connections: dict[int, Connection] = {}  # all that are open, by the number of their socket
@@ -114,13 +116,13 @@ class Sockets:
         self._active -= 1
         self._forget(exchange.carrier)
 
-    def patience(self) -> float:
+    def patience(self, room: int) -> float:
         """Seconds until time limits want to be checked; 0 while a connection has more to say."""
         if self._unheard:
             return 0.0
         return _WATCH_SECONDS if self._active else math.inf
 
-    def turn(self, heard: Collection[int], now: float) -> Iterator[Ended]:
+    def turn(self, heard: Collection[int], now: float, room: int) -> Iterator[Ended]:
         """Hear what connections say, and check their time limits."""
         self._now = now
         unheard, self._unheard = self._unheard, []
