@@ -37,8 +37,11 @@ def _get_many(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict
 
 def _ultimap(store: Any, job: dict[str, Any]) -> Callable[[Iterator[str]], dict[str, Any]]:
     ultimap: Any = importlib.import_module("ultima").ultimap
-    # What ultimap itself costs; and what it costs where each call lets another thread run, as all I/O does.
-    empty = {"nothing": lambda name: None, "yielding": lambda name: time.sleep(0)}
+    empty = {
+        "nothing": lambda name: None,  # what ultimap itself costs
+        "yielding": lambda name: time.sleep(0),  # each call lets another thread run, as all I/O does
+        "away": lambda name: time.sleep(1e-4),  # each call is away for about as long as a request takes here
+    }
     get = empty.get(job["how"], store.get)
 
     def fetch(names: Iterator[str]) -> dict[str, Any]:
@@ -109,6 +112,7 @@ _HOW = {
     "ultimap": _ultimap,
     "nothing": _ultimap,
     "yielding": _ultimap,
+    "away": _ultimap,
     "threads": _threads,
     "consumer": _consumer,
 }
