@@ -33,6 +33,7 @@ def run(bench: Bench) -> Result:
         alone.count = many
         nothing = Contestant("a class that does nothing", "ray_trivial", job, count=many)
         ready = Contestant("a class that has the blobs ready", "ray_ready", job, count=many)
+        moved = Contestant("a class whose blobs are ready on all nodes", "ray_moved", job, count=many)
         download = Contestant("Ray Data's download, by obstore", "ray_download", {**job, "by": "obstore"}, count=fewer)
         arrow = Contestant("Ray Data's download, by pyarrow", "ray_download", {**job, "by": "pyarrow"}, count=fewer)
         # In batches of 512, because with 4096 it would be seconds until each output.
@@ -41,7 +42,7 @@ def run(bench: Bench) -> Result:
         if bench.quick:
             through = _run(everybody, times=1, warm=[nothing])
         else:
-            everybody += [local, arrow]
+            everybody += [local, moved, arrow]
             through = _run(everybody, times=bench.rounds, warm=everybody)
     result = Result("cluster", 9, f"16 KB blobs on a Ray cluster of {_NODES} nodes")
     _add(result, through, everybody)
@@ -72,6 +73,12 @@ def run(bench: Bench) -> Result:
         result.notes.append(
             "Where blobs cost what they cost without Ray, and Ray has them at once, a row takes the CPU of `get_many` "
             f"and of a class that has the blobs ready: {floor:.2f} times `get_many`."
+        )
+    if alone in through and direct in through and moved in through:
+        floor = rounds.paired(moved, direct, _cpu) + 1 / rounds.paired(direct, alone, _cpu)
+        result.notes.append(
+            "Where blobs cost what they cost without Ray, and actors on all nodes have them at once, a row that is "
+            f"looked up by its owner takes {floor:.2f} times the CPU of `direct`."
         )
     result.notes.append(
         "A row of `download` costs a request more (HEAD before GET), and is not checked against its digest. "

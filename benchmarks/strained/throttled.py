@@ -10,8 +10,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -37,6 +39,7 @@ _REFUSAL = 0.01  # seconds until a 503 is here
 _BURST = 0.1  # seconds' worth of requests that the bucket answers at once
 _MESSAGE = 0.0005  # seconds that one call takes the keeper of a cluster's rate, one after another
 _BODY = b"x" * 16_384
+_AHEAD = 32  # exchanges that a transport takes ahead
 _PATIENCE = LookupOptions().patience
 
 
@@ -78,35 +81,55 @@ class Bucket:
 
 
 class Wire:
-    """The transport of one node."""
+    """The transport of one node, which takes some exchanges ahead as the native one does."""
 
     least = 0.0
 
     def __init__(self, world: World, bucket: Bucket, wake: Callable[[], object]) -> None:
         self._world, self._bucket, self._wake = world, bucket, wake
         self._ended: list[Ended] = []
+        self._queue: deque[Exchange] = deque()
+        self._taken = self._under_way = 0
+        self._limit = float("inf")  # exchanges that may be under way, as of the last turn
+
+    @property
+    def ahead(self) -> int:
+        return _AHEAD if self._taken else 0
 
     def begin(self, exchange: Exchange) -> bool:
-        status, seconds = self._bucket.answer()
-        response = Response(status, _BODY if status == 200 else b"", {}, 0.0)
-        self._world.after(seconds, lambda: self._end(exchange, response))
+        self._taken += 1
+        self._queue.append(exchange)
+        self._send()
         return True
 
     def begin_together(self, exchanges: list[Exchange]) -> list[Exchange]:
-        return exchanges
+        return [exchange for exchange in exchanges if not self.begin(exchange)]
+
+    def _send(self) -> None:
+        while self._queue and self._under_way < self._limit:
+            exchange = self._queue.popleft()
+            self._under_way += 1
+            status, seconds = self._bucket.answer()
+            response = Response(status, _BODY if status == 200 else b"", {}, 0.0)
+            self._world.after(seconds, partial(self._end, exchange, response))
 
     def _end(self, exchange: Exchange, response: Response) -> None:
+        self._under_way -= 1
         self._ended.append((exchange, response))
+        self._send()
         self._wake()
 
     def abandon(self, exchange: Exchange) -> None:
         raise NotImplementedError
 
-    def patience(self) -> float:
+    def patience(self, room: int) -> float:
         return float("inf")
 
-    def turn(self, heard: Collection[int], now: float) -> list[Ended]:
+    def turn(self, heard: Collection[int], now: float, room: int) -> list[Ended]:
+        self._limit = self._taken + room
+        self._send()
         ended, self._ended = self._ended, []
+        self._taken -= len(ended)
         return ended
 
     def learn(self, request: Request, address: str, port: int) -> None:
