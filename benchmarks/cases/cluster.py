@@ -26,7 +26,7 @@ def run(bench: Bench) -> Result:
     plain = bench.small()
     with Nodes(_NODES, plain["url"]) as nodes:
         job = _job(plain, nodes)
-        many, fewer, few = (32_768, 16_384, 4096) if bench.quick else (65_536, 24_576, 8192)
+        many, few = (32_768, 4096) if bench.quick else (65_536, 8192)
         direct = _ours(job, "direct", many)
         local, owner = _ours(job, "local", many), _ours(job, "owner", many)
         alone = bench.ours(plain, "get_many without Ray, one process")
@@ -34,8 +34,8 @@ def run(bench: Bench) -> Result:
         nothing = Contestant("a class that does nothing", "ray_trivial", job, count=many)
         ready = Contestant("a class that has the blobs ready", "ray_ready", job, count=many)
         moved = Contestant("a class whose blobs are ready on all nodes", "ray_moved", job, count=many)
-        download = Contestant("Ray Data's download, by obstore", "ray_download", {**job, "by": "obstore"}, count=fewer)
-        arrow = Contestant("Ray Data's download, by pyarrow", "ray_download", {**job, "by": "pyarrow"}, count=fewer)
+        download = Contestant("Ray Data's download, by obstore", "ray_download", {**job, "by": "obstore"}, count=many)
+        arrow = Contestant("Ray Data's download, by pyarrow", "ray_download", {**job, "by": "pyarrow"}, count=many)
         # In batches of 512, because with 4096 it would be seconds until each output.
         boto = Contestant("boto3, 16 threads in each actor", "ray_boto", {**job, "rows": 512}, count=few)
         everybody = [nothing, ready, direct, owner, alone, download, boto]

@@ -49,12 +49,13 @@ class RowAnswer:
 def answer_of(blob: Blob) -> RowAnswer:
     """The answer that a lookup gave."""
     error, data = blob.error, blob.data
-    if isinstance(error, NotFoundInStore):
-        return RowAnswer.without_blob("missing", blob.uri, error)
-    if isinstance(error, InvalidURI):
-        return RowAnswer.without_blob("invalid", blob.uri, error)
     if error is not None:
-        return RowAnswer.without_blob("failed", blob.uri, error)
+        kind: Literal["missing", "invalid", "failed"] = "failed"
+        if isinstance(error, NotFoundInStore):
+            kind = "missing"
+        elif isinstance(error, InvalidURI):
+            kind = "invalid"
+        return RowAnswer.without_blob(kind, blob.uri, error)
     source = str(blob.source)
     if type(data) is bytes:
         return RowAnswer(data, source)
