@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 
 from bitstore import HTTPRaw, Retry
+from bitstore._lookup.loop import Loop
 from bitstore._lookup.loops import loop
 from bitstore._lookup.task import Task
 from bitstore._transport import transports
 from bitstore._transport.budget import SocketBudget
+from bitstore._transport.pace import Pace
 from bitstore._transport.poller import Poller
 from bitstore._transport.transport import Exchange, Performed
 from bitstore.steps import TIMED_OUT, Profile, Request, Response, Steps, TransferError
@@ -243,6 +245,40 @@ def test_a_request_taken_ahead_is_sent_when_another_has_ended_and_not_before() -
         while len(answers) < 3:
             answers += turn(len(answers) - 2)
         assert [answer.body for answer in answers] == [b"hello"] * 3 and server.connections == 1
+
+
+def test_answers_left_to_libcurl_are_asked_for_no_more_at_once_than_the_pace_allows() -> None:
+    most = under_way = 0
+    lock = threading.Lock()
+
+    def serve(peer: socket.socket, head: bytes, _: int) -> bool:
+        nonlocal most, under_way
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.005)  # as long as an answer takes
+        with lock:
+            under_way -= 1
+        body = b"hello" if b"/first" in head else b"x" * 70_000  # of an error: more than the native transport takes
+        status = b"200 OK" if b"/first" in head else b"404 Not Found"
+        peer.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+        return True
+
+    profile, done = Profile(), queue.SimpleQueue[list[Task]]()
+    transfers = Loop(Pace(first=8, most=8), lambda poller, _: transports.new_transports(poller, SocketBudget(64)))
+
+    def steps(name: str) -> Steps[Response]:
+        return (yield Request(profile, f"{server.url}/{name}"))
+
+    with RawServer(serve) as server:
+        for names in (["first"], [f"{number}" for number in range(100)]):
+            tasks = [Task(steps(name), done.put) for name in names]
+            transfers.submit(tasks)
+            ended = 0
+            while ended < len(tasks):
+                ended += len(done.get(timeout=30))
+    assert [task.result.status for task in tasks] == [404] * 100 and len(server.heads) == 1 + 2 * 100
+    assert most == 8
 
 
 def test_a_server_that_calling_threads_leave_to_libcurl_is_asked_once_for_each_blob() -> None:

@@ -320,25 +320,48 @@ def test_a_turn_that_breaks_down_after_answers_keeps_no_places() -> None:
 def test_requests_beyond_the_pace_are_taken_ahead_by_the_first_transport_alone() -> None:
     first, second = FakeTransport(lambda asked: "odd" not in asked.url, together=True, ahead=4), FakeTransport(ahead=9)
     world = World(first, second, limit=3)
-    lookups = world.ask("/0", "/odd", "/1", "/2", "/odd/1", "/3", "/odd/2", "/4", "/5")
-    assert first.active == urls("/0", "/1", "/2", "/3") and second.active == urls("/odd")
-    assert first.rooms == [-2]  # two of those that were taken have to wait
-    first.end(first.begun[0])
-    first.end(first.begun[1])
+    lookups = world.ask("/0", "/odd", "/1", "/2", "/3", "/4", "/5", "/6")
+    assert first.active == urls("/0", "/1", "/2", "/3", "/4", "/5") and second.active == urls("/odd")
+    assert first.rooms == [-4]  # so many of those that were taken have to wait
+    for _ in range(4):
+        for transport in (first, second):
+            for exchange in [each for each in transport.begun if each.carrier is transport]:
+                transport.end(exchange)
+        world.turn()
+    assert [lookup.got for lookup in lookups] == [[OK]] * 8 and world.scheduler.is_idle
+
+
+def test_nothing_more_is_taken_ahead_past_a_request_that_was_left() -> None:
+    first, second = FakeTransport(lambda asked: "odd" not in asked.url, together=True, ahead=4), FakeTransport()
+    world = World(first, second, limit=3)
+    world.ask("/0", "/1", "/2", "/3", "/odd", *(f"/later/{number}" for number in range(50)))
+    begun = 0
+    while not second.begun:  # one answer at a time, so that a place for the first in line is seldom free
+        begun += 1
+        assert begun <= 7  # as many as were taken
+        first.end(next(each for each in first.begun if each.carrier is first))
+        world.turn()
+    assert second.active == urls("/odd")
+    for exchange in [each for each in first.begun if each.carrier is first]:
+        first.end(exchange)
     world.turn()
-    # What was offered ahead and left has kept its place: the first of them goes to the other transport now.
-    assert first.active == urls("/2", "/3", "/4", "/5") and second.active == urls("/odd")
-    second.end(second.begun[0])
-    first.end(first.begun[2])
-    first.end(first.begun[3])
-    world.turn()
-    assert second.active == urls("/odd/1") and first.active == urls("/4", "/5")
-    for exchange in [*first.begun[4:], *second.begun[1:]]:
-        (first if exchange in first.begun else second).end(exchange)
-    world.turn()
-    second.end(second.begun[-1])
-    world.turn()
-    assert [lookup.got for lookup in lookups] == [[OK]] * 9 and world.scheduler.is_idle
+    assert len(first.active) == 2 + 4  # taken ahead again
+
+
+def test_requests_taken_ahead_and_declined_wait_for_their_places() -> None:
+    first, second = FakeTransport(together=True, ahead=32), FakeTransport()
+    world = World(first, second, limit=8)
+    lookups = world.ask(*(f"/{number}" for number in range(60)))
+    for exchange in [*first.begun]:
+        first.end(exchange, Declined(60))  # all of them, and those that come later
+    most = 0
+    while any(lookup.exchange is not None for lookup in lookups):
+        world.turn()
+        most = max(most, len(second.active))
+        for exchange in [each for each in second.begun if each.carrier is second]:
+            second.end(exchange)
+    assert most == 8 and len(first.asked) == 8 + 32 and len(second.asked) == 60
+    assert [lookup.got for lookup in lookups] == [[OK]] * 60 and world.scheduler.is_idle
 
 
 def test_a_request_taken_ahead_is_abandoned_like_others() -> None:

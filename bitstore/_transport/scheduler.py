@@ -67,6 +67,8 @@ class Scheduler:
         self._waiting: deque[Exchange] = deque()  # for the next turn, or for room
         self._outcomes: list[Outcome] = []  # of this turn, so far
         self._bars = Bars()
+        # Whether the exchange that waits longest was left by the first transport while others were taken ahead.
+        self._is_passed_by = False
 
     @property
     def is_idle(self) -> bool:
@@ -97,6 +99,7 @@ class Scheduler:
     def clear(self) -> None:
         """Forget the exchanges that wait, and the outcomes of a turn that was broken off."""
         self._waiting.clear()
+        self._is_passed_by = False
         self._outcomes.clear()
 
     def turn(self, seconds: float) -> list[Outcome]:
@@ -128,13 +131,25 @@ class Scheduler:
         return outcomes
 
     def _start_waiting(self) -> None:
-        pace = self._pace
-        while self._waiting and (room := pace.limit - self.active) > 0:
+        while self._waiting and (room := self._pace.limit - self.active) > 0:
+            self._is_passed_by = False
             for exchange in self._start_together(self._longest_waiting(room)):
                 self._start(exchange)
-        # A server has nothing to do while Python looks at answers, unless the transport sends more requests by itself.
-        if self._waiting and (room := pace.limit + self._transports[0].ahead - self.active) > 0:
-            self._waiting.extendleft(reversed(self._start_together(self._longest_waiting(room))))
+        self._start_ahead()
+
+    def _start_ahead(self) -> None:
+        """Give the first transport more than may be under way now.
+
+        A server has nothing to do while Python looks at answers, unless the transport sends more requests by itself.
+        """
+        room = self._pace.limit + self._transports[0].ahead - self.active
+        if self._is_passed_by or min(room, len(self._waiting)) < 2:
+            return
+        offered = self._longest_waiting(room)
+        left = self._start_together(offered)
+        self._waiting.extendleft(reversed(left))
+        # Nothing more goes past it: else it would wait for as long as others come.
+        self._is_passed_by = bool(left) and left[0] is offered[0]
 
     def _longest_waiting(self, most: int) -> list[Exchange]:
         waiting = self._waiting
@@ -144,10 +159,10 @@ class Scheduler:
     def _start_together(self, exchanges: list[Exchange]) -> list[Exchange]:
         """Offer several to the first transport at once, which is cheaper than one by one; returns those it leaves."""
         transport, bars = self._transports[0], self._bars
-        wanted = exchanges
+        wanted = [exchange for exchange in exchanges if exchange.behind == WAITING]
         if bars.any:
             try:
-                wanted = [exchange for exchange in exchanges if not bars.hold(0, exchange.request, self._now)]
+                wanted = [exchange for exchange in wanted if not bars.hold(0, exchange.request, self._now)]
             except Exception:  # the trouble of one of them, which meets it again in `_start`
                 return exchanges
         if len(wanted) < 2 or self._pace.limit < transport.least:
@@ -165,7 +180,7 @@ class Scheduler:
         self.active += 1
         request = exchange.request
         limit, bars = self._pace.limit, self._bars
-        for level, transport in self._levels[exchange.level + 1 :]:
+        for level, transport in self._levels[exchange.behind + 1 :]:
             if limit < transport.least:
                 continue
             try:
@@ -203,4 +218,9 @@ class Scheduler:
         self.active -= 1
         if outcome.seconds:
             self._bars.add(exchange.level, exchange.request, self._now + outcome.seconds)
-        self._start(exchange)
+        exchange.behind, exchange.level = exchange.level, WAITING
+        if self.active < self._pace.limit:
+            self._start(exchange)
+        else:  # others that were taken ahead have the place
+            self._waiting.appendleft(exchange)
+            self._is_passed_by = True

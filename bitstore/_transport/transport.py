@@ -21,12 +21,13 @@ WAITING = -1  # the level of an exchange that no transport carries
 class Exchange:
     """One request, from the moment at which a lookup asks for it to its outcome."""
 
-    __slots__ = ("carrier", "level", "owner", "peer", "request", "until")
+    __slots__ = ("behind", "carrier", "level", "owner", "peer", "request", "until")
 
     def __init__(self, owner: Any, request: Request, until: float | None) -> None:
         self.owner: Any = owner  # what the scheduler returns with the outcome; None: the exchange was abandoned
         self.request = request
         self.until = until  # seconds on the runtime's clock at which the answer is of no use any more; None: no limit
+        self.behind = WAITING  # the last level that took and declined it: that one and those before are asked no more
         self.level = WAITING  # place of the transport that carries it, in the order in which transports are asked
         self.carrier: Any = None  # what the transport keeps for it: a type of the transport's own
         self.peer: tuple[str, int] | None = None  # address and port that answered, where the transport tells them
