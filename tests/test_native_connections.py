@@ -268,7 +268,8 @@ def test_answers_left_to_libcurl_are_asked_for_no_more_at_once_than_the_pace_all
     transfers = Loop(Pace(first=8, most=8), lambda poller, _: transports.new_transports(poller, SocketBudget(64)))
 
     def steps(name: str) -> Steps[Response]:
-        return (yield Request(profile, f"{server.url}/{name}"))
+        response: Response = yield Request(profile, f"{server.url}/{name}")
+        return response
 
     with RawServer(serve) as server:
         for names in (["first"], [f"{number}" for number in range(100)]):
