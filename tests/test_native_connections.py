@@ -249,18 +249,24 @@ def test_a_request_taken_ahead_is_sent_when_another_has_ended_and_not_before() -
 
 def test_answers_left_to_libcurl_are_asked_for_no_more_at_once_than_the_pace_allows() -> None:
     most = under_way = 0
-    lock = threading.Lock()
+    lock, gathered = threading.Lock(), threading.Barrier(8)
+    gathering = {b"/%d" % number for number in range(8)}  # the first eight, which are there together
 
     def serve(peer: socket.socket, head: bytes, _: int) -> bool:
         nonlocal most, under_way
+        path = head.split()[1]
         with lock:
             under_way += 1
             most = max(most, under_way)
+            waits = path in gathering
+            gathering.discard(path)
+        if waits:
+            gathered.wait(30)
         time.sleep(0.005)  # as long as an answer takes
         with lock:
             under_way -= 1
-        body = b"hello" if b"/first" in head else b"x" * 70_000  # of an error: more than the native transport takes
-        status = b"200 OK" if b"/first" in head else b"404 Not Found"
+        body = b"hello" if path == b"/first" else b"x" * 70_000  # of an error: more than the native transport takes
+        status = b"200 OK" if path == b"/first" else b"404 Not Found"
         peer.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
         return True
 

@@ -29,7 +29,7 @@ def row_key(store: Any, column: str, value: Any) -> Any:
     Hashable
         The digest or URL in its canonical form; a `RowAnswer` where the row names no blob.
     """
-    if type(value) is not str and is_null(value):  # by far the most are of this type
+    if is_null(value):
         return RowAnswer.without_blob("invalid", "null", ValueError(f"column '{column}' has no digest here"))
     if not isinstance(value, str) and not isinstance(getattr(store, "algorithm", None), str):
         if not isinstance(value, bytes):  # only stores of digests know raw bytes

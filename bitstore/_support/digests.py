@@ -124,10 +124,10 @@ def as_text(value: Any) -> str | None:
 
 def is_null(value: Any) -> bool:
     """Whether `value` is what a table says for a cell without a value: None, NaN, NaT, `pandas.NA`, an Arrow null."""
+    if isinstance(value, (str, bytes)):  # by far the most
+        return False
     if value is None or type(value).__name__ in ("NAType", "NaTType", "NullScalar"):
         return True
-    if isinstance(value, (str, bytes)):
-        return False
     try:
         return is_null(value.as_py()) if hasattr(value, "as_py") else bool(value != value)
     except (TypeError, ValueError):  # an array compares to an array; text of Arrow that is not UTF-8

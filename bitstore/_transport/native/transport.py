@@ -22,9 +22,9 @@ _WATCH_SECONDS = 0.5
 # Answers that are handed over at once, and the longest that the first of them waits for the others: each time costs a
 # wait for the GIL, and the consumer's thread is woken.
 _PORTION = 32
+_PATIENCE = 0.001  # seconds
 # Exchanges that are taken ahead. As many as end at once: the server has something to do while Python looks at these.
 _AHEAD = _PORTION
-_PATIENCE = 0.001  # seconds
 
 
 class Native:
@@ -64,7 +64,7 @@ class Native:
 
     @property
     def ahead(self) -> int:
-        """Some, once there is an exchange that was not declined."""
+        """How many exchanges it takes beyond those that may be under way; 0 while it has none, and may decline all."""
         return _AHEAD if self._active else 0
 
     def patience(self, room: int) -> float:
