@@ -8,7 +8,7 @@ export PYTHON
 # The folders that hold Python by now.
 CODE := $(foreach folder,bitstore ray_integration epic tests examples benchmarks,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder))) hatch_build.py
 # What is tested over the other transports as well, where the native one was built.
-TRANSPORTS := $(patsubst %,tests/test_%.py,batch bounds certificates hostile http1 never_stuck own_connections time_limits transfer window)
+TRANSPORTS := $(patsubst %,tests/test_%.py,batch bounds certificates hostile http1 large_blobs never_stuck own_connections parts time_limits transfer window)
 
 .DEFAULT_GOAL := help
 .PHONY: help changelog demo docs docs-links test soak sanitize mutants wheel-test matrix lint format lock bench bench-quick install-demo install-test

@@ -48,7 +48,7 @@ SHA1 = hashlib.sha1(BLOB).hexdigest()
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte is large here."""
-    monkeypatch.setattr(parts, "PART_BYTES", 64_000)
+    monkeypatch.setattr(parts, "PART_BYTES", 70_000)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def case(s3: SeaweedS3, shared_bucket: str, fault_proxy: MakeProxy) -> Case:
     return Case(s3, fault_proxy(s3.endpoint_url), shared_bucket)
 
 
-EXPECTED = ["", "bytes=0-63999", *(f"bytes={n}-{min(n + 63999, 1_000_002)}" for n in range(64_000, 1_000_003, 64_000))]
+EXPECTED = ["", "bytes=0-69999", *(f"bytes={n}-{min(n + 69999, 1_000_002)}" for n in range(70_000, 1_000_003, 70_000))]
 
 
 class TestParts:
@@ -128,8 +128,8 @@ class TestParts:
         assert [request.headers.get("range", "") for request in api.requests] == ["", EXPECTED[1], ""]
 
     def test_a_server_without_etags_is_asked_for_the_whole_blob(self, case: Case) -> None:
-        head = {"Content-Range": f"bytes 0-63999/{len(BLOB)}", "Accept-Ranges": "bytes"}
-        case.proxy.rules.add(Answer(206, BLOB[:64_000], head), skip=1, times=1)
+        head = {"Content-Range": f"bytes 0-69999/{len(BLOB)}", "Accept-Ranges": "bytes"}
+        case.proxy.rules.add(Answer(206, BLOB[:70_000], head), skip=1, times=1)
         assert case.raw().get(case.uri) == BLOB
         assert case.ranges == ["", EXPECTED[1], ""]
 

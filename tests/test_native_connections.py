@@ -122,6 +122,102 @@ def test_requests_that_begin_together_are_checked_before_any_begins() -> None:
         assert group.queued == 0 and group.begin_together([], origin, [], None, 0) == []
 
 
+TEXT = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+PART_SIZE = 100_000
+LARGE = random.Random(4).randbytes(PART_SIZE)
+
+
+def part_head(status: int = 206, size: int = PART_SIZE) -> bytes:
+    return b"HTTP/1.1 %d Answer\r\nContent-Length: %d\r\n\r\n" % (status, size)
+
+
+# An answer; where its body is asked for, in memory of three times its size; and whether it goes there.
+PLACES = [
+    (part_head() + LARGE, 0, True),
+    (part_head() + LARGE, 77, True),
+    (part_head() + LARGE, 2 * PART_SIZE, True),
+    (part_head() + LARGE, 2 * PART_SIZE + 1, False),
+    (part_head() + LARGE, 3 * PART_SIZE, False),
+    (part_head(200) + LARGE, 0, False),
+    (part_head(size=5) + b"hello", 0, False),
+    (part_head(size=0), 0, False),
+    (part_head() + LARGE[:-1], 0, False),
+    (b"HTTP/1.1 206 Part\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 0, False),
+]
+
+
+@pytest.mark.parametrize(("answer", "start", "in_place"), PLACES)
+def test_a_part_is_received_into_the_memory_of_its_request_where_it_fits(
+    answer: bytes, start: int, in_place: bool
+) -> None:
+    from bitstore._transport.native import _core
+
+    came: list[tuple[Any, ...]] = []
+
+    def interpret(*outcome: Any) -> Any:
+        came.append(outcome)
+        return outcome
+
+    empty = bytes(3 * PART_SIZE)
+    memory = _core.memory(len(empty))
+    _core.copy(memory, 0, empty)
+    with RawServer(said(answer, stays=False)) as server:
+        group = _core.Group(Response, {}, interpret)
+        origin = _core.Origin(None, "", 30.0, 30.0, 0)
+        origin.reached("127.0.0.1", server.port, 60.0)
+        group.begin("exchange", origin, TEXT, None, 0, -1, False, memory, start)
+        assert len(group.perform(30.0)) == 1
+    [(_, _, status, body, head, _)] = came
+    assert head == answer[: answer.index(b"\r\n\r\n") + 4] and status == int(answer[9:12])
+    if in_place:
+        assert body is memory and memory == empty[:start] + LARGE + empty[start + PART_SIZE :]
+        return
+    sent = answer[len(head) :]
+    assert type(body) is bytes and body is not memory and body == (b"hello" if b"chunked" in head else sent)
+
+
+def test_memory_for_a_part_is_looked_at_before_anything_is_received() -> None:
+    from bitstore._transport.native import _core
+
+    with RawServer(said(HELLO)) as server:
+        group, origin = asked(server)
+        memory = _core.memory(10)
+        for given, start, error in (
+            (memory, -1, ValueError),
+            (memory, 11, ValueError),
+            (bytearray(10), 0, TypeError),
+            ("text", 0, TypeError),
+        ):
+            with pytest.raises(error):
+                group.begin("odd", origin, TEXT, None, 0, -1, False, given, start)
+        assert group.queued == 0
+        for start, data in ((-1, b"a"), (11, b""), (10, b"a"), (0, bytes(11)), (sys.maxsize, b"a"), (1, bytes(10))):
+            with pytest.raises(ValueError, match="memory has 10"):
+                _core.copy(memory, start, data)
+        _core.copy(memory, 0, b"0123456789")
+        _core.copy(memory, 10, b"")
+        _core.copy(memory, 4, b"four")
+        assert memory == b"0123four89"
+        for size in (-1, sys.maxsize):
+            with pytest.raises((MemoryError, OverflowError, SystemError)):
+                _core.memory(size)
+
+
+def test_a_limit_of_a_request_is_heeded_in_place_of_that_of_its_origin() -> None:
+    from bitstore._transport.native._core import Group, Origin
+
+    with RawServer(said(HELLO)) as server:
+        group = Group(Response, {}, lambda _, outcome, *__: outcome)
+        origin = Origin(None, "", 30.0, 30.0, 4)
+        origin.reached("127.0.0.1", server.port, 60.0)
+        outcomes = []
+        for most in (-1, 0, 4, 5):
+            group.begin(most, origin, TEXT, None, 0, most)
+            [(_, outcome)] = group.perform(30.0)
+            outcomes.append(outcome if isinstance(outcome, int) else outcome.body)
+    assert outcomes == [4, b"hello", 4, b"hello"]  # 4: `TOO_LARGE` of src/job.h
+
+
 def test_requests_that_are_not_alike_come_from_where_each_of_them_leads() -> None:
     """Of several profiles, origins, digests and methods, and with what only libcurl sends."""
 

@@ -235,7 +235,8 @@ class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDige
         if self._membership is not None:
             self._deny(digest.lower())
         try:
-            found = yield from steps_of_get(self.base_store, template.url(digest.lower()))
+            hash_with = self.algorithm if self.verify else None
+            found = yield from steps_of_get(self.base_store, template.url(digest.lower()), hash_with)
         except InvalidDataFound:
             raise
         except NotFoundInStore as error:
@@ -246,7 +247,9 @@ class DigestStore(Indexed, Expands, ChecksOptions, DigestFormatMixin, VerifyDige
         received = found.data
         if not (self.verify or self.compression is not None or (isinstance(received, bytes) and looks_coded(received))):
             return Found(received, template.shown, found.etag, found.matched)
-        if len(received) <= _HASH_INLINE:
+        if found.digest == digest.lower() and self.verify:
+            data = received
+        elif len(received) <= _HASH_INLINE:
             data = self._decoded(received, digest)
         else:
             data = yield Call(self._decoded, received, digest)

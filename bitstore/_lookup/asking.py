@@ -6,6 +6,7 @@ are asked are described in `bitstore.steps` (`GetsInSteps` and its kin); a store
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -38,6 +39,7 @@ class Methods(NamedTuple):
     """By which methods the stores of one class are asked. False: by the blocking method, where there is one."""
 
     get_steps: bool
+    hash_with: bool  # whether `get_steps` takes the algorithm by which the blob may be hashed on the way
     key_steps: bool
     download_steps: bool
     open_steps: bool
@@ -54,7 +56,12 @@ def methods_of(store: Any) -> Methods:
     methods = _methods_of_class(cls)
     if "get" in getattr(store, "__dict__", ()):  # a wrapped or patched object: its `get` is meant
         return methods._replace(
-            get_steps=False, key_steps=False, download_steps=False, open_steps=False, range_steps=False
+            get_steps=False,
+            hash_with=False,
+            key_steps=False,
+            download_steps=False,
+            open_steps=False,
+            range_steps=False,
         )
     return methods
 
@@ -64,6 +71,7 @@ def _methods_of_class(cls: type) -> Methods:
     get_steps = _wins(cls, "get_steps", "get")
     return Methods(
         get_steps=get_steps,
+        hash_with=get_steps and "hash_with" in inspect.signature(cls.get_steps).parameters,  # type: ignore[attr-defined]
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
         open_steps=_wins(cls, "open_steps", "get"),
@@ -85,15 +93,21 @@ def _wins(cls: type, steps: str, method: str) -> bool:
     return False
 
 
-def steps_of_get(store: Any, uri: Any) -> Steps[Found]:
+def steps_of_get(store: Any, uri: Any, hash_with: str | None = None) -> Steps[Found]:
     """The lookup of `uri` as steps: the store's own ones, or one blocking call of its `get`.
 
-    `uri` is valid: the caller has asked the store's `is_valid` or `canonical`.
+    `uri` is valid: the caller has asked the store's `is_valid` or `canonical`. A store may hash the blob on the way by
+    the algorithm `hash_with`, see `Found.digest`.
     """
-    if methods_of(store).get_steps:
-        steps: Steps[Found] = store.get_steps(uri)
-        return steps
-    return _call_get(store, uri)
+    methods = methods_of(store)
+    steps: Steps[Found]
+    if hash_with is not None and methods.hash_with:
+        steps = store.get_steps(uri, hash_with)
+    elif methods.get_steps:
+        steps = store.get_steps(uri)
+    else:
+        steps = _call_get(store, uri)
+    return steps
 
 
 def steps_of_key(store: Any) -> Callable[..., Steps[Found]] | None:

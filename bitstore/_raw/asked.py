@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bitstore.steps import FileBody, Profile, Request, Sink
+from bitstore.steps import FileBody, Profile, Request, Room, Sink
 
 __all__ = ["Asked"]
 
@@ -21,6 +21,8 @@ class Asked(NamedTuple):
     limit: int | None = None  # of this body, in bytes; None: the profile's; 0: none
     sink: Sink | None = None
     probe: bool = False  # only the head of the answer matters
+    hash_with: str | None = None  # the algorithm by which a transport may hash the body on the way
+    room: Room | None = None  # where a transport may receive the part that is asked for
     private: tuple[str, ...] | None = None  # lines for the first host alone; None: those of the store (HTTPRaw)
 
     def one_byte(self) -> Asked:
@@ -47,4 +49,6 @@ class Asked(NamedTuple):
             want_headers=self.want_headers,
             max_bytes=self.limit,
             sink=self.sink,
+            hash_with=self.hash_with,
+            room=self.room,
         )

@@ -6,24 +6,39 @@ ETag: every part must name the one of the first, so that no two versions of a bl
 
 from __future__ import annotations
 
-import io
 import re
+import threading
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, Protocol
 
 from bitstore._lookup.partial import Partial
 from bitstore._raw.problems import Problem, too_large
-from bitstore.steps import Response, Steps, Together
+from bitstore._support.digests import algorithm
+from bitstore._transport.whole import Whole
+from bitstore.steps import Call, Response, Room, Steps, Together
 
-__all__ = ["PART_BYTES", "Ask", "Version", "in_parts", "into", "range_of", "version_of"]
+__all__ = ["PART_BYTES", "Ask", "Body", "Version", "in_parts", "into", "range_of", "version_of"]
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
+_INLINE = 1024 * 1024  # bytes; copying and hashing more than this holds up the transfers of others for milliseconds
 
-# Asks for the blob with these header lines, and a limit for the body in bytes (0: none).
-Ask: TypeAlias = Callable[[tuple[str, ...], int], Steps["Response | Problem"]]
+
+class Ask(Protocol):
+    """Asks for a blob or a part of it, with all retries and remedies."""
+
+    def __call__(self, headers: tuple[str, ...], limit: int, room: Room | None = None) -> Steps[Response | Problem]:
+        """Ask with these header lines; `limit`: bytes of the body at most, 0: any number; `room`: for the part."""
+
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})").fullmatch
+
+
+class Body(NamedTuple):
+    """The bytes of a blob, and their digest in lower-case hexadecimal; None: it was not computed on the way."""
+
+    data: bytes
+    digest: str | None
 
 
 class _Changed(Exception):
@@ -38,7 +53,7 @@ class _Stopped(Exception):
         self.problem = problem
 
 
-def in_parts(ask: Ask, *, limit: int | None) -> Steps[bytes | Problem]:
+def in_parts(ask: Ask, *, limit: int | None, hash_with: str | None = None) -> Steps[Body | Problem]:
     """The whole blob, by ranges of `PART_BYTES`.
 
     By one plain request where the server knows no ranges or no ETags, refuses them, or has another ETag each time.
@@ -51,15 +66,17 @@ def in_parts(ask: Ask, *, limit: int | None) -> Steps[bytes | Problem]:
         Sends one request, with all its retries and remedies.
     limit
         The most bytes that a blob may have; None: no limit.
+    hash_with
+        Algorithm by which the parts are hashed as they come; None: by none.
     """
     for _ in (1, 2):
         blob = yield from version_of(ask, limit=limit, first=PART_BYTES)
         if blob is None or (isinstance(blob, Problem) and blob.missing):
             break
         if not isinstance(blob, Version):
-            return blob
+            return blob if isinstance(blob, Problem) else Body(blob, None)
         try:
-            return (yield from _span(blob, 0, blob.size))
+            return (yield from _span(blob, 0, blob.size, hash_with))
         except _Changed:
             continue
         except _Stopped as stopped:
@@ -67,7 +84,7 @@ def in_parts(ask: Ask, *, limit: int | None) -> Steps[bytes | Problem]:
                 break
             return stopped.problem
     whole = yield from ask((), limit or 0)
-    return whole.body if isinstance(whole, Response) else whole
+    return Body(whole.body, whole.digest) if isinstance(whole, Response) else whole
 
 
 class Version:
@@ -76,7 +93,7 @@ class Version:
     Parameters
     ----------
     ask
-        Sends one request, with all its retries and remedies.
+        Asks for parts.
     etag
         The strong ETag that every part must name.
     size
@@ -93,7 +110,7 @@ class Version:
     def span(self, start: int, end: int) -> Steps[bytes | Problem]:
         """The bytes from `start` up to `end`, or what went wrong: also that the blob is another one by now."""
         try:
-            return (yield from _span(self, start, end))
+            return (yield from _span(self, start, end)).data
         except _Changed:
             return Problem(message="the blob was replaced while it was read")
         except _Stopped as stopped:
@@ -195,24 +212,27 @@ def _refuses(problem: Problem) -> bool:
     return problem.status == 501 or (400 <= problem.status < 500 and problem.status not in (401, 403))
 
 
-def _span(blob: Version, start: int, end: int) -> Steps[bytes]:
+def _span(blob: Version, start: int, end: int, hash_with: str | None = None) -> Steps[Body]:
     """The bytes from `start` up to `end` of one version of a blob, by ranges of `PART_BYTES`."""
     size = PART_BYTES
     here = blob.first[start - blob.at : end - blob.at]
-    whole = _InOrder(start, here)
+    parts = _Parts(end - start, hash_with)
+    parts.add(0, here)
+    begins = iter(range(start + len(here), end, size))
     begin = start + len(here)
-    starts = iter(range(begin, end, size))
-    workers = [_worker(blob, end, size, starts, whole) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
+    workers = [_worker(blob, start, end, begins, parts) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
     if workers:
         yield Together(workers)
-    return whole.bytes()
+    return parts.body() if end - start <= _INLINE else (yield Call(parts.body))
 
 
-def _worker(blob: Version, until: int, size: int, starts: Iterator[int], whole: _InOrder) -> Steps[None]:
-    ask, etag, total = blob.ask, blob.etag, blob.size
-    for start in starts:
-        end = min(start + size, until)
-        answer = yield from ask((f"Range: bytes={start}-{end - 1}", f"If-Match: {etag}"), end - start)
+def _worker(blob: Version, first: int, until: int, begins: Iterator[int], parts: _Parts) -> Steps[None]:
+    """Bring parts of the bytes from `first` up to `until`, as long as there are any."""
+    etag, total = blob.etag, blob.size
+    for start in begins:
+        end = min(start + PART_BYTES, until)
+        lines = f"Range: bytes={start}-{end - 1}", f"If-Match: {etag}"
+        answer = yield from blob.ask(lines, end - start, parts.room(start - first))
         if isinstance(answer, Problem):
             if answer.status in (412, 416) or answer.too_large:
                 raise _Changed
@@ -224,25 +244,53 @@ def _worker(blob: Version, until: int, size: int, starts: Iterator[int], whole: 
             or len(answer.body) != end - start
         ):
             raise _Changed
-        whole.add(start, answer.body)
+        parts.add(start - first, answer.body)
+        del answer  # its bytes are soon among the others, and must not be held twice
+        if end - start > _INLINE:
+            yield Call(parts.settle)
 
 
-class _InOrder:
-    """Bytes put together without a second copy of all of them: `BytesIO` gives its buffer away as it is."""
+class _Parts:
+    """The parts of a blob of `size` bytes, put together and hashed in the order of their bytes while others come."""
 
-    def __init__(self, start: int, first: bytes) -> None:
-        self._start = start
-        self._early: dict[int, bytes] = {}
-        self._buffer = io.BytesIO()
-        self._buffer.write(first)
+    def __init__(self, size: int, hash_with: str | None) -> None:
+        self._whole = Whole(size)
+        self._settled = 0  # bytes from the beginning that are in their place and hashed
+        self._early: dict[int, bytes | memoryview] = {}  # by where they begin
+        self._state = None if hash_with is None else algorithm(hash_with).new()
+        self._lock = threading.Lock()
 
-    def add(self, start: int, part: bytes) -> None:
+    def room(self, start: int) -> Room | None:
+        """Where a transport may receive a part."""
+        return self._whole.room(start)
+
+    def add(self, start: int, part: bytes | memoryview) -> None:
+        """Take a part, in any order."""
         self._early[start] = part
-        while (following := self._early.pop(self._start + self._buffer.tell(), None)) is not None:
-            self._buffer.write(following)
 
-    def bytes(self) -> bytes:
-        return self._buffer.getvalue()
+    def settle(self) -> None:
+        """Put parts in their place and hash them, as many as follow each other. May take milliseconds.
+
+        While another thread does that, it returns at once: that thread takes these parts, too, or `body` does.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def body(self) -> Body:
+        """All bytes, after the last part was added."""
+        with self._lock:
+            self._settle()
+        return Body(self._whole.bytes(), None if self._state is None else self._state.hexdigest())
+
+    def _settle(self) -> None:
+        while (part := self._early.pop(self._settled, None)) is not None:
+            if self._state is not None:
+                self._state.update(part)
+            self._whole.put(self._settled, part)
+            self._settled += len(part)
 
 
 def _extent(response: Response) -> tuple[int, int, int] | None:

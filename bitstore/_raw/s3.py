@@ -178,26 +178,28 @@ class S3Raw(BucketStore[Routes]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any, hash_with: str | None = None) -> Steps[Found]:
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
         bucket, key = match[1], match[2]  # another key than a plain one goes the long way
         route = self._state().remembered.get(bucket) if self.client is None else None
         if route is None or key is None or route.fresh_until <= time.monotonic():
-            return (yield from super().get_steps(uri))
+            return (yield from super().get_steps(uri, hash_with))
         # The hot path: nothing here may block or lock.
         place = (bucket, key)
         answer: Response | Problem
         try:
-            response: Response = yield from send(Request(route.profile, route.prefix + key), self.retry, self._tally)
+            request = Request(route.profile, route.prefix + key, hash_with=hash_with)
+            response: Response = yield from send(request, self.retry, self._tally)
         except TransferError as error:
             answer = transfer_problem(error, self._sizes.most)
         else:
             if response.status == 200:
-                return Found(response.body, self.label)
-            answer = yield from exchange(self._state(), Asked(place), self._send, self.retry, (route, response))
-        return (yield from self._found(uri, place, answer))
+                return Found(response.body, self.label, digest=response.digest)
+            asked = Asked(place, hash_with=hash_with)
+            answer = yield from exchange(self._state(), asked, self._send, self.retry, (route, response))
+        return (yield from self._found(uri, place, answer, hash_with))
 
     def first_requests(self, start: str, hash_with: str | None) -> Callable[[str], Request] | None:
         place = _plain_start(start)

@@ -14,7 +14,7 @@ from bitstore._lookup.retry import ASK_FOR_LESS, Retry, TransferCounts, send
 from bitstore._raw.asked import Asked
 from bitstore._raw.base import RawStore, blob_bytes
 from bitstore._raw.options import Option, one_of
-from bitstore._raw.parts import in_parts, into, range_of, version_of
+from bitstore._raw.parts import Ask, Body, in_parts, into, range_of, version_of
 from bitstore._raw.problems import Problem, transfer_problem, without
 from bitstore._raw.wire_options import (
     RETRY,
@@ -41,6 +41,7 @@ from bitstore.steps import (
     Profile,
     Request,
     Response,
+    Room,
     Signer,
     Steps,
     Stored,
@@ -136,6 +137,14 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
     def _ask(self, asked: Asked) -> Steps[Response | Problem]:
         """One exchange, with all retries and remedies."""
 
+    def _asking(self, place: Any) -> Ask:
+        """What asks for parts of an object."""
+
+        def ask(headers: tuple[str, ...], limit: int, room: Room | None = None) -> Steps[Response | Problem]:
+            return self._ask(Asked(place, headers=headers, want_headers=True, limit=limit, room=room))
+
+        return ask
+
     def _ask_head(self, place: Any) -> Steps[Response | Problem]:
         """Ask for what is said about an object, without its bytes."""
         return self._ask(Asked(place, "HEAD", want_headers=True))
@@ -192,22 +201,24 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def get_steps(self, uri: Any) -> Steps[Found]:
+    def get_steps(self, uri: Any, hash_with: str | None = None) -> Steps[Found]:
+        """Steps to the blob of `uri`, which may be hashed on the way by this algorithm: `Found.digest`."""
         place = self._place(uri)
-        answer = yield from self._ask(Asked(place))
-        return (yield from self._found(uri, place, answer))
+        answer = yield from self._ask(Asked(place, hash_with=hash_with))
+        return (yield from self._found(uri, place, answer, hash_with))
 
-    def _found(self, uri: Any, place: Any, answer: Response | Problem) -> Steps[Found]:
+    def _found(self, uri: Any, place: Any, answer: Response | Problem, hash_with: str | None) -> Steps[Found]:
         """What the first answer comes to: a blob above the threshold is fetched in parts."""
-        data: bytes | Problem = answer if isinstance(answer, Problem) else answer.body
-        if isinstance(data, Problem) and data.too_large and self._sizes.splits and self.client is None:
-            data = yield from in_parts(
-                lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)),
+        whole: Body | Problem = answer if isinstance(answer, Problem) else Body(answer.body, answer.digest)
+        if isinstance(whole, Problem) and whole.too_large and self._sizes.splits and self.client is None:
+            whole = yield from in_parts(
+                self._asking(place),
                 limit=self._sizes.most,
+                hash_with=hash_with,
             )
-        if isinstance(data, Problem):
-            self._fail_or_missing(uri, data)
-        return Found(data, self.label)
+        if isinstance(whole, Problem):
+            self._fail_or_missing(uri, whole)
+        return Found(whole.data, self.label, digest=whole.digest)
 
     def download_steps(self, uri: Any, partial: Partial) -> Steps[Found]:
         if self.client is not None:  # only through memory
@@ -226,7 +237,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
         if self.client is not None or self.range_threshold is None:
             return (yield from self.get_steps(uri))
         blob = yield from version_of(
-            lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)),
+            self._asking(place),
             limit=self._sizes.most,
             first=FIRST_BYTES,
         )
@@ -252,9 +263,7 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
             found = yield from self.get_steps(uri)
             whole: bytes = found.data
             return whole[start:end]
-        data = yield from range_of(
-            lambda headers, limit: self._ask(Asked(place, headers=headers, want_headers=True, limit=limit)), start, end
-        )
+        data = yield from range_of(self._asking(place), start, end)
         if isinstance(data, Problem):
             self._fail_or_missing(uri, data)
         return data

@@ -1,4 +1,4 @@
-"""How plain GETs are written, for transports that write them themselves."""
+"""How GETs are written, for transports that write them themselves."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ _LINE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~]([ -~]*[!-~])?").fullmatc
 _RESERVED = {"host", "connection", "content-length", "transfer-encoding", "te", "expect", "upgrade", "range"}
 # With libcurl's values.
 _USUAL = (("User-Agent", pycurl.version), ("Accept", "*/*"))
+# What a request may say beside its profile.
+_OWN = {"range", "if-match"}
 
 
 class Messages:
-    """The texts of plain GETs of one profile to one scheme, host and port.
+    """The texts of GETs of one profile to one scheme, host and port.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ class Messages:
             self.server_name = host.strip("[]")
 
     def path(self, request: Request) -> str:
-        """Path and query of a request."""
+        """Path and query of a plain request."""
         return request.url[self._path_at :]
 
     def of(self, request: Request) -> str | None:
@@ -77,7 +79,13 @@ class Messages:
         path = self.path(request)
         if not (path.isascii() and path.isprintable()) or " " in path or "#" in path:
             return None
-        fields = self._fields if self._signer is None else "\r\n".join(self._signer.lines("GET", request.url, ()))
+        own = request.headers
+        if own and not all(_LINE(line) and line.partition(":")[0].lower() in _OWN for line in own):
+            return None
+        if self._signer is not None:
+            fields = "\r\n".join(self._signer.lines("GET", request.url, own))
+        else:
+            fields = "\r\n".join([self._fields, *own] if self._fields else own) if own else self._fields
         text = f"GET {path}{self.start}{fields}\r\n\r\n" if fields else f"GET {path}{self.start}\r\n"
         return text if text.isascii() else None
 

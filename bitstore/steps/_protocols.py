@@ -87,6 +87,14 @@ class GetsInSteps(Protocol):
 
 
 @runtime_checkable
+class HashesInSteps(GetsInSteps, Protocol):
+    """A lookup as steps that may hash the blob on its way."""
+
+    def get_steps(self, uri: Any, hash_with: str | None = None, /) -> Steps[Found]:
+        """As `GetsInSteps`. What ends the steps may have the digest by this algorithm of `hashlib`: `Found.digest`."""
+
+
+@runtime_checkable
 class GetsByKey(GetsInSteps, Protocol):
     """A lookup as steps by what the store's own `canonical` has returned: a composite has it."""
 

@@ -78,6 +78,25 @@ class Sink(Protocol):
         """Whether enough bytes have come to stay, since this was last True, to begin the count of tries again."""
 
 
+class Room(NamedTuple):
+    """Where in memory a transport may receive a part of a blob.
+
+    Attributes
+    ----------
+    memory
+        For the bytes of the whole blob. Nothing else sees them before all of them were written.
+    start
+        Where the part begins.
+    """
+
+    memory: bytes
+    start: int
+
+    def filled(self, size: int) -> Any:
+        """The part of so many bytes that was received, as a memoryview."""
+        return memoryview(self.memory)[self.start : self.start + size]
+
+
 class Request:
     """One HTTP exchange.
 
@@ -103,16 +122,21 @@ class Request:
     hash_with
         Name of a digest algorithm (`"sha1"`, `"sha256"` or `"md5"`): a transport may compute this digest of the body
         as it comes. None: the digest is not wanted.
+    room
+        Where a transport may receive the body of a GET with `Range` if the status is 206. What it has received there is
+        a memoryview in the response.
     """
 
     __slots__ = (
         "body",
         "hash_with",
         "headers",
+        "into_memory",
         "max_bytes",
         "method",
         "plain",
         "profile",
+        "room",
         "sent_at",
         "sink",
         "url",
@@ -131,6 +155,7 @@ class Request:
         max_bytes: int | None = None,
         sink: Sink | None = None,
         hash_with: str | None = None,
+        room: Room | None = None,
     ) -> None:
         self.profile = profile
         self.url = url
@@ -141,12 +166,13 @@ class Request:
         self.max_bytes = max_bytes
         self.sink = sink
         self.hash_with = hash_with
+        self.room = room
         # When it was sent, in seconds on the clock of pauses, where that was before the lookup asked for it.
         self.sent_at: float | None = None
-        # Whether this is a GET of a whole body into memory, as its profile has it; by far the most are.
-        self.plain = (
-            method == "GET" and not headers and not want_headers and body is None and max_bytes is None and sink is None
-        )
+        # Whether this is a GET whose body goes into memory.
+        self.into_memory = method == "GET" and body is None and sink is None
+        # Whether it is one of a whole body, as its profile has it; by far the most are.
+        self.plain = self.into_memory and not headers and not want_headers and max_bytes is None
 
     @property
     def origin(self) -> str:
@@ -166,7 +192,7 @@ class Response(NamedTuple):
     status
         The HTTP status code.
     body
-        All bytes of the body, as sent (no content decoding).
+        All bytes of the body, as sent (no content decoding). With `Request.room` it may be a memoryview of that.
     headers
         Lower-case names to values. Without `want_headers` there is at most `location`: the absolute URL
         that a 3xx answer points to. Redirects are never followed here.

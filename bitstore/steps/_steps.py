@@ -76,12 +76,16 @@ class Found(NamedTuple):
     matched
         False: the store knows that the bytes have another digest than their name says. A digest composite whose
         sources verify takes such a copy in a cache for missing.
+    digest
+        The digest of `data` in lower-case hexadecimal, by the algorithm that the lookup named (`hash_with`), where it
+        was computed on the way; None: it was not.
     """
 
     data: Any
     source: str
     etag: str | None = None
     matched: bool = True
+    digest: str | None = None
 
 
 class Stored(NamedTuple):

@@ -133,8 +133,8 @@ static void check(struct group *group, const struct job *job) {
     CHECK(job->head.status >= 200 && job->head.status <= 999);
     CHECK(job->head.length == BODY_CHUNKED || (uint64_t)job->head.length == job->body);
     CHECK(job->head.size <= job->capacity && job->head.size > 0);
-    if (job->origin->most && job->head.status < 300)
-        CHECK(job->body <= (uint64_t)job->origin->most);
+    if (job->most && job->head.status < 300)
+        CHECK(job->body <= (uint64_t)job->most);
     CHECK(job->digest_size || !job->way); /* what is hashed together is hashed before the job is given back */
     if (job->digest_size) {
         unsigned char digest[64];
@@ -167,9 +167,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     origin->known_until = 1e18;
     origin->connect_timeout = flags & 1 ? 0.0 : 1e9;
     origin->stall_timeout = flags & 2 ? 0.0 : 1e9;
-    origin->most = flags & 4 ? 100000 : 0;
     for (int i = 0; i < JOBS; i++) {
         struct job job = {.token = &bodies[i], .origin = origin, .algorithm = next() % ALGORITHMS};
+        job.most = flags & 4 ? 100000 : 0;
         job.sheet = flags & 16 && i % 2 ? sheet : NULL;
         job.message = strdup(job.sheet ? "/path" : "GET /\r\n");
         job.message_size = strlen(job.message);
@@ -184,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_accounts(group);
         for (struct job *job; (job = group_wanting(group));) {
             char **body = job->token;
-            size_t wanted = job_wants(job);
+            size_t wanted = flags & 32 ? (size_t)job->head.length : job_wants(job); /* as for a part in its place */
             char *more = wanted < (1 << 20) && next() != 255 ? realloc(*body, wanted) : NULL;
             if (!more) {
                 group_decline(group, job);

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "bitstore/_transport/native/src"
 BUILD = ROOT / "build/sanitize"
 # What the fuzzer has in place of sockets; and what knows Python.
-REPLACED = {"channel.c", "waiter.c", "module.c", "results.c", "group_type.c", "origin_type.c", "requests.c"}
+REPLACED = {"channel.c", "waiter.c", "module.c", "results.c", "group_type.c", "origin_type.c", "requests.c", "memory.c"}
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 FLAGS = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", *SANITIZERS]
 # The tests whose requests go over the native transport.
@@ -31,6 +31,7 @@ TESTS = [
     "test_odd_servers.py",
     "test_certificates.py",
     "test_native_connections.py",
+    "test_parts.py",
     "test_transport_endings.py",
 ]
 # A fork takes the allocator of gcc's AddressSanitizer along as it is: locked, where another thread allocates. The child

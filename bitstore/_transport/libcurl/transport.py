@@ -106,7 +106,7 @@ class Libcurl:
         self._multi.remove_handle(handle.curl)
         try:
             response = handle.finish(code, message)
-            if exchange.request.plain:
+            if exchange.request.into_memory:
                 exchange.peer = handle.peer()
             return response
         except TransferError as error:
@@ -180,7 +180,7 @@ class Libcurl:
                 code, message = TIMED_OUT, too_slow(request.profile.stall_timeout)
             # Outside of the handler: libcurl's own text may hold a password, which a trace would show as the context.
             response = handle.finish(code, message)
-            peer = handle.peer() if request.plain else None
+            peer = handle.peer() if request.into_memory else None
         finally:
             if watched:
                 handle.curl.setopt(pycurl.NOPROGRESS, 1)

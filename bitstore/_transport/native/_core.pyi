@@ -10,6 +10,12 @@ API: int  # of what the C code offers; `bitstore._transport.native.choice.API` s
 def version() -> str:
     """The version text of the OpenSSL that is loaded."""
 
+def memory(size: int) -> bytes:
+    """Bytes to be written, by `copy` and `Group.begin`. Nothing else may see them before all of them were written."""
+
+def copy(memory: bytes, start: int, data: bytes) -> None:
+    """Write `data` into such bytes. ValueError where it does not fit."""
+
 @final
 class Trust:
     """Certificate authorities, of a file or of a folder. Raises OSError where there are none."""
@@ -85,17 +91,40 @@ class Group:
     queued: int
     carried: int
 
-    def begin(self, exchange: object, origin: Origin, text: str, sheet: Sheet | None, algorithm: int) -> int:
-        """Take a request, by its message or, with a sheet, its path; returns its number, for `abandon`.
+    def begin(
+        self,
+        exchange: object,
+        origin: Origin,
+        text: str,
+        sheet: Sheet | None,
+        algorithm: int,
+        max_bytes: int = -1,
+        headers: bool = False,
+        memory: bytes | None = None,
+        start: int = 0,
+    ) -> int:
+        """Take a request; returns its number, for `abandon`.
 
-        `algorithm`: of the digest of a blob: 1 to 4 for md5, sha1, sha256, sha512; 0: none. ValueError for a path that
-        cannot be sent as it is.
+        Parameters
+        ----------
+        text
+            Its message or, with a sheet, its path. ValueError for a path that cannot be sent as it is.
+        algorithm
+            Of the digest of a blob: 1 to 4 for md5, sha1, sha256, sha512; 0: none.
+        max_bytes
+            Of the body; 0: no limit; negative: that of the origin.
+        headers
+            Whether `interpret` is called with the head for whole answers with a status below 300, too, and for bodies
+            that broke off.
+        memory, start
+            Where the body goes if the status is 206, from this position on: `interpret` is called with `memory` itself
+            in place of the body. A body that is small or does not fit there is passed on as it is.
         """
 
     def begin_together(
         self, exchanges: list[Any], origin: Origin, texts: list[Any], sheet: Sheet | None, algorithm: int
     ) -> list[int | None]:
-        """Take the requests that `begin` would take; returns their numbers, and None for the others."""
+        """Take plain requests that `begin` would take; returns their numbers, and None for the others."""
 
     def abandon(self, number: int) -> None:
         """End a request that has not ended, and its connection. KeyError for another number."""

@@ -14,7 +14,7 @@ __all__ = ["API", "VARIABLE", "Choice", "choice", "chosen", "demanded"]
 
 logger = logging.getLogger("bitstore")
 
-API = 1  # the number that `_core` must have: of what it offers to the Python beside it
+API = 2  # the number that `_core` must have: of what it offers to the Python beside it
 VARIABLE = "BITSTORE_NATIVE"  # 0: it is not used; 1: an error where it cannot be used; not set: used where it can be
 _CORE = "bitstore._transport.native._core"
 

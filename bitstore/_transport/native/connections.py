@@ -11,6 +11,7 @@ from typing import Any
 from weakref import ref
 
 from bitstore._transport.certificates import authorities
+from bitstore._transport.libcurl.heads import fields
 from bitstore._transport.messages import Messages
 from bitstore._transport.native._core import Group, Origin, Sheet, Trust
 from bitstore._transport.origins import Origins
@@ -89,15 +90,20 @@ class Connections:
         self.known: object = None  # the entry of the user's own table from which it has learned last
 
     def begin(self, exchange: Exchange, request: Request) -> int | None:
-        """Take a plain GET; returns its number in the group, or None: it is declined."""
+        """Take a GET into memory; returns its number in the group, or None: it is declined."""
         way = self._way(request)
         if way is None or not way.usable:
             return None
+        algorithm = _ALGORITHMS.get(request.hash_with, 0)
         try:
-            text = way.text(request)
+            text = way.text(request) if request.plain else way.messages.of(request)
             if text is None:
                 return None
-            return self.group.begin(exchange, way.origin, text, way.sheet(), _ALGORITHMS.get(request.hash_with, 0))
+            if request.plain:
+                return self.group.begin(exchange, way.origin, text, way.sheet(), algorithm)
+            most = -1 if request.max_bytes is None else request.max_bytes
+            room = request.room or (None, 0)
+            return self.group.begin(exchange, way.origin, text, None, algorithm, most, request.want_headers, *room)
         except Exception:  # libcurl meets the same error, and reports it to this lookup alone
             return None
 
@@ -125,7 +131,7 @@ class Connections:
             exchange.carrier = number
 
     def _way(self, request: Request) -> _Way | None:
-        if not request.plain:
+        if not request.into_memory:
             return None
         latest = self._latest
         if latest is not None and latest[0]() is request.profile and request.url.startswith(latest[1]):
@@ -137,9 +143,9 @@ class Connections:
         return way
 
     def learn(self, request: Request, address: str, port: int, seconds: float = STALE_SECONDS) -> None:
-        """Remember for some seconds where the server of a plain GET was reached."""
+        """Remember for some seconds where the server of a GET was reached."""
         prefix = request.origin
-        if not prefix or not request.plain:
+        if not prefix or not request.into_memory:
             return
         way = self._ways.get(request.profile, {}).get(prefix)
         if way is None:
@@ -169,12 +175,15 @@ def _outcome(
 ) -> Response | Declined | TransferError:
     """What came of a request, unless it is a whole answer with a status below 300."""
     request = exchange.request
-    if head is not None and body is not None:
+    told = fields(head.split(b"\r\n")) if head is not None and request.want_headers else NO_HEADERS
+    if outcome == _ANSWERED and head is not None and body is not None:
         try:
-            status, _, _, headers, retry_after = read_head(head[:-2], request)
+            status, size, _, headers, retry_after = read_head(head[:-2], request)
         except Unclear:
             return Declined(math.inf)
-        return Response(status, body, headers, retry_after)
+        if request.room is not None and body is request.room.memory:
+            body = request.room.filled(size)
+        return Response(status, body, {**told, **headers}, retry_after)
     if outcome == _DECLINED:
         return Declined()
     if outcome == _UNREACHABLE:
@@ -182,12 +191,12 @@ def _outcome(
     if outcome == _UNCLEAR:
         return Declined(math.inf)
     if outcome == _TOO_LARGE:
-        return TransferError(TOO_LARGE, "the body is larger than was asked for", status)
+        return TransferError(TOO_LARGE, "the body is larger than was asked for", status, told)
     if outcome == _STALLED:
-        return TransferError(TIMED_OUT, too_slow(request.profile.stall_timeout), status, None, body or b"")
+        return TransferError(TIMED_OUT, too_slow(request.profile.stall_timeout), status, told, body or b"")
     if outcome == _CUT_OFF:
         code = _CUT if status else _NO_ANSWER
-        return TransferError(code, "the connection was closed too early", status, None, body or b"")
+        return TransferError(code, "the connection was closed too early", status, told, body or b"")
     assert outcome == _BROKEN
     message = f"receiving failed: {os.strerror(error) if error else 'TLS failed'}"
-    return TransferError(_NOT_RECEIVED, message, status, None, body or b"")
+    return TransferError(_NOT_RECEIVED, message, status, told, body or b"")

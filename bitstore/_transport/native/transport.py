@@ -1,4 +1,4 @@
-"""The native transport: it takes plain GETs to origins that libcurl has reached."""
+"""The native transport: it takes GETs into memory, to origins that libcurl has reached."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Native:
             poller.add(group.fileno())
 
     def begin(self, exchange: Exchange) -> bool:
-        """Take a plain GET to an origin that was reached before; declines anything else."""
+        """Take a GET into memory, to an origin that was reached before; declines anything else."""
         number = self._connections.begin(exchange, exchange.request)
         if number is None:
             return False
@@ -84,13 +84,13 @@ class Native:
         return ended
 
     def learn(self, request: Request, address: str, port: int) -> None:
-        """Remember where the server of a plain GET was reached."""
+        """Remember where the server of a GET was reached."""
         self._connections.learn(request, address, port)
 
     @staticmethod
     def perform(request: Request, timeout: float | None) -> Performed | None:
-        """Carry a plain GET to an origin that was reached before, with one release of the GIL."""
-        if not request.plain:
+        """Carry a GET into memory, to an origin that was reached before, with one release of the GIL."""
+        if not request.into_memory:
             return None
         blocking = _blocking()
         where = blocking.where(request)
@@ -142,9 +142,12 @@ class _Blocking:
         self.idle.append(connections)
         if not ended:
             raise TransferError(TIMED_OUT, f"no answer within {timeout:g} seconds")
-        outcome = ended[0][1]
+        outcome = ended.pop()[1]
         if isinstance(outcome, BaseException):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # it refers to this frame: such a cycle would keep what had come of a large blob in memory
         if not isinstance(outcome, Declined):
             return Performed(outcome)
         if outcome.seconds:  # else libcurl's answer would teach the same address again, and each request go out twice

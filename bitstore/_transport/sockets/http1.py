@@ -225,7 +225,7 @@ class Answer:
 
 def _check_size(status: int, size: int, request: Request) -> None:
     """Treat a body above the limit, of which `size` bytes are known."""
-    limit = request.profile.max_bytes
+    limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
     if not limit or size <= limit:
         return
     if status < 300:

@@ -12,7 +12,7 @@
 /* Begin with the body, whose head is whole. False: the job has failed. */
 static bool begin_body(struct group *group, struct connection *connection) {
     struct job *job = connection->job;
-    int64_t length = job->head.length, most = job->origin->most;
+    int64_t length = job->head.length, most = job->most;
     enum outcome outcome = ANSWERED;
     if (job->head.status >= 300 && length > ERROR_BYTES)
         outcome = DECLINED;
@@ -40,7 +40,7 @@ bool answer_take_body(struct group *group, struct connection *connection, size_t
         size_t most = error ? ERROR_BYTES : CHUNKED_BYTES;
         if (reading == READING_UNCLEAR)
             exchange_fail(group, connection, UNCLEAR, 0);
-        else if (!error && job->origin->most && job->body > (uint64_t)job->origin->most)
+        else if (!error && job->most && job->body > (uint64_t)job->most)
             exchange_fail(group, connection, TOO_LARGE, 0);
         else if (job->body > most)
             exchange_fail(group, connection, DECLINED, 0);

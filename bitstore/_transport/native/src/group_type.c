@@ -38,11 +38,28 @@ static void group_dealloc(PyObject *self) {
     type_deallocate(self);
 }
 
+/* Whether a body is received into memory that came with its request: a part of a blob, which fits in there. */
+static bool has_memory(struct job *job) {
+    struct token *token = job->token;
+    uint64_t size = (uint64_t)job->head.length;
+    if (!token->memory || job->large || job->head.status != 206 ||
+        size > (uint64_t)PyBytes_Size(token->memory) - token->start)
+        return false;
+    Py_INCREF(token->body = token->memory);
+    job->large = PyBytes_AsString(token->memory) + token->start;
+    job->large_size = (size_t)size;
+    return true;
+}
+
 /* Give memory to the large bodies that want it. */
 static void feed(struct group *group) {
     struct job *job;
     while ((job = group_wanting(group))) {
         struct token *token = job->token;
+        if (has_memory(job)) {
+            group_resume(group, job);
+            continue;
+        }
         size_t size = job_wants(job);
         if (size > PY_SSIZE_T_MAX) {
             group_decline(group, job);

@@ -32,6 +32,7 @@ struct job {
     size_t message_size;
     struct sheet *sheet;
     enum algorithm algorithm;
+    int64_t most; /* bytes of the body; 0: no limit */
     struct connection *connection; /* that carries it; NULL: queued or ended */
     struct job *next, *before;     /* in one of the group's lists */
     struct jobs *list;             /* that list; NULL: none */

@@ -3,7 +3,7 @@
 
 #include <openssl/crypto.h>
 
-#define API 1 /* what `bitstore._transport.native` expects; changes with anything that it calls */
+#define API 2 /* what `bitstore._transport.native` expects; changes with anything that it calls */
 
 PyTypeObject *trust_type, *origin_type, *sheet_type;
 
@@ -23,7 +23,10 @@ static PyObject *version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none_)
     return PyUnicode_FromString(OpenSSL_version(OPENSSL_VERSION));
 }
 
-static PyMethodDef functions[] = {{"version", version, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"version", version, METH_NOARGS, NULL},
+                                  {"memory", memory_new, METH_VARARGS, NULL},
+                                  {"copy", memory_copy, METH_VARARGS, NULL},
+                                  {NULL, NULL, 0, NULL}};
 
 static int add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **kept) {
     PyObject *type = PyType_FromSpec(spec);

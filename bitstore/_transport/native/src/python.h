@@ -1,4 +1,4 @@
-/* The types of `_core`, for the files that know Python: module.c, origin_type.c, group_type.c, requests.c and
+/* The types of `_core`, for the files that know Python: module.c, memory.c, origin_type.c, group_type.c, requests.c and
    results.c.
 
    All of Python is there; nothing else of this folder knows it. */
@@ -39,7 +39,10 @@ typedef struct {
 /* What a job's token refers to. */
 struct token {
     PyObject *exchange, *sheet, *body;
+    PyObject *memory; /* bytes into which a part of a blob is received; NULL: none */
+    size_t start;     /* where in it */
     unsigned long long number;
+    bool headers; /* whether the head is wanted, whatever the status */
 };
 
 extern PyTypeObject *trust_type, *origin_type, *sheet_type;
@@ -55,6 +58,10 @@ bool group_is_free(Group *self);
 PyObject *request_begin(PyObject *group, PyObject *args);
 PyObject *requests_begin(PyObject *group, PyObject *args);
 PyObject *request_abandon(PyObject *group, PyObject *number);
+
+/* Functions of the module. */
+PyObject *memory_new(PyObject *module, PyObject *args);
+PyObject *memory_copy(PyObject *module, PyObject *args);
 
 /* The number of a job that has ended may be given to another one. */
 void number_free(Group *self, unsigned long long number);

@@ -10,6 +10,7 @@ void token_free(void *pointer) {
     Py_XDECREF(token->exchange);
     Py_XDECREF(token->sheet);
     Py_XDECREF(token->body);
+    Py_XDECREF(token->memory);
     free(token);
 }
 
@@ -59,6 +60,10 @@ static struct job *number_job(Group *self, unsigned long long number) {
 struct alike {
     PyObject *origin, *sheet; /* None for a sheet: nothing is signed here */
     int algorithm;
+    long long most; /* bytes of a body; 0: no limit; negative: that of the origin */
+    int headers;    /* whether the head is wanted, whatever the status */
+    PyObject *memory; /* for the body of a part; NULL: memory of its own */
+    Py_ssize_t start; /* where in it */
 };
 
 /* Whether these are what they have to be, and the group can take requests now. False: an error is set. */
@@ -70,6 +75,16 @@ static bool check(Group *self, const struct alike *alike) {
     if (alike->algorithm < 0 || alike->algorithm >= ALGORITHMS) {
         PyErr_Format(PyExc_ValueError, "algorithm: expected 0 to %d, not %d", ALGORITHMS - 1, alike->algorithm);
         return false;
+    }
+    if (alike->memory) {
+        if (!PyBytes_Check(alike->memory)) {
+            PyErr_SetString(PyExc_TypeError, "memory: expected bytes");
+            return false;
+        }
+        if (alike->start < 0 || alike->start > PyBytes_Size(alike->memory)) {
+            PyErr_SetString(PyExc_ValueError, "start: expected a position in the memory");
+            return false;
+        }
     }
     return group_is_free(self);
 }
@@ -93,9 +108,11 @@ static unsigned long long take(Group *self, PyObject *exchange, PyObject *text, 
         PyErr_SetString(PyExc_ValueError, "text: expected a path of visible ASCII characters without #");
         return 0;
     }
-    struct job job = {.origin = ((Origin *)alike->origin)->origin,
+    struct origin *origin = ((Origin *)alike->origin)->origin;
+    struct job job = {.origin = origin,
                       .message_size = (size_t)size,
                       .algorithm = (enum algorithm)alike->algorithm,
+                      .most = alike->most < 0 ? origin->most : alike->most,
                       .sheet = is_signed ? ((Sheet *)alike->sheet)->sheet : NULL};
     struct token *token = calloc(1, sizeof *token);
     struct job *begun = NULL;
@@ -103,6 +120,7 @@ static unsigned long long take(Group *self, PyObject *exchange, PyObject *text, 
     if (token && job.message) {
         memcpy(job.message, message, (size_t)size);
         job.token = token;
+        token->headers = alike->headers || alike->memory;
         token->number = new_number(self);
         begun = token->number ? group_begin(self->group, &job) : NULL;
     }
@@ -116,6 +134,9 @@ static unsigned long long take(Group *self, PyObject *exchange, PyObject *text, 
     }
     Py_INCREF(exchange);
     token->exchange = exchange;
+    Py_XINCREF(alike->memory);
+    token->memory = alike->memory;
+    token->start = (size_t)alike->start;
     if (is_signed) {
         Py_INCREF(alike->sheet);
         token->sheet = alike->sheet;
@@ -141,17 +162,21 @@ static PyObject *taken(Group *self, unsigned long long number) {
 
 PyObject *request_begin(PyObject *object, PyObject *args) {
     Group *self = (Group *)object;
-    struct alike alike;
+    struct alike alike = {.most = -1};
     PyObject *exchange, *text;
-    if (!PyArg_ParseTuple(args, "OO!UOi", &exchange, origin_type, &alike.origin, &text, &alike.sheet, &alike.algorithm) ||
-        !check(self, &alike))
+    if (!PyArg_ParseTuple(args, "OO!UOi|LpOn", &exchange, origin_type, &alike.origin, &text, &alike.sheet,
+                          &alike.algorithm, &alike.most, &alike.headers, &alike.memory, &alike.start))
+        return NULL;
+    if (alike.memory == Py_None)
+        alike.memory = NULL;
+    if (!check(self, &alike))
         return NULL;
     return taken(self, take(self, exchange, text, &alike));
 }
 
 PyObject *requests_begin(PyObject *object, PyObject *args) {
     Group *self = (Group *)object;
-    struct alike alike;
+    struct alike alike = {.most = -1};
     PyObject *exchanges, *texts;
     if (!PyArg_ParseTuple(args, "O!O!O!Oi", &PyList_Type, &exchanges, origin_type, &alike.origin, &PyList_Type, &texts,
                           &alike.sheet, &alike.algorithm) ||

@@ -56,7 +56,7 @@ static PyObject *response_of(Group *self, struct job *job) {
 /* What `interpret` makes of any other outcome. */
 static PyObject *interpreted(Group *self, struct job *job, PyObject *exchange) {
     bool with_body = job->outcome == ANSWERED || job->outcome == CUT || job->outcome == BROKEN || job->outcome == STALLED;
-    bool with_head = job->outcome == ANSWERED;
+    bool with_head = job->outcome == ANSWERED || (job->head.status && ((struct token *)job->token)->headers);
     Py_INCREF(exchange);
     PyObject *items[6] = {exchange,
                           PyLong_FromLong(job->outcome),
@@ -82,7 +82,7 @@ static PyObject *error_of(void) {
 
 PyObject *result_of(Group *self, struct job *job) {
     struct token *token = job->token;
-    bool plain = job->outcome == ANSWERED && job->head.status < 300;
+    bool plain = job->outcome == ANSWERED && job->head.status < 300 && !token->headers;
     PyObject *exchange = token->exchange;
     PyObject *items[2] = {exchange, plain ? response_of(self, job) : interpreted(self, job, exchange)};
     token->exchange = NULL;

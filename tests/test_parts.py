@@ -1,0 +1,201 @@
+"""Blobs that come in parts: put together and hashed on the way, whichever transport brings each part."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bitstore import HTTPRaw, InvalidDataFound, Retry, S3Raw, Sha256Store, StoreNotAvailable
+from bitstore._digests.store import DigestStore
+from bitstore._lookup.asking import steps_of_get
+from bitstore._lookup.run import run
+from bitstore._raw import parts
+from bitstore.steps import Found, Room, Steps
+from tests.raw_server import RawServer
+from tests.servers import SeaweedS3
+from tests.sockets import TRANSPORTS, only_by
+
+# Larger than what the native transport receives into memory of its own.
+PART = 70_000
+BLOB = random.Random(11).randbytes(1_000_003)
+SHA256 = hashlib.sha256(BLOB).hexdigest()
+ONCE = Retry(attempts=1)
+_RANGE = re.compile(rb"\r\nRange: bytes=([0-9]+)-([0-9]+)\r\n").search
+# What the server makes of a part, by its head and its body.
+Sent = Callable[[bytes, bytes], bytes]
+
+
+@pytest.fixture(autouse=True, params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The transport that is asked before libcurl; parts are small."""
+    name: str = request.param
+    only_by(name, monkeypatch)
+    monkeypatch.setattr(parts, "PART_BYTES", PART)
+    return name
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """The types of the parts as they came."""
+    types: list[type] = []
+    add = parts._Parts.add
+
+    def adding(self: Any, start: int, part: Any) -> None:
+        types.append(type(part))
+        add(self, start, part)
+
+    monkeypatch.setattr(parts._Parts, "add", adding)
+    return types
+
+
+def plain(head: bytes, body: bytes) -> bytes:
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def in_chunks(head: bytes, body: bytes) -> bytes:
+    """In chunks of different sizes."""
+    sizes = random.Random(len(body))
+    text, at = [head, b"Transfer-Encoding: chunked\r\n\r\n"], 0
+    while at < len(body):
+        size = min(sizes.randrange(1, 9000), len(body) - at)
+        text.append(b"%x\r\n%b\r\n" % (size, body[at : at + size]))
+        at += size
+    return b"".join([*text, b"0\r\n\r\n"])
+
+
+def some_in_chunks(head: bytes, body: bytes) -> bytes:
+    return (in_chunks if body[0] % 2 else plain)(head, body)
+
+
+def serve(blob: bytes, sent: Sent = plain, total: int | None = None) -> RawServer:
+    """A server of one blob, or one which says that it has `total` bytes and gives only the first part."""
+
+    def answer(peer: socket.socket, head: bytes, _: int) -> bool:
+        match = _RANGE(head)
+        start, end = (int(match[1]), int(match[2]) + 1) if match else (0, len(blob))
+        body = blob[start:end]
+        if start and total:
+            peer.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+            return True
+        status = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/%d\r\n" % (
+            start, start + len(body) - 1, total or len(blob),
+        )  # fmt: skip
+        peer.sendall(sent((status if match else b"HTTP/1.1 200 OK\r\n") + b'ETag: "one"\r\n', body))
+        return True
+
+    return RawServer(answer)
+
+
+def found_by(raw: Any, url: str, hash_with: str | None) -> Found:
+    steps: Steps[Found] = steps_of_get(raw, url, hash_with)
+    return run(steps)
+
+
+@pytest.mark.parametrize("sent", [plain, in_chunks, some_in_chunks])
+@pytest.mark.parametrize("hash_with", ["md5", "sha1", "sha256", None])
+def test_a_blob_in_parts_is_whole_and_hashed_on_the_way(hash_with: str | None, sent: Sent) -> None:
+    expected = hash_with and hashlib.new(hash_with, BLOB).hexdigest()
+    with serve(BLOB, sent) as server:
+        raw = HTTPRaw(range_threshold="100KB")
+        for _ in range(3):
+            found = found_by(raw, f"{server.url}/blob", hash_with)
+            assert (type(found.data), found.data == BLOB, found.digest) == (bytes, True, expected)
+
+
+def test_a_blob_of_s3_in_parts_is_hashed_on_the_way(s3: SeaweedS3, shared_bucket: str) -> None:
+    s3.put(shared_bucket, f"parts/{SHA256}", BLOB)
+    raw = S3Raw(s3.admin.session, region="us-east-1", endpoint_url=s3.endpoint_url, range_threshold="100KB")
+    for _ in range(3):
+        found = found_by(raw, f"s3://{shared_bucket}/parts/{SHA256}", "sha256")
+        assert found.data == BLOB and found.digest == SHA256
+
+
+def test_parts_are_received_in_their_places_by_the_native_transport(transport: str, received: list[type]) -> None:
+    with serve(BLOB) as server:
+        raw = HTTPRaw(range_threshold="100KB")
+        assert raw.get(f"{server.url}/blob") == BLOB
+        received.clear()
+        assert raw.get(f"{server.url}/blob") == BLOB
+    count = -(-len(BLOB) // PART)
+    # The first part says how large the blob is, and the last one is small.
+    own = count - 2 if transport == "native" else 0
+    assert Counter(received) == Counter({memoryview: own, bytes: count - own})
+
+
+def test_parts_may_be_larger_than_the_threshold_above_which_there_are_parts() -> None:
+    with serve(BLOB) as server:
+        raw = HTTPRaw(range_threshold="10KB", retry=ONCE)
+        assert [raw.get(f"{server.url}/blob") == BLOB for _ in range(2)] == [True, True]
+        asked = [head for head in server.heads if _RANGE(head)]
+    assert len(asked) == 2 * -(-len(BLOB) // PART)
+
+
+@pytest.mark.parametrize("position", [0, PART - 1, PART, len(BLOB) // 2, len(BLOB) - 1])
+def test_a_blob_in_parts_with_a_wrong_byte_is_refused(position: int) -> None:
+    wrong = bytearray(BLOB)
+    wrong[position] ^= 1
+    with serve(bytes(wrong)) as server:
+        store = Sha256Store(HTTPRaw(range_threshold="100KB"), f"{server.url}/", verify=True)
+        for _ in range(2):
+            with pytest.raises(InvalidDataFound, match=SHA256):
+                store.get(SHA256)
+
+
+@pytest.mark.parametrize("total", [10**13, 10**17])
+def test_a_size_that_no_memory_holds_does_no_harm(total: int) -> None:
+    with serve(BLOB, total=total) as server:
+        raw = HTTPRaw(range_threshold="100KB", retry=ONCE)
+        for _ in range(2):
+            with pytest.raises(StoreNotAvailable, match="500"):
+                raw.get(f"{server.url}/blob")
+
+
+def test_what_a_transport_has_hashed_is_hashed_no_more(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if transport != "native":
+        pytest.skip("only the native transport hashes")
+    small = BLOB[:50_000]
+    name = hashlib.sha256(small).hexdigest()
+    with serve(small) as server:
+        store = Sha256Store(HTTPRaw(), f"{server.url}/", verify=True)
+        assert store.get(name) == small
+
+        def hash_again(*_: object) -> bytes:
+            raise AssertionError("it was hashed on the way")
+
+        monkeypatch.setattr(DigestStore, "_decoded", hash_again)
+        assert store.get(name) == small
+
+
+def test_parts_in_any_order_make_the_blob(transport: str) -> None:
+    for seed in range(50):
+        chance = random.Random(seed)
+        size = chance.choice([1, 2, 1000, 300_000])
+        blob = chance.randbytes(size)
+        cuts = sorted({0, size, *(chance.randrange(size) for _ in range(chance.randrange(12)))})
+        pieces = list(itertools.pairwise(cuts))
+        whole = parts._Parts(size, "sha1")
+        chance.shuffle(pieces)
+        for start, end in pieces:
+            whole.add(start, _placed(whole.room(start), blob[start:end], chance))
+            if chance.random() < 0.5:
+                whole.settle()
+        data, digest = whole.body()
+        assert (type(data), data == blob, digest) == (bytes, True, hashlib.sha1(blob).hexdigest())
+
+
+def _placed(room: Room | None, part: bytes, chance: random.Random) -> Any:
+    """The part as a transport brings it: in its place, or as it is."""
+    if room is None or chance.random() < 0.5:
+        return part
+    from bitstore._transport.native import _core
+
+    _core.copy(room.memory, room.start, part)
+    return room.filled(len(part))
