@@ -158,7 +158,7 @@ def test_a_size_that_no_memory_holds_does_no_harm(total: int) -> None:
                 raw.get(f"{server.url}/blob")
 
 
-def test_what_a_transport_has_hashed_is_hashed_no_more(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blob_that_a_transport_has_hashed_is_hashed_no_more(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if transport != "native":
         pytest.skip("only the native transport hashes")
     small = BLOB[:50_000]

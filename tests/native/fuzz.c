@@ -184,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_accounts(group);
         for (struct job *job; (job = group_wanting(group));) {
             char **body = job->token;
-            size_t wanted = flags & 32 ? (size_t)job->head.length : job_wants(job); /* as for a part in its place */
+            size_t wanted = flags & 64 ? (size_t)job->head.length : job_wants(job); /* as for a part in its place */
             char *more = wanted < (1 << 20) && next() != 255 ? realloc(*body, wanted) : NULL;
             if (!more) {
                 group_decline(group, job);
