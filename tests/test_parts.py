@@ -7,8 +7,10 @@ import itertools
 import random
 import re
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from bitstore._lookup.asking import steps_of_get
 from bitstore._lookup.run import run
 from bitstore._raw import parts
 from bitstore.steps import Found, Room, Steps
+from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
 from tests.servers import SeaweedS3
 from tests.sockets import TRANSPORTS, only_by
@@ -75,7 +78,7 @@ def some_in_chunks(head: bytes, body: bytes) -> bytes:
     return (in_chunks if body[0] % 2 else plain)(head, body)
 
 
-def serve(blob: bytes, sent: Sent = plain, total: int | None = None) -> RawServer:
+def serve(blob: bytes, sent: Sent = plain, total: int | None = None, tls: ssl.SSLContext | None = None) -> RawServer:
     """A server of one blob, or one which says that it has `total` bytes and gives only the first part."""
 
     def answer(peer: socket.socket, head: bytes, _: int) -> bool:
@@ -91,7 +94,7 @@ def serve(blob: bytes, sent: Sent = plain, total: int | None = None) -> RawServe
         peer.sendall(sent((status if match else b"HTTP/1.1 200 OK\r\n") + b'ETag: "one"\r\n', body))
         return True
 
-    return RawServer(answer)
+    return RawServer(answer, tls=tls)
 
 
 def found_by(raw: Any, url: str, hash_with: str | None) -> Found:
@@ -108,6 +111,16 @@ def test_a_blob_in_parts_is_whole_and_hashed_on_the_way(hash_with: str | None, s
         for _ in range(3):
             found = found_by(raw, f"{server.url}/blob", hash_with)
             assert (type(found.data), found.data == BLOB, found.digest) == (bytes, True, expected)
+
+
+def test_a_blob_in_parts_comes_by_tls(transport: str, received: list[type], tmp_path: Path) -> None:
+    bundle, certificate = issued(tmp_path)
+    with serve(BLOB, tls=server_tls(certificate)) as server:
+        raw = HTTPRaw(range_threshold="100KB", ca_bundle=str(bundle))
+        for _ in range(2):
+            found = found_by(raw, f"{server.url}/blob", "sha1")
+            assert found.data == BLOB and found.digest == hashlib.sha1(BLOB).hexdigest()
+    assert (memoryview in received) == (transport == "native")
 
 
 def test_a_blob_of_s3_in_parts_is_hashed_on_the_way(s3: SeaweedS3, shared_bucket: str) -> None:

@@ -72,6 +72,7 @@ static void feed(struct group *group) {
             continue;
         }
         char *large = PyBytes_AsString(body);
+        memory_huge_pages(large, size);
         if (job->large)
             memcpy(large, job->large, job->body);
         Py_XDECREF(token->body);

@@ -7,11 +7,10 @@
 
 #define HUGE_PAGE (2 * 1024 * 1024)
 
-/* Have the system give memory in large pages, of which each is fetched by one fault. It may not. */
-static void ask_for_huge_pages(char *memory, size_t size) {
+void memory_huge_pages(char *memory, size_t size) {
 #ifdef MADV_HUGEPAGE
     size_t before = HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE;
-    if (size >= 16 * HUGE_PAGE)
+    if (size >= before + HUGE_PAGE)
         madvise(memory + before, (size - before) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #else
     (void)memory;
@@ -25,7 +24,7 @@ PyObject *memory_new(PyObject *Py_UNUSED(module), PyObject *args) {
         return NULL;
     PyObject *memory = PyBytes_FromStringAndSize(NULL, size);
     if (memory)
-        ask_for_huge_pages(PyBytes_AsString(memory), (size_t)size);
+        memory_huge_pages(PyBytes_AsString(memory), (size_t)size);
     return memory;
 }
 

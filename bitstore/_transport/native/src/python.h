@@ -59,6 +59,10 @@ PyObject *request_begin(PyObject *group, PyObject *args);
 PyObject *requests_begin(PyObject *group, PyObject *args);
 PyObject *request_abandon(PyObject *group, PyObject *number);
 
+/* Have the system give memory in pages of 2 MB where it can: one fault for each in place of 512, about a tenth of the CPU
+   that large blobs take. */
+void memory_huge_pages(char *memory, size_t size);
+
 /* Functions of the module. */
 PyObject *memory_new(PyObject *module, PyObject *args);
 PyObject *memory_copy(PyObject *module, PyObject *args);
