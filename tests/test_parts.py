@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import os
 import random
 import re
 import socket
 import ssl
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from bitstore import HTTPRaw, InvalidDataFound, Retry, S3Raw, Sha256Store, StoreNotAvailable
+from bitstore import AccessDenied, HTTPRaw, InvalidDataFound, Retry, S3Raw, Sha256Store, StoreNotAvailable
 from bitstore._digests.store import DigestStore
 from bitstore._lookup.asking import steps_of_get
 from bitstore._lookup.run import run
@@ -187,6 +191,32 @@ def test_a_blob_that_a_transport_has_hashed_is_hashed_no_more(transport: str, mo
         assert store.get(name) == small
 
 
+@pytest.mark.parametrize("form", [plain, in_chunks])
+@pytest.mark.parametrize("size", [0, 60_000, 65_536, 65_537, 300_000])
+@pytest.mark.parametrize("where", ["whole", "part"])
+def test_an_error_of_any_size_is_asked_for_as_often_as_it_is_counted(where: str, size: int, form: Sent) -> None:
+    def answer(peer: socket.socket, head: bytes, _: int) -> bool:
+        if b"/small" in head:
+            peer.sendall(plain(b"HTTP/1.1 200 OK\r\n", b"small"))
+        elif where == "part" and not _RANGE(head):
+            peer.sendall(plain(b"HTTP/1.1 200 OK\r\n", bytes(500_000)))
+        else:
+            peer.sendall(form(b"HTTP/1.1 403 No\r\n", b"e" * size))
+        return True
+
+    with RawServer(answer) as server:
+        raw = HTTPRaw(range_threshold="100KB")
+        for name in ("small", "blob", "blob"):
+            if name == "small":
+                assert raw.get(f"{server.url}/small") == b"small"
+                continue
+            with pytest.raises(AccessDenied, match="403"):
+                raw.get(f"{server.url}/{name}")
+            [blob] = raw.get_many([f"{server.url}/{name}"])
+            assert isinstance(blob.error, AccessDenied)
+        assert len(server.heads) == raw.stats()["requests"]
+
+
 def test_parts_in_any_order_make_the_blob(transport: str) -> None:
     for seed in range(50):
         chance = random.Random(seed)
@@ -199,7 +229,7 @@ def test_parts_in_any_order_make_the_blob(transport: str) -> None:
         for start, end in pieces:
             whole.add(start, _placed(whole.room(start), blob[start:end], chance))
             if chance.random() < 0.5:
-                whole.settle()
+                whole.hash()
         data, digest = whole.body()
         assert (type(data), data == blob, digest) == (bytes, True, hashlib.sha1(blob).hexdigest())
 
@@ -212,3 +242,66 @@ def _placed(room: Room | None, part: bytes, chance: random.Random) -> Any:
 
     _core.copy(room.memory, room.start, part)
     return room.filled(len(part))
+
+
+class Decorated(HTTPRaw):
+    """Its steps seem to have the parameters of others."""
+
+    @functools.wraps(HTTPRaw.hashed_steps)
+    def get_steps(self, uri: Any) -> Steps[Found]:  # type: ignore[override]
+        return (yield from super().get_steps(uri))
+
+
+class Computed(HTTPRaw):
+    """Its steps are found anew each time."""
+
+    @property
+    def get_steps(self) -> Any:
+        return functools.partial(HTTPRaw.get_steps, self)
+
+
+class OwnGet(HTTPRaw):
+    """Its `get` is meant, whatever it inherits."""
+
+    def get(self, uri: Any) -> bytes:
+        return super().get(uri)
+
+
+class OwnHashed(HTTPRaw):
+    """It has all methods itself."""
+
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        raise AssertionError("the other method is there")
+
+    def hashed_steps(self, uri: Any, algorithm: str) -> Steps[Found]:
+        found = yield from super().hashed_steps(uri, algorithm)
+        return found._replace(digest=None)
+
+
+def patched() -> HTTPRaw:
+    raw: Any = HTTPRaw()
+    get_steps = raw.get_steps
+    raw.get_steps = lambda uri: get_steps(uri)
+    raw.hashed_steps = None
+    return raw  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", [Decorated, Computed, OwnGet, OwnHashed, patched])
+def test_a_store_of_the_user_is_asked_by_the_method_that_is_meant(make: Callable[[], HTTPRaw]) -> None:
+    name = hashlib.sha256(BLOB).hexdigest()
+    with serve(BLOB) as server:
+        store = Sha256Store(make(), f"{server.url}/", verify=True)
+        for _ in range(2):
+            assert store.get(name) == BLOB
+            assert [blob.data for blob in store.get_many([name])] == [BLOB]
+
+
+@pytest.mark.parametrize(("options", "variables"), [(["-X", "dev"], {}), ([], {"PYTHONMALLOC": "debug"})])
+def test_debug_allocators_give_no_memory_before_the_bytes_come(options: list[str], variables: dict[str, str]) -> None:
+    """They write to all of it at once, and its size is what a server says."""
+    code = "from bitstore._transport.whole import Whole; print(Whole(10**10).room(0))"
+    environment = {**os.environ, **variables}
+    asked = subprocess.run(
+        [sys.executable, *options, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert asked.stdout == "None\n"

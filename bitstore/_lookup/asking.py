@@ -6,7 +6,6 @@ are asked are described in `bitstore.steps` (`GetsInSteps` and its kin); a store
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -39,7 +38,7 @@ class Methods(NamedTuple):
     """By which methods the stores of one class are asked. False: by the blocking method, where there is one."""
 
     get_steps: bool
-    hash_with: bool  # whether `get_steps` takes the algorithm by which the blob may be hashed on the way
+    hashed_steps: bool
     key_steps: bool
     download_steps: bool
     open_steps: bool
@@ -54,15 +53,18 @@ def methods_of(store: Any) -> Methods:
     """By which methods `store` is asked: as its class says, unless the object has a `get` of its own."""
     cls: Any = type(store)
     methods = _methods_of_class(cls)
-    if "get" in getattr(store, "__dict__", ()):  # a wrapped or patched object: its `get` is meant
+    own = getattr(store, "__dict__", ())  # of a wrapped or patched object: they are meant
+    if "get" in own:
         return methods._replace(
             get_steps=False,
-            hash_with=False,
+            hashed_steps=False,
             key_steps=False,
             download_steps=False,
             open_steps=False,
             range_steps=False,
         )
+    if "get_steps" in own:
+        return methods._replace(hashed_steps=False)
     return methods
 
 
@@ -71,7 +73,7 @@ def _methods_of_class(cls: type) -> Methods:
     get_steps = _wins(cls, "get_steps", "get")
     return Methods(
         get_steps=get_steps,
-        hash_with=get_steps and "hash_with" in inspect.signature(cls.get_steps).parameters,  # type: ignore[attr-defined]
+        hashed_steps=get_steps and _wins(cls, "hashed_steps", "get_steps"),
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
         open_steps=_wins(cls, "open_steps", "get"),
@@ -101,8 +103,8 @@ def steps_of_get(store: Any, uri: Any, hash_with: str | None = None) -> Steps[Fo
     """
     methods = methods_of(store)
     steps: Steps[Found]
-    if hash_with is not None and methods.hash_with:
-        steps = store.get_steps(uri, hash_with)
+    if hash_with is not None and methods.hashed_steps:
+        steps = store.hashed_steps(uri, hash_with)
     elif methods.get_steps:
         steps = store.get_steps(uri)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ __all__ = ["PART_BYTES", "Ask", "Body", "Version", "in_parts", "into", "range_of
 
 PART_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 8  # parts of one blob
-_INLINE = 1024 * 1024  # bytes; copying and hashing more than this holds up the transfers of others for milliseconds
+_INLINE = 1024 * 1024  # bytes; hashing more than this holds up the transfers of others for milliseconds
 
 
 class Ask(Protocol):
@@ -223,7 +224,7 @@ def _span(blob: Version, start: int, end: int, hash_with: str | None = None) -> 
     workers = [_worker(blob, start, end, begins, parts) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
     if workers:
         yield Together(workers)
-    return parts.body() if end - start <= _INLINE else (yield Call(parts.body))
+    return parts.body() if hash_with is None or end - start <= _INLINE else (yield Call(parts.body))
 
 
 def _worker(blob: Version, first: int, until: int, begins: Iterator[int], parts: _Parts) -> Steps[None]:
@@ -246,19 +247,29 @@ def _worker(blob: Version, first: int, until: int, begins: Iterator[int], parts:
             raise _Changed
         parts.add(start - first, answer.body)
         del answer  # its bytes are soon among the others, and must not be held twice
-        if end - start > _INLINE:
-            yield Call(parts.settle)
+        if parts.wants_hashing and end - start > _INLINE:
+            yield Call(parts.hash)
 
 
 class _Parts:
-    """The parts of a blob of `size` bytes, put together and hashed in the order of their bytes while others come."""
+    """The parts of a blob of `size` bytes, put together in the order of their bytes.
+
+    They are hashed while others come where the whole blob has its memory from the beginning: else each would be held
+    beside its copy until then.
+    """
 
     def __init__(self, size: int, hash_with: str | None) -> None:
         self._whole = Whole(size)
-        self._settled = 0  # bytes from the beginning that are in their place and hashed
-        self._early: dict[int, bytes | memoryview] = {}  # by where they begin
+        self._end = 0  # where the bytes end that are in their place
+        self._early: dict[int, bytes | memoryview] = {}  # parts behind them, by where they begin
         self._state = None if hash_with is None else algorithm(hash_with).new()
-        self._lock = threading.Lock()
+        self._unhashed: deque[memoryview] = deque()
+        self._hashing = threading.Lock()
+
+    @property
+    def wants_hashing(self) -> bool:
+        """Whether `hash` has something to do."""
+        return bool(self._unhashed)
 
     def room(self, start: int) -> Room | None:
         """Where a transport may receive a part."""
@@ -267,30 +278,38 @@ class _Parts:
     def add(self, start: int, part: bytes | memoryview) -> None:
         """Take a part, in any order."""
         self._early[start] = part
+        # Always in the transfer thread: the memory of a buffer that grows in several threads is kept by each.
+        while (following := self._early.pop(self._end, None)) is not None:
+            placed = self._whole.put(self._end, following)
+            self._end += len(following)
+            if self._state is not None and placed is not None:
+                self._unhashed.append(placed)
 
-    def settle(self) -> None:
-        """Put parts in their place and hash them, as many as follow each other. May take milliseconds.
+    def hash(self) -> None:
+        """Hash what is in its place. May take milliseconds.
 
-        While another thread does that, it returns at once: that thread takes these parts, too, or `body` does.
+        While another thread does that, it returns at once: that thread hashes these bytes, too, or `body` does.
         """
-        if self._lock.acquire(blocking=False):
+        if self._hashing.acquire(blocking=False):
             try:
-                self._settle()
+                self._hash()
             finally:
-                self._lock.release()
+                self._hashing.release()
 
     def body(self) -> Body:
-        """All bytes, after the last part was added."""
-        with self._lock:
-            self._settle()
-        return Body(self._whole.bytes(), None if self._state is None else self._state.hexdigest())
+        """All bytes, after the last part was added. Hashing them may take milliseconds."""
+        whole = self._whole.bytes()
+        if self._state is None:
+            return Body(whole, None)
+        with self._hashing:
+            self._hash()
+        if not self._whole.in_place:
+            self._state.update(whole)
+        return Body(whole, self._state.hexdigest())
 
-    def _settle(self) -> None:
-        while (part := self._early.pop(self._settled, None)) is not None:
-            if self._state is not None:
-                self._state.update(part)
-            self._whole.put(self._settled, part)
-            self._settled += len(part)
+    def _hash(self) -> None:
+        while self._state is not None and self._unhashed:
+            self._state.update(self._unhashed.popleft())
 
 
 def _extent(response: Response) -> tuple[int, int, int] | None:

@@ -178,14 +178,14 @@ class S3Raw(BucketStore[Routes]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def get_steps(self, uri: Any, hash_with: str | None = None) -> Steps[Found]:
+    def _get_steps(self, uri: Any, hash_with: str | None) -> Steps[Found]:
         match = _URL(uri) if isinstance(uri, str) else None
         if match is None:
             self._refuse(uri)
         bucket, key = match[1], match[2]  # another key than a plain one goes the long way
         route = self._state().remembered.get(bucket) if self.client is None else None
         if route is None or key is None or route.fresh_until <= time.monotonic():
-            return (yield from super().get_steps(uri, hash_with))
+            return (yield from super()._get_steps(uri, hash_with))
         # The hot path: nothing here may block or lock.
         place = (bucket, key)
         answer: Response | Problem

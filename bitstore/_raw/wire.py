@@ -201,8 +201,14 @@ class WireStore(KeepsPerProcess, RawStore, Generic[S]):
 
     # ------------------------------------------------------------------ lookups as steps
 
-    def get_steps(self, uri: Any, hash_with: str | None = None) -> Steps[Found]:
+    def get_steps(self, uri: Any) -> Steps[Found]:
+        return self._get_steps(uri, None)
+
+    def hashed_steps(self, uri: Any, algorithm: str) -> Steps[Found]:
         """Steps to the blob of `uri`, which may be hashed on the way by this algorithm: `Found.digest`."""
+        return self._get_steps(uri, algorithm)
+
+    def _get_steps(self, uri: Any, hash_with: str | None) -> Steps[Found]:
         place = self._place(uri)
         answer = yield from self._ask(Asked(place, hash_with=hash_with))
         return (yield from self._found(uri, place, answer, hash_with))

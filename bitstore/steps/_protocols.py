@@ -4,7 +4,7 @@ A composite and a batch ask a store by these methods where its class has them, a
 worker thread where it has not. No base class is needed. Two rules hold for every pair of methods:
 
 1. A class that overrides only `get` means its `get`: inherited `get_steps`, `download_steps` and `open_steps` are then
-   passed over.
+   passed over. One that overrides `get_steps` means that: inherited `hashed_steps` are passed over.
    `exists` and `exists_steps`, `put` and `put_steps` are such pairs, too. It is decided once for each class.
 2. The key has been checked: `get_steps` and its kin are called with what `is_valid` accepts.
 
@@ -90,8 +90,8 @@ class GetsInSteps(Protocol):
 class HashesInSteps(GetsInSteps, Protocol):
     """A lookup as steps that may hash the blob on its way."""
 
-    def get_steps(self, uri: Any, hash_with: str | None = None, /) -> Steps[Found]:
-        """As `GetsInSteps`. What ends the steps may have the digest by this algorithm of `hashlib`: `Found.digest`."""
+    def hashed_steps(self, uri: Any, algorithm: str, /) -> Steps[Found]:
+        """As `get_steps`. What they end in may have the digest by this algorithm of `hashlib`: `Found.digest`."""
 
 
 @runtime_checkable

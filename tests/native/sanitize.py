@@ -117,7 +117,7 @@ def test() -> int:
             "BITSTORE_NATIVE": "1",
             "LD_PRELOAD": library.stdout.strip(),
             # Python frees little at its end. Memory that is kept after it was freed must not look like a leak.
-            "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=16",
+            "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=16:allocator_may_return_null=1",
             "PYTHONPATH": str(top),
         }
         files = sorted(str(path) for pattern in TESTS for path in (top / "tests").glob(pattern))

@@ -88,9 +88,11 @@ def read_head(text: bytes, request: Request) -> Head:
         size = _UNTIL_CLOSE
     if status in (204, 304):
         size = 0
-    _check_size(status, size, request)
     if status < 300:
+        _check_size(status, size, request)
         return status, size, last, NO_HEADERS, 0.0
+    if size > ERROR_BYTES:
+        size, last = ERROR_BYTES, True  # the rest is never read
     headers: Mapping[str, str] = NO_HEADERS
     if status < 400:
         headers = {"location": _resolved(request.url, _field(text, lower, b"\r\nlocation:"))}
@@ -142,8 +144,7 @@ class Answer:
         if self._head[1] == _UNTIL_CLOSE:
             self._parts.append(data)
             self._size += len(data)
-            _check_size(self._head[0], self._size, self._request)
-            return None
+            return self._grown(self._head)
         if len(data) > self._left:
             self.last = True  # nothing asked for what follows, so the connection cannot be trusted any more
             data = data[: self._left]
@@ -204,9 +205,21 @@ class Answer:
                 self.last = self.last or end + 4 < len(text)
                 return self._whole(head)
             self._size += size
-            _check_size(head[0], self._size, self._request)
+            if (response := self._grown(head)) is not None:
+                return response
             self._left = size + 2
             at = end + 2
+
+    def _grown(self, head: Head) -> Response | None:
+        """Look at the size of a body that has no length: an error that is longer than is taken ends here."""
+        if head[0] < 300:
+            _check_size(head[0], self._size, self._request)
+            return None
+        if self._size <= ERROR_BYTES:
+            return None
+        self.last = True
+        self._parts = [b"".join(self._parts)[:ERROR_BYTES]]
+        return self._whole(head)
 
     def _strip_line_end(self) -> None:
         """Take the line end off the chunk that has come."""
@@ -224,14 +237,10 @@ class Answer:
 
 
 def _check_size(status: int, size: int, request: Request) -> None:
-    """Treat a body above the limit, of which `size` bytes are known."""
+    """Raise `TransferError` for a blob above the limit, of which `size` bytes are known."""
     limit = request.profile.max_bytes if request.max_bytes is None else request.max_bytes
-    if not limit or size <= limit:
-        return
-    if status < 300:
+    if limit and size > limit:
         raise TransferError(TOO_LARGE, "the body is larger than was asked for", status)
-    if size > ERROR_BYTES:
-        raise Unclear  # libcurl cuts it off
 
 
 def _field(head: bytes, lower: bytes, name: bytes) -> bytes:

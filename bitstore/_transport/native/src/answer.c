@@ -6,7 +6,7 @@
 #define READINGS 64             /* one after another, of one connection: others want to be heard as well */
 #define PIECE (256 * 1024)      /* bytes of one reading: what is hashed next is still in the processor's cache */
 #define PART (64 * 1024) /* bytes of a large body, to be hashed together with parts of others: those are heard next */
-#define ERROR_BYTES (64 * 1024) /* of the body of an error */
+#define ERROR_BYTES (64 * 1024) /* of the body of an error: it tells what it is */
 #define CHUNKED_BYTES (16 * 1024 * 1024) /* of a body whose length is not told */
 
 /* Begin with the body, whose head is whole. False: the job has failed. */
@@ -14,9 +14,10 @@ static bool begin_body(struct group *group, struct connection *connection) {
     struct job *job = connection->job;
     int64_t length = job->head.length, most = job->most;
     enum outcome outcome = ANSWERED;
-    if (job->head.status >= 300 && length > ERROR_BYTES)
-        outcome = DECLINED;
-    else if (job->head.status < 300 && most && length > most)
+    if (job->head.status >= 300 && length > ERROR_BYTES) {
+        job->head.length = ERROR_BYTES;
+        job->head.last = true; /* the rest is never read */
+    } else if (job->head.status < 300 && most && length > most)
         outcome = TOO_LARGE;
     else if (!digest_begin(group, job))
         outcome = DECLINED;
@@ -42,7 +43,11 @@ bool answer_take_body(struct group *group, struct connection *connection, size_t
             exchange_fail(group, connection, UNCLEAR, 0);
         else if (!error && job->most && job->body > (uint64_t)job->most)
             exchange_fail(group, connection, TOO_LARGE, 0);
-        else if (job->body > most)
+        else if (error && job->body > most) {
+            job->body = most;
+            job->head.last = true;
+            exchange_complete(group, connection);
+        } else if (job->body > most)
             exchange_fail(group, connection, DECLINED, 0);
         else if (reading == READING_WHOLE) {
             job->head.last |= used < size; /* nothing asked for what follows */
