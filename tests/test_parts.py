@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import itertools
 import os
@@ -12,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +25,14 @@ from bitstore import AccessDenied, HTTPRaw, InvalidDataFound, Retry, S3Raw, Sha2
 from bitstore._digests.store import DigestStore
 from bitstore._lookup.asking import steps_of_get
 from bitstore._lookup.run import run
+from bitstore._lookup.task import Task
 from bitstore._raw import parts
-from bitstore.steps import Found, Room, Steps
+from bitstore.steps import Cancelled, Found, Room, Steps
 from tests.certificates import issued, server_tls
 from tests.raw_server import RawServer
 from tests.servers import SeaweedS3
 from tests.sockets import TRANSPORTS, only_by
+from tests.waiting import wait_until
 
 # Larger than what the native transport receives into memory of its own.
 PART = 70_000
@@ -305,3 +309,42 @@ def test_debug_allocators_give_no_memory_before_the_bytes_come(options: list[str
         [sys.executable, *options, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert asked.stdout == "None\n"
+
+
+@pytest.mark.parametrize("trouble", ["wrong bytes", "no time left"])
+@pytest.mark.parametrize("way", ["get", "get_many"])
+def test_a_lookup_that_fails_gives_back_the_memory_of_a_large_blob_at_once(way: str, trouble: str) -> None:
+    """And not only when the collector of reference cycles comes by."""
+
+    def look(store: Sha256Store) -> None:
+        if way == "get_many":
+            [blob] = store.get_many([SHA256], timeout=None if wrong else 0.3)
+            assert isinstance(blob.error, InvalidDataFound if wrong else StoreNotAvailable)
+        else:
+            with pytest.raises(InvalidDataFound if wrong else Cancelled):
+                run(store.get_steps(SHA256), timeout=None if wrong else 0.3)
+
+    def held() -> list[Any]:
+        kept = (parts._Parts, Found, Task)
+        return [each for each in gc.get_objects() if isinstance(each, kept) and id(each) not in of_others]
+
+    released = threading.Event()
+    wrong = trouble == "wrong bytes"
+
+    def stuck(head: bytes, body: bytes) -> bytes:
+        assert wrong or b"bytes 700000-" not in head or released.wait(60)
+        return plain(head, body)
+
+    with serve(bytes(len(BLOB)), stuck) as server:
+        store = Sha256Store(HTTPRaw(range_threshold="100KB"), f"{server.url}/", verify=True)
+        of_others: set[int] = set()
+        others = held()  # kept here, so that no id is used again
+        of_others.update(map(id, others))
+        gc.collect()
+        gc.disable()
+        try:
+            look(store)
+            wait_until(lambda: not held())
+        finally:
+            gc.enable()
+            released.set()

@@ -215,7 +215,9 @@ class Loop:
             self._finish(task, end.value, None)
             return
         except BaseException as error:  # also Cancelled: the task is over, with this error
-            self._finish(task, None, error)
+            # Without this frame, which refers to the task, and it to the error: such a cycle would keep what the steps
+            # hold of a large blob in memory until the collector finds it.
+            self._finish(task, None, error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
             return
         try:
             if type(step) is Request:

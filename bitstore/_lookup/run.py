@@ -43,6 +43,9 @@ def run(steps: Steps[T], *, timeout: float | None = None) -> T:
         result: T = end.value
         return result
     finally:
+        # An error that comes out of the steps may be one that was thrown into them. It refers to this frame: such a
+        # cycle would keep what they hold of a large blob in memory until the collector finds it.
+        value = None
         steps.close()
 
 
@@ -118,6 +121,9 @@ def _together(step: Together, left: float | None) -> Any:
     finally:  # also when this thread is interrupted
         if not task.finished:
             driver.cancel([task])
-    if task.error is not None:
+    if task.error is None:
+        return task.result
+    try:
         raise task.error
-    return task.result
+    finally:
+        del task  # it refers to the error, and that to this frame: see `run`
