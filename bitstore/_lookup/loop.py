@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -46,6 +48,9 @@ __all__ = ["Loop"]
 logger = logging.getLogger("bitstore")
 
 _LONGEST_PAUSE = 60.0  # seconds: a limit that a caller named may be farther away than the kernel can count
+# Seconds for which the thread stays without a lookup. A batch whose consumer is slow has none now and then, and a thread
+# that starts costs the CPU of a dozen small blobs.
+_LINGER = 0.2
 
 
 class Loop:
@@ -68,6 +73,7 @@ class Loop:
         self._lock = threading.Lock()  # guards only the thread's coming and going
         self._thread: threading.Thread | None = None
         self._tasks: set[Task] = set()
+        self._idle_until = math.inf  # seconds on `time.monotonic()` up to which the thread stays without a task
         self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
         self._timers = Timers()
         self._poller = Poller()
@@ -144,19 +150,33 @@ class Loop:
         self._timers.run_due()
         while self._finished:  # the last part of a task may finish the task
             self._deliver()
-        if not self._tasks:
-            self.scheduler.clear()  # what was abandoned before it could begin: it may have a body to send
-            with self._lock:
-                if not self._inbox:
-                    self._thread = None
-                    self._timers.clear()
-                    self.workers.stop()
-                    self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
-                    return False
+        if self._tasks:
+            self._idle_until = math.inf
+        elif not self._is_idle_for_less():
+            return False
         self._poller.about_to_wait()
         pause = 0.0 if self._inbox else self._timers.pause(_LONGEST_PAUSE)
+        pause = min(pause, max(0.0, self._idle_until - time.monotonic()))
         self._hear_outcomes(clock.idle(pause) if pause and self._only_pauses() else pause)
         return True
+
+    def _is_idle_for_less(self) -> bool:
+        """Whether the thread waits a little more for lookups to come, although it has none. False: it is out."""
+        now = time.monotonic()
+        if self._idle_until == math.inf:
+            self._idle_until = now + _LINGER
+            self.scheduler.clear()  # what was abandoned before it could begin: it may have a body to send
+            self._timers.clear()
+        if now < self._idle_until:
+            return True
+        with self._lock:
+            if self._inbox:
+                return True
+            self._thread = None
+            self._idle_until = math.inf
+            self.workers.stop()
+            self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
+        return False
 
     def _hear(self) -> None:
         """Do what other threads have sent. `_turn` sleeps with no variable that keeps a lookup, and its blob, alive."""
