@@ -81,6 +81,8 @@ def pytest_configure(config: pytest.Config) -> None:
         RAY_USAGE_STATS_ENABLED="0",
         # Else older releases of Ray give a tip at their start, as a FutureWarning, and that is an error in some tests.
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # Ray 2.60 starts 32 processes for each `read_parquet`, to read footers of files; the tests have one file.
+        RAY_DATA_PARQUET_FOOTER_NUM_ACTORS="1",
     )
     _share_models_of_botocore()
 
