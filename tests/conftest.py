@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -62,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if _PERSONAL.match(name):
             del os.environ[name]
+    # Where Python may keep no compiled code (as in images of containers), each of the thousand processes of a run would
+    # compile this library anew, and each worker all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if getattr(config.option, "maxworkerrestart", "") is None:
         # A test that exceeds its time limit ends its worker. xdist 3.8 starts another, sends it tests that are done,
         # and waits for them for ever (its issues 1323, 1327). Without another the run ends, and names the test.
