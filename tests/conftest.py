@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -62,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if _PERSONAL.match(name):
             del os.environ[name]
+    # Where Python may keep no compiled code (as in images of containers), each of the thousand processes of a run would
+    # compile this library anew, and each worker all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if getattr(config.option, "maxworkerrestart", "") is None:
         # A test that exceeds its time limit ends its worker. xdist 3.8 starts another, sends it tests that are done,
         # and waits for them for ever (its issues 1323, 1327). Without another the run ends, and names the test.
@@ -81,6 +86,8 @@ def pytest_configure(config: pytest.Config) -> None:
         RAY_USAGE_STATS_ENABLED="0",
         # Else older releases of Ray give a tip at their start, as a FutureWarning, and that is an error in some tests.
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # Ray 2.60 starts 32 processes for each `read_parquet`, to read footers of files; the tests have one file.
+        RAY_DATA_PARQUET_FOOTER_NUM_ACTORS="1",
     )
     _share_models_of_botocore()
 
@@ -298,6 +305,20 @@ def gcs_env(gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> FakeGCS:
     for name, value in gcs.environment().items():
         monkeypatch.setenv(name, value)
     return gcs
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the machine has one, for what is done thousands of times.
+
+    A process that is killed leaves there what it leaves on a disk: whatever the system has taken from it stays.
+    """
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < 50_000_000:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="bitstore-test-", dir=memory) as path:
+        yield Path(path)
 
 
 @pytest.fixture

@@ -157,7 +157,10 @@ def local_ray(*, cpus: int = 2, megabytes: int = 300) -> Iterator[Any]:
                     log_to_driver=False,
                     logging_level=logging.WARNING,
                 )
-                ray.data.DataContext.get_current().enable_progress_bars = False
+                context = ray.data.DataContext.get_current()
+                context.enable_progress_bars = False
+                # Else a sort of whatever size makes 200 partitions, and for each of them runs a task.
+                context.default_hash_shuffle_parallelism = 4
             yield started
         finally:
             ray.shutdown()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,11 +82,13 @@ class Tier:
         self.write = write
         self.read = read
 
-    def calls(self, digest: str) -> int:
-        """Reads of the blob. (How a write finds out what it replaces is not counted.)"""
-        return sum(
-            request.method == "GET" and digest in request.path and "fields=" not in request.query
+    def calls(self) -> Counter[str]:
+        """Reads of each blob. (How a write finds out what it replaces is not counted.)"""
+        return Counter(
+            digest
             for request in self.server.requests
+            if request.method == "GET" and "fields=" not in request.query
+            for digest in set(re.findall("[0-9a-f]{40}", request.path))
         )
 
 
@@ -121,6 +125,8 @@ class World:
         self.tiers = tiers
         self.api = api
         self.folder = folder
+        self.calls: dict[str, list[Counter[str]]] = {}
+        self.api_calls: Counter[str] = Counter()
 
     def prepare(self, cell: Cell) -> bytes:
         """Put a blob where the cell wants it, and make its fault. Returns the blob."""
@@ -154,13 +160,18 @@ class World:
         except Exception as error:
             return error
 
+    def count(self) -> None:
+        """Count all requests, once for all cells: there are thousands of them."""
+        self.calls = {kind: [tier.calls() for tier in tiers] for kind, tiers in self.tiers.items()}
+        self.api_calls = self.api.calls
+
     def problem(self, cell: Cell, many: bool, data: bytes, outcome: Any) -> str | None:
-        """What is not as the cell says."""
+        """What is not as the cell says, by the last count."""
         digest = sha1(data)
         tiers = self.tiers[cell.kind]
         before = (data if (held := _content(cell)) is None else held) if cell.position == 4 else data
         kept = {"blob": data, "nothing": None, "as before": before}[cell.api_cache]
-        calls = tuple(tier.calls(digest) for tier in tiers)
+        calls = tuple(counted[digest] for counted in self.calls[cell.kind])
         wrong = []
         if cell.outcome == "bytes":
             if outcome != data:
@@ -171,8 +182,8 @@ class World:
             wrong.append("the error does not name the tier")
         if not cell.fits(calls):
             wrong.append(f"reads {calls} instead of {cell.calls}")
-        if self.api.calls[digest] != cell.api_calls:
-            wrong.append(f"{self.api.calls[digest]} calls of the API")
+        if self.api_calls[digest] != cell.api_calls:
+            wrong.append(f"{self.api_calls[digest]} calls of the API")
         if _held(self._cache(digest), digest) != (data if cell.disk else None):
             wrong.append("what the disk cache holds")
         if tiers[3].read(digest) != kept:
@@ -287,6 +298,7 @@ def problems(world: World, request: pytest.FixtureRequest) -> dict[tuple[Cell, b
         only_by(request.param, patch)
         lookups = [(item, many.submit(world.look_up, *item, blobs[item])) for item in slow]
         lookups += [(item, few.submit(world.look_up, *item, blobs[item])) for item in quick]
+    world.count()
     return {item: world.problem(*item, blobs[item], lookup.result()) for item, lookup in lookups}
 
 
