@@ -308,20 +308,6 @@ def gcs_env(gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> FakeGCS:
 
 
 @pytest.fixture
-def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where the machine has one, for what is done thousands of times.
-
-    A process that is killed leaves there what it leaves on a disk: whatever the system has taken from it stays.
-    """
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < 50_000_000:
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="bitstore-test-", dir=memory) as path:
-        yield Path(path)
-
-
-@pytest.fixture
 def public() -> Iterator[Path]:
     """A folder that other users can reach, which those of pytest are not."""
     path = Path(tempfile.mkdtemp(prefix="bitstore-test-"))

@@ -50,8 +50,8 @@ def run(module: str, *arguments: object, timeout: float = 250) -> Any:
         ("rotate", "kept"),
     ],
 )
-def test_a_kill_at_any_file_operation_leaves_a_sound_cache(memory_path: Path, what: str, how: str) -> None:
-    assert run("disk_workers", memory_path / "cache", what, how) >= 10, "it was killed at many places"
+def test_a_kill_at_any_file_operation_leaves_a_sound_cache(tmp_path: Path, what: str, how: str) -> None:
+    assert run("disk_workers", tmp_path / "cache", what, how) >= 10, "it was killed at many places"
 
 
 def test_the_kill_test_knows_every_file_operation() -> None:

@@ -128,7 +128,7 @@ def test_a_cache_that_is_only_written_is_healed(tmp_path: Path) -> None:
     ],
 )
 def test_a_failure_of_any_file_operation_fails_no_lookup(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, lasting: bool
 ) -> None:
     # In a folder of some seconds' age a cache keeps descriptors open. On a slow machine it would be that old here.
     monkeypatch.setattr(folders, "_SETTLED_NS", 10**18 * 9)
@@ -137,20 +137,20 @@ def test_a_failure_of_any_file_operation_fails_no_lookup(
         bound = 6 * SIZE + 1000
         held, bad, new, *fillers = (blob(number, SIZE) for number in range(50, 57))
         shelf = Shelf(dict([held, bad, new]))
-        outside = memory_path / "outside"
+        outside = tmp_path / "outside"
         outside.mkdir()
         (outside / new[0]).write_bytes(b"precious")
         before = snapshot(outside)
         heard = Heard()
         for number in range(1, 3000):
-            folder = memory_path / str(number)
+            folder = tmp_path / str(number)
             whole = DiskCache(folder, bound, algorithm="sha1")
             for each in (*fillers, held, bad):  # it is full then
                 whole.put(*each)
             whole.path(bad[0]).write_bytes(bytes(SIZE))
             cache = DiskCache(folder, bound, algorithm="sha1")
             store = composed(as_cache(cache), shelf)
-            descriptors = kept_open(memory_path)
+            descriptors = kept_open(tmp_path)
             heard.records.clear()
             with FailingDisk(code, number, lasting=lasting) as disk:
                 for key, data in shelf.held.items():
@@ -168,7 +168,7 @@ def test_a_failure_of_any_file_operation_fails_no_lookup(
                     except StoreNotAvailable:
                         assert disk.done >= number
             heard.check()
-            assert kept_open(memory_path) == descriptors, f"a descriptor is left: {disk.failed}"
+            assert kept_open(tmp_path) == descriptors, f"a descriptor is left: {disk.failed}"
             for file in final_files(folder):
                 assert is_whole(file) or not any(file.read_bytes()), f"{file} is not whole: {disk.failed}"
             size = total_bytes(folder)

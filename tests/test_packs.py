@@ -431,8 +431,7 @@ def test_a_damaged_table_of_this_machine_is_fetched_again(place: Scene) -> None:
         check(place.cache(), BLOBS)
 
 
-def test_each_damaged_byte_of_a_table_of_this_machine_is_noticed(memory_path: Path) -> None:
-    place = Scene(memory_path)
+def test_each_damaged_byte_of_a_table_of_this_machine_is_noticed(place: Scene) -> None:
     some = dict(list(BLOBS.items())[:3])
     with place.cache() as cache:
         fill(cache, some)
