@@ -36,7 +36,8 @@ from tests.waiting import lookup_threads, wait_until
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
+def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("bitstore._lookup.loop._LINGER", 0.01)  # the end of threads is waited for
     yield
     gc.collect()
     wait_until(lambda: lookup_threads() == [] and loop().scheduler.active == 0)

@@ -29,6 +29,7 @@ from bitstore import (
     Sha1Store,
     StoreNotAvailable,
 )
+from bitstore._lookup.loop import Loop
 from bitstore._lookup.loops import loop
 from bitstore._transport.libcurl.pool import process_pool
 from tests.servers import CountedAPI
@@ -45,7 +46,8 @@ def over(api: CountedAPI, *, retry: Retry = QUICK, **options: Any) -> Sha1Compos
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
+def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("bitstore._lookup.loop._LINGER", 0.01)  # the end of threads is waited for
     yield
     gc.collect()
     wait_until(lambda: lookup_threads() == [])
@@ -111,6 +113,18 @@ class TestAnswers:
         threading.Thread(target=look).start()
         assert all(blob.found for blob in answers)
         assert len(transferring) == 3
+
+    def test_a_slow_consumer_keeps_one_transfer_thread(self, api: CountedAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Although each portion of its lookups has ended long before it asks for the next ones."""
+        api.blobs = blobs(60)
+        started: list[None] = []
+        start = Loop._start
+        monkeypatch.setattr(Loop, "_start", lambda self: (started.append(None), start(self))[1])
+        monkeypatch.setattr("bitstore._lookup.loop._LINGER", 1.0)
+        for blob in over(api).get_many(api.blobs, in_flight=4):
+            assert blob.found
+            wait_until(lambda: not loop()._tasks)
+        assert len(started) == 1
 
     def test_each_errors_mode_ignores_logs_or_raises(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
         api.blobs = blobs(3)

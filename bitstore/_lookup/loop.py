@@ -48,8 +48,8 @@ __all__ = ["Loop"]
 logger = logging.getLogger("bitstore")
 
 _LONGEST_PAUSE = 60.0  # seconds: a limit that a caller named may be farther away than the kernel can count
-# Seconds for which the thread stays without a lookup. A batch with a slow consumer has none now and then, and to start a
-# thread costs the CPU of a dozen small blobs.
+# Seconds for which the thread stays without a lookup. A batch with a slow consumer has none now and then, and to begin
+# again with another thread costs the CPU of a dozen small blobs.
 _LINGER = 0.2
 
 
