@@ -30,6 +30,7 @@ from bitstore import NotFoundInStore, Sha1APISource, Sha1Composite
 from bitstore._caches.disk import DiskCache
 from bitstore._lookup.loops import loop
 from tests.disk_workers import blob, final_files, is_whole, total_bytes
+from tests.waiting import lookup_threads, wait_until
 
 BOUND = 400_000
 LARGEST = 30_000
@@ -331,6 +332,7 @@ def live(folder: Path, held: dict[str, bytes], seed: int, board: Board, slot: in
 
 def _open_things() -> tuple[int, int]:
     """Open descriptors and threads of this process, without those that caches keep and the pool for blocking calls."""
+    wait_until(lambda: "bitstore-transfer" not in lookup_threads())  # it stays for a moment
     threads = threading.enumerate()
     pool = [thread for thread in threads if thread.name == "bitstore-worker"]
     assert len(pool) <= 32, f"{len(pool)} threads in the pool"

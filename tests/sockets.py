@@ -21,7 +21,7 @@ from bitstore._transport.sockets.transport import Sockets
 from bitstore._transport.transport import Exchange
 from bitstore.steps import Profile, Request
 
-__all__ = ["OWN", "TRANSPORTS", "asking", "only_by", "open_sockets", "own_connections"]
+__all__ = ["OWN", "TRANSPORTS", "asking", "fresh_threads", "only_by", "open_sockets", "own_connections"]
 
 # By name: what is asked before libcurl.
 TRANSPORTS: dict[str, tuple[type, ...]] = {"libcurl": (), "sockets": (Sockets,)}
@@ -36,6 +36,11 @@ def only_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use this transport and libcurl, however few exchanges are under way, in fresh transfer threads."""
     monkeypatch.setattr(transports, "_KINDS", (*TRANSPORTS[name], Libcurl))
     monkeypatch.setattr("bitstore._transport.sockets.transport.FEW", -1)
+    fresh_threads(monkeypatch)
+
+
+def fresh_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use fresh transfer threads: those there are may have learned from other tests to send few requests at once."""
     loop()
     found = loops._loops.get()
     assert found is not None

@@ -38,6 +38,7 @@ from bitstore._tiers.sharing import hear, learned_of
 from bitstore.index import IndexBuilder
 from bitstore.steps import Sleep
 from tests.servers.faults import Answer, Hold
+from tests.sockets import fresh_threads
 from tests.stores import API, Box, Shelf, as_cache, as_source, blobs, composed, down, outcome, sha1, with_tiers
 from tests.test_express import TIERS, BySteps, Script, Shelves, Virtual, performed, prefix_of, told
 from tests.waiting import wait_until
@@ -432,8 +433,9 @@ def test_a_hedged_lookup_waits_for_the_slow_source_where_no_other_has_the_blob(a
         assert (blob.data, len(api.calls)) == ((data, 0) if answer == "good" else (b"of the API", 1))
 
 
-def test_no_more_lookups_are_hedged_than_the_share_allows(shelves: Shelves) -> None:
+def test_no_more_lookups_are_hedged_than_the_share_allows(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
     """All answers of the first source come late: ten in one go are hedged at most, as all had a credit before."""
+    fresh_threads(monkeypatch)
     composite, _ = hedged(shelves)
     held = blobs(12, salt="bounded ")
     shelves.held |= {f"two/{digest}": data for digest, data in held.items()}

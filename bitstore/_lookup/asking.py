@@ -38,7 +38,8 @@ class Methods(NamedTuple):
     """By which methods the stores of one class are asked. False: by the blocking method, where there is one."""
 
     get_steps: bool
-    hashed_steps: bool
+    # The class's `get_steps` for which its `hashed_steps` stand; None: they do not.
+    hashed_steps: Any
     key_steps: bool
     download_steps: bool
     open_steps: bool
@@ -57,23 +58,23 @@ def methods_of(store: Any) -> Methods:
     if "get" in own:
         return methods._replace(
             get_steps=False,
-            hashed_steps=False,
+            hashed_steps=None,
             key_steps=False,
             download_steps=False,
             open_steps=False,
             range_steps=False,
         )
     if "get_steps" in own:
-        return methods._replace(hashed_steps=False)
+        return methods._replace(hashed_steps=None)
     return methods
 
 
 @lru_cache(maxsize=1024)
-def _methods_of_class(cls: type) -> Methods:
+def _methods_of_class(cls: Any) -> Methods:
     get_steps = _wins(cls, "get_steps", "get")
     return Methods(
         get_steps=get_steps,
-        hashed_steps=get_steps and _wins(cls, "hashed_steps", "get_steps"),
+        hashed_steps=cls.get_steps if get_steps and _wins(cls, "hashed_steps", "get_steps") else None,
         key_steps=get_steps and _wins(cls, "key_steps", "get_steps"),
         download_steps=_wins(cls, "download_steps", "get"),
         open_steps=_wins(cls, "open_steps", "get"),
@@ -103,7 +104,7 @@ def steps_of_get(store: Any, uri: Any, hash_with: str | None = None) -> Steps[Fo
     """
     methods = methods_of(store)
     steps: Steps[Found]
-    if hash_with is not None and methods.hashed_steps:
+    if hash_with is not None and methods.hashed_steps is not None and type(store).get_steps is methods.hashed_steps:
         steps = store.hashed_steps(uri, hash_with)
     elif methods.get_steps:
         steps = store.get_steps(uri)

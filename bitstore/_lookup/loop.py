@@ -167,6 +167,8 @@ class Loop:
             self._idle_until = now + _LINGER
             self.scheduler.clear()  # what was abandoned before it could begin: it may have a body to send
             self._timers.clear()
+            self.workers.stop()
+            self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
         if now < self._idle_until:
             return True
         with self._lock:
@@ -174,8 +176,6 @@ class Loop:
                 return True
             self._thread = None
             self._idle_until = math.inf
-            self.workers.stop()
-            self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
         return False
 
     def _hear(self) -> None:
