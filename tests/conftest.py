@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if _PERSONAL.match(name):
             del os.environ[name]
     # Where Python may keep no compiled code (as in images of containers), each of the thousand processes of a run would
-    # compile this library anew, and each worker all tests.
+    # compile this library again, and each worker all tests.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if getattr(config.option, "maxworkerrestart", "") is None:

@@ -126,6 +126,19 @@ class TestAnswers:
             wait_until(lambda: not loop()._tasks)
         assert len(started) == 1
 
+    def test_a_fork_finds_no_thread_that_only_waits(self, api: CountedAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Python 3.12 and newer warn of forks beside threads."""
+        monkeypatch.setattr("bitstore._lookup.loop._LINGER", 60.0)
+        api.blobs = blobs(5)
+        for _ in range(20):
+            assert all(blob.found for blob in over(api).get_many(api.blobs))
+            assert "bitstore-transfer" in lookup_threads()
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            assert "bitstore-transfer" not in lookup_threads()
+
     def test_each_errors_mode_ignores_logs_or_raises(self, api: CountedAPI, caplog: pytest.LogCaptureFixture) -> None:
         api.blobs = blobs(3)
         wanted = ["0" * 40, *api.blobs]

@@ -257,7 +257,7 @@ class Decorated(HTTPRaw):
 
 
 class Computed(HTTPRaw):
-    """Its steps are found anew each time."""
+    """Its steps are made by each use of the name."""
 
     @property
     def get_steps(self) -> Any:

@@ -74,6 +74,7 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._tasks: set[Task] = set()
         self._idle_until = math.inf  # seconds on `time.monotonic()` up to which the thread stays without a task
+        self._hurried = False  # whether it is not to stay
         self._finished: dict[Callable[[list[Task]], object], list[Task]] = {}
         self._timers = Timers()
         self._poller = Poller()
@@ -98,6 +99,15 @@ class Loop:
             return
         if wait and threading.current_thread() is not self._thread and not sys.is_finalizing():
             given_up.wait(60)  # it takes milliseconds; but no defect of the thread may hold its callers for ever
+
+    def end_idle_thread(self) -> None:
+        """End the thread, if it has no lookup, and wait until it is out; a second at most."""
+        thread = self._thread
+        if thread is None or self._tasks or thread is threading.current_thread():
+            return
+        self._hurried = True
+        self._poller.wake()
+        thread.join(1.0)
 
     def _post(self, function: Callable[..., None], *args: Any) -> None:
         self._inbox.append((function, args))
@@ -152,15 +162,16 @@ class Loop:
             self._deliver()
         if self._tasks:
             self._idle_until = math.inf
-        elif not self._is_idle_for_less():
+        elif not self._stays():
             return False
         self._poller.about_to_wait()
-        pause = 0.0 if self._inbox else self._timers.pause(_LONGEST_PAUSE)
+        leaves = self._hurried and not self._tasks
+        pause = 0.0 if self._inbox or leaves else self._timers.pause(_LONGEST_PAUSE)
         pause = min(pause, max(0.0, self._idle_until - time.monotonic()))
         self._hear_outcomes(clock.idle(pause) if pause and self._only_pauses() else pause)
         return True
 
-    def _is_idle_for_less(self) -> bool:
+    def _stays(self) -> bool:
         """Whether the thread waits a little more for lookups to come, although it has none. False: it is out."""
         now = time.monotonic()
         if self._idle_until == math.inf:
@@ -169,13 +180,13 @@ class Loop:
             self._timers.clear()
             self.workers.stop()
             self.workers = Workers()  # threads in calls that hang end by themselves, and take no other's work
-        if now < self._idle_until:
+        if now < self._idle_until and not self._hurried:
             return True
         with self._lock:
             if self._inbox:
                 return True
             self._thread = None
-            self._idle_until = math.inf
+            self._idle_until, self._hurried = math.inf, False
         return False
 
     def _hear(self) -> None:

@@ -29,6 +29,16 @@ _loops: PerProcess[_Loops] = PerProcess()
 hold_after_fork(_loops.get)
 
 
+def _end_idle_threads() -> None:
+    """Leave no thread that only waits for lookups: a fork beside other threads is warned of from Python 3.12 on."""
+    loops = _loops.get()
+    for each in [] if loops is None else list(loops.by_number.values()):
+        each.end_idle_thread()
+
+
+os.register_at_fork(before=_end_idle_threads)
+
+
 def loop(number: int = 0) -> Loop:
     """One of the transfer loops of this process; mostly there is only the first."""
     loops = _loops.get() or _loops.set_once(_Loops())

@@ -215,13 +215,12 @@ def _refuses(problem: Problem) -> bool:
 
 def _span(blob: Version, start: int, end: int, hash_with: str | None = None) -> Steps[Body]:
     """The bytes from `start` up to `end` of one version of a blob, by ranges of `PART_BYTES`."""
-    size = PART_BYTES
     here = blob.first[start - blob.at : end - blob.at]
     parts = _Parts(end - start, hash_with)
     parts.add(0, here)
-    begins = iter(range(start + len(here), end, size))
-    begin = start + len(here)
-    workers = [_worker(blob, start, end, begins, parts) for _ in range(min(_AT_ONCE, -(-(end - begin) // size)))]
+    to_come = range(start + len(here), end, PART_BYTES)
+    begins = iter(to_come)
+    workers = [_worker(blob, start, end, begins, parts) for _ in range(min(_AT_ONCE, len(to_come)))]
     if workers:
         yield Together(workers)
     return parts.body() if hash_with is None or end - start <= _INLINE else (yield Call(parts.body))
